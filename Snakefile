@@ -1,0 +1,52 @@
+# Fine-tune Stable Audio Open on captioned audio: archives -> WAVs -> manifests -> splits -> dataset configs ->
+# latents -> training checkpoints -> exported model -> rendered samples.
+import json
+import shlex
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
+from sao.code import code_hash
+from sao.command import InputError
+from sao.config import ROLES, file_name, published_splits, renders, resolve
+
+
+configfile: "config.yaml"
+
+
+try:
+    config = resolve(config, [Path(path) for path in workflow.configfiles])
+except InputError as error:
+    raise WorkflowError(str(error)) from None
+
+CORPORA = config["corpora"]
+BASE_MODELS = config["base_models"]
+RUNS = config["runs"]
+RENDERS = renders(config)
+
+
+SCRIPTS = Path(workflow.basedir) / "scripts"
+
+
+wildcard_constraints:
+    corpus="[^/]+",
+    split="[^/]+",
+    base_model="[^/]+",
+    run="[^/]+",
+
+
+include: "rules/data.smk"
+include: "rules/models.smk"
+include: "rules/training.smk"
+include: "rules/samples.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        "results/samples",

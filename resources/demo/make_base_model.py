@@ -1,0 +1,299 @@
+"""Make the demo base model: Stable Audio Open 1.0's architecture, small enough for two CPU cores.
+
+    uv run python resources/demo/make_base_model.py --samples /usr/share/sonic-pi/samples --minutes 60
+
+Pretrains the autoencoder on the CC0 recordings of Debian's `sonic-pi-samples` (less the demo corpus's
+validation and evaluation clips), then assembles `base_model/`: `model_config.json`, `model.safetensors` and a
+small T5 text encoder. The DiT and the text encoder keep their random initialisation: the DiT has seen no sound
+and no caption, so whatever a fine-tuned run can do, it learned in the graph.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import math
+import random
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+import torchaudio
+from huggingface_hub import constants
+from safetensors.torch import load_file, save_file
+from stable_audio_tools.models.factory import create_model_from_config
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import T5Config, T5EncoderModel, T5TokenizerFast
+
+HERE = Path(__file__).resolve().parent
+SAMPLE_RATE = 22050  # Hz
+HOP = 512  # samples a latent frame
+LATENT_DIM = 32
+FRAMES = 128  # latent frames of the window: 2.97 s
+COND_DIM = 128
+TEXT_LENGTH = 64  # tokens
+
+AUTOENCODER = {
+    "encoder": {
+        "type": "oobleck",
+        "config": {
+            "in_channels": 2,
+            "channels": 16,
+            "c_mults": [2, 4, 6, 8],
+            "strides": [4, 4, 4, 8],
+            "latent_dim": 2 * LATENT_DIM,
+            "use_snake": True,
+        },
+    },
+    "decoder": {
+        "type": "oobleck",
+        "config": {
+            "out_channels": 2,
+            "channels": 16,
+            "c_mults": [2, 4, 6, 8],
+            "strides": [4, 4, 4, 8],
+            "latent_dim": LATENT_DIM,
+            "use_snake": True,
+            "final_tanh": False,
+        },
+    },
+    "bottleneck": {"type": "vae"},
+    "latent_dim": LATENT_DIM,
+    "downsampling_ratio": HOP,
+    "io_channels": 2,
+}
+
+
+def load_recordings(samples: Path, clips_csv: Path) -> tuple[list[torch.Tensor], list[float]]:
+    """Stereo recordings `[2, samples]` at `SAMPLE_RATE` with a sampling weight each."""
+    with clips_csv.open(encoding="utf-8", newline="") as handle:
+        split_of = {row["sample"]: row["split"] for row in csv.DictReader(handle)}
+    recordings, weights = [], []
+    for path in sorted(samples.glob("*.flac")):
+        split = split_of.get(path.stem)
+        if split in ("validation", "evaluation"):
+            continue
+        audio, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        audio = torch.from_numpy(audio.T.copy())
+        audio = torchaudio.functional.resample(audio, rate, SAMPLE_RATE)
+        recordings.append(audio.repeat(2 // audio.shape[0], 1))
+        # The corpus's own training clips are what the demo has to say back: half of all crops.
+        weights.append(1.0 if split is None else 8.0)
+    return recordings, weights
+
+
+def random_crop(recordings: list[torch.Tensor], weights: list[float], length: int, rng: random.Random) -> torch.Tensor:
+    audio = rng.choices(recordings, weights)[0]
+    start = rng.randint(-length // 4, max(0, audio.shape[1] - length // 2))
+    crop = torch.zeros(2, length)
+    a, b = max(0, start), min(audio.shape[1], start + length)
+    crop[:, a - start : b - start] = audio[:, a:b]
+    return crop * rng.choice((1.0, -1.0))
+
+
+def spectral_loss(estimate: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """L1 between magnitude spectrograms, linear and logarithmic, over five resolutions; audio is `[batch, samples]`.
+
+    The floor under the logarithm (-60 dB) keeps digital silence, common in short recordings, from ruling the loss.
+    """
+    loss = torch.zeros(())
+    for n in (2048, 1024, 512, 256, 128):
+        window = torch.hann_window(n)
+        both = torch.stft(torch.cat([estimate, target]), n, n // 4, window=window, return_complex=True)
+        magnitude = both.abs() / window.square().sum().sqrt()
+        a, b = magnitude.chunk(2)
+        loss = loss + 5 * (a - b).abs().mean() + ((a + 1e-3).log() - (b + 1e-3).log()).abs().mean()
+    return loss / 5
+
+
+def autoencoder_config() -> dict:
+    return {"model_type": "autoencoder", "sample_rate": SAMPLE_RATE, "sample_size": HOP * FRAMES, "model": AUTOENCODER}
+
+
+def train_autoencoder(args: argparse.Namespace) -> None:
+    """Multi-resolution STFT and waveform losses, no discriminator; the weights go to `args.autoencoder`."""
+    torch.manual_seed(0)
+    rng = random.Random(0)
+    recordings, weights = load_recordings(args.samples, HERE / "clips.csv")
+    seconds = sum(r.shape[1] for r in recordings) / SAMPLE_RATE
+    print(f"{len(recordings)} recordings, {seconds:.0f} s")
+    model = create_model_from_config(autoencoder_config())
+    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters")
+    if args.resume:
+        model.load_state_dict(load_file(args.autoencoder), strict=True)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=args.lr, betas=(0.8, 0.99), weight_decay=1e-3)
+    start, step, recent = time.monotonic(), 0, []
+    while (elapsed := (time.monotonic() - start) / 60) < args.minutes:
+        # Linear warm-up, then a cosine over the whole time budget.
+        lr = args.lr * min(1.0, (step + 1) / 200) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * elapsed / args.minutes)))
+        for group in optimiser.param_groups:
+            group["lr"] = lr
+        audio = torch.stack([random_crop(recordings, weights, args.crop, rng) for _ in range(args.batch_size)])
+        latents, info = model.encode(audio, return_info=True)
+        decoded = model.decode(latents)[..., : audio.shape[-1]]
+        # Left, right, and their difference: the last keeps the stereo image.
+        target = torch.cat([audio[:, 0], audio[:, 1], audio[:, 0] - audio[:, 1]])
+        estimate = torch.cat([decoded[:, 0], decoded[:, 1], decoded[:, 0] - decoded[:, 1]])
+        spectral = spectral_loss(estimate, target)
+        l1 = (audio - decoded).abs().mean()
+        loss = spectral + 5 * l1 + 1e-5 * info["kl"]
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        step += 1
+        recent.append((spectral.item(), l1.item(), info["kl"].item()))
+        if step % 50 == 0:
+            spectral_mean, l1_mean, kl_mean = np.mean(recent, axis=0)
+            recent = []
+            print(f"{elapsed:5.1f} min  step {step}  stft {spectral_mean:.3f}  l1 {l1_mean:.4f}  kl {kl_mean:.1f}", flush=True)
+        if step % 200 == 0:
+            save_file(model.state_dict(), args.autoencoder)
+    save_file(model.state_dict(), args.autoencoder)
+
+
+def train_tokenizer(clips_csv: Path) -> T5TokenizerFast:
+    """A small Unigram tokenizer with T5's special tokens; letters, digits and punctuation keep any text readable."""
+    with clips_csv.open(encoding="utf-8", newline="") as handle:
+        captions = [row[f"caption_{i}"] for row in csv.DictReader(handle) for i in range(1, 6)]
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=400,
+        special_tokens=["<pad>", "</s>", "<unk>"],
+        unk_token="<unk>",
+        initial_alphabet=[chr(c) for c in range(33, 127)],
+    )
+    tokenizer.train_from_iterator(captions, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return T5TokenizerFast(tokenizer_object=tokenizer, extra_ids=0, model_max_length=TEXT_LENGTH)
+
+
+def make_text_encoder(folder: Path) -> None:
+    """A randomly initialised one-layer T5 encoder: distinct captions get distinct embeddings, nothing more."""
+    torch.manual_seed(1)
+    tokenizer = train_tokenizer(HERE / "clips.csv")
+    config = T5Config(
+        vocab_size=len(tokenizer),
+        d_model=512,  # the width that stable-audio-tools expects of t5-small
+        d_kv=32,
+        d_ff=64,
+        num_layers=1,
+        num_heads=2,
+        feed_forward_proj="gated-gelu",
+        pad_token_id=0,
+        eos_token_id=1,
+    )
+    T5EncoderModel(config).to(torch.float16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def model_config(scale: float) -> dict:
+    """Stable Audio Open 1.0's `model_config.json` with smaller numbers."""
+    return {
+        "model_type": "diffusion_cond",
+        "sample_size": HOP * FRAMES,
+        "sample_rate": SAMPLE_RATE,
+        "audio_channels": 2,
+        "model": {
+            "pretransform": {"type": "autoencoder", "iterate_batch": True, "scale": scale, "config": AUTOENCODER},
+            "conditioning": {
+                "configs": [
+                    {"id": "prompt", "type": "t5", "config": {"t5_model_name": "t5-small", "max_length": TEXT_LENGTH}},
+                    {"id": "seconds_start", "type": "number", "config": {"min_val": 0, "max_val": 512}},
+                    {"id": "seconds_total", "type": "number", "config": {"min_val": 0, "max_val": 512}},
+                ],
+                "cond_dim": COND_DIM,
+            },
+            "diffusion": {
+                "cross_attention_cond_ids": ["prompt", "seconds_start", "seconds_total"],
+                "global_cond_ids": ["seconds_start", "seconds_total"],
+                "type": "dit",
+                "config": {
+                    "io_channels": LATENT_DIM,
+                    "embed_dim": 128,
+                    "depth": 3,
+                    "num_heads": 4,
+                    "cond_token_dim": COND_DIM,
+                    "global_cond_dim": 2 * COND_DIM,
+                    "project_cond_tokens": False,
+                    "transformer_type": "continuous_transformer",
+                },
+            },
+            "io_channels": LATENT_DIM,
+        },
+        "training": {
+            "use_ema": True,
+            "log_loss_info": False,
+            "optimizer_configs": {
+                "diffusion": {
+                    "optimizer": {
+                        "type": "AdamW",
+                        "config": {"lr": 5e-5, "betas": [0.9, 0.999], "weight_decay": 1e-3},
+                    },
+                    "scheduler": {"type": "InverseLR", "config": {"inv_gamma": 1000000, "power": 0.5, "warmup": 0.99}},
+                }
+            },
+        },
+    }
+
+
+def latent_scale(autoencoder: torch.nn.Module, samples: Path) -> float:
+    """Standard deviation of the latents of the training recordings, which the pretransform divides by."""
+    recordings, weights = load_recordings(samples, HERE / "clips.csv")
+    chosen = [audio for audio, weight in zip(recordings, weights, strict=True) if weight > 1]
+    window = HOP * FRAMES
+    with torch.inference_mode():
+        torch.manual_seed(0)
+        padded = [torch.nn.functional.pad(a[:, :window], (0, max(0, window - a.shape[1]))) for a in chosen]
+        latents = torch.stack([autoencoder.encode(a[None])[0] for a in padded])
+    return round(float(latents.std()), 4)
+
+
+def assemble(samples: Path, folder: Path, autoencoder_weights: Path) -> None:
+    """Write `model_config.json`, `model.safetensors` (half precision) and `text_encoder/` to `folder`."""
+    autoencoder = create_model_from_config(autoencoder_config())
+    weights = load_file(autoencoder_weights)
+    autoencoder.load_state_dict(weights, strict=True)
+    config = model_config(latent_scale(autoencoder.eval(), samples))
+    make_text_encoder(folder / "text_encoder")
+    # stable-audio-tools finds the text encoder by name in the Hub's cache.
+    with tempfile.TemporaryDirectory() as hub:
+        root = Path(hub, "models--t5-small")
+        shutil.copytree(folder / "text_encoder", root / "snapshots" / ("0" * 40))
+        (root / "refs").mkdir()
+        (root / "refs" / "main").write_text("0" * 40)
+        constants.HF_HUB_CACHE, constants.HF_HUB_OFFLINE = hub, True
+        torch.manual_seed(2)
+        model = create_model_from_config(config)
+    model.pretransform.model.load_state_dict(weights, strict=True)
+    save_file({key: value.half().contiguous() for key, value in model.state_dict().items()}, folder / "model.safetensors")
+    (folder / "model_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    for path in sorted(folder.rglob("*.*")):
+        print(f"{path.stat().st_size:>9}  {path.relative_to(folder)}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--samples", type=Path, required=True, help="folder of sonic-pi-samples' FLAC files")
+    parser.add_argument("--minutes", type=float, default=60, help="time for the autoencoder; 0 to assemble only")
+    parser.add_argument("--autoencoder", type=Path, default=Path("/tmp/autoencoder.safetensors"), help="kept here")
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--crop", type=int, default=16384, help="samples")
+    parser.add_argument("--resume", action="store_true", help="go on from --autoencoder")
+    args = parser.parse_args()
+    if args.minutes:
+        train_autoencoder(args)
+    assemble(args.samples, HERE / "base_model", args.autoencoder)
+
+
+if __name__ == "__main__":
+    main()

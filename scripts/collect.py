@@ -1,0 +1,85 @@
+"""Bring the rendered WAVs of all runs, their references, one table and a page to listen on into one folder."""
+
+from __future__ import annotations
+
+import argparse
+import html
+import shutil
+from pathlib import Path
+from urllib.parse import quote
+
+import pandas as pd
+from sao.command import InputError, log, parse, run
+from sao.files import link_or_copy
+from sao.tables import read_table, write_table
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Rendered samples</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; color: #222 }}
+table {{ border-collapse: collapse; width: 100% }}
+th, td {{ padding: .5rem; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top }}
+thead th {{ position: sticky; top: 0; background: #fff }}
+audio {{ width: 15rem; max-width: 100% }}
+small {{ color: #666; display: block }} .odd {{ color: #b00 }}
+</style></head><body>
+<h1>Rendered samples</h1>
+<p>{count} clips; the same prompt and the same seed in every run. <a href="samples.csv">samples.csv</a></p>
+<table><thead><tr><th>Prompt</th><th>Recording</th>{heads}</tr></thead><tbody>
+{rows}
+</tbody></table></body></html>
+"""
+
+
+def player(url: str, note: str = "") -> str:
+    """An audio element, and what is odd about the sound."""
+    odd = f'<small class="odd">{html.escape(note)}</small>' if note else ""
+    return f'<td><audio controls preload="none" src="{quote(url)}"></audio>{odd}</td>'
+
+
+def page(samples: pd.DataFrame) -> str:
+    """The page: a row a clip, a column a run, evaluation clips first."""
+    runs = list(dict.fromkeys(samples.run))
+    rows = []
+    for (split, clip), group in samples.groupby(["split", "clip_id"], sort=True):
+        by_run = {row.run: row for row in group.itertuples()}
+        first = next(iter(by_run.values()))
+        cells = [f"<td>{html.escape(first.prompt)}<small>{split} · {html.escape(clip)} · seed {first.seed}</small></td>"]
+        cells.append(player(f"reference/{clip}{Path(first.reference).suffix}"))
+        for name in runs:
+            cells.append(player(f"{name}/{clip}.wav", by_run[name].warning) if name in by_run else "<td>–</td>")
+        rows.append(f"<tr>{''.join(cells)}</tr>")
+    heads = "".join(f"<th>{html.escape(name)}</th>" for name in runs)
+    return PAGE.format(count=samples.clip_id.nunique(), heads=heads, rows="\n".join(rows))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--table", type=Path, required=True, nargs="+", help="tables of the renders")
+    parser.add_argument("--render", type=Path, required=True, nargs="+", help="folders of the renders, in that order")
+    parser.add_argument("--output", type=Path, required=True)
+    args = parse(parser)
+
+    tables = []
+    shutil.rmtree(args.output, ignore_errors=True)
+    for path, folder in zip(args.table, args.render, strict=True):
+        table = read_table(path)
+        for row in table.itertuples():
+            source = folder / f"{row.clip_id}.wav"
+            if not source.is_file():
+                raise InputError(f"{source}: listed in {path}, but missing: delete {folder} and run again")
+            link_or_copy(source, args.output / row.run / source.name)
+            reference = Path(row.reference)
+            link_or_copy(reference, args.output / "reference" / f"{row.clip_id}{reference.suffix}")
+        tables.append(table)
+    samples = pd.concat(tables, ignore_index=True)
+    write_table(args.output / "samples.csv", samples)
+    (args.output / "index.html").write_text(page(samples), encoding="utf-8")
+    odd = int((samples.warning != "").sum())
+    log.info("%d samples of %d runs, %d with a warning", len(samples), samples.run.nunique(), odd)
+    log.info("listen: %s", (args.output / "index.html").as_posix())
+
+
+if __name__ == "__main__":
+    run(main)

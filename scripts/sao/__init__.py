@@ -1,0 +1,1 @@
+"""What the scripts share. Nothing in here knows of Snakemake; data modules never import torch."""

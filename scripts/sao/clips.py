@@ -1,0 +1,30 @@
+"""Names and order of clips: pure functions of what they name."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from pathlib import Path
+
+
+def clip_id(split: str, file_name: str) -> str:
+    """A file-name-safe id that depends on the clip's name alone, so that other clips coming or going never change it.
+
+    Two names may look alike once made safe, and two splits may hold the same name: six hex digits of the name's
+    SHA-256 keep them apart.
+    """
+    stem = unicodedata.normalize("NFKD", Path(file_name).stem).encode("ascii", "ignore").decode()
+    slug = re.sub(r"[^A-Za-z0-9.]+", "_", stem).strip("._")[:60].rstrip("._") or "clip"
+    return f"{slug}-{hashlib.sha256(f'{split}/{file_name}'.encode()).hexdigest()[:6]}"
+
+
+def seed_for(*parts: object) -> int:
+    """A seed in [0, 2**32) that is a pure function of `parts`."""
+    return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:4], "big")
+
+
+def read_digests(path: Path) -> dict[str, str]:
+    """`{file name: sha256}` of a sha256sum listing."""
+    pairs = (line.split("  ", 1) for line in path.read_text(encoding="utf-8").splitlines())
+    return {name: digest for digest, name in pairs}

@@ -1,0 +1,114 @@
+"""The frame of every script: a log file, progress, and one clear line instead of a traceback."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from tqdm import tqdm
+
+log = logging.getLogger("sao")
+Item = TypeVar("Item")
+
+PLAIN_EVERY = 10.0  # s between two progress lines where there is no terminal
+
+
+class InputError(Exception):
+    """What is wrong, in which file (and row), what to do: one line, shown to the user as it is."""
+
+
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Parse the command line, with `--log FILE` added: lines go to that file and to stderr."""
+    parser.add_argument("--log", type=Path, help="also write progress and messages to this file")
+    args = parser.parse_args()
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    log.handlers = [logging.StreamHandler(sys.stderr)]
+    log.handlers[0].setFormatter(logging.Formatter(f"{Path(sys.argv[0]).stem}: %(message)s"))
+    if args.log:
+        args.log.parent.mkdir(parents=True, exist_ok=True)
+        log.addHandler(logging.FileHandler(args.log, mode="w", encoding="utf-8"))
+        log.handlers[1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        log.handlers[1].flush()
+    return args
+
+
+@contextlib.contextmanager
+def output_to_log() -> Iterator[None]:
+    """Send what libraries print to the log file, so that the terminal keeps its bars."""
+    files = [handler.stream for handler in log.handlers if isinstance(handler, logging.FileHandler)]
+    with contextlib.redirect_stdout(files[0] if files else sys.stderr):
+        yield
+
+
+def progress(items: Iterable[Item], label: str, total: int | None = None, unit: str = "it") -> Iterator[Item]:
+    """Yield the items under a bar on a terminal; elsewhere, and in the log file, a plain line now and then."""
+    total = len(items) if total is None and hasattr(items, "__len__") else total
+    start = last = time.monotonic()
+    done = 0
+    with tqdm(items, desc=label, total=total, unit=unit, disable=not sys.stderr.isatty(), leave=False) as bar:
+        for item in bar:
+            yield item
+            done += 1
+            now = time.monotonic()
+            if now - last >= PLAIN_EVERY:
+                last = now
+                report(f"{label}: {done}/{total or '?'} {unit}, {done / (now - start):.1f} {unit}/s")
+    report(f"{label}: {done} {unit} in {time.monotonic() - start:.1f} s")
+
+
+def report(message: str) -> None:
+    """A progress line: to the log file always, to stderr only where no bar is drawn."""
+    record = log.makeRecord(log.name, logging.INFO, "", 0, message, (), None)
+    for handler in log.handlers:
+        if isinstance(handler, logging.FileHandler) or not sys.stderr.isatty():
+            handler.handle(record)
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run `main`; turn what a user can cause into one line on stderr and exit 1 (130 when interrupted)."""
+    signal.signal(signal.SIGTERM, _interrupted)
+    try:
+        main()
+    except InputError as error:
+        fail(str(error))
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            fail(f"no space left on the device while writing {error.filename or 'an output'}: free some, then run again")
+        if error.errno in (errno.EACCES, errno.EROFS, errno.ENOENT, errno.EDQUOT) and error.filename:
+            fail(f"{error.filename}: {error.strerror}")
+        _unexpected(error)
+    except KeyboardInterrupt:
+        fail("interrupted: nothing half-written is kept; the same command goes on from here", 130)
+    except Exception as error:  # noqa: BLE001 - the last frame: reported in full in the log, then exit 1
+        _unexpected(error)
+
+
+def fail(message: str, code: int = 1) -> None:
+    log.error("error: %s", message) if log.handlers else print(f"error: {message}", file=sys.stderr)
+    sys.stderr.flush()
+    # Not sys.exit: worker threads and pools must not keep a failed job alive.
+    logging.shutdown()
+    os._exit(code)
+
+
+def _interrupted(_signal: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _unexpected(error: BaseException) -> None:
+    log_files = [h.baseFilename for h in log.handlers if isinstance(h, logging.FileHandler)]
+    for handler in log.handlers:
+        if isinstance(handler, logging.FileHandler) or not log_files:
+            handler.handle(log.makeRecord(log.name, logging.ERROR, "", 0, "traceback", (), sys.exc_info()))
+    where = f"; the traceback is in {log_files[0]}" if log_files else ""
+    fail(f"unexpected {type(error).__name__}: {error}".splitlines()[0] + where)

@@ -1,0 +1,197 @@
+"""The configuration: checked against the schema, defaults filled in, references resolved."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+from .command import InputError
+
+SCHEMA = Path(__file__).resolve().parents[2] / "schemas" / "config.schema.yaml"
+ROLES = ("train", "validation", "evaluation")
+Config = dict[str, Any]
+
+
+def resolve(config: Config, files: list[Path]) -> Config:
+    """The checked config with every default filled in and `null` entries left out.
+
+    `files` are the config files that were merged into `config`, in order; an error names the last one that has the
+    key. Raises InputError with one line for the first thing wrong.
+    """
+    schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+    _check(config, schema, files)
+    config = copy.deepcopy(config)
+    for section in ("corpora", "base_models", "runs"):
+        config[section] = {str(name): entry for name, entry in config[section].items() if entry is not None}
+    fill_defaults(config, schema, schema)
+    _check_references(config, files)
+    return config
+
+
+def fill_defaults(value: Any, schema: Config, root: Config) -> None:
+    """Write the schema's defaults into `value`, in place, at every depth."""
+    schema = deref(schema, root)
+    if not isinstance(value, dict):
+        if isinstance(value, list) and "items" in schema:
+            for item in value:
+                fill_defaults(item, schema["items"], root)
+        return
+    for key, sub in schema.get("properties", {}).items():
+        if key not in value and "default" in sub:
+            value[key] = copy.deepcopy(sub["default"])
+        if key in value:
+            fill_defaults(value[key], sub, root)
+    if isinstance(schema.get("additionalProperties"), dict):
+        for entry in value.values():
+            fill_defaults(entry, schema["additionalProperties"], root)
+
+
+def deref(schema: Config, root: Config) -> Config:
+    """The schema with its `$ref` followed; keys beside the reference win."""
+    if "$ref" not in schema:
+        return schema
+    target: Any = root
+    for part in schema["$ref"].removeprefix("#/").split("/"):
+        target = target[part]
+    return deref({**target, **{k: v for k, v in schema.items() if k != "$ref"}}, root)
+
+
+def _check(config: Config, schema: Config, files: list[Path]) -> None:
+    errors = sorted(
+        jsonschema.Draft202012Validator(schema).iter_errors(config), key=lambda e: ([str(p) for p in e.path], e.message)
+    )
+    if errors:
+        key, message = _explain(errors[0])
+        raise InputError(f"config: {'.'.join(map(str, key)) or 'the whole'}: {message} ({_where(key, files)})")
+
+
+def _explain(error: jsonschema.ValidationError) -> tuple[list[Any], str]:
+    """`(key, what was found and what is allowed)` for one error."""
+    key, found = list(error.absolute_path), error.instance
+    if error.validator == "additionalProperties":
+        allowed = sorted(error.schema.get("properties", {}))
+        unknown = next(str(k) for k in found if k not in allowed)
+        near = difflib.get_close_matches(unknown, allowed, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        return [*key, unknown], f"unknown key; {hint}allowed here: {', '.join(allowed)}"
+    if error.validator == "required":
+        missing = next(k for k in error.validator_value if k not in found)
+        return [*key, missing], "missing; it has no default"
+    if error.validator == "anyOf" and error.absolute_schema_path[-1] == "anyOf" and isinstance(found, dict):
+        return key, f"needs one of {', '.join(o['required'][0] for o in error.validator_value)}"
+    if error.validator == "oneOf" and isinstance(found, dict):
+        options = [" + ".join(option["required"]) for option in error.validator_value]
+        return key, f"has {', '.join(sorted(map(str, found))) or 'nothing'}; needs either {', or '.join(options)}"
+    if error.validator == "oneOf":
+        return key, f"found {found!r}; allowed: all, or a whole number from 1"
+    if error.validator == "enum":
+        return key, f"found {found!r}; allowed: {', '.join(map(str, error.validator_value))}"
+    if error.validator == "type":
+        wanted = error.validator_value if isinstance(error.validator_value, list) else [error.validator_value]
+        return key, f"found {found!r}, {_type_name(found)}; allowed: {' or '.join(wanted)}"
+    if error.validator == "not":
+        return [*key, found], "the name `base` is taken by the untouched base model; choose another"
+    if error.validator == "pattern":
+        if "propertyNames" in error.absolute_schema_path:
+            return [*key, found], f"not a usable name (it becomes a folder); allowed: {error.validator_value}"
+        return key, f"found {found!r}; allowed: text that matches {error.validator_value}"
+    return key, error.message
+
+
+def _type_name(value: Any) -> str:
+    names = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
+    return names.get(type(value), "null" if value is None else type(value).__name__)
+
+
+def _check_references(config: Config, files: list[Path]) -> None:
+    def refer(key: list[Any], found: str, allowed: Any, what: str) -> None:
+        if found not in allowed:
+            raise InputError(
+                f"config: {'.'.join(map(str, key))}: found {found!r}, an unknown {what}; "
+                f"allowed: {', '.join(sorted(allowed)) or 'none is defined'} ({_where(key, files)})"
+            )
+
+    if not config["runs"]:
+        raise InputError(f"config: runs: found no run; define at least one ({_where(['runs'], files)})")
+    for name, run in config["runs"].items():
+        refer(["runs", name, "base_model"], run["base_model"], config["base_models"], "base model")
+        refer(["runs", name, "corpus"], run["corpus"], config["corpora"], "corpus")
+    for name, corpus in config["corpora"].items():
+        used: dict[str, str] = {}
+        for role in ROLES:
+            for split in corpus[role]:
+                refer(["corpora", name, role], split, corpus["splits"], "split")
+                if split in used:
+                    raise InputError(
+                        f"config: corpora.{name}.{role}: split {split!r} is already used for {used[split]}: its clips "
+                        f"would leak; name each split once ({_where(['corpora', name, role], files)})"
+                    )
+                used[split] = role
+        seen: dict[str, str] = {}
+        for split, entry in corpus["splits"].items():
+            for file in [*entry["archives"], entry["captions"], entry["metadata"]]:
+                base = file_name(file["url"])
+                if seen.setdefault(base, file["url"]) != file["url"]:
+                    raise InputError(
+                        f"config: corpora.{name}.splits.{split}: two files are called {base!r} ({seen[base]} and "
+                        f"{file['url']}); rename one ({_where(['corpora', name, 'splits', split], files)})"
+                    )
+
+
+def file_name(url: str) -> str:
+    """The name a download is kept under: the last part of the URL's path."""
+    from urllib.parse import unquote, urlsplit
+
+    parts = urlsplit(url)
+    return unquote(Path(parts.path if parts.scheme in ("http", "https", "file") else url).name)
+
+
+def _where(key: list[Any], files: list[Path]) -> str:
+    """`file, line n` of the deepest part of `key` that is written in a config file, the last file first."""
+    for depth in range(len(key), 0, -1):
+        for path in reversed(files):
+            for node_path, line in _lines(yaml.compose(path.read_text(encoding="utf-8")), []):
+                if node_path == [str(k) for k in key[:depth]]:
+                    return f"{path}, line {line}"
+    return ", ".join(map(str, files)) or "--config"
+
+
+def _lines(node: yaml.Node | None, path: list[str]) -> Iterator[tuple[list[str], int]]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            here = [*path, str(key.value)]
+            yield here, key.start_mark.line + 1
+            yield from _lines(value, here)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            here = [*path, str(index)]
+            yield here, value.start_mark.line + 1
+            yield from _lines(value, here)
+
+
+def published_splits(corpus: Config) -> list[str]:
+    """The published splits that have a role, in the order train, validation, evaluation."""
+    return [split for role in ROLES for split in corpus[role]]
+
+
+def renders(config: Config) -> dict[str, Config]:
+    """What is rendered: `{folder: {label, run or None, base_model, corpus}}`, base models first.
+
+    The folder of a base model's render names model and corpus, so that configs share it; its label, the run's name
+    in `samples.csv`, is `base` wherever there is only one.
+    """
+    pairs = list(dict.fromkeys((run["base_model"], run["corpus"]) for run in config["runs"].values()))
+    out = {}
+    for base_model, corpus in pairs:
+        folder = f"base--{base_model}--{corpus}"
+        label = "base" if len(pairs) == 1 else folder
+        out[folder] = {"label": label, "run": None, "base_model": base_model, "corpus": corpus}
+    for name, run in config["runs"].items():
+        out[name] = {"label": name, "run": name, "base_model": run["base_model"], "corpus": run["corpus"]}
+    return out

@@ -1,0 +1,132 @@
+"""What a fine-tuning adds to Lightning: exact repetition and resumption, and a metrics table."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import stable_audio_tools.training.utils as upstream
+import torch
+from torch.optim.lr_scheduler import LRScheduler
+
+from .clips import seed_for
+from .command import progress
+
+
+class InverseLR(upstream.InverseLR):
+    """stable-audio-tools' schedule, whose 0.0.19 passes an argument that torch 2.7 dropped."""
+
+    def __init__(self, optimizer, inv_gamma=1.0, power=1.0, warmup=0.0, final_lr=0.0, last_epoch=-1) -> None:
+        if not 0.0 <= warmup < 1:
+            raise ValueError(f"invalid warmup {warmup}: 0 <= warmup < 1")
+        self.inv_gamma, self.power, self.warmup, self.final_lr = inv_gamma, power, warmup, final_lr
+        LRScheduler.__init__(self, optimizer, last_epoch)
+
+
+upstream.InverseLR = InverseLR
+
+
+def seed_all(*parts: object) -> None:
+    """Seed numpy and torch from `parts`; python's own generator too, which stable-audio-tools draws from."""
+    import random
+
+    seed = seed_for(*parts)
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+class Repeatable(pl.Callback):
+    """Make step k a pure function of (seed, k) and the weights, so that a resumed training equals an unbroken one."""
+
+    def __init__(self, seed: int, batch_size: int, first_batch: int) -> None:
+        self.seed, self.batch_size, self.batch = seed, batch_size, first_batch
+
+    def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
+        seed_all(self.seed, "train", self.batch)
+        # Timesteps come from a Sobol sequence that no checkpoint holds.
+        module.rng.reset()
+        module.rng.fast_forward(self.batch * self.batch_size)
+        self.batch += 1
+
+    def on_validation_batch_start(
+        self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        # The same noise at every pass: the curve shows the model, not the draw.
+        seed_all(self.seed, "validation", batch_idx)
+
+
+class Metrics(pl.Callback):
+    """Rows of `metrics.csv`; they travel in the checkpoint, so a resumed table has no gap and no double row."""
+
+    COLUMNS = ("step", "train_loss", "validation_loss", "learning_rate")
+
+    def __init__(self, every: int) -> None:
+        self.every, self.rows, self.losses = every, [], []
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows, "losses": self.losses}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.rows, self.losses = state["rows"], state["losses"]
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, *_: Any) -> None:
+        self.losses.append(float(trainer.callback_metrics["train/loss"]))
+        step = trainer.global_step
+        if step and step % self.every == 0 and (not self.rows or self.rows[-1][0] != step):
+            rate = trainer.optimizers[0].param_groups[0]["lr"]
+            self.rows.append([step, sum(self.losses) / len(self.losses), None, float(rate)])
+            self.losses = []
+
+    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        losses = [float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")]
+        if losses and self.rows and self.rows[-1][0] == trainer.global_step:
+            self.rows[-1][2] = sum(losses) / len(losses)
+
+    def csv(self) -> str:
+        lines = [",".join(self.COLUMNS)]
+        lines += [",".join("" if v is None else f"{v:.8g}" for v in row) for row in self.rows]
+        return "\n".join(lines) + "\n"
+
+
+class Checkpoint(pl.Callback):
+    """One whole training state at `path`, replaced every `every` steps, at the end, and when `stop()` was called."""
+
+    def __init__(self, path: Path, every: int) -> None:
+        self.path, self.every, self.stopping, self.saved = path, every, False, -1
+
+    def stop(self, *_: object) -> None:
+        """Save at the end of the running step, then stop."""
+        self.stopping = True
+
+    def save(self, trainer: pl.Trainer) -> None:
+        temporary = self.path.with_suffix(".part")
+        trainer.save_checkpoint(temporary)
+        temporary.replace(self.path)
+        self.saved = trainer.global_step
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, *args: Any) -> None:
+        batch_idx = args[1]
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return  # in the middle of an optimiser step
+        step = trainer.global_step
+        if self.stopping or step % self.every == 0 or step == trainer.max_steps:
+            self.save(trainer)
+        if self.stopping:
+            trainer.should_stop = True
+
+
+class Progress(pl.Callback):
+    """A bar on a terminal, plain lines elsewhere."""
+
+    def __init__(self, start: int, steps: int, label: str) -> None:
+        self.bar, self.step, self.began = progress(range(start, steps), label, unit="steps"), start, time.monotonic()
+        next(self.bar)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        while self.step < trainer.global_step:
+            next(self.bar, None)
+            self.step += 1
