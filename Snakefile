@@ -19,8 +19,10 @@ from sao.config import ROLES, file_name, published_splits, renders, resolve
 configfile: "config.yaml"
 
 
+# In the order in which they were laid over each other.
+config_files = ["config.yaml", *(path for path in map(str, workflow.configfiles) if path != "config.yaml")]
 try:
-    config = resolve(config, [Path(path) for path in workflow.configfiles])
+    config = resolve(config, [Path(path) for path in config_files])
 except InputError as error:
     raise WorkflowError(str(error)) from None
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 from sao.clips import clip_id, read_digests, seed_for
-from sao.command import InputError, log, parse, progress, run
+from sao.command import InputError, log, output_to_log, parse, progress, run
 from sao.files import digest, write_json
 from sao.model import build, load_weights, pick_device
 from sao.model_config import downsampling_ratio, read_model_config, window_frames
@@ -100,7 +100,7 @@ def main() -> None:
     device = pick_device()
     autoencoder = model.pretransform.model.to(device).eval()
     channels = model.pretransform.io_channels
-    with torch.inference_mode():
+    with output_to_log(), torch.inference_mode():
         for name in progress(todo, f"encoding {args.split}", unit="clips"):
             clip = clip_id(args.split, name)
             audio, length = load_audio(args.audio / name, config["sample_rate"], channels, frames * ratio)

@@ -7,7 +7,6 @@ import copy
 import json
 import os
 import signal
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +57,6 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder of the run's checkpoints")
     args = parse(parser)
     settings = args.settings
-    warnings.filterwarnings("ignore")
     os.environ["OMP_NUM_THREADS"] = str(settings["threads"])
 
     config = training_config(read_model_config(args.model / "model_config.json"), settings)

@@ -31,12 +31,12 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import T5Config, T5EncoderModel, T5TokenizerFast
 
 HERE = Path(__file__).resolve().parent
-SAMPLE_RATE = 22050  # Hz
-HOP = 512  # samples a latent frame
-LATENT_DIM = 32
-FRAMES = 128  # latent frames of the window: 2.97 s
+SAMPLE_RATE = 16000  # Hz
+HOP = 1024  # samples a latent frame
+LATENT_DIM = 64
+FRAMES = 48  # latent frames of the window: 3.07 s
 COND_DIM = 128
-TEXT_LENGTH = 64  # tokens
+TEXT_LENGTH = 48  # tokens
 
 AUTOENCODER = {
     "encoder": {
@@ -45,7 +45,7 @@ AUTOENCODER = {
             "in_channels": 2,
             "channels": 16,
             "c_mults": [2, 4, 6, 8],
-            "strides": [4, 4, 4, 8],
+            "strides": [4, 4, 8, 8],
             "latent_dim": 2 * LATENT_DIM,
             "use_snake": True,
         },
@@ -56,7 +56,7 @@ AUTOENCODER = {
             "out_channels": 2,
             "channels": 16,
             "c_mults": [2, 4, 6, 8],
-            "strides": [4, 4, 4, 8],
+            "strides": [4, 4, 8, 8],
             "latent_dim": LATENT_DIM,
             "use_snake": True,
             "final_tanh": False,
@@ -141,7 +141,7 @@ def train_autoencoder(args: argparse.Namespace) -> None:
         estimate = torch.cat([decoded[:, 0], decoded[:, 1], decoded[:, 0] - decoded[:, 1]])
         spectral = spectral_loss(estimate, target)
         l1 = (audio - decoded).abs().mean()
-        loss = spectral + 5 * l1 + 1e-5 * info["kl"]
+        loss = spectral + 15 * l1 + 1e-5 * info["kl"]
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

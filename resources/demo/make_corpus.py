@@ -22,7 +22,7 @@ import py7zr
 import soundfile
 
 HERE = Path(__file__).resolve().parent
-LONGEST = 2.9  # s: fits the demo model's window of 64 latent frames, 2.97 s
+LONGEST = 2.9  # s: fits the demo model's window of 48 latent frames, 3.07 s
 FADE = 0.05  # s, at the end of a recording that was cut
 SPLITS = ("development", "validation", "evaluation")
 CC0 = "http://creativecommons.org/publicdomain/zero/1.0/"

@@ -14,11 +14,15 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from tqdm import tqdm
+# Bars that libraries draw would bury ours; `progress` below says outright when it draws one. Read at import.
+os.environ.setdefault("TQDM_DISABLE", "1")
+
+from tqdm import tqdm  # noqa: E402
 
 log = logging.getLogger("sao")
 Item = TypeVar("Item")
 
+TERMINAL = sys.stderr  # ours even while libraries' output goes to the log
 PLAIN_EVERY = 10.0  # s between two progress lines where there is no terminal
 
 
@@ -32,7 +36,7 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     args = parser.parse_args()
     log.setLevel(logging.INFO)
     log.propagate = False
-    log.handlers = [logging.StreamHandler(sys.stderr)]
+    log.handlers = [logging.StreamHandler(TERMINAL)]
     log.handlers[0].setFormatter(logging.Formatter(f"{Path(sys.argv[0]).stem}: %(message)s"))
     if args.log:
         args.log.parent.mkdir(parents=True, exist_ok=True)
@@ -44,9 +48,10 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
 
 @contextlib.contextmanager
 def output_to_log() -> Iterator[None]:
-    """Send what libraries print to the log file, so that the terminal keeps its bars."""
+    """Send what libraries print and warn to the log file, so that the terminal keeps its bars."""
     files = [handler.stream for handler in log.handlers if isinstance(handler, logging.FileHandler)]
-    with contextlib.redirect_stdout(files[0] if files else sys.stderr):
+    target = files[0] if files else TERMINAL
+    with contextlib.redirect_stdout(target), contextlib.redirect_stderr(target):
         yield
 
 
@@ -55,7 +60,7 @@ def progress(items: Iterable[Item], label: str, total: int | None = None, unit: 
     total = len(items) if total is None and hasattr(items, "__len__") else total
     start = last = time.monotonic()
     done = 0
-    with tqdm(items, desc=label, total=total, unit=unit, disable=not sys.stderr.isatty(), leave=False) as bar:
+    with tqdm(items, desc=label, total=total, unit=unit, file=TERMINAL, disable=not TERMINAL.isatty(), leave=False) as bar:
         for item in bar:
             yield item
             done += 1
@@ -70,7 +75,7 @@ def report(message: str) -> None:
     """A progress line: to the log file always, to stderr only where no bar is drawn."""
     record = log.makeRecord(log.name, logging.INFO, "", 0, message, (), None)
     for handler in log.handlers:
-        if isinstance(handler, logging.FileHandler) or not sys.stderr.isatty():
+        if isinstance(handler, logging.FileHandler) or not TERMINAL.isatty():
             handler.handle(record)
 
 
@@ -94,8 +99,8 @@ def run(main: Callable[[], None]) -> None:
 
 
 def fail(message: str, code: int = 1) -> None:
-    log.error("error: %s", message) if log.handlers else print(f"error: {message}", file=sys.stderr)
-    sys.stderr.flush()
+    log.error("error: %s", message) if log.handlers else print(f"error: {message}", file=TERMINAL)
+    TERMINAL.flush()
     # Not sys.exit: worker threads and pools must not keep a failed job alive.
     logging.shutdown()
     os._exit(code)

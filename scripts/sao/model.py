@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,9 @@ def build(config: ModelConfig, hub: Path) -> torch.nn.Module:
     os.environ["HF_HUB_CACHE"] = str(hub.resolve())
     os.environ["HF_HUB_OFFLINE"] = "1"
     with output_to_log():
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", message="pkg_resources")
         from stable_audio_tools.models.factory import create_model_from_config
 
         return create_model_from_config(config)
