@@ -1,6 +1,7 @@
 # Fine-tune Stable Audio Open on captioned audio: archives -> WAVs -> manifests -> splits -> dataset configs ->
 # latents -> training checkpoints -> exported model -> rendered samples.
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -13,26 +14,27 @@ min_version("9.0")
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 from sao.code import code_hash
 from sao.command import InputError
-from sao.config import ROLES, file_name, published_splits, renders, resolve
+from sao.config import ROLES, resolve
+from sao.plan import Plan
 
 
 configfile: "config.yaml"
 
 
 # In the order in which they were laid over each other.
-config_files = ["config.yaml", *(path for path in map(str, workflow.configfiles) if path != "config.yaml")]
+config_files = [
+    "config.yaml",
+    *(path for path in map(str, workflow.configfiles) if path != "config.yaml"),
+]
 try:
     config = resolve(config, [Path(path) for path in config_files])
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
-CORPORA = config["corpora"]
-BASE_MODELS = config["base_models"]
-RUNS = config["runs"]
-RENDERS = renders(config)
-
-
+PLAN = Plan(config)
 SCRIPTS = Path(workflow.basedir) / "scripts"
+# The commands find the scripts through the environment: their text, a rerun trigger, names no place on a machine.
+shell.prefix(f"set -euo pipefail; export SCRIPTS={shlex.quote(str(SCRIPTS))}; ")
 
 
 wildcard_constraints:

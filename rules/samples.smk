@@ -1,41 +1,14 @@
 # Rendered WAVs, of every run and of its untouched base model, and the folder to listen in.
 
 
-def of_render(pattern):
-    """Input function: `pattern` with the base model and the corpus of the render filled in."""
-
-    def path(wildcards):
-        entry = RENDERS[wildcards.run]
-        return pattern.format(base_model=entry["base_model"], corpus=entry["corpus"])
-
-    return path
-
-
-def rendered_weights(wildcards):
-    """The exported model of a run, or the base model itself."""
-    entry = RENDERS[wildcards.run]
-    if entry["run"] is None:
-        return f"results/models/{entry['base_model']}/model.safetensors"
-    return f"results/checkpoints/{entry['run']}/model.safetensors"
-
-
-def rendered_digest(wildcards):
-    entry = RENDERS[wildcards.run]
-    if entry["run"] is None:
-        return f"results/models/{entry['base_model']}/checksums.sha256"
-    return f"results/checkpoints/{entry['run']}/export.json"
-
-
 rule render:
     input:
-        weights=lambda wildcards: ancient(rendered_weights(wildcards)),
-        digest=rendered_digest,
-        config=ancient(of_render("results/models/{base_model}/model_config.json")),
-        splits=lambda wildcards: expand(
-            of_render("results/data/{corpus}/splits/{{role}}.csv")(wildcards), role=config["render"]["clips"]
-        ),
+        weights=lambda wildcards: ancient(PLAN.weights(wildcards.run)),
+        digest=lambda wildcards: PLAN.weights_digest(wildcards.run),
+        config=lambda wildcards: ancient(f"{PLAN.model_folder(wildcards.run)}/model_config.json"),
+        splits=lambda wildcards: PLAN.rendered_splits(wildcards.run),
         # For its order alone: no prompt is rendered that the text encoder would cut.
-        checked=ancient(of_render("results/data/{corpus}/dataset_configs/{base_model}.sha256")),
+        checked=lambda wildcards: ancient(f"{PLAN.datasets(wildcards.run)}.sha256"),
     output:
         audio=directory("results/renders/{run}"),
         table="results/renders/{run}.csv",
@@ -43,24 +16,25 @@ rule render:
         "results/logs/render/{run}.log",
     benchmark:
         "results/benchmarks/render/{run}.tsv"
-    params:
-        label=lambda wildcards: RENDERS[wildcards.run]["label"],
-        render=json.dumps(config["render"]),
-        sampling=lambda wildcards: json.dumps(BASE_MODELS[RENDERS[wildcards.run]["base_model"]]["sampling"]),
-        model=of_render("results/models/{base_model}"),
-        splits=of_render("results/data/{corpus}/splits"),
-        window=window,
-        code=code_hash(SCRIPTS / "render.py"),
-    threads: 1
-    resources:
-        mem_mb=lambda wildcards: model_entry(wildcards)["memory_mb"],
-        gpu=lambda wildcards: model_entry(wildcards)["gpus"],
     conda:
         "../envs/model.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards: PLAN.base_models[PLAN.base_model(wildcards.run)]["memory_mb"],
+        gpu=lambda wildcards: PLAN.base_models[PLAN.base_model(wildcards.run)]["gpus"],
+    params:
+        render=json.dumps(PLAN.render),
+        sampling=lambda wildcards: json.dumps(
+            PLAN.base_models[PLAN.base_model(wildcards.run)]["sampling"]
+        ),
+        model=lambda wildcards, input: os.path.dirname(input.config),
+        splits=lambda wildcards, input: os.path.dirname(input.splits[0]),
+        window=lambda wildcards: PLAN.window_options(PLAN.corpus(wildcards.run)),
+        code=code_hash(SCRIPTS / "render.py"),
     message:
-        "Render the prompts with {params.label}"
+        "Render the prompts with {wildcards.run}"
     shell:
-        "python {SCRIPTS:q}/render.py --label {params.label:q} --weights {input.weights:q}"
+        "python $SCRIPTS/render.py --weights {input.weights:q}"
         " --model {params.model:q} --splits {params.splits:q} --render {params.render:q}"
         " --sampling {params.sampling:q} {params.window} --threads {threads}"
         " --output {output.audio:q} --table {output.table:q} --log {log:q}"
@@ -68,22 +42,23 @@ rule render:
 
 rule collect:
     input:
-        tables=expand("results/renders/{run}.csv", run=RENDERS),
-        renders=ancient(expand("results/renders/{run}", run=RENDERS)),
+        tables=expand("results/renders/{run}.csv", run=PLAN.renders),
+        renders=ancient(expand("results/renders/{run}", run=PLAN.renders)),
     output:
         directory("results/samples"),
     log:
         "results/logs/collect.log",
     benchmark:
         "results/benchmarks/collect.tsv"
-    params:
-        code=code_hash(SCRIPTS / "collect.py"),
-    resources:
-        mem_mb=400,
     conda:
         "../envs/data.yaml"
+    resources:
+        mem_mb=400,
+    params:
+        runs=[entry["label"] for entry in PLAN.renders.values()],
+        code=code_hash(SCRIPTS / "collect.py"),
     message:
         "Collect the samples of all runs: results/samples/index.html"
     shell:
-        "python {SCRIPTS:q}/collect.py --table {input.tables:q} --render {input.renders:q}"
+        "python $SCRIPTS/collect.py --run {params.runs:q} --table {input.tables:q} --render {input.renders:q}"
         " --output {output:q} --log {log:q}"

@@ -1,28 +1,6 @@
 # Latents -> training checkpoints -> exported model.
 
 
-def of_run(pattern):
-    """Input function: `pattern` with the base model and the corpus of the run filled in."""
-
-    def path(wildcards):
-        run = RUNS[wildcards.run]
-        return pattern.format(base_model=run["base_model"], corpus=run["corpus"])
-
-    return path
-
-
-def latents_of_run(suffix):
-    """Input function: latents of every published split that the run trains or validates on."""
-
-    def paths(wildcards):
-        run = RUNS[wildcards.run]
-        corpus = CORPORA[run["corpus"]]
-        folder = f"results/latents/{run['base_model']}/{run['corpus']}"
-        return [f"{folder}/{split}{suffix}" for role in ("train", "validation") for split in corpus[role]]
-
-    return paths
-
-
 rule encode:
     input:
         audio=ancient("results/data/{corpus}/audio/{split}"),
@@ -39,20 +17,20 @@ rule encode:
         "results/logs/encode/{base_model}/{corpus}/{split}.log",
     benchmark:
         "results/benchmarks/encode/{base_model}/{corpus}/{split}.tsv"
-    params:
-        model="results/models/{base_model}",
-        window=window,
-        code=code_hash(SCRIPTS / "encode.py"),
-    threads: 1
-    resources:
-        mem_mb=lambda wildcards: model_entry(wildcards)["memory_mb"],
-        gpu=lambda wildcards: model_entry(wildcards)["gpus"],
     conda:
         "../envs/model.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards: PLAN.base_models[wildcards.base_model]["memory_mb"],
+        gpu=lambda wildcards: PLAN.base_models[wildcards.base_model]["gpus"],
+    params:
+        model=lambda wildcards, input: os.path.dirname(input.weights),
+        window=lambda wildcards: PLAN.window_options(wildcards.corpus),
+        code=code_hash(SCRIPTS / "encode.py"),
     message:
         "Encode {wildcards.split} of corpus {wildcards.corpus} with base model {wildcards.base_model}"
     shell:
-        "python {SCRIPTS:q}/encode.py --audio {input.audio:q} --audio-digest {input.audio_digest:q}"
+        "python $SCRIPTS/encode.py --audio {input.audio:q} --audio-digest {input.audio_digest:q}"
         " --split {wildcards.split:q} --model {params.model:q} --model-digest {input.model_digest:q}"
         " {params.window} --threads {threads} --code {params.code}"
         " --output {output.latents:q} --digest {output.digest:q} --log {log:q}"
@@ -60,12 +38,12 @@ rule encode:
 
 rule train:
     input:
-        datasets=ancient(of_run("results/data/{corpus}/dataset_configs/{base_model}")),
-        datasets_digest=of_run("results/data/{corpus}/dataset_configs/{base_model}.sha256"),
-        latents=lambda wildcards: ancient(latents_of_run("")(wildcards)),
-        latents_digest=latents_of_run(".json"),
-        weights=ancient(of_run("results/models/{base_model}/model.safetensors")),
-        model_digest=of_run("results/models/{base_model}/checksums.sha256"),
+        datasets=lambda wildcards: ancient(PLAN.datasets(wildcards.run)),
+        datasets_digest=lambda wildcards: f"{PLAN.datasets(wildcards.run)}.sha256",
+        latents=lambda wildcards: ancient(PLAN.latents(wildcards.run)),
+        latents_digest=lambda wildcards: PLAN.latents(wildcards.run, ".json"),
+        weights=lambda wildcards: ancient(f"{PLAN.model_folder(wildcards.run)}/model.safetensors"),
+        model_digest=lambda wildcards: f"{PLAN.model_folder(wildcards.run)}/checksums.sha256",
     output:
         checkpoint="results/checkpoints/{run}/last.ckpt",
         metrics="results/checkpoints/{run}/metrics.csv",
@@ -74,21 +52,21 @@ rule train:
         "results/logs/train/{run}.log",
     benchmark:
         "results/benchmarks/train/{run}.tsv"
-    params:
-        settings=lambda wildcards: json.dumps(RUNS[wildcards.run]),
-        model=of_run("results/models/{base_model}"),
-        folder="results/checkpoints/{run}",
-        code=code_hash(SCRIPTS / "train.py"),
-    threads: lambda wildcards: RUNS[wildcards.run]["threads"] + RUNS[wildcards.run]["workers"]
-    resources:
-        mem_mb=lambda wildcards: model_entry(wildcards)["memory_mb"],
-        gpu=lambda wildcards: model_entry(wildcards)["gpus"],
     conda:
         "../envs/model.yaml"
+    threads: lambda wildcards: PLAN.runs[wildcards.run]["threads"] + PLAN.runs[wildcards.run]["workers"]
+    resources:
+        mem_mb=lambda wildcards: PLAN.base_models[PLAN.base_model(wildcards.run)]["memory_mb"],
+        gpu=lambda wildcards: PLAN.base_models[PLAN.base_model(wildcards.run)]["gpus"],
+    params:
+        settings=lambda wildcards: json.dumps(PLAN.runs[wildcards.run]),
+        model=lambda wildcards, input: os.path.dirname(input.weights),
+        folder=lambda wildcards, output: os.path.dirname(output.digest),
+        code=code_hash(SCRIPTS / "train.py"),
     message:
         "Train run {wildcards.run}"
     shell:
-        "python {SCRIPTS:q}/train.py --run {wildcards.run:q} --settings {params.settings:q}"
+        "python $SCRIPTS/train.py --run {wildcards.run:q} --settings {params.settings:q}"
         " --dataset-configs {input.datasets:q} --latents-digest {input.latents_digest:q}"
         " --model {params.model:q} --model-digest {input.model_digest:q} --code {params.code}"
         " --output {params.folder:q} --log {log:q}"
@@ -98,7 +76,7 @@ rule export:
     input:
         checkpoint=ancient("results/checkpoints/{run}/last.ckpt"),
         training="results/checkpoints/{run}/training.json",
-        weights=ancient(of_run("results/models/{base_model}/model.safetensors")),
+        weights=lambda wildcards: ancient(f"{PLAN.model_folder(wildcards.run)}/model.safetensors"),
     output:
         weights="results/checkpoints/{run}/model.safetensors",
         config="results/checkpoints/{run}/model_config.json",
@@ -107,16 +85,16 @@ rule export:
         "results/logs/export/{run}.log",
     benchmark:
         "results/benchmarks/export/{run}.tsv"
-    params:
-        model=of_run("results/models/{base_model}"),
-        folder="results/checkpoints/{run}",
-        code=code_hash(SCRIPTS / "export.py"),
-    resources:
-        mem_mb=lambda wildcards: model_entry(wildcards)["memory_mb"],
     conda:
         "../envs/model.yaml"
+    resources:
+        mem_mb=lambda wildcards: PLAN.base_models[PLAN.base_model(wildcards.run)]["memory_mb"],
+    params:
+        model=lambda wildcards, input: os.path.dirname(input.weights),
+        folder=lambda wildcards, output: os.path.dirname(output.digest),
+        code=code_hash(SCRIPTS / "export.py"),
     message:
         "Export the model of run {wildcards.run}"
     shell:
-        "python {SCRIPTS:q}/export.py --checkpoint {input.checkpoint:q} --model {params.model:q}"
+        "python $SCRIPTS/export.py --checkpoint {input.checkpoint:q} --model {params.model:q}"
         " --output {params.folder:q} --digest {output.digest:q} --log {log:q}"

@@ -9,7 +9,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pandas as pd
-from sao.command import InputError, log, parse, run
+from sao import command
+from sao.command import InputError, log, parse
 from sao.files import link_or_copy
 from sao.tables import read_table, write_table
 
@@ -45,7 +46,9 @@ def page(samples: pd.DataFrame) -> str:
     for (split, clip), group in samples.groupby(["split", "clip_id"], sort=True):
         by_run = {row.run: row for row in group.itertuples()}
         first = next(iter(by_run.values()))
-        cells = [f"<td>{html.escape(first.prompt)}<small>{split} · {html.escape(clip)} · seed {first.seed}</small></td>"]
+        cells = [
+            f"<td>{html.escape(first.prompt)}<small>{split} · {html.escape(clip)} · seed {first.seed}</small></td>"
+        ]
         cells.append(player(f"reference/{clip}{Path(first.reference).suffix}"))
         for name in runs:
             cells.append(player(f"{name}/{clip}.wav", by_run[name].warning) if name in by_run else "<td>–</td>")
@@ -56,20 +59,22 @@ def page(samples: pd.DataFrame) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--table", type=Path, required=True, nargs="+", help="tables of the renders")
+    parser.add_argument("--run", required=True, nargs="+", help="names of the runs")
+    parser.add_argument("--table", type=Path, required=True, nargs="+", help="tables of their renders, in that order")
     parser.add_argument("--render", type=Path, required=True, nargs="+", help="folders of the renders, in that order")
     parser.add_argument("--output", type=Path, required=True)
     args = parse(parser)
 
     tables = []
     shutil.rmtree(args.output, ignore_errors=True)
-    for path, folder in zip(args.table, args.render, strict=True):
+    for run, path, folder in zip(args.run, args.table, args.render, strict=True):
         table = read_table(path)
+        table.insert(table.columns.get_loc("checkpoint"), "run", run)
         for row in table.itertuples():
             source = folder / f"{row.clip_id}.wav"
             if not source.is_file():
                 raise InputError(f"{source}: listed in {path}, but missing: delete {folder} and run again")
-            link_or_copy(source, args.output / row.run / source.name)
+            link_or_copy(source, args.output / run / source.name)
             reference = Path(row.reference)
             link_or_copy(reference, args.output / "reference" / f"{row.clip_id}{reference.suffix}")
         tables.append(table)
@@ -82,4 +87,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    command.run(main)

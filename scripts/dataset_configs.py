@@ -72,7 +72,9 @@ def write_dataset(folder: Path, table: pd.DataFrame, latents: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     up = Path(os.path.relpath(latents, folder)).as_posix()
-    files = [f"{up}/{split}/{clip_id}.npy\n" for clip_id, split in zip(table.clip_id, table.published_split, strict=True)]
+    files = [
+        f"{up}/{split}/{clip_id}.npy\n" for clip_id, split in zip(table.clip_id, table.published_split, strict=True)
+    ]
     (folder / "filelist.txt").write_text("".join(files), encoding="utf-8")
     columns = caption_columns(table)
     captions = {row["clip_id"]: [row[c] for c in columns] for row in table.to_dict("records")}
@@ -82,7 +84,9 @@ def write_dataset(folder: Path, table: pd.DataFrame, latents: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--splits", type=Path, required=True, help="folder of train.csv, validation.csv, evaluation.csv")
+    parser.add_argument(
+        "--splits", type=Path, required=True, help="folder of train.csv, validation.csv, evaluation.csv"
+    )
     parser.add_argument("--model-config", type=Path, required=True)
     parser.add_argument("--hub", type=Path, required=True, help="Hub cache with the text encoder")
     parser.add_argument("--latents", type=Path, required=True, help="folder where the latents will lie, split by split")

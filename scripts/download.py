@@ -42,7 +42,9 @@ def read_local(path: Path) -> tuple[int, Iterator[bytes]]:
 def read_remote(url: str) -> tuple[int | None, Iterator[bytes]]:
     """`(size in bytes if the server tells, chunks)` of a remote file; refused connections are tried again."""
     session = requests.Session()
-    retry = Retry(total=5, backoff_factor=1, status_forcelist=[429, 500, 502, 503, 504], respect_retry_after_header=True)
+    retry = Retry(
+        total=5, backoff_factor=1, status_forcelist=[429, 500, 502, 503, 504], respect_retry_after_header=True
+    )
     session.mount("https://", HTTPAdapter(max_retries=retry))
     session.mount("http://", HTTPAdapter(max_retries=retry))
     try:

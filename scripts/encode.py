@@ -58,7 +58,13 @@ def summarise(folder: Path, clips: int, shape: tuple[int, int]) -> dict:
     if len(digests) != clips:
         raise InputError(f"{folder}: {len(digests)} latents for {clips} clips")
     mean, std = float(np.mean(means)), float(np.mean(stds))
-    return {"clips": clips, "shape": list(shape), "mean": round(mean, 4), "std": round(std, 4), "sha256": digest(digests)}
+    return {
+        "clips": clips,
+        "shape": list(shape),
+        "mean": round(mean, 4),
+        "std": round(std, 4),
+        "sha256": digest(digests),
+    }
 
 
 def main() -> None:

@@ -26,7 +26,9 @@ def unwrap(state: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], int
     bare = {key.removeprefix(ONLINE): value for key, value in state.items() if key.startswith(ONLINE)}
     ema = {f"model.{key.removeprefix(EMA)}": value for key, value in state.items() if key.startswith(EMA)}
     if stray := sorted(set(ema) - set(bare)):
-        raise InputError(f"EMA weight {stray[0]} belongs to no weight of the model: made by another stable-audio-tools?")
+        raise InputError(
+            f"EMA weight {stray[0]} belongs to no weight of the model: made by another stable-audio-tools?"
+        )
     return {**bare, **ema}, len(ema)
 
 
@@ -55,7 +57,9 @@ def main() -> None:
         raise InputError(f"{args.checkpoint}: no weight of the diffusion model differs from the base model's")
     bad = [key for key, value in weights.items() if not torch.isfinite(value).all()]
     if bad:
-        raise InputError(f"{args.checkpoint}: {len(bad)} weights are NaN or infinite ({bad[0]} …): the training diverged")
+        raise InputError(
+            f"{args.checkpoint}: {len(bad)} weights are NaN or infinite ({bad[0]} …): the training diverged"
+        )
 
     with whole(args.output / "model.safetensors") as temporary:
         save_file({key: value.contiguous() for key, value in weights.items()}, temporary)
@@ -70,7 +74,9 @@ def main() -> None:
             "sha256": sha256(args.output / "model.safetensors"),
         },
     )
-    log.info("%d keys, all matched; %d from the EMA; %d differ from the base model", len(weights), averaged, len(changed))
+    log.info(
+        "%d keys, all matched; %d from the EMA; %d differ from the base model", len(weights), averaged, len(changed)
+    )
 
 
 if __name__ == "__main__":

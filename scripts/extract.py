@@ -18,7 +18,9 @@ def checked_names(archive: Path, packed: py7zr.SevenZipFile) -> list[str]:
     for entry in packed.list():
         path = PurePosixPath(entry.filename.replace("\\", "/"))
         if path.is_absolute() or PureWindowsPath(entry.filename).drive or ".." in path.parts:
-            raise InputError(f"{archive}: entry {entry.filename!r} would be written outside its folder: nothing is unpacked")
+            raise InputError(
+                f"{archive}: entry {entry.filename!r} would be written outside its folder: nothing is unpacked"
+            )
         if getattr(entry, "is_symlink", False) or not (entry.is_file or entry.is_directory):
             raise InputError(f"{archive}: entry {entry.filename!r} is a link or a device: nothing is unpacked")
         if not entry.is_directory:
@@ -48,7 +50,11 @@ def unpack(archive: Path, split: str, folder: Path) -> None:
     except (py7zr.exceptions.ArchiveError, lzma.LZMAError, EOFError) as error:
         with archive.open("rb") as handle:
             head = handle.read(16)
-        what = "truncated or damaged" if head.startswith(b"7z\xbc\xaf\x27\x1c") else f"not a 7z archive (it begins {head!r})"
+        what = (
+            "truncated or damaged"
+            if head.startswith(b"7z\xbc\xaf\x27\x1c")
+            else f"not a 7z archive (it begins {head!r})"
+        )
         raise InputError(f"{archive}: {what} ({type(error).__name__}): delete it and download it again") from None
 
 
@@ -74,7 +80,10 @@ def main() -> None:
 
     files = sorted(path for path in args.output.rglob("*") if path.is_file())
     with whole(args.digest) as listing:
-        lines = [f"{sha256(f)}  {f.relative_to(args.output).as_posix()}\n" for f in progress(files, "checksums", unit="files")]
+        lines = [
+            f"{sha256(f)}  {f.relative_to(args.output).as_posix()}\n"
+            for f in progress(files, "checksums", unit="files")
+        ]
         listing.write_text("".join(lines), encoding="utf-8")
     log.info("%s: %d files", args.output, len(files))
 

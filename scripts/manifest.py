@@ -21,7 +21,9 @@ def unique_rows(path: Path, rows: list[dict[str, str]]) -> dict[str, dict[str, s
     for number, row in enumerate(rows, start=2):
         first = seen.setdefault(row["file_name"], number)
         if first != number:
-            raise InputError(f"{path}, row {number}: file_name {row['file_name']!r} is already in row {first}: keep one")
+            raise InputError(
+                f"{path}, row {number}: file_name {row['file_name']!r} is already in row {first}: keep one"
+            )
     return {row["file_name"]: row for row in rows}
 
 

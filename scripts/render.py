@@ -38,7 +38,9 @@ def finish(audio: torch.Tensor, clip: str) -> tuple[torch.Tensor, float, float, 
     Raises InputError on NaN or infinite samples.
     """
     if not audio.isfinite().all():
-        raise InputError(f"clip {clip}: rendered NaN or infinite samples: the model is broken (did the training diverge?)")
+        raise InputError(
+            f"clip {clip}: rendered NaN or infinite samples: the model is broken (did the training diverge?)"
+        )
     peak = float(audio.abs().max())
     if decibels(peak) < SILENT_DBFS:
         return audio, decibels(peak), 0.0, "silent"
@@ -49,10 +51,11 @@ def finish(audio: torch.Tensor, clip: str) -> tuple[torch.Tensor, float, float, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--label", required=True, help="name of the run in the table")
     parser.add_argument("--weights", type=Path, required=True, help="model.safetensors")
     parser.add_argument("--model", type=Path, required=True, help="folder of the base model")
-    parser.add_argument("--splits", type=Path, required=True, help="folder of train.csv, validation.csv, evaluation.csv")
+    parser.add_argument(
+        "--splits", type=Path, required=True, help="folder of train.csv, validation.csv, evaluation.csv"
+    )
     parser.add_argument("--render", type=json.loads, required=True, help="JSON: the config's `render`")
     parser.add_argument("--sampling", type=json.loads, required=True, help="JSON: the base model's `sampling`")
     parser.add_argument("--window-seconds", type=float)
@@ -66,7 +69,9 @@ def main() -> None:
         chosen = choose(read_table(args.splits / f"{split}.csv"), count, args.render["seed"])
         columns = caption_columns(chosen)
         if args.render["caption"] > len(columns):
-            raise InputError(f"render.caption is {args.render['caption']}; the corpus has {len(columns)} captions a clip")
+            raise InputError(
+                f"render.caption is {args.render['caption']}; the corpus has {len(columns)} captions a clip"
+            )
         tables.append(chosen.assign(split=split, prompt=chosen[f"caption_{args.render['caption']}"]))
     clips = pd.concat(tables, ignore_index=True).sort_values(["split", "clip_id"])
 
@@ -88,20 +93,24 @@ def main() -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     rows = []
-    for clip in progress(list(clips.itertuples()), f"rendering {args.label}", unit="clips"):
+    for clip in progress(list(clips.itertuples()), f"rendering {args.output.name}", unit="clips"):
         seed = seed_for(args.render["seed"], "render", clip.clip_id)
         # One clip a call: stable-audio-tools seeds a call, so a batch would make a clip depend on its neighbours.
         with output_to_log(), torch.inference_mode():
-            audio = generate_diffusion_cond(
-                model,
-                conditioning=[
-                    {"prompt": clip.prompt, "seconds_start": 0, "seconds_total": math.ceil(clip.seconds)}
-                ],
-                sample_size=samples,
-                seed=seed,
-                device=device,
-                **sampling,
-            )[0].float().cpu()
+            audio = (
+                generate_diffusion_cond(
+                    model,
+                    conditioning=[
+                        {"prompt": clip.prompt, "seconds_start": 0, "seconds_total": math.ceil(clip.seconds)}
+                    ],
+                    sample_size=samples,
+                    seed=seed,
+                    device=device,
+                    **sampling,
+                )[0]
+                .float()
+                .cpu()
+            )
         audio = audio[:, : round(clip.seconds * config["sample_rate"])]
         audio, peak, gain, odd = finish(audio, clip.clip_id)
         if odd:
@@ -114,7 +123,6 @@ def main() -> None:
                 "prompt": clip.prompt,
                 "seed": seed,
                 "seconds": round(audio.shape[1] / config["sample_rate"], 6),
-                "run": args.label,
                 "checkpoint": args.weights.as_posix(),
                 "peak_dbfs": round(peak, 2),
                 "gain_db": round(gain, 2),
@@ -123,7 +131,7 @@ def main() -> None:
             }
         )
     if all(row["warning"] == "silent" for row in rows):
-        raise InputError(f"{args.label}: every rendered clip is silent: the model is broken")
+        raise InputError(f"{args.weights}: every rendered clip is silent: the model is broken")
     shutil.rmtree(args.output, ignore_errors=True)
     partial.rename(args.output)
     write_table(args.table, pd.DataFrame(rows))

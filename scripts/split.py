@@ -25,7 +25,9 @@ def main() -> None:
     for role in ROLES:
         parser.add_argument(f"--{role}", type=Path, required=True, nargs="+", help="manifests of this split")
     parser.add_argument("--validation-report", type=Path, required=True, help="written when the corpus is sound")
-    parser.add_argument("--output", type=Path, required=True, help="folder of train.csv, validation.csv, evaluation.csv")
+    parser.add_argument(
+        "--output", type=Path, required=True, help="folder of train.csv, validation.csv, evaluation.csv"
+    )
     args = parse(parser)
 
     if not args.validation_report.is_file():

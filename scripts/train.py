@@ -81,7 +81,9 @@ def main() -> None:
     train_set = LatentDataset(
         args.dataset_configs / "train.json", settings["captions"], settings["seed"], model.io_channels
     )
-    validation_set = LatentDataset(args.dataset_configs / "validation.json", "first", settings["seed"], model.io_channels)
+    validation_set = LatentDataset(
+        args.dataset_configs / "validation.json", "first", settings["seed"], model.io_channels
+    )
     batch_size, accumulate, steps = settings["batch_size"], settings["accumulate"], settings["steps"]
     if len(train_set) < batch_size:
         raise InputError(

@@ -130,7 +130,11 @@ def train_autoencoder(args: argparse.Namespace) -> None:
     start, step, recent = time.monotonic(), 0, []
     while (elapsed := (time.monotonic() - start) / 60) < args.minutes:
         # Linear warm-up, then a cosine over the whole time budget.
-        lr = args.lr * min(1.0, (step + 1) / 200) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * elapsed / args.minutes)))
+        lr = (
+            args.lr
+            * min(1.0, (step + 1) / 200)
+            * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * elapsed / args.minutes)))
+        )
         for group in optimiser.param_groups:
             group["lr"] = lr
         audio = torch.stack([random_crop(recordings, weights, args.crop, rng) for _ in range(args.batch_size)])
@@ -151,7 +155,10 @@ def train_autoencoder(args: argparse.Namespace) -> None:
         if step % 50 == 0:
             spectral_mean, l1_mean, kl_mean = np.mean(recent, axis=0)
             recent = []
-            print(f"{elapsed:5.1f} min  step {step}  stft {spectral_mean:.3f}  l1 {l1_mean:.4f}  kl {kl_mean:.1f}", flush=True)
+            print(
+                f"{elapsed:5.1f} min  step {step}  stft {spectral_mean:.3f}  l1 {l1_mean:.4f}  kl {kl_mean:.1f}",
+                flush=True,
+            )
         if step % 200 == 0:
             save_file(model.state_dict(), args.autoencoder)
     save_file(model.state_dict(), args.autoencoder)
@@ -274,7 +281,9 @@ def assemble(samples: Path, folder: Path, autoencoder_weights: Path) -> None:
         torch.manual_seed(2)
         model = create_model_from_config(config)
     model.pretransform.model.load_state_dict(weights, strict=True)
-    save_file({key: value.half().contiguous() for key, value in model.state_dict().items()}, folder / "model.safetensors")
+    save_file(
+        {key: value.half().contiguous() for key, value in model.state_dict().items()}, folder / "model.safetensors"
+    )
     (folder / "model_config.json").write_text(json.dumps(config, indent=2) + "\n")
     for path in sorted(folder.rglob("*.*")):
         print(f"{path.stat().st_size:>9}  {path.relative_to(folder)}")

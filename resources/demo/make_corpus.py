@@ -52,9 +52,7 @@ def main() -> None:
     for split in SPLITS:
         rows = [clip for clip in clips if clip["split"] == split]
         captions = [["file_name", *(f"caption_{i}" for i in range(1, 6))]]
-        metadata = [
-            ["file_name", "keywords", "sound_id", "sound_link", "start_end_samples", "manufacturer", "license"]
-        ]
+        metadata = [["file_name", "keywords", "sound_id", "sound_link", "start_end_samples", "manufacturer", "license"]]
         archive = corpus / f"clotho_audio_{split}.7z"
         archive.unlink(missing_ok=True)
         with tempfile.TemporaryDirectory() as folder, py7zr.SevenZipFile(archive, "w") as packed:

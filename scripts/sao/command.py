@@ -17,7 +17,7 @@ from typing import TypeVar
 # Bars that libraries draw would bury ours; `progress` below says outright when it draws one. Read at import.
 os.environ.setdefault("TQDM_DISABLE", "1")
 
-from tqdm import tqdm  # noqa: E402
+from tqdm import tqdm
 
 log = logging.getLogger("sao")
 Item = TypeVar("Item")
@@ -60,7 +60,9 @@ def progress(items: Iterable[Item], label: str, total: int | None = None, unit: 
     total = len(items) if total is None and hasattr(items, "__len__") else total
     start = last = time.monotonic()
     done = 0
-    with tqdm(items, desc=label, total=total, unit=unit, file=TERMINAL, disable=not TERMINAL.isatty(), leave=False) as bar:
+    with tqdm(
+        items, desc=label, total=total, unit=unit, file=TERMINAL, disable=not TERMINAL.isatty(), leave=False
+    ) as bar:
         for item in bar:
             yield item
             done += 1
@@ -88,7 +90,9 @@ def run(main: Callable[[], None]) -> None:
         fail(str(error))
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            fail(f"no space left on the device while writing {error.filename or 'an output'}: free some, then run again")
+            fail(
+                f"no space left on the device while writing {error.filename or 'an output'}: free some, then run again"
+            )
         if error.errno in (errno.EACCES, errno.EROFS, errno.ENOENT, errno.EDQUOT) and error.filename:
             fail(f"{error.filename}: {error.strerror}")
         _unexpected(error)

@@ -64,9 +64,13 @@ class LatentDataset(torch.utils.data.Dataset):
         except (OSError, ValueError, EOFError) as error:
             raise InputError(f"{path}: cannot be read ({error}): delete the folder and encode it again") from None
         if latents.shape != (self.channels, self.frames) or not np.isfinite(latents).all():
-            raise InputError(f"{path}: shape {latents.shape}, not {(self.channels, self.frames)}, or NaN: encode it again")
+            raise InputError(
+                f"{path}: shape {latents.shape}, not {(self.channels, self.frames)}, or NaN: encode it again"
+            )
         if caption is None:
-            caption = 0 if self.captions == "first" else seed_for(self.seed, "caption", epoch, info["clip_id"]) % captions
+            caption = (
+                0 if self.captions == "first" else seed_for(self.seed, "caption", epoch, info["clip_id"]) % captions
+            )
         info["caption_index"] = caption
         try:
             info.update(hook(info, None))

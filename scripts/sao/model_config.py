@@ -18,7 +18,9 @@ def read_model_config(path: Path) -> ModelConfig:
     except ValueError as error:
         raise InputError(f"{path}: not valid JSON ({error})") from None
     if config.get("model_type") != "diffusion_cond":
-        raise InputError(f"{path}: model_type is {config.get('model_type')!r}; only 'diffusion_cond' can be fine-tuned here")
+        raise InputError(
+            f"{path}: model_type is {config.get('model_type')!r}; only 'diffusion_cond' can be fine-tuned here"
+        )
     if "pretransform" not in config.get("model", {}):
         raise InputError(f"{path}: has no model.pretransform: only latent models can be fine-tuned here")
     return config
