@@ -3,7 +3,7 @@
 
 rule base_model:
     input:
-        lambda wildcards: PLAN.base_model_files(wildcards.base_model),
+        lambda wildcards: ancient(PLAN.base_model_files(wildcards.base_model)),
     output:
         config="results/models/{base_model}/model_config.json",
         weights="results/models/{base_model}/model.safetensors",
@@ -18,6 +18,7 @@ rule base_model:
     resources:
         mem_mb=500,
     params:
+        content=lambda wildcards: PLAN.base_model_content(wildcards.base_model),
         options=lambda wildcards: PLAN.base_model_options(wildcards.base_model),
         folder=lambda wildcards, output: os.path.dirname(output.config),
         code=code_hash(SCRIPTS / "base_model.py"),

@@ -21,9 +21,9 @@ def from_folder(source: Path, output: Path, hub: Path) -> None:
     for path in wanted:
         if not path.is_file():
             raise InputError(f"{path}: missing; a local base model needs {', '.join(MODEL_FILES)} and text_encoder/")
+    encoder = text_encoder_name(read_model_config(source / "model_config.json"))
     for name in MODEL_FILES:
         link_or_copy(source / name, output / name)
-    encoder = text_encoder_name(read_model_config(source / "model_config.json"))
     revision = digest([sha256(path) for path in wanted[2:]])[:40]
     root = hub / f"models--{encoder.replace('/', '--')}"
     for path in wanted[2:]:
@@ -32,11 +32,22 @@ def from_folder(source: Path, output: Path, hub: Path) -> None:
     (root / "refs" / "main").write_text(revision, encoding="utf-8")
 
 
+def first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0]
+
+
 def from_hub(args: argparse.Namespace, hub: Path) -> None:
     """Download the pinned revisions, only the files that are needed."""
     # Imported here: a local model needs neither the Hub client nor its start-up time.
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     steps = (
         f"(1) accept the licence at https://huggingface.co/{args.repo}, (2) make a token at "
@@ -50,9 +61,14 @@ def from_hub(args: argparse.Namespace, hub: Path) -> None:
         except (GatedRepoError, RepositoryNotFoundError):
             raise InputError(f"{repo}: access denied: {steps}") from None
         except LocalEntryNotFoundError as error:
-            raise InputError(f"{repo}: {name} cannot be fetched ({error}): is there a network?") from None
+            # The Hub client says so too when it was refused; the refusal is the cause then.
+            cause = error.__cause__ or error
+            hint = steps if isinstance(cause, HfHubHTTPError) else "is there a network?"
+            raise InputError(f"{repo}: {name} cannot be fetched ({first_line(cause)}): {hint}") from None
+        except (RevisionNotFoundError, EntryNotFoundError):
+            raise InputError(f"{repo}: has no {name} at {revision}: correct `revision` in the config") from None
         except HfHubHTTPError as error:
-            raise InputError(f"{repo}: {name} at {revision} cannot be fetched ({error}): {steps}") from None
+            raise InputError(f"{repo}: {name} at {revision} cannot be fetched ({first_line(error)}): {steps}") from None
         if repo == args.repo:
             link_or_copy(cached.resolve(), args.output / name)
         else:

@@ -23,6 +23,8 @@ def checked_names(archive: Path, packed: py7zr.SevenZipFile) -> list[str]:
             )
         if getattr(entry, "is_symlink", False) or not (entry.is_file or entry.is_directory):
             raise InputError(f"{archive}: entry {entry.filename!r} is a link or a device: nothing is unpacked")
+        if len(entry.filename.splitlines()) != 1:
+            raise InputError(f"{archive}: entry {entry.filename!r} has a line break in its name: rename it")
         if not entry.is_directory:
             names.append(entry.filename)
     return names
@@ -33,12 +35,16 @@ def unpack(archive: Path, split: str, folder: Path) -> None:
     try:
         with py7zr.SevenZipFile(archive) as packed:
             names = checked_names(archive, packed)
-            outside = [n for n in names if PurePosixPath(n).parts[0] != split]
+            if not names:
+                raise InputError(f"{archive}: holds no file: is this the archive of split {split!r}?")
+            outside = [n for n in names if PurePosixPath(n).parts[:-1][:1] != (split,)]
             if outside:
                 raise InputError(
                     f"{archive}: entry {outside[0]!r} does not lie in the top folder {split!r}: is this the archive of "
                     "another split?"
                 )
+            if twice := [n for n in names if (folder / n).exists()]:
+                raise InputError(f"{archive}: {twice[0]!r} is already in another archive of this split: keep one")
             size = sum(entry.uncompressed for entry in packed.list() if not entry.is_directory)
             free = shutil.disk_usage(folder).free
             if size > free:

@@ -27,6 +27,11 @@ def unique_rows(path: Path, rows: list[dict[str, str]]) -> dict[str, dict[str, s
     return {row["file_name"]: row for row in rows}
 
 
+def one_line(text: str) -> str:
+    """Text with every run of white space, line breaks included, made one space."""
+    return " ".join(text.split())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--split", required=True)
@@ -60,8 +65,8 @@ def main() -> None:
     for name, path, facts in zip(names, paths, measured, strict=True):
         row = {"clip_id": clip_id(args.split, name), "path": path.as_posix()} | vars(facts)
         row |= {"sha256": digests[name], "published_split": args.split, "file_name": name}
-        row |= {key: metadata.get(name, {}).get(key, "").strip() for key in METADATA}
-        row |= {column: captions[name][column].strip() for column in columns}
+        row |= {key: one_line(metadata.get(name, {}).get(key, "")) for key in METADATA}
+        row |= {column: one_line(captions[name][column]) for column in columns}
         rows.append(row)
     if not rows:
         raise InputError(f"{args.captions}: no clip; an empty split cannot be used")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import soundfile
 
 BLOCK = 1 << 18  # samples read at a time: bounded memory whatever the length
+UNKNOWN_BYTES = 0x7FFF0000  # a declared size from here on is the placeholder of a program that wrote to a pipe
 
 
 @dataclass
@@ -31,6 +33,16 @@ def decibels(amplitude: float) -> float:
     return 20 * math.log10(amplitude) if amplitude > 0 else -math.inf
 
 
+def missing_bytes(sound: soundfile.SoundFile) -> int:
+    """Bytes of audio that the header declares and the file lacks.
+
+    libsndfile reads a WAV or AIFF that is cut short as if it were a shorter one, and only tells in its log.
+    """
+    found = re.search(r"^ *(?:data|SSND) : (\d+) \(should be (\d+)\)", sound.extra_info, re.MULTILINE)
+    declared, there = map(int, found.groups()) if found else (0, 0)
+    return max(declared - there, 0) if declared < UNKNOWN_BYTES else 0
+
+
 def measure(path: Path) -> Measured:
     """Read the whole file once. Never raises on bad audio: that is what `problem` is for."""
     facts = Measured()
@@ -38,7 +50,7 @@ def measure(path: Path) -> Measured:
     try:
         with soundfile.SoundFile(path) as sound:
             facts.sample_rate, facts.channels = sound.samplerate, sound.channels
-            declared = sound.frames
+            declared, missing = sound.frames, missing_bytes(sound)
             for block in sound.blocks(BLOCK, dtype="float32", always_2d=True):
                 if not np.isfinite(block).all():
                     facts.problem = "holds NaN or infinite samples"
@@ -54,7 +66,9 @@ def measure(path: Path) -> Measured:
     if count == 0:
         facts.problem = "has no samples"
         return facts
-    if count != declared:
+    if missing:
+        facts.problem = f"is cut short: {missing} bytes of audio are missing"
+    elif count != declared:
         facts.problem = f"is cut short: {count} of {declared} frames"
     elif facts.channels > 2:
         facts.problem = f"has {facts.channels} channels; one or two are allowed"

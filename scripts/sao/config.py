@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,21 @@ from .command import InputError
 
 SCHEMA = Path(__file__).resolve().parents[2] / "schemas" / "config.schema.yaml"
 ROLES = ("train", "validation", "evaluation")
+SECTIONS = ("corpora", "base_models", "runs")  # whose entries have names
 Config = dict[str, Any]
+
+# JSON Schema takes 3.0 for an integer and NaN for a number; range() and a learning rate do not.
+Validator = jsonschema.validators.extend(
+    jsonschema.Draft202012Validator,
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many(
+        {
+            "integer": lambda _, value: isinstance(value, int) and not isinstance(value, bool),
+            "number": lambda _, value: (
+                isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            ),
+        }
+    ),
+)
 
 
 def resolve(config: Config, files: list[Path]) -> Config:
@@ -25,11 +40,16 @@ def resolve(config: Config, files: list[Path]) -> Config:
     key. Raises InputError with one line for the first thing wrong.
     """
     schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
-    _check(config, schema, files)
     config = copy.deepcopy(config)
-    for section in ("corpora", "base_models", "runs"):
-        config[section] = {str(name): entry for name, entry in config[section].items() if entry is not None}
+    for section in SECTIONS:
+        if isinstance(config.get(section), dict):
+            config[section] = {name: entry for name, entry in config[section].items() if entry is not None}
+    _check(config, schema, files)
     fill_defaults(config, schema, schema)
+    clips = {split: count for split, count in config["render"]["clips"].items() if count is not None}
+    if not clips:
+        raise InputError(f"config: render.clips: names no split to render ({_where(['render', 'clips'], files)})")
+    config["render"]["clips"] = clips
     _check_references(config, files)
     return config
 
@@ -63,9 +83,7 @@ def deref(schema: Config, root: Config) -> Config:
 
 
 def _check(config: Config, schema: Config, files: list[Path]) -> None:
-    errors = sorted(
-        jsonschema.Draft202012Validator(schema).iter_errors(config), key=lambda e: ([str(p) for p in e.path], e.message)
-    )
+    errors = sorted(Validator(schema).iter_errors(config), key=lambda e: ([str(p) for p in e.path], e.message))
     if errors:
         key, message = _explain(errors[0])
         raise InputError(f"config: {'.'.join(map(str, key)) or 'the whole'}: {message} ({_where(key, files)})")
@@ -89,7 +107,7 @@ def _explain(error: jsonschema.ValidationError) -> tuple[list[Any], str]:
         options = [" + ".join(option["required"]) for option in error.validator_value]
         return key, f"has {', '.join(sorted(map(str, found))) or 'nothing'}; needs either {', or '.join(options)}"
     if error.validator == "oneOf":
-        return key, f"found {found!r}; allowed: all, or a whole number from 1"
+        return key, f"found {found!r}; allowed: all, a whole number from 1, or null"
     if error.validator == "enum":
         return key, f"found {found!r}; allowed: {', '.join(map(str, error.validator_value))}"
     if error.validator == "type":
@@ -105,6 +123,8 @@ def _explain(error: jsonschema.ValidationError) -> tuple[list[Any], str]:
 
 
 def _type_name(value: Any) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "not finite"
     names = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
     return names.get(type(value), "null" if value is None else type(value).__name__)
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import shlex
+from pathlib import Path
 from typing import Any
 
 from .config import ROLES, Config, file_name, published_splits, renders
+from .files import content_key
 
 
 def options(arguments: dict[str, Any]) -> str:
@@ -79,6 +81,10 @@ class Plan:
         names = ["model_config.json", "model.safetensors", "text_encoder/model.safetensors"]
         names += ["text_encoder/config.json", "text_encoder/tokenizer.json"]
         return [f"{entry['path']}/{name}" for name in names] if "path" in entry else []
+
+    def base_model_content(self, base_model: str) -> list[str]:
+        """What is in those files: their time stamps mean nothing."""
+        return [content_key(Path(file)) for file in self.base_model_files(base_model)]
 
     def base_model(self, run: str) -> str:
         return self.renders[run]["base_model"]

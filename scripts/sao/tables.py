@@ -24,6 +24,8 @@ def read_rows(path: Path, required: list[str], encoding: str = "utf-8") -> list[
             f"{path}, row {row}: byte 0x{data[error.start]:02x} is not {encoding.upper()} "
             f"({lines[row - 1][:60]!r}): save the file as {encoding.upper()}"
         ) from None
+    if "\0" in text:
+        raise InputError(f"{path}, row {text.count(chr(10), 0, text.index(chr(0))) + 1}: holds a NUL byte: remove it")
     reader = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), strict=True)
     rows: list[dict[str, str]] = []
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +122,8 @@ class Progress(pl.Callback):
     """A bar on a terminal, plain lines elsewhere."""
 
     def __init__(self, start: int, steps: int, label: str) -> None:
-        self.bar, self.step, self.began = progress(range(start, steps), label, unit="steps"), start, time.monotonic()
-        next(self.bar)
+        self.bar, self.step = progress(range(start, steps), label, unit="steps"), start
+        next(self.bar, None)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         while self.step < trainer.global_step:

@@ -1,0 +1,309 @@
+"""What the tests share: running the real scripts, and small real corpora to run them on."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import hashlib
+import http.server
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import py7zr
+import pytest
+import soundfile
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = ROOT / "scripts"
+BASE_MODEL = ROOT / "resources" / "demo" / "base_model"
+sys.path.insert(0, str(SCRIPTS))
+
+settings.register_profile("project", deadline=None, derandomize=True, database=None)
+settings.load_profile("project")
+
+RATE = 8000  # Hz
+SPLITS = {"development": "train", "validation": "validation", "evaluation": "evaluation"}
+ODD_NAMES = (
+    "two words.wav",
+    "Choir, one chord.wav",
+    'say "hi".wav',
+    "it's [2] (3) {4}.wav",
+    "naïve café – Größe.wav",
+    "雨の音.wav",
+    "-dash.wav",
+    "--output.wav",
+    "double.ext.wav.wav",
+    "100% $HOME & co; #1.wav",
+)
+
+
+def run_script(
+    name: str,
+    *arguments: object,
+    cwd: Path = ROOT,
+    env: dict[str, str] | None = None,
+    log: Path | None = None,
+    timeout: float = 300,
+) -> subprocess.CompletedProcess[str]:
+    """`python scripts/<name>.py arguments…` as a process of its own."""
+    command = [sys.executable, str(SCRIPTS / f"{name}.py"), *map(str, arguments)]
+    command += ["--log", str(log)] if log else []
+    return subprocess.run(
+        command, cwd=cwd, env=os.environ | (env or {}), capture_output=True, encoding="utf-8", timeout=timeout
+    )
+
+
+def assert_succeeds(result: subprocess.CompletedProcess[str]) -> None:
+    assert result.returncode == 0, result.stderr
+    assert "error:" not in result.stderr and "Traceback" not in result.stderr, result.stderr
+
+
+def error_lines(result: subprocess.CompletedProcess[str]) -> list[str]:
+    """The `error:` lines of a run that has to have failed without a traceback and without an unforeseen exception."""
+    assert result.returncode != 0, f"succeeded: {result.stderr}"
+    assert "Traceback" not in result.stderr and "unexpected" not in result.stderr, result.stderr
+    return [line for line in result.stderr.splitlines() if "error:" in line]
+
+
+def assert_fails(result: subprocess.CompletedProcess[str], *words: object) -> str:
+    """The one error line of a failed run, the last thing that it says, which has to hold all `words`."""
+    lines = error_lines(result)
+    assert len(lines) == 1 and result.stderr.endswith(f"{lines[0]}\n"), result.stderr
+    for word in words:
+        assert str(word) in lines[0], f"{word!r} is not in {lines[0]!r}"
+    return lines[0]
+
+
+def listing(folder: Path) -> set[str]:
+    """Files at any depth, hidden ones included, by their path in `folder`; none if there is no such folder."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+
+
+def checksum(path: Path, algorithm: str = "md5") -> str:
+    return hashlib.new(algorithm, path.read_bytes()).hexdigest()
+
+
+def noise(key: str, seconds: float = 0.1, rate: int = RATE, channels: int = 1) -> np.ndarray:
+    """Audio `[frames, channels]` that is a function of `key`, with a peak near -14 dBFS."""
+    seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
+    return np.random.default_rng(seed).uniform(-0.2, 0.2, (round(seconds * rate), channels))
+
+
+def write_wav(path: Path, audio: np.ndarray, rate: int = RATE, subtype: str = "PCM_16") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, audio, rate, subtype=subtype, format="WAV")
+    return path
+
+
+def write_csv(path: Path, rows: Sequence[dict[str, str]], encoding: str = "utf-8") -> Path:
+    """A published CSV; a character that `encoding` lacks becomes a question mark, as in Clotho's metadata."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding=encoding, errors="replace", newline="") as handle:
+        writer = csv.DictWriter(handle, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def pack(archive: Path, files: dict[str, bytes]) -> Path:
+    """A 7z archive of `{entry name: content}`. py7zr's public functions refuse the unsafe names."""
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    with py7zr.SevenZipFile(archive, "w") as packed:
+        for name, content in files.items():
+            packed._writestr(content, name)
+    return archive
+
+
+@dataclass
+class PublishedSplit:
+    """One split as published: Clotho's archive, captions CSV and metadata CSV, and the folder it was packed from."""
+
+    name: str
+    wavs: Path
+    archive: Path
+    captions: Path
+    metadata: Path
+
+    def config(self) -> dict:
+        """The config entry of this split."""
+        captions, metadata = ({"url": str(f), "md5": checksum(f)} for f in (self.captions, self.metadata))
+        archive = {"url": str(self.archive), "md5": checksum(self.archive), "size": self.archive.stat().st_size}
+        return {"archives": [archive], "captions": captions, "metadata": metadata}
+
+
+def publish(folder: Path, split: str, names: Sequence[str], captions: int = 2, seconds: float = 0.1) -> PublishedSplit:
+    """Write a split of clips of noise, one a name, with sound_ids that no other split has."""
+    wavs = folder / "wavs" / split
+    rows, metadata = [], []
+    for number, name in enumerate(names):
+        write_wav(wavs / name, noise(f"{split}/{name}", seconds))
+        texts = {f"caption_{i}": f"Noise number {number} of {split}, told in way {i}." for i in range(1, captions + 1)}
+        rows.append({"file_name": name} | texts)
+        sound_id = str(1000 * (1 + list(SPLITS).index(split)) + number)
+        metadata.append(
+            {
+                "file_name": name,
+                "keywords": "noise;señal",
+                "sound_id": sound_id,
+                "sound_link": f"https://example.org/{sound_id}",
+                "start_end_samples": f"[0, {round(seconds * RATE)}]",
+                "manufacturer": "Jürgen",
+                "license": "http://creativecommons.org/publicdomain/zero/1.0/",
+            }
+        )
+    archive = pack(folder / f"clotho_audio_{split}.7z", {f"{split}/{n}": (wavs / n).read_bytes() for n in names})
+    return PublishedSplit(
+        split,
+        wavs,
+        archive,
+        write_csv(folder / f"clotho_captions_{split}.csv", rows),
+        write_csv(folder / f"clotho_metadata_{split}.csv", metadata, "iso-8859-1"),
+    )
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> dict[str, PublishedSplit]:
+    """A whole tiny corpus as published, by split; the odd file names are in `development`. Not to be changed."""
+    folder = tmp_path_factory.mktemp("published")
+    names = {"development": ODD_NAMES, "validation": ("a.wav", "b.wav"), "evaluation": ("a.wav", "c.wav")}
+    return {split: publish(folder, split, names[split]) for split in SPLITS}
+
+
+@pytest.fixture(scope="session")
+def extracted(tmp_path_factory: pytest.TempPathFactory, published: dict[str, PublishedSplit]) -> Path:
+    """`<split>/` and `<split>.sha256` of every split, made by extract.py. Not to be changed."""
+    folder = tmp_path_factory.mktemp("extracted")
+    for split, files in published.items():
+        output, digest = folder / split, folder / f"{split}.sha256"
+        assert_succeeds(
+            run_script("extract", "--archive", files.archive, "--split", split, "--output", output, "--digest", digest)
+        )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def manifests(
+    tmp_path_factory: pytest.TempPathFactory, published: dict[str, PublishedSplit], extracted: Path
+) -> dict[str, Path]:
+    """The manifest of every split, made by manifest.py. Not to be changed."""
+    folder = tmp_path_factory.mktemp("manifests")
+    for split, files in published.items():
+        result = run_manifest(
+            folder / f"{split}.csv", files, audio=extracted / split, digest=extracted / f"{split}.sha256"
+        )
+        assert_succeeds(result)
+    return {split: folder / f"{split}.csv" for split in SPLITS}
+
+
+def run_manifest(output: Path, split: PublishedSplit, audio: Path, digest: Path) -> subprocess.CompletedProcess[str]:
+    arguments = {
+        "--split": split.name,
+        "--audio": audio,
+        "--digest": digest,
+        "--captions": split.captions,
+        "--metadata": split.metadata,
+        "--output": output,
+    }
+    return run_script("manifest", *(part for pair in arguments.items() for part in pair))
+
+
+@pytest.fixture(scope="session")
+def splits(tmp_path_factory: pytest.TempPathFactory, manifests: dict[str, Path]) -> Path:
+    """`train.csv`, `validation.csv` and `evaluation.csv`, made by split.py. Not to be changed."""
+    folder = tmp_path_factory.mktemp("splits")
+    report = folder / "validation.json"
+    report.write_text("{}", encoding="utf-8")
+    roles = [part for split, role in SPLITS.items() for part in (f"--{role}", manifests[split])]
+    assert_succeeds(run_script("split", *roles, "--validation-report", report, "--output", folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def base_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's base model, brought into place by base_model.py. Not to be changed: files may be hard links."""
+    folder = tmp_path_factory.mktemp("base_model")
+    digest = folder / "checksums.sha256"
+    assert_succeeds(run_script("base_model", "--path", BASE_MODEL, "--output", folder, "--digest", digest))
+    return folder
+
+
+def readme_commands() -> list[str]:
+    """The commands of the README's first code block, without their comments."""
+    block = (ROOT / "README.md").read_text(encoding="utf-8").split("```")[1]
+    return [line.split("  #")[0].strip() for line in block.splitlines()[1:] if line.strip()]
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh copy of the checkout in which the README's first command has run as printed. Not to be changed."""
+    checkout = tmp_path_factory.mktemp("fresh") / "checkout"
+    files = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    for name in subprocess.run(files, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0"):
+        if name and (ROOT / name).is_file():
+            (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, checkout / name)
+    # The environment that runs the tests is the locked one; a second copy of it would only cost minutes.
+    env = os.environ | {"UV_PROJECT_ENVIRONMENT": sys.prefix}
+    done = subprocess.run(
+        ["bash", "-c", readme_commands()[0]], cwd=checkout, env=env, capture_output=True, text=True, timeout=1800
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    return checkout
+
+
+def edit_table(source: Path, target: Path, edit: Callable[[pd.DataFrame], object]) -> Path:
+    """A copy of a table, edited in place (or replaced) by `edit`; everything in it is text."""
+    table = pd.read_csv(source, dtype=str, keep_default_na=False)
+    edited = edit(table)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    (edited if isinstance(edited, pd.DataFrame) else table).to_csv(target, index=False)
+    return target
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    """Serves files; `/cut/NAME` hangs up after half of the file, `/stall/NAME` sends no more, `/refuse/NAME` is a 403."""
+
+    stalled = threading.Event()
+
+    def do_GET(self) -> None:
+        mode = self.path.split("/")[1]
+        if mode == "refuse":
+            return self.send_error(403)
+        if mode not in ("cut", "stall"):
+            return super().do_GET()
+        data = Path(self.translate_path(self.path.removeprefix(f"/{mode}"))).read_bytes()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data[: len(data) // 2])
+        self.wfile.flush()
+        if mode == "stall":
+            self.stalled.set()
+            time.sleep(10)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """`(URL, folder)` of a web server on the loopback interface."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    Handler.stalled.clear()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
+    server.daemon_threads, server.block_on_close = True, False
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", folder
+    server.shutdown()
+    server.server_close()

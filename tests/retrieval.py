@@ -1,0 +1,34 @@
+"""Which recording does a rendered clip sound like? Nearest log-mel spectrogram among the references."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import soundfile
+import torch
+import torchaudio
+
+RATE, MELS, WINDOW, HOP = 16000, 64, 1024, 256  # Hz, bands, samples, samples
+FLOOR_DB = -80.0
+
+
+def log_mel(path: Path, frames: int) -> np.ndarray:
+    """Log-mel spectrogram `[mels, frames]` in dB relative to its loudest cell, padded with its floor of -80 dB."""
+    audio, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    mono = torchaudio.functional.resample(torch.from_numpy(audio.mean(1)), rate, RATE)
+    mel = torchaudio.transforms.MelSpectrogram(RATE, WINDOW, hop_length=HOP, n_mels=MELS)(mono)
+    decibels = 10 * torch.log10(mel.clamp_min(1e-12))
+    decibels = (decibels - decibels.max()).clamp_min(FLOOR_DB)[:, :frames]
+    return torch.nn.functional.pad(decibels, (0, frames - decibels.shape[1]), value=FLOOR_DB).numpy()
+
+
+def top1(samples: pd.DataFrame, root: Path, run: str, split: str) -> tuple[float, int]:
+    """`(share of a run's clips whose nearest reference is their own, number of references)` within a split."""
+    rows = samples[(samples.run == run) & (samples.split == split)].sort_values("clip_id")
+    frames = int(np.ceil(rows.seconds.max() * RATE / HOP)) + 1
+    references = np.stack([log_mel(root / path, frames) for path in rows.reference])
+    rendered = np.stack([log_mel(root / "results/samples" / run / f"{clip}.wav", frames) for clip in rows.clip_id])
+    distance = np.abs(rendered[:, None] - references[None]).mean(axis=(2, 3))
+    return float((distance.argmin(axis=1) == np.arange(len(rows))).mean()), len(rows)

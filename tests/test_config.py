@@ -1,0 +1,273 @@
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from conftest import ROOT
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sao.command import InputError
+from sao.config import ROLES, SCHEMA, deref, file_name, renders, resolve
+from snakemake.utils import update_config
+
+Config = dict[str, Any]
+Key = tuple[str, ...]
+
+DEMO, CLOTHO = ROOT / "config.yaml", ROOT / "configs" / "clotho.yaml"
+SCHEMA_TREE = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+COMMIT, MD5 = "0" * 40, "0" * 32
+HUB = {"repo": "a/b", "revision": COMMIT, "text_encoder": {"repo": "t5-base", "revision": COMMIT}}
+FILE = {"url": "x.csv", "md5": MD5}
+
+
+def load(*files: Path) -> Config:
+    """Config files laid over each other by Snakemake itself."""
+    config: Config = {}
+    for path in files:
+        update_config(config, yaml.safe_load(path.read_text(encoding="utf-8")))
+    return config
+
+
+def put(config: Config, key: str, value: Any) -> Config:
+    """A copy with `a.b.0.c` set, or with the key taken out if the value is `...`."""
+    *parents, last = key.split(".")
+    changed = copy.deepcopy(config)
+    node: Any = changed
+    for part in parents:
+        node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
+    if value is ...:
+        del node[last]
+    else:
+        node[int(last) if isinstance(node, list) else last] = value
+    return changed
+
+
+def complaint(config: Config, *files: Path) -> str:
+    """The one line with which a config is refused."""
+    with pytest.raises(InputError) as error:
+        resolve(config, list(files or [DEMO]))
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def line_of(start: str) -> int:
+    """Number of the first line of the default config that begins so."""
+    lines = DEMO.read_text(encoding="utf-8").splitlines()
+    return next(number for number, line in enumerate(lines, start=1) if line.startswith(start))
+
+
+def full() -> Config:
+    """The default with every optional mapping written out, so that each can be spoiled."""
+    config = load(DEMO)
+    config = put(config, "base_models.hub", HUB | {"sampling": {"steps": 10}})
+    return put(config, "runs.demo.wandb", {"project": "p"})
+
+
+def mappings(value: Any, schema: Config, key: Key = ()) -> Iterator[tuple[Key, Config]]:
+    """`(key, schema)` of every mapping in a config that has a fixed set of keys."""
+    schema = deref(schema, SCHEMA_TREE)
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from mappings(item, schema.get("items", {}), (*key, str(index)))
+    if not isinstance(value, dict):
+        return
+    if schema.get("additionalProperties") is False:
+        yield key, schema["properties"]
+    for name, entry in value.items():
+        sub = schema.get("properties", {}).get(name) or schema.get("additionalProperties")
+        if isinstance(sub, dict):
+            yield from mappings(entry, sub, (*key, name))
+
+
+def at(config: Config, key: Key) -> Any:
+    node: Any = config
+    for part in key:
+        node = node[int(part)] if isinstance(node, list) else node[part]
+    return node
+
+
+FULL = full()
+MAPPINGS = list(mappings(FULL, SCHEMA_TREE))
+
+
+@pytest.mark.parametrize("files", [[DEMO], [DEMO, CLOTHO], [CLOTHO]], ids=["default", "merged", "clotho alone"])
+def test_shipped_configs_resolve(files: list[Path]) -> None:
+    config = resolve(load(*files), files)
+    run = "demo" if files == [DEMO] else "clotho"
+    assert list(config["runs"]) == [run]
+    assert config["runs"][run]["captions"] == "random"
+    corpus = config["corpora"][config["runs"][run]["corpus"]]
+    assert [len(corpus[role]) for role in ROLES] == [1, 1, 1]
+    assert [entry["label"] for entry in renders(config).values()] == ["base", run]
+
+
+def test_merged_config_leaves_the_default_run_out() -> None:
+    merged = resolve(load(DEMO, CLOTHO), [DEMO, CLOTHO])
+    assert set(merged["corpora"]) == {"demo", "clotho"} and set(merged["runs"]) == {"clotho"}
+    assert merged["corpora"]["clotho"]["window_seconds"] == 30
+    assert merged["render"]["clips"] == {"train": 32, "evaluation": "all"}
+
+
+def test_defaults_are_filled_in_at_every_depth_and_values_kept() -> None:
+    config = put(put(FULL, "render", ...), "base_models.demo.sampling", ...)
+    resolved = resolve(config, [DEMO])
+    for key, properties in MAPPINGS:
+        assert {name for name, schema in properties.items() if "default" in schema} <= set(at(resolved, key)), key
+    assert resolved["render"] == {"clips": {"evaluation": "all"}, "caption": 1, "seed": 0}
+    assert resolved["base_models"]["demo"]["sampling"]["sampler"] == "dpmpp-3m-sde"
+    assert resolved["base_models"]["hub"]["sampling"]["steps"] == 10
+    assert resolved["runs"]["demo"]["wandb"] == {"project": "p", "mode": "online"}
+    assert resolved["runs"]["demo"]["steps"] == config["runs"]["demo"]["steps"]
+    assert resolved["corpora"]["demo"]["window_seconds"] is None
+
+
+def test_resolving_changes_nothing_that_was_handed_over_and_is_stable() -> None:
+    config = copy.deepcopy(FULL)
+    resolved = resolve(config, [DEMO])
+    assert config == FULL
+    assert resolve(resolved, [DEMO]) == resolved
+
+
+def test_every_default_is_allowed() -> None:
+    """A resolved config is itself a valid one, by the schema alone."""
+    jsonschema.Draft202012Validator.check_schema(SCHEMA_TREE)
+    jsonschema.validate(resolve(FULL, [DEMO]), SCHEMA_TREE)
+
+
+@pytest.mark.parametrize("section", ["corpora", "base_models", "runs"])
+def test_null_entry_is_left_out(section: str) -> None:
+    config = put(load(DEMO), f"{section}.unwanted", None)
+    assert list(resolve(config, [DEMO])[section]) == ["demo"]
+
+
+@pytest.mark.parametrize(("key", "allowed"), MAPPINGS, ids=[".".join(key) or "top" for key, _ in MAPPINGS])
+def test_unknown_key_is_named_with_what_is_allowed(key: Key, allowed: Config) -> None:
+    message = complaint(put(FULL, ".".join((*key, "unknown_one")), 1))
+    assert message.startswith(f"config: {'.'.join((*key, 'unknown_one'))}: unknown key;")
+    assert f"allowed here: {', '.join(sorted(allowed))} (" in message
+
+
+@settings(max_examples=50)
+@given(st.data())
+def test_any_unknown_key_anywhere_is_named(data: st.DataObject) -> None:
+    key, allowed = data.draw(st.sampled_from(MAPPINGS))
+    names = st.text(min_size=1, max_size=20) | st.integers() | st.sampled_from([f"{name}s" for name in allowed])
+    unknown = data.draw(names.filter(lambda name: str(name).isprintable() and name not in allowed))
+    config = copy.deepcopy(FULL)
+    at(config, key)[unknown] = data.draw(st.sampled_from([None, 1, "x", [], {}, {"url": "x"}]))
+    assert f"config: {'.'.join((*key, str(unknown)))}: unknown key;" in complaint(config)
+
+
+def test_misspelt_key_is_guessed_and_found() -> None:
+    message = complaint(put(load(DEMO), "runs.demo.learning_rat", 1))
+    assert "did you mean 'learning_rate'?" in message
+
+
+WRONG = [
+    ("runs", None, "found None, null; allowed: object"),
+    ("runs", ..., "missing"),
+    ("runs", {"demo": None}, "found no run"),
+    ("runs.demo.steps", ..., "missing"),
+    ("runs.demo.steps", "many", "found 'many', string; allowed: integer"),
+    ("runs.demo.steps", True, "found True, boolean; allowed: integer"),
+    ("runs.demo.steps", 1200.0, "found 1200.0, number; allowed: integer"),
+    ("runs.demo.steps", 0, "0 is less than the minimum of 1"),
+    ("runs.demo.learning_rate", "1e-3", "found '1e-3', string; allowed: number or null"),
+    ("runs.demo.learning_rate", math.nan, "found nan, not finite; allowed: number or null"),
+    ("runs.demo.learning_rate", 0, "minimum of 0"),
+    ("runs.demo.captions", "frist", "found 'frist'; allowed: first, random, all"),
+    ("runs.demo.base_model", "other", "found 'other', an unknown base model; allowed: demo"),
+    ("runs.demo.corpus", "other", "found 'other', an unknown corpus; allowed: demo"),
+    ("runs.demo.wandb", {}, "missing"),
+    ("runs.a/b", {}, "not a usable name"),
+    ("runs..hidden", {}, "not a usable name"),
+    ("corpora.demo", None, "found 'demo', an unknown corpus; allowed: none is defined"),
+    ("base_models.demo", None, "found 'demo', an unknown base model; allowed: none is defined"),
+    ("corpora.demo.format", "zip", "found 'zip'; allowed: clotho"),
+    ("corpora.demo.train", [], "[] should be non-empty"),
+    ("corpora.demo.train", ["dev"], "found 'dev', an unknown split; allowed: development, evaluation, validation"),
+    ("corpora.demo.evaluation", ["validation"], "split 'validation' is already used for validation"),
+    ("corpora.demo.window_seconds", math.inf, "found inf, not finite"),
+    ("corpora.demo.window_seconds", 0, "minimum of 0"),
+    ("corpora.demo.splits.validation.captions.md5", ..., "needs one of md5, sha256"),
+    ("corpora.demo.splits.validation.captions.md5", "ABC", "found 'ABC'; allowed: text that matches ^[0-9a-f]{32}$"),
+    ("corpora.demo.splits.validation.archives.0.url", 3, "found 3, integer; allowed: string"),
+    ("corpora.demo.splits.validation.captions", FILE | {"url": "y/clotho_captions_development.csv"}, "two files"),
+    ("base_models.demo.path", ..., "needs either path, or repo + revision + text_encoder"),
+    ("base_models.demo.repo", "a/b", "has path, repo, sampling; needs either path, or repo"),
+    ("base_models.hub", {"repo": "a/b"}, "has repo; needs either path, or repo + revision + text_encoder"),
+    ("base_models.hub", HUB | {"revision": "main"}, "found 'main'; allowed: text that matches ^[0-9a-f]{40}$"),
+    ("base_models.hub", HUB | {"text_encoder": {"repo": "t5-base"}}, "missing"),
+    ("base_models.demo.sampling.sampler", "euler", "found 'euler'; allowed: dpmpp-3m-sde"),
+    ("render.clips", {}, "non-empty"),
+    ("render.clips.train", "some", "found 'some'; allowed: all, or a whole number from 1"),
+    ("render.clips.train", 0, "found 0; allowed: all, or a whole number from 1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("key", "value", "words"), WRONG, ids=[f"{key}={value}" for key, value, _ in WRONG])
+def test_wrong_value_is_named_with_what_is_allowed(key: str, value: Any, words: str) -> None:
+    message = complaint(put(load(DEMO), key, value))
+    assert words in message
+    assert message.startswith("config: ") and str(DEMO) in message
+
+
+@pytest.mark.parametrize("name", ["base", "base--demo--demo"])
+def test_name_of_the_base_renders_is_reserved(name: str) -> None:
+    config = load(DEMO)
+    assert f"config: runs.{name}: the name `base` is taken" in complaint(
+        put(config, f"runs.{name}", config["runs"]["demo"])
+    )
+    assert "based" in resolve(put(config, "runs.based", config["runs"]["demo"]), [DEMO])["runs"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "line"),
+    [
+        ("runs.demo.steps", "many", "    steps:"),
+        ("corpora.demo.splits.development.archives.0.md5", "x", "            md5:"),
+        ("render.clips.trane", 1, "  clips:"),
+        ("render.clipz", 1, "render:"),
+    ],
+)
+def test_line_is_that_of_the_key_or_of_what_holds_it(key: str, value: Any, line: str) -> None:
+    assert complaint(put(load(DEMO), key, value)).endswith(f"({DEMO}, line {line_of(line)})")
+
+
+def test_file_that_was_laid_over_last_is_named(tmp_path: Path) -> None:
+    over = tmp_path / "over.yaml"
+    over.write_text("# A comment.\nruns:\n  demo:\n    seed: 3\n    steps: none\n")
+    message = complaint(load(DEMO, over), DEMO, over)
+    assert message.endswith(f"({over}, line 5)") and "runs.demo.steps" in message
+    over.write_text("runs:\n  demo:\n    seed: 3\n")
+    message = complaint(put(load(DEMO, over), "runs.demo.batch_size", 0), DEMO, over)
+    assert message.endswith(f"({DEMO}, line {line_of('    batch_size:')})")
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("https://example.org/files/a%20b.7z?download=1#x", "a b.7z"),
+        ("file:///data/a%20b.7z", "a b.7z"),
+        ("data/Choir, one.7z", "Choir, one.7z"),
+    ],
+)
+def test_download_is_kept_under_the_name_of_its_url(url: str, name: str) -> None:
+    assert file_name(url) == name
+
+
+def test_one_base_render_a_pair_of_model_and_corpus() -> None:
+    config = load(DEMO)
+    run = config["runs"]["demo"]
+    config = put(config, "runs.again", run | {"seed": 1})
+    assert [entry["label"] for entry in renders(resolve(config, [DEMO])).values()] == ["base", "demo", "again"]
+    config = put(config, "corpora.other", config["corpora"]["demo"])
+    config = put(config, "runs.third", run | {"corpus": "other"})
+    labels = [entry["label"] for entry in renders(resolve(config, [DEMO])).values()]
+    assert labels == ["base--demo--demo", "base--demo--other", "demo", "again", "third"]

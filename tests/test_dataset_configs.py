@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import json
+import runpy
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import assert_fails, assert_succeeds, checksum, edit_table, listing, run_script
+from sao.clips import read_digests
+
+ROLES = ("train", "validation")
+FILES = {f"{role}/{name}" for role in ROLES for name in ("filelist.txt", "captions.json", "metadata.py")}
+OUTPUTS = FILES | {f"{role}.json" for role in ROLES}
+
+
+def configure(
+    folder: Path, splits: Path, base_model: Path, *more: object, model_config: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Write `results/datasets` in `folder`, by relative paths, as the rule does."""
+    files = ["--splits", splits, "--model-config", model_config or base_model / "model_config.json"]
+    files += ["--hub", base_model / "hub", "--latents", "results/latents/demo/tiny"]
+    files += ["--output", "results/datasets", "--digest", "results/datasets.sha256"]
+    return run_script("dataset_configs", *files, *more, cwd=folder)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, splits: Path, base_model: Path) -> Path:
+    folder = tmp_path_factory.mktemp("datasets")
+    assert_succeeds(configure(folder, splits, base_model))
+    return folder
+
+
+@pytest.fixture
+def spoilt(tmp_path: Path, splits: Path) -> Callable[[str, str, str], tuple[Path, str]]:
+    """`(splits with another value in the second clip of a role, its clip_id)`."""
+
+    def copy(role: str, column: str, value: str) -> tuple[Path, str]:
+        names: list[str] = []
+
+        def edit(table: pd.DataFrame) -> None:
+            table.loc[1, column] = value
+            names.append(table.clip_id[1])
+
+        for path in splits.glob("*.csv"):
+            edit_table(path, tmp_path / "splits" / path.name, edit if path.stem == role else lambda table: None)
+        return tmp_path / "splits", names[0]
+
+    return copy
+
+
+def hook_of(module: Path) -> Callable[[dict, object], dict]:
+    return runpy.run_path(str(module))["get_custom_metadata"]
+
+
+def rows(splits: Path, role: str) -> list[dict[str, str]]:
+    return pd.read_csv(splits / f"{role}.csv", dtype=str, keep_default_na=False).to_dict("records")
+
+
+def test_outputs_and_their_digest(made: Path) -> None:
+    assert listing(made / "results/datasets") == OUTPUTS
+    digests = {name: checksum(made / "results/datasets" / name, "sha256") for name in OUTPUTS}
+    assert read_digests(made / "results/datasets.sha256") == digests
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_config_is_one_that_stable_audio_tools_reads(made: Path, splits: Path, role: str) -> None:
+    config = json.loads((made / f"results/datasets/{role}.json").read_text())
+    assert config["dataset_type"] == "pre_encoded" and config["random_crop"] is False
+    assert config["latent_crop_length"] == 65536 // 512
+    assert config["drop_last"] is (role == "train")
+    (dataset,) = config["datasets"]
+    assert dataset["id"] == role and dataset["path"] == f"results/datasets/{role}"
+    # PreEncodedDataset joins each line to `path`, and runs the hook of the dataset whose `path` is in the result.
+    lines = (made / dataset["path"] / "filelist.txt").read_text().splitlines()
+    latents = [(made / dataset["path"] / line).resolve() for line in lines]
+    expected = [f"{row['published_split']}/{row['clip_id']}.npy" for row in rows(splits, role)]
+    assert [path.relative_to(made / "results/latents/demo/tiny").as_posix() for path in latents] == expected
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_hook_gives_every_clip_its_captions(
+    made: Path, splits: Path, role: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(made)
+    config = json.loads(Path(f"results/datasets/{role}.json").read_text())
+    hook = hook_of(Path(config["datasets"][0]["custom_metadata_module"]))
+    for row in rows(splits, role):
+        captions = [row["caption_1"], row["caption_2"]]
+        chosen = [hook({"clip_id": row["clip_id"], "caption_index": n}, None)["prompt"] for n in (0, 1)]
+        assert chosen == captions
+        assert hook({"clip_id": row["clip_id"]}, None)["prompt"] in captions
+    with pytest.raises(KeyError, match="no such clip"):
+        hook({"clip_id": "no such clip"}, None)
+
+
+@pytest.mark.parametrize("caption", ["", " \n"])
+def test_hook_raises_on_an_empty_caption(made: Path, tmp_path: Path, caption: str) -> None:
+    hook = (made / "results/datasets/train/metadata.py").read_text()
+    (tmp_path / "metadata.py").write_text(hook)
+    (tmp_path / "captions.json").write_text(json.dumps({"x": ["full", caption]}))
+    get = hook_of(tmp_path / "metadata.py")
+    assert get({"clip_id": "x", "caption_index": 0}, None) == {"prompt": "full"}
+    with pytest.raises(ValueError, match="caption 2 of clip x is empty"):
+        get({"clip_id": "x", "caption_index": 1}, None)
+
+
+def test_window_shortens_the_crop_and_again_gives_the_same(tmp_path: Path, splits: Path, base_model: Path) -> None:
+    digests = []
+    for _ in range(2):
+        assert_succeeds(configure(tmp_path, splits, base_model, "--window-seconds", 0.5))
+        digests.append((tmp_path / "results/datasets.sha256").read_text())
+    config = json.loads((tmp_path / "results/datasets/train.json").read_text())
+    assert config["latent_crop_length"] == -(-round(0.5 * 22050) // 512)
+    assert digests[0] == digests[1]
+
+
+@pytest.mark.parametrize("role", ["train", "validation", "evaluation"])
+def test_caption_longer_than_the_text_encoder_takes_is_named(
+    tmp_path: Path, spoilt: Callable[[str, str, str], tuple[Path, str]], base_model: Path, role: str
+) -> None:
+    splits, clip = spoilt(role, "caption_2", "rain " * 200)
+    line = assert_fails(configure(tmp_path, splits, base_model), f"clip {clip}", "caption_2", "after 64", "shorten")
+    tokens = int(line.split(" tokens")[0].split()[-1])
+    assert tokens > 200
+    assert not (tmp_path / "results/datasets.sha256").exists() and listing(tmp_path / "results") == set()
+
+
+def test_caption_of_the_greatest_length_is_taken(
+    tmp_path: Path, spoilt: Callable[[str, str, str], tuple[Path, str]], base_model: Path, splits: Path
+) -> None:
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(next(base_model.glob("hub/*/snapshots/*/tokenizer.json"))))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    words = next(n for n in range(200) if len(tokenizer.encode("a " * n + "a").ids) == 64)
+    changed, _ = spoilt("train", "caption_1", "a " * words + "a")
+    result = configure(tmp_path, changed, base_model)
+    assert_succeeds(result)
+    assert "64 of 64 tokens" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "options", "words"),
+    [
+        ("caption_1", "", [], ["caption_1 is empty"]),
+        ("seconds", "3.1", [], ["3.10 s", "2.97 s", "window_seconds"]),
+        ("seconds", "0.6", ["--window-seconds", 0.5], ["0.60 s", "window_seconds"]),
+        ("seconds", "0.1", ["--window-seconds", 60], ["window_seconds = 60", "2.97 s"]),
+    ],
+)
+def test_clip_that_does_not_fit_is_named(
+    tmp_path: Path,
+    spoilt: Callable[[str, str, str], tuple[Path, str]],
+    base_model: Path,
+    column: str,
+    value: str,
+    options: list[object],
+    words: list[str],
+) -> None:
+    splits, clip = spoilt("train", column, value)
+    line = assert_fails(configure(tmp_path, splits, base_model, *options), *words)
+    path = next(row["path"] for row in rows(splits, "train") if row["clip_id"] == clip)
+    assert clip in line or path in line or "window_seconds = 60" in line
+    assert listing(tmp_path / "results") == set()
+
+
+def test_missing_tokenizer_is_named(tmp_path: Path, splits: Path, base_model: Path) -> None:
+    config = json.loads((base_model / "model_config.json").read_text())
+    config["model"]["conditioning"]["configs"][0]["config"]["t5_model_name"] = "t5-none"
+    (tmp_path / "model_config.json").write_text(json.dumps(config))
+    result = configure(tmp_path, splits, base_model, model_config=tmp_path / "model_config.json")
+    assert_fails(result, "models--t5-none")
+    assert listing(tmp_path / "results") == set()

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import py7zr
+import pytest
+from conftest import ODD_NAMES, PublishedSplit, assert_fails, assert_succeeds, checksum, listing, pack, run_script
+from sao.clips import read_digests
+
+
+def extract(folder: Path, *archives: Path, split: str = "development") -> subprocess.CompletedProcess[str]:
+    """Unpack into `folder/audio/<split>`."""
+    output = folder / "audio" / split
+    fixed = ["--split", split, "--output", output, "--digest", folder / "audio" / f"{split}.sha256"]
+    return run_script("extract", "--archive", *archives, *fixed)
+
+
+def test_every_name_survives_with_its_content(published: dict[str, PublishedSplit], extracted: Path) -> None:
+    wavs, audio = published["development"].wavs, extracted / "development"
+    assert listing(audio) == set(ODD_NAMES) == listing(wavs)
+    assert all((audio / name).read_bytes() == (wavs / name).read_bytes() for name in ODD_NAMES)
+    digests = read_digests(extracted / "development.sha256")
+    assert digests == {name: checksum(wavs / name, "sha256") for name in ODD_NAMES}
+
+
+def test_only_outputs_are_left(extracted: Path) -> None:
+    assert {path.name.removesuffix(".sha256") for path in extracted.iterdir()} == {
+        "development",
+        "validation",
+        "evaluation",
+    }
+
+
+def test_several_archives_make_one_folder_and_replace_the_old_one(tmp_path: Path) -> None:
+    archives = [pack(tmp_path / f"{n}.7z", {f"development/{n}.wav": n.encode()}) for n in "ab"]
+    stale = tmp_path / "audio/development/stale.wav"
+    stale.parent.mkdir(parents=True)
+    stale.write_bytes(b"")
+    assert_succeeds(extract(tmp_path, *archives))
+    assert listing(tmp_path / "audio") == {"development/a.wav", "development/b.wav", "development.sha256"}
+
+
+@pytest.mark.parametrize("keep", [0, 20, 0.98], ids=["empty", "head", "tail lost"])
+def test_truncated_archive_is_named(tmp_path: Path, published: dict[str, PublishedSplit], keep: float) -> None:
+    data = published["development"].archive.read_bytes()
+    archive = tmp_path / "cut.7z"
+    archive.write_bytes(data[: int(keep * len(data)) if isinstance(keep, float) else keep])
+    assert_fails(extract(tmp_path, archive), archive, "download it again")
+    assert listing(tmp_path) == {"cut.7z"}
+
+
+def test_damaged_archive_is_named(tmp_path: Path, published: dict[str, PublishedSplit]) -> None:
+    data = bytearray(published["development"].archive.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    archive = tmp_path / "damaged.7z"
+    archive.write_bytes(data)
+    assert_fails(extract(tmp_path, archive), archive, "damaged", "download it again")
+    assert listing(tmp_path) == {"damaged.7z"}
+
+
+def test_page_named_7z_is_called_what_it_is(tmp_path: Path) -> None:
+    archive = tmp_path / "page.7z"
+    archive.write_text("<!DOCTYPE html><title>Log in</title>" + " " * 500)
+    assert_fails(extract(tmp_path, archive), archive, "not a 7z archive", "<!DOCTYPE html>")
+    assert listing(tmp_path) == {"page.7z"}
+
+
+def test_missing_archive_is_named(tmp_path: Path) -> None:
+    assert_fails(extract(tmp_path, tmp_path / "none.7z"), tmp_path / "none.7z")
+    assert listing(tmp_path) == set()
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["validation/a.wav"], ["'validation/a.wav'", "top folder 'development'"]),
+        (["development/a.wav", "a.wav"], ["'a.wav'", "top folder"]),
+        (["development"], ["'development'", "top folder"]),
+        ([], ["holds no file"]),
+        (["development/a.wav", "../evil.wav"], ["'../evil.wav'", "outside its folder"]),
+        (["development/../../evil.wav"], ["'development/../../evil.wav'", "outside its folder"]),
+        (["development/../evil.wav"], ["'development/../evil.wav'", "outside its folder"]),
+        (["C:/evil.wav"], ["'C:/evil.wav'", "outside its folder"]),
+        (["development/two\nlines.wav"], [r"'development/two\nlines.wav'", "rename"]),
+        (["development/two\u2028lines.wav"], [r"'development/two\u2028lines.wav'", "rename"]),
+    ],
+)
+def test_unsafe_or_foreign_entry_unpacks_nothing(tmp_path: Path, names: list[str], words: list[str]) -> None:
+    archive = pack(tmp_path / "bad.7z", dict.fromkeys(names, b"evil"))
+    with py7zr.SevenZipFile(archive) as packed:
+        assert packed.getnames() == names
+    assert_fails(extract(tmp_path / "in", archive), archive, *words)
+    assert listing(tmp_path) == {"bad.7z"}
+
+
+def test_absolute_path_unpacks_nothing(tmp_path: Path) -> None:
+    evil = tmp_path / "evil.wav"
+    archive = pack(tmp_path / "bad.7z", {"development/a.wav": b"", evil.as_posix(): b"evil"})
+    assert_fails(extract(tmp_path, archive), archive, repr(str(evil)), "outside its folder")
+    assert listing(tmp_path) == {"bad.7z"}
+
+
+@pytest.mark.parametrize("target", ["/", ".."])
+def test_symbolic_link_unpacks_nothing(tmp_path: Path, target: str) -> None:
+    link, archive = tmp_path / "link", tmp_path / "bad.7z"
+    link.symlink_to(target)
+    with py7zr.SevenZipFile(archive, "w") as packed:
+        packed.write(link, "development/link.wav")
+    link.unlink()
+    with py7zr.SevenZipFile(archive) as packed:
+        assert packed.list()[0].is_symlink
+    assert_fails(extract(tmp_path, archive), archive, "'development/link.wav'", "link")
+    assert listing(tmp_path) == {"bad.7z"}
+
+
+def test_one_name_in_two_archives_is_refused(tmp_path: Path) -> None:
+    archives = [pack(tmp_path / f"{n}.7z", {"development/same.wav": n.encode()}) for n in "ab"]
+    assert_fails(extract(tmp_path, *archives), archives[1], "'development/same.wav'")
+    assert listing(tmp_path) == {"a.7z", "b.7z"}
+
+
+def test_failed_repetition_leaves_the_earlier_folder(tmp_path: Path) -> None:
+    assert_succeeds(extract(tmp_path, pack(tmp_path / "good.7z", {"development/a.wav": b"a"})))
+    assert_fails(extract(tmp_path, pack(tmp_path / "bad.7z", {"evaluation/a.wav": b"b"})), "bad.7z")
+    assert (tmp_path / "audio/development/a.wav").read_bytes() == b"a"

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sao.command import InputError
+from sao.tables import caption_columns, read_rows, read_table, write_table
+
+# A carriage return or NUL never reaches a table: manifest.py and read_rows see to it.
+TEXT = st.text(st.characters(exclude_characters="\r\0", codec="utf-8"), max_size=20)
+
+
+@given(st.lists(st.tuples(TEXT, TEXT, st.floats(allow_nan=False)), min_size=1, max_size=5))
+def test_table_comes_back_as_it_was(rows: list[tuple[str, str, float]]) -> None:
+    table = pd.DataFrame(rows, columns=["clip_id", "caption_1", "peak_dbfs"])
+    with tempfile.TemporaryDirectory() as folder:
+        write_table(Path(folder, "table.csv"), table)
+        pd.testing.assert_frame_equal(read_table(Path(folder, "table.csv")), table)
+        assert [path.name for path in Path(folder).iterdir()] == ["table.csv"]
+
+
+def test_numbers_are_numbers_and_text_is_text(tmp_path: Path) -> None:
+    row = {"clip_id": "007", "caption_1": "NA", "peak_dbfs": float("-inf"), "seconds": 1.5, "frames": 3, "sound_id": 12}
+    write_table(tmp_path / "table.csv", pd.DataFrame([row]))
+    table = read_table(tmp_path / "table.csv")
+    assert table.loc[0].to_dict() == row | {"sound_id": "12"}
+    assert pd.api.types.is_integer_dtype(table.frames)
+
+
+def test_table_that_cannot_be_written_keeps_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    write_table(path, pd.DataFrame({"a": ["old"]}))
+    with pytest.raises(UnicodeEncodeError):
+        write_table(path, pd.DataFrame({"a": ["new"] * 9999 + ["\ud800"]}))
+    assert [p.name for p in tmp_path.iterdir()] == ["table.csv"] and "old" in path.read_text()
+
+
+def test_caption_columns_come_in_numeric_order() -> None:
+    names = ["caption_10", "caption_2", "caption_1", "caption_", "caption_x", "captions", "clip_id"]
+    assert caption_columns(pd.DataFrame(columns=names)) == ["caption_1", "caption_2", "caption_10"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "iso-8859-1"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_published_rows_are_text(tmp_path: Path, encoding: str, end: str) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes(end.join(["file_name,x", '"a, ""b"".wav",NA', "", "é.wav, 007 ", ""]).encode(encoding))
+    assert read_rows(path, ["x"], encoding) == [
+        {"file_name": 'a, "b".wav', "x": "NA"},
+        {"file_name": "é.wav", "x": " 007 "},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", ["'a'", "an empty file"]),
+        (b"a,c\n1,2\n", ["'b'", "a, c"]),
+        (b"a,b,a\n1,2,3\n", ["twice", "a, b, a"]),
+        (b"a,b\n1,2\n1,2,3\n", ["row 3", "3 fields", "quote"]),
+        (b"a,b\n1,2\n\n1\n", ["row 4", "1 fields"]),
+        (b'a,b\n1,2\n"1"x,2\n', ["row 3", "CSV"]),
+        (b'a,b\n1,2\n1,"2\n', ["row 3", "CSV"]),
+        (b"a,b\n1,2\n1,\xe9\n", ["row 3", "0xe9", "UTF-8"]),
+        (b"a,b\n1,2\n1,\0\n", ["row 3", "NUL"]),
+        ("a,b\n1,2\n".encode("utf-16"), ["row 1", "0xff", "UTF-8"]),
+    ],
+)
+def test_odd_file_is_named_with_its_row(tmp_path: Path, content: bytes, words: list[str]) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes(content)
+    with pytest.raises(InputError) as error:
+        read_rows(path, ["a", "b"])
+    assert all(word in str(error.value) for word in [str(path), *words]), error.value
+    assert "\n" not in str(error.value)
