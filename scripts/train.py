@@ -77,6 +77,10 @@ def main() -> None:
         from sao.training import Checkpoint, Metrics, Progress, Repeatable, seed_all
         from stable_audio_tools.training.factory import create_training_wrapper_from_config
 
+    if settings["precision"] == "16-mixed" and not torch.cuda.is_available():
+        raise InputError(
+            f"run {args.run}: precision 16-mixed needs a GPU, and none is found: set 32-true or bf16-mixed"
+        )
     torch.set_num_threads(settings["threads"])
     train_set = LatentDataset(
         args.dataset_configs / "train.json", settings["captions"], settings["seed"], model.io_channels
@@ -166,9 +170,10 @@ def wandb_logger(name: str, settings: dict[str, Any], fingerprint: str, folder: 
     """Lightning's logger for Weights & Biases, under an id that a resumed run finds again; False for none."""
     if settings["wandb"] is None:
         return False
+    import wandb
     from pytorch_lightning.loggers import WandbLogger
 
-    return WandbLogger(
+    logger = WandbLogger(
         project=settings["wandb"]["project"],
         offline=settings["wandb"]["mode"] == "offline",
         name=name,
@@ -177,6 +182,14 @@ def wandb_logger(name: str, settings: dict[str, Any], fingerprint: str, folder: 
         save_dir=folder,
         config=settings,
     )
+    try:
+        logger.experiment.id  # noqa: B018 - connects now, not after the model went to the GPU
+    except wandb.errors.Error as error:
+        raise InputError(
+            f"run {name}: Weights & Biases cannot be reached ({str(error).splitlines()[0]}): run `wandb login`, set "
+            "wandb.mode to offline, or wandb to null"
+        ) from None
+    return logger
 
 
 if __name__ == "__main__":

@@ -206,8 +206,8 @@ WRONG = [
     ("base_models.hub", HUB | {"text_encoder": {"repo": "t5-base"}}, "missing"),
     ("base_models.demo.sampling.sampler", "euler", "found 'euler'; allowed: dpmpp-3m-sde"),
     ("render.clips", {}, "non-empty"),
-    ("render.clips.train", "some", "found 'some'; allowed: all, or a whole number from 1"),
-    ("render.clips.train", 0, "found 0; allowed: all, or a whole number from 1"),
+    ("render.clips.train", "some", "found 'some'; allowed: all, a whole number from 1, or null"),
+    ("render.clips.train", 0, "found 0; allowed: all, a whole number from 1, or null"),
 ]  # fmt: skip
 
 

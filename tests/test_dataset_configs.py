@@ -2,18 +2,24 @@ from __future__ import annotations
 
 import json
 import runpy
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import assert_fails, assert_succeeds, checksum, edit_table, listing, run_script
+from conftest import BASE_MODEL, assert_fails, assert_succeeds, checksum, edit_table, listing, run_script
 from sao.clips import read_digests
 
 ROLES = ("train", "validation")
 FILES = {f"{role}/{name}" for role in ROLES for name in ("filelist.txt", "captions.json", "metadata.py")}
 OUTPUTS = FILES | {f"{role}.json" for role in ROLES}
+
+MODEL = json.loads((BASE_MODEL / "model_config.json").read_text(encoding="utf-8"))
+RATIO = MODEL["model"]["pretransform"]["config"]["downsampling_ratio"]
+WINDOW = MODEL["sample_size"] / MODEL["sample_rate"]  # s
+TOKENS = MODEL["model"]["conditioning"]["configs"][0]["config"]["max_length"]
 
 
 def configure(
@@ -69,7 +75,7 @@ def test_outputs_and_their_digest(made: Path) -> None:
 def test_config_is_one_that_stable_audio_tools_reads(made: Path, splits: Path, role: str) -> None:
     config = json.loads((made / f"results/datasets/{role}.json").read_text())
     assert config["dataset_type"] == "pre_encoded" and config["random_crop"] is False
-    assert config["latent_crop_length"] == 65536 // 512
+    assert config["latent_crop_length"] == MODEL["sample_size"] // RATIO
     assert config["drop_last"] is (role == "train")
     (dataset,) = config["datasets"]
     assert dataset["id"] == role and dataset["path"] == f"results/datasets/{role}"
@@ -113,7 +119,7 @@ def test_window_shortens_the_crop_and_again_gives_the_same(tmp_path: Path, split
         assert_succeeds(configure(tmp_path, splits, base_model, "--window-seconds", 0.5))
         digests.append((tmp_path / "results/datasets.sha256").read_text())
     config = json.loads((tmp_path / "results/datasets/train.json").read_text())
-    assert config["latent_crop_length"] == -(-round(0.5 * 22050) // 512)
+    assert config["latent_crop_length"] == -(-round(0.5 * MODEL["sample_rate"]) // RATIO)
     assert digests[0] == digests[1]
 
 
@@ -122,7 +128,9 @@ def test_caption_longer_than_the_text_encoder_takes_is_named(
     tmp_path: Path, spoilt: Callable[[str, str, str], tuple[Path, str]], base_model: Path, role: str
 ) -> None:
     splits, clip = spoilt(role, "caption_2", "rain " * 200)
-    line = assert_fails(configure(tmp_path, splits, base_model), f"clip {clip}", "caption_2", "after 64", "shorten")
+    line = assert_fails(
+        configure(tmp_path, splits, base_model), f"clip {clip}", "caption_2", f"after {TOKENS}", "shorten"
+    )
     tokens = int(line.split(" tokens")[0].split()[-1])
     assert tokens > 200
     assert not (tmp_path / "results/datasets.sha256").exists() and listing(tmp_path / "results") == set()
@@ -136,20 +144,20 @@ def test_caption_of_the_greatest_length_is_taken(
     tokenizer = Tokenizer.from_file(str(next(base_model.glob("hub/*/snapshots/*/tokenizer.json"))))
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    words = next(n for n in range(200) if len(tokenizer.encode("a " * n + "a").ids) == 64)
+    words = next(n for n in range(200) if len(tokenizer.encode("a " * n + "a").ids) == TOKENS)
     changed, _ = spoilt("train", "caption_1", "a " * words + "a")
     result = configure(tmp_path, changed, base_model)
     assert_succeeds(result)
-    assert "64 of 64 tokens" in result.stderr
+    assert f"{TOKENS} of {TOKENS} tokens" in result.stderr
 
 
 @pytest.mark.parametrize(
     ("column", "value", "options", "words"),
     [
         ("caption_1", "", [], ["caption_1 is empty"]),
-        ("seconds", "3.1", [], ["3.10 s", "2.97 s", "window_seconds"]),
-        ("seconds", "0.6", ["--window-seconds", 0.5], ["0.60 s", "window_seconds"]),
-        ("seconds", "0.1", ["--window-seconds", 60], ["window_seconds = 60", "2.97 s"]),
+        ("seconds", f"{WINDOW + 0.1}", [], [f"{WINDOW + 0.1:.2f} s", f"{WINDOW:.2f} s", "window_seconds"]),
+        ("seconds", "0.8", ["--window-seconds", 0.5], ["0.80 s", "window_seconds"]),
+        ("seconds", "0.1", ["--window-seconds", 60], ["window_seconds = 60", f"{WINDOW:.2f} s"]),
     ],
 )
 def test_clip_that_does_not_fit_is_named(
@@ -166,6 +174,21 @@ def test_clip_that_does_not_fit_is_named(
     path = next(row["path"] for row in rows(splits, "train") if row["clip_id"] == clip)
     assert clip in line or path in line or "window_seconds = 60" in line
     assert listing(tmp_path / "results") == set()
+
+
+def test_truncation_set_in_the_tokenizer_hides_no_long_caption(
+    tmp_path: Path, spoilt: Callable[[str, str, str], tuple[Path, str]], base_model: Path
+) -> None:
+    from tokenizers import Tokenizer
+
+    model = shutil.copytree(base_model, tmp_path / "model")
+    path = next(model.glob("hub/*/snapshots/*/tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.enable_truncation(8)
+    tokenizer.enable_padding(length=9)
+    tokenizer.save(str(path))
+    splits, clip = spoilt("train", "caption_1", "rain " * 200)
+    assert_fails(configure(tmp_path, splits, model), f"clip {clip}", f"after {TOKENS}")
 
 
 def test_missing_tokenizer_is_named(tmp_path: Path, splits: Path, base_model: Path) -> None:

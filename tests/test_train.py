@@ -84,12 +84,31 @@ def test_interrupted_training_keeps_its_state_and_goes_on(finished: Path, tmp_pa
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"batch_size": 17}, "16 training clips do not fill one batch of 17: lower batch_size or add clips")],
+    [
+        ({"batch_size": 17}, "16 training clips do not fill one batch of 17: lower batch_size or add clips"),
+        ({"precision": "16-mixed"}, "precision 16-mixed needs a GPU"),
+        ({"wandb": {"project": "p", "mode": "online"}}, "run `wandb login`, set wandb.mode to offline"),
+    ],
 )
 def test_training_that_could_not_step_fails(finished: Path, tmp_path: Path, changes: dict, message: str) -> None:
     done = train(finished, tmp_path / "out", **changes)
     assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "out/last.ckpt").exists()
+
+
+def test_wandb_offline_writes_to_the_state(finished: Path, tmp_path: Path) -> None:
+    done = train(finished, tmp_path / "out", steps=2, wandb={"project": "p", "mode": "offline"})
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "out/state").rglob("*.wandb"))
+
+
+def test_finished_training_made_again_is_the_same(finished: Path, tmp_path: Path) -> None:
+    assert train(finished, tmp_path / "out").returncode == 0
+    before = (tmp_path / "out/metrics.csv").read_text(), weights(tmp_path / "out")
+    done = train(finished, tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out/metrics.csv").read_text() == before[0]
+    assert all(torch.equal(value, before[1][key]) for key, value in weights(tmp_path / "out").items())
 
 
 def test_clip_with_an_empty_caption_stops_the_training(copy: Path) -> None:

@@ -1,6 +1,6 @@
 """Make the demo base model: Stable Audio Open 1.0's architecture, small enough for two CPU cores.
 
-    uv run python resources/demo/make_base_model.py --samples /usr/share/sonic-pi/samples --minutes 60
+    uv run python resources/demo/make_base_model.py --samples /usr/share/sonic-pi/samples --minutes 10
 
 Pretrains the autoencoder on the CC0 recordings of Debian's `sonic-pi-samples` (less the demo corpus's
 validation and evaluation clips), then assembles `base_model/`: `model_config.json`, `model.safetensors` and a
@@ -34,19 +34,23 @@ HERE = Path(__file__).resolve().parent
 SAMPLE_RATE = 16000  # Hz
 HOP = 1024  # samples a latent frame
 LATENT_DIM = 64
+PATCH = 64  # samples
+CHANNELS = 96
 NOISE = 0.05  # standard deviation of the posterior
 FRAMES = 48  # latent frames of the window: 3.07 s
 COND_DIM = 128
 TEXT_LENGTH = 48  # tokens
 
+# The encoder sees patches of 64 samples as channels: at the full rate two CPU cores would train for days.
 AUTOENCODER = {
+    "pretransform": {"type": "patched", "config": {"channels": 2, "patch_size": PATCH}},
     "encoder": {
         "type": "oobleck",
         "config": {
-            "in_channels": 2,
-            "channels": 16,
-            "c_mults": [2, 4, 6, 8],
-            "strides": [8, 8, 4, 4],
+            "in_channels": 2 * PATCH,
+            "channels": CHANNELS,
+            "c_mults": [1],
+            "strides": [HOP // PATCH],
             "latent_dim": 2 * LATENT_DIM,
             "use_snake": True,
         },
@@ -54,10 +58,10 @@ AUTOENCODER = {
     "decoder": {
         "type": "oobleck",
         "config": {
-            "out_channels": 2,
-            "channels": 16,
-            "c_mults": [2, 4, 6, 8],
-            "strides": [8, 8, 4, 4],
+            "out_channels": 2 * PATCH,
+            "channels": CHANNELS,
+            "c_mults": [1],
+            "strides": [HOP // PATCH],
             "latent_dim": LATENT_DIM,
             "use_snake": True,
             "final_tanh": False,
@@ -97,10 +101,75 @@ def random_crop(recordings: list[torch.Tensor], weights: list[float], length: in
     return crop * rng.choice((1.0, -1.0))
 
 
+def principal_components(vectors: torch.Tensor, weights: torch.Tensor, count: int) -> torch.Tensor:
+    """The first `count` principal directions `[count, dimensions]` of weighted `vectors` `[n, dimensions]`."""
+    _, directions = torch.linalg.eigh((vectors * weights[:, None]).T @ vectors)
+    return directions.flip(1)[:, :count].T
+
+
+def set_weight(conv: torch.nn.Module, weight: torch.Tensor) -> None:
+    """Set the weight of a weight-normalised convolution; what is zero stays trainable through its gain."""
+    norm = weight.flatten(1).norm(dim=1)
+    with torch.no_grad():
+        conv.weight_g.copy_(norm.view_as(conv.weight_g))
+        conv.weight_v.copy_(torch.where(norm.view_as(conv.weight_g) > 0, weight, conv.weight_v))
+        if conv.bias is not None:
+            conv.bias.zero_()
+
+
+def tap(matrix: torch.Tensor, kernel: int, first: int) -> torch.Tensor:
+    """A kernel `[out, in, kernel]` whose taps from `first` on are the slices of `matrix` `[out, taps, in]`."""
+    weight = torch.zeros(matrix.shape[0], matrix.shape[2], kernel)
+    weight[:, :, first : first + matrix.shape[1]] = matrix.permute(0, 2, 1)
+    return weight
+
+
+def start_linear(model: torch.nn.Module, recordings: list[torch.Tensor], weights: list[float]) -> None:
+    """Start from the best linear autoencoder of the recordings: principal components, first of patches, then of frames.
+
+    From there the training only has to add what a linear map cannot do. The main path's activations start as the
+    identity, the residual units at zero.
+    """
+    patches, frame_weights = [], []
+    for audio, weight in zip(recordings, weights, strict=True):
+        frames = -(-audio.shape[1] // HOP)
+        padded = torch.nn.functional.pad(audio, (0, frames * HOP - audio.shape[1]))
+        cut = padded.reshape(2, frames, HOP // PATCH, PATCH).permute(1, 2, 0, 3).flatten(2)  # frame, patch, channel x time
+        patches.append(cut)
+        frame_weights.append(torch.full((frames,), weight / max(float(audio.square().sum()), 1e-3)))
+    x, w = torch.cat(patches), torch.cat(frame_weights)
+    of_patch = principal_components(x.flatten(0, 1), w.repeat_interleave(HOP // PATCH), CHANNELS)
+    reduced = x @ of_patch.T
+    of_frame = principal_components(reduced.flatten(1), w, CHANNELS).view(CHANNELS, HOP // PATCH, CHANNELS)
+    latents = torch.einsum("fpc,kpc->fk", reduced, of_frame)[:, :LATENT_DIM]
+    # Half-way to unit variance each, so that the faint components do not drown in diffusion's noise.
+    spread = (latents.square() * w[:, None]).sum(0).div(w.sum()).sqrt()
+    scale = torch.diag(spread.clamp_min(1e-4).rsqrt())
+    scale = scale / (latents @ scale).std()
+    down = torch.zeros(2 * LATENT_DIM, CHANNELS)
+    down[:LATENT_DIM, :LATENT_DIM] = scale
+    up = torch.zeros(CHANNELS, LATENT_DIM)
+    up[:LATENT_DIM] = torch.linalg.inv(scale)
+
+    stride, encoder, decoder = HOP // PATCH, model.encoder.layers, model.decoder.layers
+    set_weight(encoder[0], tap(of_patch[:, None], 7, 3))
+    set_weight(encoder[1].layers[4], tap(of_frame, 2 * stride, stride // 2))
+    set_weight(encoder[3], tap(down[:, None], 3, 1))
+    set_weight(decoder[0], tap(up[:, None], 7, 3))
+    set_weight(decoder[1].layers[1], tap(of_frame, 2 * stride, stride // 2))
+    set_weight(decoder[3], tap(of_patch.T[:, None], 7, 3))
+    with torch.no_grad():
+        for activation in (encoder[1].layers[3], encoder[2], decoder[1].layers[0], decoder[2]):
+            activation.alpha.fill_(-8)  # logarithmic: x + sin^2(alpha x) / beta is x
+        for unit in [*encoder[1].layers[:3], *decoder[1].layers[2:]]:
+            unit.layers[-1].weight_g.zero_()
+            unit.layers[-1].bias.zero_()
+
+
 def spectral_loss(estimate: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """L1 between magnitude spectrograms, linear and logarithmic, over five resolutions; audio is `[batch, samples]`.
 
-    The floor under the logarithm (-60 dB) keeps digital silence, common in short recordings, from ruling the loss.
+    The floor under the logarithm (-70 dB) keeps digital silence, common in short recordings, from ruling the loss.
     """
     loss = torch.zeros(())
     for n in (2048, 1024, 512, 256, 128):
@@ -108,7 +177,7 @@ def spectral_loss(estimate: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         both = torch.stft(torch.cat([estimate, target]), n, n // 4, window=window, return_complex=True)
         magnitude = both.abs() / window.square().sum().sqrt()
         a, b = magnitude.chunk(2)
-        loss = loss + 5 * (a - b).abs().mean() + ((a + 1e-3).log() - (b + 1e-3).log()).abs().mean()
+        loss = loss + 5 * (a - b).abs().mean() + ((a + 3e-4).log() - (b + 3e-4).log()).abs().mean()
     return loss / 5
 
 
@@ -124,7 +193,9 @@ def train_autoencoder(args: argparse.Namespace) -> None:
     seconds = sum(r.shape[1] for r in recordings) / SAMPLE_RATE
     print(f"{len(recordings)} recordings, {seconds:.0f} s")
     model = create_model_from_config(autoencoder_config())
+    model.pretransform.enable_grad = True
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters")
+    start_linear(model, recordings, [1.0 if weight > 1 else 0.01 for weight in weights])
     if args.resume:
         model.load_state_dict(load_file(args.autoencoder), strict=True)
     optimiser = torch.optim.AdamW(model.parameters(), lr=args.lr, betas=(0.8, 0.99), weight_decay=1e-3)
@@ -147,7 +218,8 @@ def train_autoencoder(args: argparse.Namespace) -> None:
         estimate = torch.cat([decoded.mean(1), (decoded[:, 0] - decoded[:, 1]) / 2])
         spectral = spectral_loss(estimate, target)
         l1 = (audio - decoded).abs().mean()
-        loss = spectral + 15 * l1 + 1e-3 * mean.square().mean()
+        # First the waveform, then more and more the spectrum: noise cannot be matched sample by sample.
+        loss = spectral + (15 - 13 * elapsed / args.minutes) * l1 + 1e-4 * mean.square().mean()
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -180,7 +252,7 @@ def train_tokenizer(clips_csv: Path) -> T5TokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
     trainer = trainers.UnigramTrainer(
-        vocab_size=400,
+        vocab_size=360,
         special_tokens=["<pad>", "</s>", "<unk>"],
         unk_token="<unk>",
         initial_alphabet=[chr(c) for c in range(33, 127)],
@@ -299,9 +371,9 @@ def assemble(samples: Path, folder: Path, autoencoder_weights: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=Path, required=True, help="folder of sonic-pi-samples' FLAC files")
-    parser.add_argument("--minutes", type=float, default=60, help="time for the autoencoder; 0 to assemble only")
+    parser.add_argument("--minutes", type=float, default=10, help="time for the autoencoder; 0 to assemble only")
     parser.add_argument("--autoencoder", type=Path, default=Path("/tmp/autoencoder.safetensors"), help="kept here")
-    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--lr", type=float, default=8e-4)
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--crop", type=int, default=16384, help="samples")
     parser.add_argument("--resume", action="store_true", help="go on from --autoencoder")

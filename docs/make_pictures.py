@@ -1,0 +1,56 @@
+"""Draw docs/samples.png from results/samples, after the main job has run on the default config.
+
+uv run python docs/make_pictures.py
+"""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import soundfile
+import torch
+import torchaudio
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+SAMPLES = Path("results/samples")
+RATE = 16000  # Hz
+CLIPS = ("snare_drum_roll", "Big_bell", "till", "tabla_ghe", "record_rewind")
+
+
+def log_mel(path: Path) -> np.ndarray:
+    """Mel spectrogram `[mels, frames]` in dB, 0 dB at its loudest cell."""
+    audio, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    mono = torchaudio.functional.resample(torch.from_numpy(audio.mean(1)), rate, RATE)
+    mel = torchaudio.transforms.MelSpectrogram(RATE, 1024, hop_length=128, n_mels=80)(mono).clamp_min(1e-10)
+    decibels = 10 * mel.log10()
+    return (decibels - decibels.max()).numpy()
+
+
+def main() -> None:
+    samples = pd.read_csv(SAMPLES / "samples.csv")
+    columns = ["recording", *samples.run.unique()]
+    figure, axes = plt.subplots(
+        len(CLIPS), len(columns), figsize=(10, 1.7 * len(CLIPS)), squeeze=False, layout="constrained"
+    )
+    for row, name in zip(axes, CLIPS, strict=True):
+        clip = samples[samples.clip_id.str.startswith(name)].iloc[0]
+        paths = [Path(clip.reference), *(SAMPLES / run / f"{clip.clip_id}.wav" for run in columns[1:])]
+        for axis, path, title in zip(row, paths, columns, strict=True):
+            extent = (0, clip.seconds, 0, 80)
+            axis.imshow(log_mel(path), origin="lower", aspect="auto", vmin=-70, vmax=0, cmap="magma", extent=extent)
+            axis.set_yticks([])
+            axis.set_title({"base": "base model", "demo": "fine-tuned"}.get(title, title) if axis in axes[0] else "")
+            axis.tick_params(labelsize=7)
+        row[0].set_ylabel(textwrap.fill(clip.prompt, 24), rotation=0, ha="right", va="center", fontsize=8)
+    axes[-1][0].set_xlabel("seconds", fontsize=8)
+    figure.savefig("docs/samples.png", dpi=110)
+
+
+if __name__ == "__main__":
+    main()
