@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import SCRIPTS, run_script
@@ -61,8 +62,10 @@ def test_resumed_equals_unbroken_bit_by_bit(finished: Path, tmp_path: Path) -> N
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert whole.keys() == parts.keys()
     assert all(torch.equal(whole[key], parts[key]) for key in whole)
-    for name in ("metrics.csv",):
-        assert (tmp_path / "whole" / name).read_text() == (tmp_path / "parts" / name).read_text()
+    metrics = (tmp_path / "whole/metrics.csv").read_text()
+    assert metrics == (tmp_path / "parts/metrics.csv").read_text()
+    table = pd.read_csv(tmp_path / "whole/metrics.csv")
+    assert list(table.step) == [3, 6] and table.notna().all(axis=None)
 
 
 def test_interrupted_training_keeps_its_state_and_goes_on(finished: Path, tmp_path: Path) -> None:

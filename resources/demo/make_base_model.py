@@ -272,7 +272,7 @@ def make_text_encoder(folder: Path) -> None:
         vocab_size=len(tokenizer),
         d_model=512,  # the width that stable-audio-tools expects of t5-small
         d_kv=32,
-        d_ff=32,
+        d_ff=24,
         num_layers=1,
         num_heads=2,
         feed_forward_proj="gated-gelu",

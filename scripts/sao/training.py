@@ -74,16 +74,22 @@ class Metrics(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, *_: Any) -> None:
         self.losses.append(float(trainer.callback_metrics["train/loss"]))
+        if trainer.global_step % self.every == 0:
+            self.close_row(trainer)
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        # The wrapper sends these to Weights & Biases alone, and empties them after this hook.
+        losses = [loss for losses in module.validation_step_outputs.values() for loss in losses]
+        self.close_row(trainer)
+        self.rows[-1][2] = sum(losses) / len(losses)
+
+    def close_row(self, trainer: pl.Trainer) -> None:
+        """Write the losses since the last row as the row of this step, unless it has one."""
         step = trainer.global_step
-        if step and step % self.every == 0 and (not self.rows or self.rows[-1][0] != step):
+        if step and (not self.rows or self.rows[-1][0] != step):
             rate = trainer.optimizers[0].param_groups[0]["lr"]
             self.rows.append([step, sum(self.losses) / len(self.losses), None, float(rate)])
             self.losses = []
-
-    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        losses = [float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")]
-        if losses and self.rows and self.rows[-1][0] == trainer.global_step:
-            self.rows[-1][2] = sum(losses) / len(losses)
 
     def csv(self) -> str:
         lines = [",".join(self.COLUMNS)]
