@@ -53,6 +53,8 @@ def unpack(archive: Path, split: str, folder: Path) -> None:
                 )
             log.info("%s: %d files, %.1f MB", archive.name, len(names), size / 1e6)
             packed.extractall(folder)
+    except py7zr.exceptions.PasswordRequired:
+        raise InputError(f"{archive}: is encrypted; an archive without a password is needed") from None
     except (py7zr.exceptions.ArchiveError, lzma.LZMAError, EOFError) as error:
         with archive.open("rb") as handle:
             head = handle.read(16)

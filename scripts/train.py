@@ -74,7 +74,7 @@ def main() -> None:
         import pytorch_lightning as pl
         import torch
         from sao.latents import EndlessBatches, LatentDataset, collate
-        from sao.training import Checkpoint, Metrics, Progress, Repeatable, seed_all
+        from sao.training import Checkpoint, Metrics, Progress, Repeatable, make_faster, seed_all
         from stable_audio_tools.training.factory import create_training_wrapper_from_config
 
     if settings["precision"] == "16-mixed" and not torch.cuda.is_available():
@@ -100,6 +100,7 @@ def main() -> None:
         log.info("resuming at step %d of %d", start, steps)
 
     seed_all(settings["seed"], "wrapper")
+    make_faster(model, settings["recompute_activations"])
     with output_to_log():
         wrapper = create_training_wrapper_from_config(config, model)
     loaders = [

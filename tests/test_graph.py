@@ -87,7 +87,7 @@ def test_fine_tuning_taught_the_captions(finished: Path, samples: pd.DataFrame) 
     base, _ = top1(samples, finished, "base", "train")
     print(f"top-1 retrieval among {references}: base {base:.2f}, fine-tuned {tuned:.2f}, chance {1 / references:.2f}")
     assert tuned >= 0.5
-    assert base <= 3 / references
+    assert base <= 0.25
 
 
 def test_nothing_is_left_to_do(finished: Path) -> None:
@@ -130,7 +130,7 @@ def test_changed_caption_reruns_what_depends_on_it_and_no_encoding(copy: Path) -
     [
         ("learning_rate: 2.0e-3", "learning_rate: 1.0e-3", {"train": 1, "export": 1, "render": 1, "collect": 1}),
         ("evaluation: all", "evaluation: 2", {"render": 2, "collect": 1}),
-        ("cfg_scale: 3", "cfg_scale: 4", {"render": 2, "collect": 1}),
+        ("cfg_scale: 5", "cfg_scale: 4", {"render": 2, "collect": 1}),
     ],
 )
 def test_changed_config_reruns_what_depends_on_it(copy: Path, old: str, new: str, expected: dict[str, int]) -> None:

@@ -24,7 +24,7 @@ from train import training_config
 SETTINGS = {
     "base_model": "demo", "corpus": "demo", "steps": 6, "batch_size": 4, "accumulate": 2, "learning_rate": 1e-3,
     "precision": "32-true", "gradient_clip": 0, "captions": "random", "seed": 3, "workers": 0, "threads": 1,
-    "checkpoint_every": 3, "validate_every": 3, "wandb": None,
+    "checkpoint_every": 3, "validate_every": 3, "wandb": None, "recompute_activations": False,
 }  # fmt: skip
 
 

@@ -17,6 +17,8 @@ def read_model_config(path: Path) -> ModelConfig:
         config = read_json(path)
     except ValueError as error:
         raise InputError(f"{path}: not valid JSON ({error})") from None
+    if not isinstance(config, dict):
+        raise InputError(f"{path}: not a model config, but a {type(config).__name__}")
     if config.get("model_type") != "diffusion_cond":
         raise InputError(
             f"{path}: model_type is {config.get('model_type')!r}; only 'diffusion_cond' can be fine-tuned here"

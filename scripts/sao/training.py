@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,53 @@ class InverseLR(upstream.InverseLR):
 
 
 upstream.InverseLR = InverseLR
+
+
+class PromptCache:
+    """Stands in for the frozen T5 of a conditioner and encodes each prompt once.
+
+    One prompt a call of the encoder: what a prompt gives must not depend on the batch that it came in first.
+    """
+
+    LIMIT = 1024  # prompts kept; 200 MB for t5-base
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.model, self.kept = model, {}
+
+    def to(self, device: torch.device | str) -> PromptCache:
+        self.model.to(device)
+        return self
+
+    def eval(self) -> PromptCache:
+        self.model.eval()
+        return self
+
+    def __call__(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> dict[str, torch.Tensor]:
+        """`{"last_hidden_state": [batch, tokens, width]}`, as T5EncoderModel gives it."""
+        states = []
+        for ids, mask in zip(input_ids, attention_mask, strict=True):
+            key = tuple(ids.tolist())
+            state = self.kept.get(key)
+            if state is None:
+                state = self.model(input_ids=ids[None], attention_mask=mask[None])["last_hidden_state"][0]
+                if len(self.kept) < self.LIMIT:
+                    self.kept[key] = state
+            states.append(state)
+        return {"last_hidden_state": torch.stack(states)}
+
+
+def make_faster(model: torch.nn.Module, recompute_activations: bool) -> None:
+    """Encode each prompt once; with `recompute_activations` off, keep activations instead of computing them twice.
+
+    stable-audio-tools recomputes them always, which a large model needs and a small one only pays for
+    (`use_checkpointing`, stable_audio_tools/models/transformer.py).
+    """
+    for conditioner in model.conditioner.conditioners.values():
+        if type(conditioner).__name__ == "T5Conditioner" and not conditioner.enable_grad:
+            conditioner.__dict__["model"] = PromptCache(conditioner.model)
+    transformer = getattr(model.model.model, "transformer", None)
+    if not recompute_activations and transformer is not None:
+        transformer.forward = functools.partial(transformer.forward, use_checkpointing=False)
 
 
 def seed_all(*parts: object) -> None:
