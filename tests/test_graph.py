@@ -185,5 +185,6 @@ def test_bad_config_is_one_clear_line(finished: Path, tmp_path: Path, text: str,
         ["snakemake", "-n", "--configfile", tmp_path / "bad.yaml"], cwd=finished, capture_output=True, text=True
     )
     assert done.returncode == 1
-    assert re.search(message, done.stderr), done.stderr
-    assert "Traceback" not in done.stderr
+    said = done.stdout + done.stderr
+    assert re.search(message, said), said
+    assert "Traceback" not in said
