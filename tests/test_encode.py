@@ -71,7 +71,7 @@ def test_silent_file_stops_the_encoding(finished: Path, tmp_path: Path) -> None:
     audio = tmp_path / "audio"
     shutil.copytree(finished / "results/data/demo/audio/validation", audio / "validation")
     shutil.copy(finished / "results/data/demo/audio/validation.sha256", audio)
-    victim = sorted((audio / "validation").iterdir())[0]
+    victim = sorted((audio / "validation").glob("*.wav"))[0]
     soundfile.write(victim, np.zeros(44100), 44100)
     done = encode(finished, audio, tmp_path / "latents/validation")
     assert done.returncode == 1

@@ -91,7 +91,7 @@ def spoil(state: dict, how: str) -> dict:
         ("unexpected", "1 are unexpected (extra"),
         ("shape", "1 have another shape"),
         ("nan", "are NaN or infinite"),
-        ("bare", "keys are missing"),
+        ("bare", "belongs to no weight of the model"),
     ],
 )
 def test_checkpoint_that_does_not_fit_gives_no_file(

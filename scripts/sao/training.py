@@ -107,7 +107,7 @@ class Repeatable(pl.Callback):
 
 
 class Metrics(pl.Callback):
-    """Rows of `metrics.csv`; they travel in the checkpoint, so a resumed table has no gap and no double row."""
+    """Rows of `metrics.csv`; they travel in the checkpoint, so a resumed table has no row missing and none double."""
 
     COLUMNS = ("step", "train_loss", "validation_loss", "learning_rate")
 
