@@ -114,7 +114,7 @@ def main() -> None:
             validation_set, batch_sampler=[[(0, i)] for i in range(len(validation_set))], collate_fn=collate
         ),
     ]
-    metrics = Metrics(every=min(50, settings["validate_every"]))
+    metrics = Metrics(min(50, settings["validate_every"]), state / "validated.json")
     trainer = pl.Trainer(
         max_steps=steps,
         accelerator="auto",

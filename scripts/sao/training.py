@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -111,14 +112,18 @@ class Metrics(pl.Callback):
 
     COLUMNS = ("step", "train_loss", "validation_loss", "learning_rate")
 
-    def __init__(self, every: int) -> None:
-        self.every, self.rows, self.losses = every, [], []
+    def __init__(self, every: int, validated: Path) -> None:
+        # A state is saved before the validation of its step: what that finds is kept in the file `validated`.
+        self.every, self.validated, self.rows, self.losses = every, validated, [], []
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows, "losses": self.losses}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.rows, self.losses = state["rows"], state["losses"]
+        if self.rows and self.rows[-1][2] is None and self.validated.is_file():
+            step, loss = json.loads(self.validated.read_text(encoding="utf-8"))
+            self.rows[-1][2] = loss if step == self.rows[-1][0] else None
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, *_: Any) -> None:
         self.losses.append(float(trainer.callback_metrics["train/loss"]))
@@ -130,6 +135,7 @@ class Metrics(pl.Callback):
         losses = [loss for losses in module.validation_step_outputs.values() for loss in losses]
         self.close_row(trainer)
         self.rows[-1][2] = sum(losses) / len(losses)
+        self.validated.write_text(json.dumps([self.rows[-1][0], self.rows[-1][2]]), encoding="utf-8")
 
     def close_row(self, trainer: pl.Trainer) -> None:
         """Write the losses since the last row as the row of this step, unless it has one."""
