@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 from pathlib import Path
 
+from sao.clips import write_digests
 from sao.command import InputError, log, parse, progress, run
-from sao.files import digest, link_or_copy, sha256, whole
+from sao.files import digest, link_or_copy, sha256
 from sao.model_config import read_model_config, text_encoder_name
 
 MODEL_FILES = ["model_config.json", "model.safetensors"]
@@ -104,9 +104,7 @@ def main() -> None:
     read_model_config(args.output / "model_config.json")
     files = [args.output / name for name in MODEL_FILES]
     files += sorted(path for path in hub.rglob("*") if path.is_file() and "snapshots" in path.parts)
-    with whole(args.digest) as listing:
-        lines = [f"{sha256(path)}  {os.path.relpath(path, args.output)}\n" for path in progress(files, "checksums")]
-        listing.write_text("".join(lines), encoding="utf-8")
+    write_digests(args.digest, args.output, progress(files, "checksums"))
     log.info("%s: %d files", args.output, len(files))
 
 

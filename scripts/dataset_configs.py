@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pandas as pd
 from sao import caption_hook
+from sao.clips import write_digests
 from sao.command import InputError, log, parse, progress, run
 from sao.config import ROLES
-from sao.files import sha256, whole, write_json
+from sao.files import whole, write_json
 from sao.model_config import (
     ModelConfig,
     downsampling_ratio,
@@ -120,9 +121,7 @@ def main() -> None:
             temporary.write_text(json.dumps(dataset, indent=2) + "\n", encoding="utf-8")
         log.info("%s: %d clips", args.output / f"{role}.json", len(tables[role]))
     files = sorted(path for path in args.output.rglob("*") if path.is_file())
-    with whole(args.digest) as listing:
-        lines = [f"{sha256(path)}  {path.relative_to(args.output).as_posix()}\n" for path in files]
-        listing.write_text("".join(lines), encoding="utf-8")
+    write_digests(args.digest, args.output, files)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ import shutil
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import py7zr
+from sao.clips import write_digests
 from sao.command import InputError, log, parse, progress, run
-from sao.files import sha256, whole
 
 
 def checked_names(archive: Path, packed: py7zr.SevenZipFile) -> list[str]:
@@ -87,12 +87,7 @@ def main() -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
     files = sorted(path for path in args.output.rglob("*") if path.is_file())
-    with whole(args.digest) as listing:
-        lines = [
-            f"{sha256(f)}  {f.relative_to(args.output).as_posix()}\n"
-            for f in progress(files, "checksums", unit="files")
-        ]
-        listing.write_text("".join(lines), encoding="utf-8")
+    write_digests(args.digest, args.output, progress(files, "checksums", unit="files"))
     log.info("%s: %d files", args.output, len(files))
 
 

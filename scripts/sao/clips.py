@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
+
+from .files import sha256, whole
 
 
 def clip_id(split: str, file_name: str) -> str:
@@ -28,3 +31,10 @@ def read_digests(path: Path) -> dict[str, str]:
     """`{file name: sha256}` of a sha256sum listing."""
     pairs = (line.split("  ", 1) for line in path.read_text(encoding="utf-8").splitlines())
     return {name: digest for digest, name in pairs}
+
+
+def write_digests(listing: Path, root: Path, files: Iterable[Path]) -> None:
+    """Write the sha256sum listing of `files`, by their paths in `root`."""
+    lines = [f"{sha256(path)}  {path.relative_to(root).as_posix()}\n" for path in files]
+    with whole(listing) as temporary:
+        temporary.write_text("".join(lines), encoding="utf-8")
