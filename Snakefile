@@ -54,3 +54,9 @@ rule all:
     default_target: True
     input:
         "results/samples",
+
+
+# Everything that needs the internet, for machines where only some nodes have it.
+rule downloads:
+    input:
+        PLAN.downloads(),

@@ -10,18 +10,22 @@ rule download:
     benchmark:
         "results/benchmarks/download/{corpus}/{file}.tsv"
     wildcard_constraints:
-        file="[^/]+",
+        file=PLAN.file_names(),
     conda:
         "../envs/data.yaml"
     resources:
         mem_mb=300,
+        # The profile allows two at a time from elsewhere.
+        download=lambda wildcards: int(PLAN.is_remote(wildcards.corpus, wildcards.file)),
     params:
-        options=lambda wildcards: PLAN.download_options(wildcards.corpus, wildcards.file),
+        check=lambda wildcards: PLAN.download_check(wildcards.corpus, wildcards.file),
+        # A function of the output is no rerun trigger: the checksum says what a file is, not the place it is from.
+        source=lambda wildcards, output: PLAN.download_source(wildcards.corpus, wildcards.file),
         code=code_hash(SCRIPTS / "download.py"),
     message:
         "Download {wildcards.file} of corpus {wildcards.corpus} and check it"
     shell:
-        "python $SCRIPTS/download.py {params.options}"
+        "python \"$SCRIPTS/download.py\" {params.source} {params.check}"
         " --output {output.file:q} --digest {output.digest:q} --log {log:q}"
 
 
@@ -32,28 +36,58 @@ rule extract:
         digests=lambda wildcards: PLAN.archive_digests(wildcards.corpus, wildcards.split),
     output:
         audio=directory("results/data/{corpus}/audio/{split}"),
-        digest="results/data/{corpus}/audio/{split}.sha256",
+        facts="results/data/{corpus}/audio/{split}.csv",
     log:
         "results/logs/extract/{corpus}/{split}.log",
     benchmark:
         "results/benchmarks/extract/{corpus}/{split}.tsv"
+    wildcard_constraints:
+        corpus=PLAN.with_format("clotho"),
     conda:
         "../envs/data.yaml"
+    threads: 2
     resources:
-        mem_mb=600,
+        mem_mb=800,
     params:
         code=code_hash(SCRIPTS / "extract.py"),
     message:
-        "Unpack {wildcards.split} of corpus {wildcards.corpus}"
+        "Unpack and measure {wildcards.split} of corpus {wildcards.corpus}"
     shell:
-        "python $SCRIPTS/extract.py --archive {input.archives:q} --split {wildcards.split:q}"
-        " --output {output.audio:q} --digest {output.digest:q} --log {log:q}"
+        "python \"$SCRIPTS/extract.py\" --archive {input.archives:q} --split {wildcards.split:q}"
+        " --threads {threads} --output {output.audio:q} --facts {output.facts:q} --log {log:q}"
+
+
+rule scan:
+    input:
+        lambda wildcards: PLAN.folder_files(wildcards.corpus, wildcards.split),
+    output:
+        captions="results/data/{corpus}/captions/{split}.csv",
+        facts="results/data/{corpus}/audio/{split}.csv",
+    log:
+        "results/logs/scan/{corpus}/{split}.log",
+    benchmark:
+        "results/benchmarks/scan/{corpus}/{split}.tsv"
+    wildcard_constraints:
+        corpus=PLAN.with_format("audiofolder"),
+    conda:
+        "../envs/data.yaml"
+    threads: 2
+    resources:
+        mem_mb=800,
+    params:
+        rest=lambda wildcards: PLAN.folder_rest(wildcards.corpus, wildcards.split),
+        options=lambda wildcards: PLAN.scan_options(wildcards.corpus, wildcards.split),
+        code=code_hash(SCRIPTS / "scan.py"),
+    message:
+        "Read {wildcards.split} of the folder of corpus {wildcards.corpus}"
+    shell:
+        "python \"$SCRIPTS/scan.py\" {params.options} --threads {threads}"
+        " --captions {output.captions:q} --facts {output.facts:q} --log {log:q}"
 
 
 rule manifest:
     input:
-        audio=ancient("results/data/{corpus}/audio/{split}"),
-        digest="results/data/{corpus}/audio/{split}.sha256",
+        facts="results/data/{corpus}/audio/{split}.csv",
         captions=lambda wildcards: PLAN.captions(wildcards.corpus, wildcards.split),
         metadata=lambda wildcards: PLAN.metadata(wildcards.corpus, wildcards.split),
     output:
@@ -62,52 +96,53 @@ rule manifest:
         "results/logs/manifest/{corpus}/{split}.log",
     benchmark:
         "results/benchmarks/manifest/{corpus}/{split}.tsv"
+    wildcard_constraints:
+        split=r"(?!dropped\.csv)[^/]+",
     conda:
         "../envs/data.yaml"
-    threads: 2
     resources:
-        mem_mb=1000,
+        mem_mb=400,
     params:
+        options=lambda wildcards: PLAN.manifest_options(wildcards.corpus, wildcards.split),
         code=code_hash(SCRIPTS / "manifest.py"),
     message:
-        "Measure the clips of {wildcards.split} of corpus {wildcards.corpus}"
+        "Write the manifest of {wildcards.split} of corpus {wildcards.corpus}"
     shell:
-        "python $SCRIPTS/manifest.py --split {wildcards.split:q} --audio {input.audio:q}"
-        " --digest {input.digest:q} --captions {input.captions:q} --metadata {input.metadata:q}"
-        " --threads {threads} --output {output:q} --log {log:q}"
+        "python \"$SCRIPTS/manifest.py\" --split {wildcards.split:q} {params.options} --facts {input.facts:q}"
+        " --captions {input.captions:q} --metadata {input.metadata:q} --output {output:q} --log {log:q}"
 
 
 rule validate:
     input:
         lambda wildcards: PLAN.manifests(wildcards.corpus),
     output:
-        "results/data/{corpus}/validation.json",
+        report="results/data/{corpus}/validation.json",
+        page="results/data/{corpus}/validation.html",
+        dropped="results/data/{corpus}/manifests/dropped.csv",
     log:
         "results/logs/validate/{corpus}.log",
     benchmark:
         "results/benchmarks/validate/{corpus}.tsv"
     conda:
         "../envs/data.yaml"
+    threads: 2
     resources:
-        mem_mb=400,
+        mem_mb=600,
     params:
-        roles=lambda wildcards: PLAN.roles(wildcards.corpus),
-        silence=lambda wildcards: PLAN.corpora[wildcards.corpus]["silence_dbfs"],
-        window=lambda wildcards: PLAN.window_options(wildcards.corpus),
+        options=lambda wildcards: PLAN.validate_options(wildcards.corpus),
         code=code_hash(SCRIPTS / "validate.py"),
     message:
-        "Validate corpus {wildcards.corpus}"
+        "Validate corpus {wildcards.corpus}: results/data/{wildcards.corpus}/validation.html"
     shell:
-        "python $SCRIPTS/validate.py --manifest {input:q} --roles {params.roles:q}"
-        " --silence-dbfs={params.silence} {params.window} --output {output:q} --log {log:q}"
+        "python \"$SCRIPTS/validate.py\" --manifest {input:q} {params.options} --threads {threads}"
+        " --output {output.report:q} --page {output.page:q} --dropped {output.dropped:q} --log {log:q}"
 
 
 rule split:
     input:
         report="results/data/{corpus}/validation.json",
-        train=lambda wildcards: PLAN.manifests(wildcards.corpus, "train"),
-        validation=lambda wildcards: PLAN.manifests(wildcards.corpus, "validation"),
-        evaluation=lambda wildcards: PLAN.manifests(wildcards.corpus, "evaluation"),
+        dropped="results/data/{corpus}/manifests/dropped.csv",
+        manifests=lambda wildcards: PLAN.manifests(wildcards.corpus),
     output:
         expand("results/data/{{corpus}}/splits/{role}.csv", role=ROLES),
     log:
@@ -119,13 +154,14 @@ rule split:
     resources:
         mem_mb=400,
     params:
+        split=lambda wildcards: PLAN.split(wildcards.corpus),
         folder=lambda wildcards, output: os.path.dirname(output[0]),
         code=code_hash(SCRIPTS / "split.py"),
     message:
         "Split corpus {wildcards.corpus}"
     shell:
-        "python $SCRIPTS/split.py --train {input.train:q} --validation {input.validation:q}"
-        " --evaluation {input.evaluation:q} --validation-report {input.report:q}"
+        "python \"$SCRIPTS/split.py\" --manifest {input.manifests:q} --split {params.split:q}"
+        " --validation-report {input.report:q} --dropped {input.dropped:q}"
         " --output {params.folder:q} --log {log:q}"
 
 
@@ -150,10 +186,14 @@ rule dataset_configs:
         model=lambda wildcards, input: os.path.dirname(input.model_config),
         latents="results/latents/{base_model}/{corpus}",
         window=lambda wildcards: PLAN.window_options(wildcards.corpus),
+        on_invalid=lambda wildcards: PLAN.corpora[wildcards.corpus]["on_invalid"],
+        # A function of the output is no rerun trigger: another batch size is checked again by the training itself.
+        runs=lambda wildcards, output: PLAN.batches(wildcards.corpus, wildcards.base_model),
         code=code_hash(SCRIPTS / "dataset_configs.py"),
     message:
         "Write the dataset configs of corpus {wildcards.corpus} for base model {wildcards.base_model}"
     shell:
-        "python $SCRIPTS/dataset_configs.py --splits {params.splits:q}"
+        "python \"$SCRIPTS/dataset_configs.py\" --splits {params.splits:q}"
         " --model-config {input.model_config:q} --hub {params.model:q}/hub --latents {params.latents:q}"
-        " {params.window} --output {output.datasets:q} --digest {output.digest:q} --log {log:q}"
+        " {params.window} --on-invalid {params.on_invalid} --runs {params.runs:q}"
+        " --output {output.datasets:q} --digest {output.digest:q} --log {log:q}"

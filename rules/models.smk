@@ -14,9 +14,9 @@ rule base_model:
     benchmark:
         "results/benchmarks/base_model/{base_model}.tsv"
     conda:
-        "../envs/data.yaml"
+        "../envs/model.yaml"
     resources:
-        mem_mb=500,
+        mem_mb=lambda wildcards: PLAN.base_model_memory(wildcards.base_model),
     params:
         content=lambda wildcards: PLAN.base_model_content(wildcards.base_model),
         options=lambda wildcards: PLAN.base_model_options(wildcards.base_model),
@@ -25,5 +25,5 @@ rule base_model:
     message:
         "Bring base model {wildcards.base_model} and its text encoder into place"
     shell:
-        "python $SCRIPTS/base_model.py {params.options} --output {params.folder:q}"
+        'python "$SCRIPTS/base_model.py" {params.options} --output {params.folder:q}'
         " --digest {output.digest:q} --log {log:q}"

@@ -7,8 +7,8 @@ rule render:
         digest=lambda wildcards: PLAN.weights_digest(wildcards.run),
         config=lambda wildcards: ancient(f"{PLAN.model_folder(wildcards.run)}/model_config.json"),
         splits=lambda wildcards: PLAN.rendered_splits(wildcards.run),
-        # For its order alone: no prompt is rendered that the text encoder would cut.
-        checked=lambda wildcards: ancient(f"{PLAN.datasets(wildcards.run)}.sha256"),
+        # For its order, and for what it leaves out: no prompt is rendered that the text encoder would cut.
+        datasets=lambda wildcards: ancient(PLAN.datasets(wildcards.run)),
     output:
         audio=directory("results/renders/{run}"),
         table="results/renders/{run}.csv",
@@ -34,8 +34,9 @@ rule render:
     message:
         "Render the prompts with {wildcards.run}"
     shell:
-        "python $SCRIPTS/render.py --weights {input.weights:q}"
-        " --model {params.model:q} --splits {params.splits:q} --render {params.render:q}"
+        "python \"$SCRIPTS/render.py\" --weights {input.weights:q}"
+        " --model {params.model:q} --splits {params.splits:q} --dropped {input.datasets:q}/dropped.csv"
+        " --render {params.render:q}"
         " --sampling {params.sampling:q} {params.window} --threads {threads}"
         " --output {output.audio:q} --table {output.table:q} --log {log:q}"
 
@@ -44,6 +45,8 @@ rule collect:
     input:
         tables=expand("results/renders/{run}.csv", run=PLAN.renders),
         renders=ancient(expand("results/renders/{run}", run=PLAN.renders)),
+        reports=ancient(PLAN.reports()),
+        datasets=ancient(list(dict.fromkeys(map(PLAN.datasets, PLAN.renders)))),
     output:
         directory("results/samples"),
     log:
@@ -56,9 +59,11 @@ rule collect:
         mem_mb=400,
     params:
         runs=[entry["label"] for entry in PLAN.renders.values()],
+        dropped=lambda wildcards, input: [f"{folder}/dropped.csv" for folder in input.datasets],
         code=code_hash(SCRIPTS / "collect.py"),
     message:
         "Collect the samples of all runs: results/samples/index.html"
     shell:
-        "python $SCRIPTS/collect.py --run {params.runs:q} --table {input.tables:q} --render {input.renders:q}"
+        "python \"$SCRIPTS/collect.py\" --run {params.runs:q} --table {input.tables:q} --render {input.renders:q}"
+        " --report {input.reports:q} --dropped {params.dropped:q}"
         " --output {output:q} --log {log:q}"

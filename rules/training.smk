@@ -3,8 +3,8 @@
 
 rule encode:
     input:
-        audio=ancient("results/data/{corpus}/audio/{split}"),
-        audio_digest="results/data/{corpus}/audio/{split}.sha256",
+        audio=lambda wildcards: ancient(PLAN.audio(wildcards.corpus, wildcards.split)),
+        facts="results/data/{corpus}/audio/{split}.csv",
         weights=ancient("results/models/{base_model}/model.safetensors"),
         model_digest="results/models/{base_model}/checksums.sha256",
         # For its order alone: no audio is encoded before corpus and captions passed every check, and a changed
@@ -30,7 +30,7 @@ rule encode:
     message:
         "Encode {wildcards.split} of corpus {wildcards.corpus} with base model {wildcards.base_model}"
     shell:
-        "python $SCRIPTS/encode.py --audio {input.audio:q} --audio-digest {input.audio_digest:q}"
+        "python \"$SCRIPTS/encode.py\" --audio {input.audio:q} --facts {input.facts:q}"
         " --split {wildcards.split:q} --model {params.model:q} --model-digest {input.model_digest:q}"
         " {params.window} --threads {threads} --code {params.code}"
         " --output {output.latents:q} --digest {output.digest:q} --log {log:q}"
@@ -66,7 +66,7 @@ rule train:
     message:
         "Train run {wildcards.run}"
     shell:
-        "python $SCRIPTS/train.py --run {wildcards.run:q} --settings {params.settings:q}"
+        "python \"$SCRIPTS/train.py\" --run {wildcards.run:q} --settings {params.settings:q}"
         " --dataset-configs {input.datasets:q} --latents-digest {input.latents_digest:q}"
         " --model {params.model:q} --model-digest {input.model_digest:q} --code {params.code}"
         " --output {params.folder:q} --log {log:q}"
@@ -77,9 +77,13 @@ rule export:
         checkpoint=ancient("results/checkpoints/{run}/last.ckpt"),
         training="results/checkpoints/{run}/training.json",
         weights=lambda wildcards: ancient(f"{PLAN.model_folder(wildcards.run)}/model.safetensors"),
+        clips=lambda wildcards: f"results/data/{PLAN.corpus(wildcards.run)}/splits/train.csv",
+        datasets=lambda wildcards: ancient(PLAN.datasets(wildcards.run)),
     output:
         weights="results/checkpoints/{run}/model.safetensors",
         config="results/checkpoints/{run}/model_config.json",
+        card="results/checkpoints/{run}/README.md",
+        attribution="results/checkpoints/{run}/ATTRIBUTION.csv",
         digest="results/checkpoints/{run}/export.json",
     log:
         "results/logs/export/{run}.log",
@@ -90,11 +94,13 @@ rule export:
     resources:
         mem_mb=lambda wildcards: PLAN.base_models[PLAN.base_model(wildcards.run)]["memory_mb"],
     params:
+        source=lambda wildcards: PLAN.base_model_source(wildcards.run),
         model=lambda wildcards, input: os.path.dirname(input.weights),
         folder=lambda wildcards, output: os.path.dirname(output.digest),
         code=code_hash(SCRIPTS / "export.py"),
     message:
         "Export the model of run {wildcards.run}"
     shell:
-        "python $SCRIPTS/export.py --checkpoint {input.checkpoint:q} --model {params.model:q}"
-        " --output {params.folder:q} --digest {output.digest:q} --log {log:q}"
+        "python \"$SCRIPTS/export.py\" --checkpoint {input.checkpoint:q} --model {params.model:q}"
+        " --source {params.source:q} --training {input.training:q} --clips {input.clips:q}"
+        " --dropped {input.datasets:q}/dropped.csv --output {params.folder:q} --digest {output.digest:q} --log {log:q}"

@@ -8,78 +8,147 @@ from pathlib import Path
 
 from sao.clips import write_digests
 from sao.command import InputError, log, parse, progress, run
-from sao.files import digest, link_or_copy, sha256
-from sao.model_config import read_model_config, text_encoder_name
+from sao.files import digest, link_or_copy, read_json, sha256, write_json
+from sao.model_config import has_clap, read_model_config, text_conditioner, text_encoder_name
 
-MODEL_FILES = ["model_config.json", "model.safetensors"]
-TEXT_ENCODER_FILES = ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"]
-
-
-def from_folder(source: Path, output: Path, hub: Path) -> None:
-    """Take the files of a local model; the text encoder goes into a Hub cache, where stable-audio-tools looks."""
-    wanted = [source / name for name in MODEL_FILES] + [source / "text_encoder" / name for name in TEXT_ENCODER_FILES]
-    for path in wanted:
-        if not path.is_file():
-            raise InputError(f"{path}: missing; a local base model needs {', '.join(MODEL_FILES)} and text_encoder/")
-    encoder = text_encoder_name(read_model_config(source / "model_config.json"))
-    for name in MODEL_FILES:
-        link_or_copy(source / name, output / name)
-    revision = digest([sha256(path) for path in wanted[2:]])[:40]
-    root = hub / f"models--{encoder.replace('/', '--')}"
-    for path in wanted[2:]:
-        link_or_copy(path, root / "snapshots" / revision / path.name)
-    (root / "refs").mkdir(exist_ok=True)
-    (root / "refs" / "main").write_text(revision, encoding="utf-8")
+ENCODER_WEIGHTS = "model.safetensors"
+ENCODER_FILES = ["config.json", "tokenizer.json", "tokenizer_config.json", ENCODER_WEIGHTS]
+CLAP = "hub/clap.pt"  # where a CLAP checkpoint is put
+PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # how torch.save and pickle begin
 
 
-def first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0]
+def from_folder(args: argparse.Namespace) -> dict[str, Path]:
+    """`{name below the output: file}` of a local model."""
+    names = [args.model_config, args.weights, *(f"text_encoder/{name}" for name in ENCODER_FILES)]
+    for name in names:
+        if not (args.path / name).is_file():
+            raise InputError(
+                f"{args.path / name}: missing; a local base model needs {args.model_config}, {args.weights} and "
+                f"text_encoder/ with {', '.join(ENCODER_FILES)}"
+            )
+    config = read_model_config(args.path / args.model_config)
+    check_clap(args, has_clap(config), args.path / args.model_config)
+    encoder = [args.path / name for name in names[2:]]
+    revision = digest([sha256(path) for path in encoder])[:40]
+    files = {"model_config.json": args.path / args.model_config, "model.safetensors": args.path / args.weights}
+    return files | {snapshot(text_encoder_name(config), revision, path.name): path for path in encoder}
 
 
-def from_hub(args: argparse.Namespace, hub: Path) -> None:
-    """Download the pinned revisions, only the files that are needed."""
+def from_hub(args: argparse.Namespace, partial: Path) -> dict[str, Path]:
+    """`{name below the output: file}` of a model on the Hub, the pinned commits fetched into `partial`."""
     # Imported here: a local model needs neither the Hub client nor its start-up time.
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from sao.hub import HubFile, NoSuchFile, describe, fetch
 
-    steps = (
-        f"(1) accept the licence at https://huggingface.co/{args.repo}, (2) make a token at "
-        "https://huggingface.co/settings/tokens, (3) log in with `hf auth login` or set HF_TOKEN"
-    )
-    wanted = [(args.repo, args.revision, name) for name in MODEL_FILES]
-    wanted += [(args.text_encoder_repo, args.text_encoder_revision, name) for name in TEXT_ENCODER_FILES]
-    for repo, revision, name in progress(wanted, "downloading", unit="files"):
-        try:
-            cached = Path(hf_hub_download(repo, name, revision=revision, cache_dir=hub))
-        except (GatedRepoError, RepositoryNotFoundError):
-            raise InputError(f"{repo}: access denied: {steps}") from None
-        except LocalEntryNotFoundError as error:
-            # The Hub client says so too when it was refused; the refusal is the cause then.
-            cause = error.__cause__ or error
-            hint = steps if isinstance(cause, HfHubHTTPError) else "is there a network?"
-            raise InputError(f"{repo}: {name} cannot be fetched ({first_line(cause)}): {hint}") from None
-        except (RevisionNotFoundError, EntryNotFoundError):
-            raise InputError(f"{repo}: has no {name} at {revision}: correct `revision` in the config") from None
-        except HfHubHTTPError as error:
-            raise InputError(f"{repo}: {name} at {revision} cannot be fetched ({first_line(error)}): {steps}") from None
-        if repo == args.repo:
-            link_or_copy(cached.resolve(), args.output / name)
-        else:
-            (hub / f"models--{repo.replace('/', '--')}" / "refs").mkdir(exist_ok=True)
-            (hub / f"models--{repo.replace('/', '--')}" / "refs" / "main").write_text(revision, encoding="utf-8")
-    encoder = text_encoder_name(read_model_config(args.output / "model_config.json"))
-    if encoder != args.text_encoder_repo:
+    # Before gigabytes are fetched: is it a model that can be fine-tuned, with the text encoder that was declared?
+    described = describe(args.repo, args.revision, args.model_config)
+    fetch([described], partial)
+    files = {"model_config.json": described}
+    config = read_model_config(described.path(partial))
+    check_clap(args, has_clap(config), f"{args.repo}: {args.model_config}")
+    encoder = text_encoder_name(config)
+    if encoder.split("/")[-1] != args.text_encoder_repo.split("/")[-1]:
         raise InputError(
-            f"{args.repo}: its model_config.json names the text encoder {encoder!r}, the config's text_encoder.repo is "
-            f"{args.text_encoder_repo!r}: correct it"
+            f"{args.repo}: its {args.model_config} names the text encoder {encoder!r}, the config's text_encoder.repo "
+            f"is {args.text_encoder_repo!r}: correct it"
         )
+
+    def add_encoder(name: str) -> HubFile:
+        file = describe(args.text_encoder_repo, args.text_encoder_revision, name)
+        files[snapshot(encoder, args.text_encoder_revision, name)] = file
+        return file
+
+    files["model.safetensors"] = describe(args.repo, args.revision, args.weights)
+    files |= clap_on_hub(args)
+    for name in ENCODER_FILES[:-1]:
+        add_encoder(name)
+    try:
+        add_encoder(ENCODER_WEIGHTS)
+    except NoSuchFile as error:
+        # A large one comes in parts, which an index names.
+        try:
+            index = add_encoder(f"{ENCODER_WEIGHTS}.index.json")
+        except NoSuchFile:
+            raise error from None
+        fetch([index], partial)
+        for name in sorted(set(read_json(index.path(partial))["weight_map"].values())):
+            add_encoder(name)
+    return fetch_all(files, args.output, partial)
+
+
+def fetch_all(files: dict, output: Path, partial: Path) -> dict[str, Path]:
+    """Fetch described files, `{name below the output: file}`, where there is room for them."""
+    from sao.hub import fetch, missing_bytes
+
+    wanted = list(files.values())
+    # What is pickled is written a second time, converted.
+    needed = missing_bytes(wanted, partial) + sum(f.size or 0 for f in wanted if not is_safe(f.name))
+    free = shutil.disk_usage(output).free
+    if needed > free:
+        raise InputError(f"{output}: needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free: make room first")
+    fetch(wanted, partial)
+    return {name: file.path(partial) for name, file in files.items()}
+
+
+def clap_on_hub(args: argparse.Namespace) -> dict:
+    """The CLAP checkpoint that the config declares on the Hub, if any, described."""
+    from sao.hub import describe
+
+    return {CLAP: describe(args.clap_repo, args.clap_revision, args.clap_file)} if args.clap_repo else {}
+
+
+def check_clap(args: argparse.Namespace, wanted: bool, source: object) -> None:
+    """Raise InputError unless a CLAP checkpoint is declared exactly where it is needed, and is there."""
+    declared = bool(args.clap_path or args.clap_repo)
+    if wanted and not declared:
+        raise InputError(f"{source}: has a clap_text conditioner: declare its checkpoint as `clap` in the base model")
+    if declared and not wanted:
+        raise InputError(f"{source}: has no clap_text conditioner: take `clap` out of the base model in the config")
+    if args.clap_path and not args.clap_path.is_file():
+        raise InputError(f"{args.clap_path}: no such file; correct `clap.path` in the config")
+
+
+def snapshot(repo: str, revision: str, name: str) -> str:
+    """Where stable-audio-tools, which loads text encoders by their name, looks in a Hub cache."""
+    return f"hub/models--{repo.replace('/', '--')}/snapshots/{revision}/{name}"
+
+
+def is_safe(name: str) -> bool:
+    return not name.endswith((".ckpt", ".pt", ".pth", ".bin"))
+
+
+def place(files: dict[str, Path], output: Path, moved: bool) -> None:
+    """Give files their names below the output: linked or moved, pickled weights converted."""
+    # Pickles first: they may turn out to be unusable.
+    for name, source in sorted(files.items(), key=lambda item: is_safe(item[1].name)):
+        target = output / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if name == CLAP:
+            from sao.model import convert_clap
+
+            convert_clap(source, target)
+        elif name == "model.safetensors" and not is_safe(source.name):
+            from sao.model import convert_weights
+
+            convert_weights(source, target)
+        elif moved:
+            source.replace(target)
+        else:
+            link_or_copy(source, target)
+        if "/snapshots/" in name:
+            refs = target.parents[2] / "refs"
+            refs.mkdir(exist_ok=True)
+            (refs / "main").write_text(target.parent.name, encoding="utf-8")
+
+
+def refuse_pickles(files: dict[str, Path]) -> None:
+    """Raise InputError on a pickle under the name of a file that holds none."""
+    for name, path in files.items():
+        with path.open("rb") as handle:
+            start = handle.read(4)
+        if name != CLAP and is_safe(path.name) and start.startswith(PICKLES):
+            raise InputError(
+                f"{path}: a pickle, which can hold code, not {path.suffix}: take the file from where it was published"
+            )
 
 
 def main() -> None:
@@ -88,24 +157,40 @@ def main() -> None:
     source.add_argument("--path", type=Path, help="local folder")
     source.add_argument("--repo", help="owner/name on the Hub")
     parser.add_argument("--revision", help="commit of --repo")
+    parser.add_argument("--model-config", default="model_config.json", help="name of that file")
+    parser.add_argument("--weights", default="model.safetensors", help="name of that file")
     parser.add_argument("--text-encoder-repo")
     parser.add_argument("--text-encoder-revision")
+    parser.add_argument("--clap-path", type=Path, help="checkpoint of a clap_text conditioner")
+    parser.add_argument("--clap-repo", help="or where it is on the Hub")
+    parser.add_argument("--clap-revision")
+    parser.add_argument("--clap-file")
     parser.add_argument("--output", type=Path, required=True, help="folder of the model")
     parser.add_argument("--digest", type=Path, required=True, help="sha256sum listing of the folder")
     args = parse(parser)
 
-    hub = args.output / "hub"
-    shutil.rmtree(hub, ignore_errors=True)
-    hub.mkdir(parents=True)
-    if args.path:
-        from_folder(args.path, args.output, hub)
-    else:
-        from_hub(args, hub)
-    read_model_config(args.output / "model_config.json")
-    files = [args.output / name for name in MODEL_FILES]
-    files += sorted(path for path in hub.rglob("*") if path.is_file() and "snapshots" in path.parts)
-    write_digests(args.digest, args.output, progress(files, "checksums"))
-    log.info("%s: %d files", args.output, len(files))
+    # Undeclared to Snakemake, so that an interrupted transfer goes on from here.
+    partial = args.output / ".partial"
+    args.output.mkdir(parents=True, exist_ok=True)
+    files = from_folder(args) if args.path else from_hub(args, partial)
+    if args.path and args.clap_repo:
+        files |= fetch_all(clap_on_hub(args), args.output, partial)
+    if args.clap_path:
+        files[CLAP] = args.clap_path
+    refuse_pickles(files)
+
+    args.digest.unlink(missing_ok=True)
+    shutil.rmtree(args.output / "hub", ignore_errors=True)
+    place(files, args.output, moved=not args.path)
+    if CLAP in files:
+        config = read_json(args.output / "model_config.json")
+        text_conditioner(config)["config"]["clap_ckpt_path"] = (args.output / CLAP).as_posix()
+        (args.output / "model_config.json").unlink()  # may be a hard link of a local model's
+        write_json(args.output / "model_config.json", config)
+    shutil.rmtree(partial, ignore_errors=True)
+    names = sorted(files, key=lambda name: (name.startswith("hub/"), name))
+    write_digests(args.digest, args.output, progress([args.output / name for name in names], "checksums"))
+    log.info("%s: %d files", args.output, len(names))
 
 
 if __name__ == "__main__":

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import html
 import shutil
+from collections import Counter
 from pathlib import Path
 from urllib.parse import quote
 
 import pandas as pd
 from sao import command
 from sao.command import InputError, log, parse
-from sao.files import link_or_copy
+from sao.files import link_or_copy, read_json
 from sao.tables import read_table, write_table
 
 PAGE = """<!doctype html>
@@ -27,6 +28,7 @@ small {{ color: #666; display: block }} .odd {{ color: #b00 }}
 </style></head><body>
 <h1>Rendered samples</h1>
 <p>{count} clips; the same prompt and the same seed in every run. <a href="samples.csv">samples.csv</a></p>
+{corpora}
 <table><thead><tr><th>Prompt</th><th>Recording</th>{heads}</tr></thead><tbody>
 {rows}
 </tbody></table></body></html>
@@ -39,7 +41,22 @@ def player(url: str, note: str = "") -> str:
     return f'<td><audio controls preload="none" src="{quote(url)}"></audio>{odd}</td>'
 
 
-def page(samples: pd.DataFrame) -> str:
+def corpus_line(report: Path, dropped: list[Path]) -> str:
+    """What the runs of a corpus were made from, and what was left out and why."""
+    told = read_json(report)
+    reasons = Counter(entry["check"] for entry in told["left_out"])
+    for path in dropped:
+        reasons.update(read_table(path).check)
+    why = ", ".join(f"{check}: {count}" for check, count in sorted(reasons.items()))
+    folder = report.parent.as_posix()
+    return (
+        f'<p>Corpus <a href="../../{quote(folder)}/validation.html">{html.escape(told["corpus"])}</a>: '
+        f"{sum(told['clips'].values())} clips, {reasons.total()} left out{f' ({html.escape(why)})' if why else ''}, "
+        f"{len(told['warnings'])} warnings.</p>"
+    )
+
+
+def page(samples: pd.DataFrame, corpora: str) -> str:
     """The page: a row a clip, a column a run, evaluation clips first."""
     runs = list(dict.fromkeys(samples.run))
     rows = []
@@ -54,7 +71,7 @@ def page(samples: pd.DataFrame) -> str:
             cells.append(player(f"{name}/{clip}.wav", by_run[name].warning) if name in by_run else "<td>–</td>")
         rows.append(f"<tr>{''.join(cells)}</tr>")
     heads = "".join(f"<th>{html.escape(name)}</th>" for name in runs)
-    return PAGE.format(count=samples.clip_id.nunique(), heads=heads, rows="\n".join(rows))
+    return PAGE.format(count=samples.clip_id.nunique(), heads=heads, corpora=corpora, rows="\n".join(rows))
 
 
 def main() -> None:
@@ -62,6 +79,10 @@ def main() -> None:
     parser.add_argument("--run", required=True, nargs="+", help="names of the runs")
     parser.add_argument("--table", type=Path, required=True, nargs="+", help="tables of their renders, in that order")
     parser.add_argument("--render", type=Path, required=True, nargs="+", help="folders of the renders, in that order")
+    parser.add_argument("--report", type=Path, required=True, nargs="+", help="validation.json of the corpora")
+    parser.add_argument(
+        "--dropped", type=Path, required=True, nargs="+", help="dropped.csv beside the dataset configs of the runs"
+    )
     parser.add_argument("--output", type=Path, required=True)
     args = parse(parser)
 
@@ -80,7 +101,10 @@ def main() -> None:
         tables.append(table)
     samples = pd.concat(tables, ignore_index=True)
     write_table(args.output / "samples.csv", samples)
-    (args.output / "index.html").write_text(page(samples), encoding="utf-8")
+    # results/data/<corpus>/dataset_configs/<base model>/dropped.csv
+    of_corpus = {report: [path for path in args.dropped if report.parent in path.parents] for report in args.report}
+    corpora = "\n".join(corpus_line(report, dropped) for report, dropped in of_corpus.items())
+    (args.output / "index.html").write_text(page(samples, corpora), encoding="utf-8")
     odd = int((samples.warning != "").sum())
     log.info("%d samples of %d runs, %d with a warning", len(samples), samples.run.nunique(), odd)
     log.info("listen: %s", (args.output / "index.html").as_posix())

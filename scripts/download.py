@@ -1,106 +1,392 @@
-"""Fetch one file of a corpus, checked against its checksum while it streams."""
+"""Fetch one file of a corpus, checked against its checksum while it streams; what has arrived outlives a bad line."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
+import fcntl
 import hashlib
+import os
+import random
+import re
 import shutil
-from collections.abc import Iterator
-from pathlib import Path
+import time
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
 from sao.command import InputError, log, parse, progress, run
-from sao.files import CHUNK, whole
-from urllib3.util import Retry
+from sao.files import CHUNK, local_path, read_json, whole, write_json
+from urllib3.exceptions import HTTPError
 
-TIMEOUT = (30, 120)  # s to connect, s between two packets
-
-
-def local_path(url: str) -> Path | None:
-    """The path behind a `file://` URL or a plain path; None for a remote one."""
-    parts = urlsplit(url)
-    if parts.scheme in ("http", "https"):
-        return None
-    return Path(unquote(parts.path)) if parts.scheme == "file" else Path(url)
-
-
-def read_local(path: Path) -> tuple[int, Iterator[bytes]]:
-    """`(size in bytes, chunks)` of a local file."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; correct its `url` in the config")
-
-    def chunks() -> Iterator[bytes]:
-        with path.open("rb") as handle:
-            while chunk := handle.read(CHUNK):
-                yield chunk
-
-    return path.stat().st_size, chunks()
+PIECE = 1 << 16  # bytes a read from the network: no more than this is lost with a connection
+CONNECT = 30.0  # s
+LONGEST_WAIT = 60.0  # s between two attempts, unless the server asks for more
+LONGEST_RETRY_AFTER = 300.0  # s: what a server may ask for
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+BAD_URL = (
+    requests.exceptions.InvalidURL,
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.MissingSchema,
+    requests.exceptions.TooManyRedirects,
+)
 
 
-def read_remote(url: str) -> tuple[int | None, Iterator[bytes]]:
-    """`(size in bytes if the server tells, chunks)` of a remote file; refused connections are tried again."""
-    session = requests.Session()
-    retry = Retry(
-        total=5, backoff_factor=1, status_forcelist=[429, 500, 502, 503, 504], respect_retry_after_header=True
-    )
-    session.mount("https://", HTTPAdapter(max_retries=retry))
-    session.mount("http://", HTTPAdapter(max_retries=retry))
-    try:
-        response = session.get(url, stream=True, timeout=TIMEOUT, headers={"Accept-Encoding": "identity"})
-        response.raise_for_status()
-    except requests.RequestException as error:
-        raise InputError(f"{url}: cannot be fetched ({error}): check the network and the `url` in the config") from None
+class Refused(Exception):
+    """Not to be had from there, however often it is tried."""
 
-    def chunks() -> Iterator[bytes]:
+
+class Broken(Exception):
+    """Worth another attempt, `after` seconds from now at the earliest."""
+
+    def __init__(self, reason: str, after: float = 0.0) -> None:
+        super().__init__(reason)
+        self.after = after
+
+
+class Partial:
+    """What has arrived: `.partial/NAME.part`, and `NAME.json`, which says of which file it is a part.
+
+    The folder is no output of the rule: Snakemake would delete it when the job fails.
+    """
+
+    def __init__(self, output: Path, algorithm: str) -> None:
+        folder = output.parent / ".partial"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.output, self.algorithm = output, algorithm
+        self.path, self.note = folder / f"{output.name}.part", folder / f"{output.name}.json"
+        self.handle = open_alone(self.path)
+        self.size, self.hasher = hash_all(self.handle, algorithm)
+        self.resumed_at = 0  # where the latest answer that went on began
         try:
-            yield from response.iter_content(CHUNK)
-        except requests.RequestException as error:
-            raise InputError(f"{url}: the connection broke ({error}): run the same command again") from None
+            self.origin: dict[str, Any] = dict(read_json(self.note))
+        except (OSError, ValueError, TypeError):
+            self.origin = {}
 
-    size = response.headers.get("Content-Length")
-    return (int(size) if size else None), chunks()
+    def start(self, origin: dict[str, Any]) -> None:
+        """Forget what is there; from here on it is a part of the file that `origin` describes."""
+        self.handle.truncate(0)
+        self.size, self.hasher, self.resumed_at = 0, hashlib.new(self.algorithm), 0
+        self.origin = origin
+        write_json(self.note, origin)
+
+    def append(self, piece: bytes) -> None:
+        rest = memoryview(piece)
+        try:
+            while rest:  # a disk that fills up takes a part of it first
+                rest = rest[self.handle.write(rest) :]
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            raise InputError(
+                f"{self.output}: no space left on the device, or no quota, after {self.size / 1e9:.2f} GB: make room, "
+                "then run again"
+            ) from None
+        self.hasher.update(piece)
+        self.size += len(piece)
+
+    def remove(self) -> None:
+        self.note.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
+
+    def finish(self) -> None:
+        """The file is whole."""
+        self.path.replace(self.output)
+        self.note.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        if self.size == 0:
+            self.remove()
+        self.handle.close()
+
+
+def open_alone(path: Path) -> Any:
+    """Open a file to read and append; wait while a process that a killed run left over still writes to it."""
+    waiting = False
+    while True:
+        handle = path.open("a+b", buffering=0)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.close()
+            if not waiting:
+                log.info("%s: another process is fetching it: waiting", path)
+            waiting = True
+            time.sleep(1)
+            continue
+        except OSError:  # a file system without locks
+            return handle
+        # While we waited it may have been renamed.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle.fileno()), path.stat()):
+                return handle
+        handle.close()
+
+
+def hash_all(handle: Any, algorithm: str) -> tuple[int, Any]:
+    """`(size, hash)` of an open file."""
+    size, hasher = 0, hashlib.new(algorithm)
+    handle.seek(0)
+    while chunk := handle.read(CHUNK):
+        size += len(chunk)
+        hasher.update(chunk)
+    return size, hasher
+
+
+def hash_file(path: Path, algorithm: str) -> str:
+    with path.open("rb") as handle:
+        return hash_all(handle, algorithm)[1].hexdigest()
+
+
+def places(url: str, mirror: str | None) -> list[str]:
+    """Where to look, in order: at the URL, or on the mirror at the URL's path and under the bare file name."""
+    if not mirror or local_path(url):
+        return [url]
+    path = urlsplit(url).path.strip("/")
+    names = list(dict.fromkeys([path, PurePosixPath(path).name]))
+    folder = local_path(mirror)
+    if folder:
+        return [str(folder / unquote(name)) for name in names]
+    base = urlsplit(mirror)
+    return [base._replace(path=f"{base.path.rstrip('/')}/{name}").geturl() for name in names]
+
+
+def obtain(args: argparse.Namespace, part: Partial) -> None:
+    """Fill `part` with the file of this checksum."""
+    if part.hasher.hexdigest() == args.checksum:
+        log.info("%s: all of it had arrived already", part.output)
+        return
+    sources = places(args.url, args.mirror)
+    for last in (False, True):
+        source = fetch_from_one(sources, args, part)
+        found, resumed = part.hasher.hexdigest(), part.resumed_at > 0
+        if found == args.checksum:
+            return
+        part.start({})
+        if last or not resumed:
+            raise InputError(
+                f"{source}: {args.algorithm.upper()} is {found}, the config says {args.checksum}: the file is damaged "
+                "or another version; fetch it anew, or correct the checksum in the config"
+            )
+        log.info("%s: wrong checksum after it was resumed: once more from the beginning", source)
+
+
+def fetch_from_one(sources: list[str], args: argparse.Namespace, part: Partial) -> str:
+    """Fetch from the first place that has the file; returns that place."""
+    refusals = []
+    for source in sources:
+        path = local_path(source)
+        try:
+            copy(path, args, part) if path else fetch(source, args, part)
+            return source
+        except Refused as error:
+            refusals.append(f"{path or source} ({error})")
+    key = "`mirror` or the `url`" if args.mirror else "`url`"
+    raise InputError(f"{' and '.join(refusals)}: not to be had: correct the {key} in the config")
+
+
+def copy(path: Path, args: argparse.Namespace, part: Partial) -> None:
+    if not path.is_file():
+        raise Refused("no such file")
+
+    def pieces() -> Iterator[bytes]:
+        with path.open("rb") as handle:
+            while piece := handle.read(CHUNK):
+                yield piece
+
+    size = path.stat().st_size
+    check_size(str(path), size, args)
+    part.start({})
+    try:
+        write(pieces(), size, str(path), args, part)
+    except BaseException:
+        part.start({})  # a local file is not worth keeping in part
+        raise
+
+
+def fetch(url: str, args: argparse.Namespace, part: Partial) -> None:
+    """Fetch a remote file in as many attempts as it takes, as long as they get anywhere."""
+    failures, furthest = 0, part.size
+    while True:
+        before = part.size
+        try:
+            return receive(url, args, part)
+        except Broken as error:
+            # Beginning anew and getting no further than ever is no progress: it could go on like that for ever.
+            further = part.size > furthest or 0 < before == part.resumed_at < part.size
+            failures = 1 if further else failures + 1
+            furthest = max(furthest, part.size)
+            there = f"{part.size / 1e6:.1f} MB"
+            if failures >= args.attempts:
+                raise InputError(
+                    f"{url}: cannot be fetched ({error}; {failures} attempts got no further than {there}): check the "
+                    "network and the `url` in the config, then run again: it goes on from there"
+                ) from None
+            backoff = min(LONGEST_WAIT, args.wait * 2 ** (failures - 1)) * random.uniform(0.5, 1.5)
+            seconds = max(backoff, error.after)
+            log.info("%s: %s at %s; trying again in %.1f s", url, error, there, seconds)
+            time.sleep(seconds)
+
+
+def receive(url: str, args: argparse.Namespace, part: Partial) -> None:
+    """One attempt: fetch what is missing, or all of it where the server or the file does not allow to go on."""
+    headers = {"Accept-Encoding": "identity"}
+    known = part.origin if part.size and part.origin.get("url") == url else None
+    if known:
+        headers["Range"] = f"bytes={part.size}-"
+        etag = str(known.get("etag") or "")
+        # A weak ETag may not be sent here; what the answer says of itself is compared all the same.
+        validator = etag if etag and not etag.startswith("W/") else known.get("last_modified")
+        headers |= {"If-Range": validator} if validator else {}
+    timeout = (min(CONNECT, args.timeout), args.timeout)
+    try:
+        response = requests.get(url, stream=True, timeout=timeout, headers=headers)
+    except BAD_URL as error:
+        raise InputError(f"{url}: {error}: correct the `url` in the config") from None
+    except requests.exceptions.SSLError as error:
+        if "CERTIFICATE_VERIFY_FAILED" not in str(error):
+            raise Broken(cause(error)) from None
+        raise InputError(
+            f"{url}: the server's certificate is not trusted ({cause(error)}); if it is your own site's, name its "
+            "certificates in the environment variable REQUESTS_CA_BUNDLE"
+        ) from None
+    except requests.RequestException as error:
+        raise Broken(cause(error)) from None
+    except OSError as error:  # REQUESTS_CA_BUNDLE names no file
+        raise InputError(f"{url}: {error}: correct the environment variable REQUESTS_CA_BUNDLE") from None
+    with response:
+        status, answer = response.status_code, response.headers
+        if status == 416 and known:
+            part.start({})
+            raise Broken("the file has changed: from the beginning")
+        if status == 429 or status >= 500:
+            raise Broken(f"{status} {response.reason}", retry_after(answer.get("Retry-After")))
+        if status not in (200, 206):
+            raise Refused(f"{status} {response.reason}")
+        origin = {"url": url, "etag": answer.get("ETag"), "last_modified": answer.get("Last-Modified")}
+        length = answer.get("Content-Length", "")
+        origin["size"] = int(length) if length.isdecimal() else None
+        if status == 206:
+            first, origin["size"] = content_range(answer.get("Content-Range", ""))
+            if not known or first != part.size or differ(known, origin):
+                part.start({})
+                raise Broken("the file has changed: from the beginning")
+            part.resumed_at = part.size
+            log.info("%s: goes on at %.1f MB", url, part.size / 1e6)
+        check_size(url, origin["size"], args)
+        if status == 200:
+            if part.size:
+                log.info("%s: begins anew: it has changed, or the server cannot go on", url)
+            part.start(origin)
+        write(body(response), origin["size"], url, args, part)
+
+
+def write(pieces: Iterable[bytes], size: int | None, source: str, args: argparse.Namespace, part: Partial) -> None:
+    """Append the pieces to what is there, which makes a file of `size` bytes."""
+    size = args.size or size
+    needed, free = (size or 0) - part.size, shutil.disk_usage(part.path.parent).free
+    if needed > free:
+        raise InputError(
+            f"{part.output}: needs {needed / 1e9:.2f} GB more, {free / 1e9:.2f} GB are free: make room, then run again"
+        )
+    for piece in progress(pieces, part.output.name, total=size, unit="B", initial=part.size, size=len):
+        part.append(piece)
+        if size is not None and part.size > size:
+            part.start({})
+            raise InputError(f"{source}: more than the expected {size} bytes: correct `size` in the config")
+    if size is not None and part.size < size:
+        raise Broken(f"{part.size} of {size} bytes arrived")
+
+
+def body(response: requests.Response) -> Iterator[bytes]:
+    """As the server sends it: a checksum is of the file, a range of its bytes, so nothing is unpacked on the way."""
+    try:
+        yield from response.raw.stream(PIECE, decode_content=False)
+    except HTTPError as error:
+        raise Broken(cause(error)) from None
+
+
+def check_size(source: str, size: int | None, args: argparse.Namespace) -> None:
+    if args.size and size is not None and size != args.size:
+        raise InputError(
+            f"{source}: has {size} bytes, {args.size} were expected: the file is cut short or another; correct `size` "
+            "or the `url` in the config"
+        )
+
+
+def content_range(header: str) -> tuple[int | None, int | None]:
+    """`(first byte, size of the whole file)` of a Content-Range."""
+    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", header.strip())
+    if not found:
+        return None, None
+    return int(found[1]), None if found[2] == "*" else int(found[2])
+
+
+def differ(known: dict[str, Any], origin: dict[str, Any]) -> bool:
+    """Whether two answers are of two files; what one of them leaves out says nothing."""
+    keys = ("etag", "last_modified", "size")
+    return any(known.get(key) and origin[key] and known[key] != origin[key] for key in keys)
+
+
+def retry_after(header: str | None) -> float:
+    """Seconds that a server asks to wait, given as such or as a date."""
+    try:
+        seconds = float(header or 0)
+    except ValueError:
+        try:
+            date = parsedate_to_datetime(header or "")
+        except ValueError:
+            return 0.0
+        seconds = (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER)
+
+
+def cause(error: BaseException) -> str:
+    """What went wrong at the bottom, without the objects that the libraries wrap it in."""
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url", required=True, help="http(s)://, file:// or a path")
+    parser.add_argument("--mirror", help="look for an http(s) URL here: a base URL or a folder")
     parser.add_argument("--algorithm", required=True, choices=["md5", "sha256"])
     parser.add_argument("--checksum", required=True, help="hex digits")
     parser.add_argument("--size", type=int, help="bytes, checked when given")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--digest", type=Path, required=True, help="checksum file written beside the output")
+    parser.add_argument("--timeout", type=float, default=120, help="seconds without a byte (default: %(default)s)")
+    parser.add_argument("--attempts", type=int, default=8, help="without progress, before giving up (%(default)s)")
+    parser.add_argument("--wait", type=float, default=1, help="seconds before the second attempt, doubled from there")
     args = parse(parser)
+    for place in (args.url, args.mirror or ""):
+        try:
+            known = "://" not in place or urlsplit(place).scheme in ("http", "https", "file")
+        except ValueError as error:
+            raise InputError(f"{place}: {error}: correct the config") from None
+        if not known:
+            raise InputError(f"{place}: only https://, http://, file:// and paths are understood; correct the config")
 
-    source = local_path(args.url)
-    size, chunks = read_local(source) if source else read_remote(args.url)
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(args.output.parent).free
-    if size and size > free:
-        raise InputError(f"{args.output}: needs {size / 1e9:.2f} GB, {free / 1e9:.2f} GB are free: make room first")
-
-    hasher, received = hashlib.new(args.algorithm), 0
-    with whole(args.output) as temporary, temporary.open("wb") as handle:
-        total = None if size is None else -(-size // CHUNK)
-        for chunk in progress(chunks, args.output.name, total=total, unit="MiB"):
-            hasher.update(chunk)
-            handle.write(chunk)
-            received += len(chunk)
-        wanted_size = args.size or size
-        if wanted_size is not None and received != wanted_size:
-            raise InputError(
-                f"{args.url}: {received} bytes arrived, {wanted_size} were expected: the file is cut short or another; "
-                "run again, or correct `size` in the config"
-            )
-        if hasher.hexdigest() != args.checksum:
-            raise InputError(
-                f"{args.url}: {args.algorithm.upper()} is {hasher.hexdigest()}, the config says {args.checksum}: the "
-                "file is damaged or another version; fetch it anew, or correct the checksum in the config"
-            )
+    part = Partial(args.output, args.algorithm)
+    try:
+        if args.output.is_file() and hash_file(args.output, args.algorithm) == args.checksum:
+            log.info("%s: is here already", args.output)
+            part.start({})
+        else:
+            obtain(args, part)
+            part.finish()
+    finally:
+        part.close()
     with whole(args.digest) as temporary:
         temporary.write_text(f"{args.checksum}  {args.output.name}\n", encoding="utf-8")
-    log.info("%s: %d bytes, %s %s", args.output, received, args.algorithm, args.checksum)
+    log.info("%s: %d bytes, %s %s", args.output, args.output.stat().st_size, args.algorithm, args.checksum)
 
 
 if __name__ == "__main__":

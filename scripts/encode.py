@@ -10,12 +10,14 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import soundfile
-from sao.clips import clip_id, read_digests, seed_for
+from sao.clips import clip_id, seed_for
 from sao.command import InputError, log, output_to_log, parse, progress, run
 from sao.files import digest, write_json
 from sao.model import build, load_weights, pick_device
 from sao.model_config import downsampling_ratio, read_model_config, window_frames
+from sao.tables import read_table
 
 
 def load_audio(path: Path, sample_rate: int, channels: int, samples: int):
@@ -47,6 +49,18 @@ def load_audio(path: Path, sample_rate: int, channels: int, samples: int):
     return padded, min(length, samples)
 
 
+def usable(facts: pd.DataFrame, window: float) -> list[str]:
+    """The files that can be encoded. Validation told of the others, and stopped unless they are to be left out."""
+    names = []
+    for row in facts.sort_values("file_name").itertuples():
+        long = row.seconds > window
+        if row.problem or long or row.peak_dbfs == -math.inf:
+            log.info("left out: %s %s", row.file_name, row.problem or ("is too long" if long else "is silent"))
+        else:
+            names.append(row.file_name)
+    return names
+
+
 def summarise(folder: Path, clips: int, shape: tuple[int, int]) -> dict:
     """Count, shape `[channels, frames]`, mean, standard deviation and a digest over all latents of a folder."""
     means, stds, digests = [], [], {}
@@ -70,7 +84,7 @@ def summarise(folder: Path, clips: int, shape: tuple[int, int]) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--audio", type=Path, required=True)
-    parser.add_argument("--audio-digest", type=Path, required=True, help="sha256sum listing of --audio")
+    parser.add_argument("--facts", type=Path, required=True, help="CSV of what was measured of --audio, a row a file")
     parser.add_argument("--split", required=True, help="published split")
     parser.add_argument("--model", type=Path, required=True, help="folder of the base model")
     parser.add_argument("--model-digest", type=Path, required=True)
@@ -84,7 +98,7 @@ def main() -> None:
     config = read_model_config(args.model / "model_config.json")
     frames, ratio = window_frames(config, args.window_seconds), downsampling_ratio(config)
     fingerprint = digest(
-        args.audio_digest.read_text(encoding="utf-8"), args.model_digest.read_text(encoding="utf-8"), frames, args.code
+        args.facts.read_text(encoding="utf-8"), args.model_digest.read_text(encoding="utf-8"), frames, args.code
     )[:16]
     # Finished clips survive an interruption here; the name says what they were made from.
     partial = args.output.with_name(f".{args.output.name}.{fingerprint}")
@@ -93,7 +107,9 @@ def main() -> None:
             shutil.rmtree(stale)
     partial.mkdir(parents=True, exist_ok=True)
 
-    names = sorted(read_digests(args.audio_digest))
+    names = usable(read_table(args.facts), frames * ratio / config["sample_rate"])
+    if not names:
+        raise InputError(f"{args.facts}: no file can be encoded: look at the corpus's validation.html")
     todo = [name for name in names if not (partial / f"{clip_id(args.split, name)}.json").is_file()]
     if len(todo) < len(names):
         log.info("%d of %d clips are encoded already", len(names) - len(todo), len(names))

@@ -1,15 +1,18 @@
-"""Turn a wrapped training checkpoint into the bare model: every key matched, or no file."""
+"""Turn a wrapped training checkpoint into the bare model: every key matched, or no file; and say what it is made of."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sao.card import attribution, model_card
 from sao.command import InputError, log, parse, run
-from sao.files import sha256, whole, write_json
-from sao.model import assert_same_keys, read_safetensors
+from sao.files import read_json, sha256, whole, write_json
+from sao.model import assert_same_keys, first_line, read_safetensors
+from sao.tables import read_table, write_table
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +39,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", type=Path, required=True, help="Lightning checkpoint of the training wrapper")
     parser.add_argument("--model", type=Path, required=True, help="folder of the base model")
-    parser.add_argument("--output", type=Path, required=True, help="folder for model.safetensors, model_config.json")
+    parser.add_argument("--source", type=json.loads, required=True, help="JSON: where the base model is from")
+    parser.add_argument("--training", type=Path, required=True, help="training.json of the run")
+    parser.add_argument("--clips", type=Path, required=True, help="train.csv of the corpus")
+    parser.add_argument("--dropped", type=Path, required=True, help="CSV of clips that this model cannot take")
+    parser.add_argument(
+        "--output", type=Path, required=True, help="folder for the model, its README.md and ATTRIBUTION.csv"
+    )
     parser.add_argument("--digest", type=Path, required=True)
     args = parse(parser)
 
@@ -45,8 +54,8 @@ def main() -> None:
 
     try:
         state = torch.load(args.checkpoint, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
-    except (pickle.UnpicklingError, RuntimeError, KeyError, EOFError) as error:
-        reason = str(error).splitlines()[0]
+    except (pickle.UnpicklingError, RuntimeError, KeyError, EOFError, TypeError, ValueError) as error:
+        reason = first_line(error)
         raise InputError(f"{args.checkpoint}: not a training state that can be loaded safely ({reason})") from None
     weights, averaged = unwrap(state)
     # The base model was loaded strictly before training: its keys and shapes are the bare model's.
@@ -65,15 +74,18 @@ def main() -> None:
         save_file({key: value.contiguous() for key, value in weights.items()}, temporary)
     with whole(args.output / "model_config.json") as temporary:
         temporary.write_bytes((args.model / "model_config.json").read_bytes())
-    write_json(
-        args.digest,
-        {
-            "keys": len(weights),
-            "ema_keys": averaged,
-            "changed_keys": len(changed),
-            "sha256": sha256(args.output / "model.safetensors"),
-        },
-    )
+    clips = read_table(args.clips)
+    clips = clips[~clips.clip_id.isin(read_table(args.dropped).clip_id)]
+    write_table(args.output / "ATTRIBUTION.csv", attribution(clips))
+    summary = {
+        "keys": len(weights),
+        "ema_keys": averaged,
+        "changed_keys": len(changed),
+        "sha256": sha256(args.output / "model.safetensors"),
+    }
+    with whole(args.output / "README.md") as temporary:
+        temporary.write_text(model_card(read_json(args.training), args.source, clips, summary), encoding="utf-8")
+    write_json(args.digest, summary)
     log.info(
         "%d keys, all matched; %d from the EMA; %d differ from the base model", len(weights), averaged, len(changed)
     )

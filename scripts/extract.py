@@ -1,4 +1,4 @@
-"""Unpack the archives of one published split, refusing entries that would leave their folder."""
+"""Unpack the archives of one published split and measure every file as it comes out."""
 
 from __future__ import annotations
 
@@ -8,8 +8,30 @@ import shutil
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import py7zr
-from sao.clips import write_digests
-from sao.command import InputError, log, parse, progress, run
+from py7zr.callbacks import ExtractCallback
+from sao.audio import Measuring
+from sao.command import InputError, log, parse, run
+from sao.tables import write_table
+
+
+class MeasureWhenWritten(ExtractCallback):
+    """Hands each file to `measuring` once it is on disk: decompressing takes longest, and one core."""
+
+    def __init__(self, folder: Path, measuring: Measuring) -> None:
+        self.folder, self.measuring = folder, measuring
+
+    def report_end(self, processing_file_path: str, wrote_bytes: str) -> None:
+        path = self.folder.parent / processing_file_path
+        if path.is_file() and path.is_relative_to(self.folder):
+            self.measuring.add(path.relative_to(self.folder).as_posix(), path)
+
+    def report_warning(self, message: str) -> None:
+        log.warning("warning: %s", message)
+
+    def report_start_preparation(self) -> None: ...
+    def report_start(self, processing_file_path: str, processing_bytes: str) -> None: ...
+    def report_update(self, decompressed_bytes: str) -> None: ...
+    def report_postprocess(self) -> None: ...
 
 
 def checked_names(archive: Path, packed: py7zr.SevenZipFile) -> list[str]:
@@ -30,8 +52,8 @@ def checked_names(archive: Path, packed: py7zr.SevenZipFile) -> list[str]:
     return names
 
 
-def unpack(archive: Path, split: str, folder: Path) -> None:
-    """Unpack `archive`, whose top folder is `split`, so that its files lie in `folder`."""
+def unpack(archive: Path, split: str, folder: Path, measuring: Measuring) -> None:
+    """Unpack `archive`, whose top folder is `split`, into `folder`, and measure its files."""
     try:
         with py7zr.SevenZipFile(archive) as packed:
             names = checked_names(archive, packed)
@@ -52,7 +74,7 @@ def unpack(archive: Path, split: str, folder: Path) -> None:
                     f"{folder}: needs {size / 1e9:.2f} GB, {free / 1e9:.2f} GB are free: make room, then run again"
                 )
             log.info("%s: %d files, %.1f MB", archive.name, len(names), size / 1e6)
-            packed.extractall(folder)
+            packed.extractall(folder, callback=MeasureWhenWritten(folder / split, measuring))
     except py7zr.exceptions.PasswordRequired:
         raise InputError(f"{archive}: is encrypted; an archive without a password is needed") from None
     except (py7zr.exceptions.ArchiveError, lzma.LZMAError, EOFError) as error:
@@ -70,8 +92,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--archive", type=Path, required=True, nargs="+")
     parser.add_argument("--split", required=True, help="name of the archives' top folder")
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, required=True, help="folder for the audio files")
-    parser.add_argument("--digest", type=Path, required=True, help="sha256sum listing of the folder")
+    parser.add_argument("--facts", type=Path, required=True, help="CSV of what was measured, a row a file")
     args = parse(parser)
 
     # Unpacked beside the output and renamed whole: an interrupted job leaves nothing that looks like an output.
@@ -79,16 +102,20 @@ def main() -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
+        measuring = Measuring(args.threads)
         for archive in args.archive:
-            unpack(archive, args.split, temporary)
+            unpack(archive, args.split, temporary, measuring)
+        audio = temporary / args.split
+        for path in audio.rglob("*"):
+            if path.is_file():
+                measuring.add(path.relative_to(audio).as_posix(), path)
+        facts = measuring.finish(f"measuring {args.split}")
         shutil.rmtree(args.output, ignore_errors=True)
-        (temporary / args.split).rename(args.output)
+        audio.rename(args.output)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-    files = sorted(path for path in args.output.rglob("*") if path.is_file())
-    write_digests(args.digest, args.output, progress(files, "checksums", unit="files"))
-    log.info("%s: %d files", args.output, len(files))
+    write_table(args.facts, facts)
+    log.info("%s: %d files, %.1f s", args.output, len(facts), facts.seconds.sum())
 
 
 if __name__ == "__main__":

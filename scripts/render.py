@@ -15,8 +15,8 @@ from sao.audio import decibels
 from sao.clips import seed_for
 from sao.command import InputError, log, output_to_log, parse, progress, run
 from sao.model import build, load_weights, pick_device
-from sao.model_config import downsampling_ratio, read_model_config, window_frames
-from sao.tables import caption_columns, read_table, write_table
+from sao.model_config import check_sampler, downsampling_ratio, read_model_config, window_frames
+from sao.tables import read_table, write_table
 
 if TYPE_CHECKING:
     import torch
@@ -56,6 +56,7 @@ def main() -> None:
     parser.add_argument(
         "--splits", type=Path, required=True, help="folder of train.csv, validation.csv, evaluation.csv"
     )
+    parser.add_argument("--dropped", type=Path, required=True, help="CSV of clips that this model cannot take")
     parser.add_argument("--render", type=json.loads, required=True, help="JSON: the config's `render`")
     parser.add_argument("--sampling", type=json.loads, required=True, help="JSON: the base model's `sampling`")
     parser.add_argument("--window-seconds", type=float)
@@ -64,18 +65,21 @@ def main() -> None:
     parser.add_argument("--table", type=Path, required=True)
     args = parse(parser)
 
-    tables = []
+    tables, dropped = [], set(read_table(args.dropped).clip_id)
     for split, count in args.render["clips"].items():
-        chosen = choose(read_table(args.splits / f"{split}.csv"), count, args.render["seed"])
-        columns = caption_columns(chosen)
-        if args.render["caption"] > len(columns):
+        table = read_table(args.splits / f"{split}.csv")
+        chosen = choose(table[~table.clip_id.isin(dropped)], count, args.render["seed"])
+        few = chosen[chosen.caption_count < args.render["caption"]]
+        if len(few):
             raise InputError(
-                f"render.caption is {args.render['caption']}; the corpus has {len(columns)} captions a clip"
+                f"render.caption is {args.render['caption']}; clip {few.clip_id.iloc[0]} has {few.caption_count.iloc[0]} "
+                "captions"
             )
         tables.append(chosen.assign(split=split, prompt=chosen[f"caption_{args.render['caption']}"]))
     clips = pd.concat(tables, ignore_index=True).sort_values(["split", "clip_id"])
 
     config = read_model_config(args.model / "model_config.json")
+    check_sampler(config, args.sampling["sampler"])
     samples = window_frames(config, args.window_seconds) * downsampling_ratio(config)
     model = build(config, args.model / "hub")
     load_weights(model, args.weights)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import pandas as pd
 from sao.command import InputError, log, parse, run
 from sao.config import ROLES
-from sao.tables import read_table, write_table
+from sao.splits import assign
+from sao.tables import read_table, read_tables, write_table
 
 
 def assert_disjoint(splits: dict[str, pd.DataFrame]) -> None:
@@ -22,9 +24,10 @@ def assert_disjoint(splits: dict[str, pd.DataFrame]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    for role in ROLES:
-        parser.add_argument(f"--{role}", type=Path, required=True, nargs="+", help="manifests of this split")
+    parser.add_argument("--manifest", type=Path, required=True, nargs="+")
+    parser.add_argument("--split", type=json.loads, required=True, help="JSON: method and sides of the corpus's split")
     parser.add_argument("--validation-report", type=Path, required=True, help="written when the corpus is sound")
+    parser.add_argument("--dropped", type=Path, required=True, help="clips that validation left out")
     parser.add_argument(
         "--output", type=Path, required=True, help="folder of train.csv, validation.csv, evaluation.csv"
     )
@@ -32,14 +35,14 @@ def main() -> None:
 
     if not args.validation_report.is_file():
         raise InputError(f"{args.validation_report}: missing; the corpus has to be validated before it is split")
-    splits = {
-        role: pd.concat([read_table(path) for path in getattr(args, role)], ignore_index=True).sort_values("clip_id")
-        for role in ROLES
-    }
+    table = read_tables(args.manifest)
+    sides = assign(table, args.split)
+    kept = ~table.path.isin(read_table(args.dropped).path)
+    splits = {role: table[kept & (sides == role)].sort_values("clip_id") for role in ROLES}
     assert_disjoint(splits)
-    for role, table in splits.items():
-        write_table(args.output / f"{role}.csv", table.drop(columns="problem"))
-        log.info("%s: %d clips, %.1f s", role, len(table), table.seconds.sum())
+    for role, clips in splits.items():
+        write_table(args.output / f"{role}.csv", clips.drop(columns="problem"))
+        log.info("%s: %d clips, %.1f s", role, len(clips), clips.seconds.sum())
 
 
 if __name__ == "__main__":

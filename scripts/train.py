@@ -12,7 +12,7 @@ from typing import Any
 
 from sao.command import InputError, log, output_to_log, parse, run
 from sao.files import digest, link_or_copy, sha256, whole, write_json
-from sao.model import build, load_weights
+from sao.model import build, first_line, load_weights
 from sao.model_config import ModelConfig, read_model_config
 
 
@@ -38,11 +38,16 @@ def resume_step(checkpoint: Path, steps: int) -> int:
 
     if not checkpoint.is_file():
         return 0
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
-    if state["global_step"] > steps:
-        log.info("%s is at step %d, past %d: starting anew", checkpoint, state["global_step"], steps)
+    try:
+        step = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["global_step"]
+    except Exception as error:  # noqa: BLE001 - a damaged or malicious file may raise anything
+        raise InputError(
+            f"{checkpoint}: not a training state that can be loaded safely ({first_line(error)}): delete it to train anew"
+        ) from None
+    if step > steps:
+        log.info("%s is at step %d, past %d: starting anew", checkpoint, step, steps)
         return 0
-    return state["global_step"]
+    return step
 
 
 def main() -> None:
@@ -63,7 +68,9 @@ def main() -> None:
     # What decides the result. Not the number of steps: raising it goes on from the state that is there.
     inputs = [*args.latents_digest, args.model_digest, *sorted(args.dataset_configs.rglob("*.*"))]
     deciding = {k: v for k, v in settings.items() if k not in ("steps", "wandb", "workers", "checkpoint_every")}
-    fingerprint = digest(deciding, [sha256(path) for path in inputs if path.suffix != ".pyc"], args.code)[:16]
+    fingerprint = digest(
+        deciding, [sha256(path) for path in inputs if path.suffix != ".pyc" and path.name != "dropped.csv"], args.code
+    )[:16]
     # Undeclared to Snakemake, so that it outlives an interrupted job; the name says what it was trained from.
     state = args.output / "state" / fingerprint
     state.mkdir(parents=True, exist_ok=True)

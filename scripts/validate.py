@@ -4,39 +4,44 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass, field
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
 from sao.command import InputError, log, parse, run
-from sao.files import write_json
-from sao.tables import caption_columns, read_table
+from sao.config import ROLES
+from sao.files import sha256, whole, write_json
+from sao.findings import Findings
+from sao.licenses import allowed, short_name
+from sao.report import page
+from sao.splits import assign, known
+from sao.tables import caption_columns, read_tables, write_table
 
 ODD_DC_OFFSET = 0.05  # of full scale
 CLIPPED_DBFS = -0.01  # a peak at or above this is at full scale
+OUTLIER = 3.0  # interquartile ranges beyond the quartiles (Tukey's "far out")
+SHOWN = 5  # warnings of a kind that are logged; the report has all
 
 
-@dataclass
-class Findings:
-    errors: list[dict[str, str]] = field(default_factory=list)
-    warnings: list[dict[str, str]] = field(default_factory=list)
-
-    def error(self, check: str, row: pd.Series, message: str) -> None:
-        self.errors.append({"check": check, "clip_id": row.clip_id, "path": row.path, "message": message})
-
-    def warning(self, check: str, row: pd.Series, message: str) -> None:
-        self.warnings.append({"check": check, "clip_id": row.clip_id, "path": row.path, "message": message})
-
-
-def known_sound_id(sound_id: str) -> bool:
-    """Freesound's ids are numbers; Clotho writes words where it does not know one."""
-    return sound_id.isdigit()
+def check_licenses(table: pd.DataFrame, allow: list[str] | None, found: Findings) -> None:
+    """Leave out what is not allowed; warn of an entry that names no clip's licence."""
+    if allow is None:
+        return
+    for row in table[~table.license.map(lambda text: allowed(text, allow))].itertuples():
+        found.leave_out("license", row, f"is under {short_name(row.license)}, which `licenses.allow` does not name")
+    for entry in allow:
+        if not table.license.map(lambda text, entry=entry: allowed(text, [entry])).any():
+            found.remark("license", f"no clip is under {entry}, which `licenses.allow` names")
 
 
 def check_clips(table: pd.DataFrame, silence_dbfs: float, window_seconds: float | None, found: Findings) -> None:
     """What one row alone can tell."""
-    captions = caption_columns(table)
-    for _, row in table.iterrows():
+    columns = caption_columns(table)
+    some_known = table.sound_id.map(known).any()
+    if not some_known:
+        found.remark("sound_id", "no clip has a sound_id: leaks by recording cannot be seen")
+    for row in table.itertuples():
         if row.problem:
             found.error("audio", row, row.problem)
             continue
@@ -44,77 +49,170 @@ def check_clips(table: pd.DataFrame, silence_dbfs: float, window_seconds: float 
             found.error("silent", row, f"is silent: its peak is {row.peak_dbfs} dBFS, below {silence_dbfs} dBFS")
         if window_seconds is not None and row.seconds > window_seconds:
             found.error("duration", row, f"lasts {row.seconds:.2f} s, longer than window_seconds = {window_seconds} s")
-        for column in captions:
-            if not row[column].strip():
+        for column in columns[: row.caption_count]:
+            if not getattr(row, column).strip():
                 found.error("caption", row, f"{column} is empty")
         if row.peak_dbfs >= CLIPPED_DBFS:
             found.warning("clipping", row, f"peaks at {row.peak_dbfs} dBFS: probably clipped")
         if row.dc_offset > ODD_DC_OFFSET:
             found.warning("dc_offset", row, f"has a DC offset of {row.dc_offset}")
-        if not known_sound_id(row.sound_id):
+        if some_known and not known(row.sound_id):
             found.warning("sound_id", row, f"has no sound_id ({row.sound_id!r}): leaks by recording cannot be seen")
 
 
+def check_files(table: pd.DataFrame, threads: int, found: Findings) -> None:
+    """That the audio is still what was measured."""
+
+    def digest(path: str) -> str:
+        return sha256(Path(path)) if Path(path).is_file() else ""
+
+    with ThreadPoolExecutor(threads) as pool:
+        for row, now in zip(table.itertuples(), pool.map(digest, table.path), strict=True):
+            if not now:
+                found.error("checksum", row, "is missing")
+            elif now != row.sha256:
+                found.error("checksum", row, "is not what was measured (its SHA-256 differs): it changed since")
+
+
 def check_pairs(table: pd.DataFrame, found: Findings) -> None:
-    """What only shows between clips: duplicates anywhere, and leaks from one role into another."""
-    for _, row in table[table.clip_id.duplicated(keep=False)].iterrows():
+    """What only shows between clips: duplicates anywhere, and leaks from one side into another."""
+    for row in table[table.clip_id.duplicated(keep=False)].itertuples():
         found.error("clip_id", row, f"shares its clip_id {row.clip_id}")
-    sound_id = table.sound_id.where(table.sound_id.map(known_sound_id), "")
-    for what, key in (("sha256", table.sha256), ("sound_id", sound_id)):
-        for value, group in table[key != ""].groupby(key[key != ""], sort=True):
+    rank = table.role.map({role: n for n, role in enumerate(reversed(ROLES))})
+    ordered = table.assign(rank=rank).sort_values(["rank", "clip_id"])  # evaluation first: it stays as published
+    sound_id = ordered.sound_id.where(ordered.sound_id.map(known), "")
+    keys = {"sha256": ordered.sha256, "sound_id": sound_id}
+    if "given_group" in table:
+        keys["group"] = ordered.given_group.str.strip()
+    for what, key in keys.items():
+        for value, group in ordered[key != ""].groupby(key[key != ""], sort=True):
             if len(group) == 1:
                 continue
-            first, label = group.iloc[0], "audio" if what == "sha256" else f"sound_id {value}"
-            for _, row in group.iloc[1:].iterrows():
+            first, *others = group.itertuples()
+            label = "audio" if what == "sha256" else f"{what} {value}"
+            for row in others:
                 if row.role != first.role:
                     found.error(
                         "leak",
                         row,
-                        f"({row.role}) has the same {label} as {first.path} ({first.role}): it would leak into training "
-                        "or evaluation; remove one",
+                        f"({row.role}) has the same {label} as {first.path} ({first.role}): it would leak into "
+                        "training or evaluation; remove one",
                     )
                 elif what == "sha256":
                     found.warning("duplicate", row, f"has the same audio as {first.path}")
 
 
+def check_corpus(table: pd.DataFrame, found: Findings) -> None:
+    """What is odd beside the other clips."""
+    low, middle, high = table.seconds.quantile([0.25, 0.5, 0.75])
+    reach = max(OUTLIER * (high - low), middle / 10)  # most clips may be of one length
+    for row in table[(table.seconds < low - reach) | (table.seconds > high + reach)].itertuples():
+        found.warning(
+            "duration", row, f"lasts {row.seconds:.2f} s, far from the other clips ({low:.1f} to {high:.1f} s)"
+        )
+    usual = table.sample_rate.mode().iloc[0]
+    for row in table[table.sample_rate != usual].itertuples():
+        found.warning("sample_rate", row, f"is at {row.sample_rate} Hz; most clips are at {usual} Hz")
+    seen: dict[str, tuple[str, str]] = {}
+    columns = caption_columns(table)
+    for row in table.itertuples():
+        for column in columns[: row.caption_count]:
+            text = getattr(row, column)
+            near = [seen.setdefault(key, (text, row.path)) for key in near_keys(text)]
+            if other := next((entry for entry in near if entry[1] != row.path), None):
+                found.warning("caption", row, f"{column} ({text!r}) is nearly that of {other[1]} ({other[0]!r})")
+
+
+def near_keys(caption: str) -> list[str]:
+    """Keys of which near-duplicate captions share one: their words in order of the alphabet, whole and less one.
+
+    So captions collide that differ in case, punctuation, word order, or one word of six or more.
+    """
+    words = sorted("".join(c if c.isalnum() else " " for c in caption.lower()).split())
+    less = [words[:i] + words[i + 1 :] for i in range(len(words))] if len(words) > 5 else []
+    return list(dict.fromkeys(" ".join(kept) for kept in [words, *less]))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--manifest", type=Path, required=True, nargs="+")
-    parser.add_argument("--roles", required=True, help="JSON: published split -> train, validation or evaluation")
+    parser.add_argument("--split", type=json.loads, required=True, help="JSON: method and sides of the corpus's split")
+    parser.add_argument("--on-invalid", choices=["fail", "drop"], default="fail")
+    parser.add_argument("--licenses", type=json.loads, help="JSON: list of the licences that are allowed")
     parser.add_argument("--silence-dbfs", type=float, required=True)
     parser.add_argument("--window-seconds", type=float)
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--output", type=Path, required=True, help="the report, JSON")
+    parser.add_argument("--page", type=Path, required=True, help="the report, HTML")
+    parser.add_argument("--dropped", type=Path, required=True, help="CSV of the clips that are left out")
     args = parse(parser)
 
-    tables = {path: read_table(path) for path in args.manifest}
-    columns = {path: caption_columns(table) for path, table in tables.items()}
-    for path, names in columns.items():
-        if names != columns[args.manifest[0]]:
-            raise InputError(f"{path}: has {len(names)} caption columns, {args.manifest[0]} has another number")
-    table = pd.concat(tables.values(), ignore_index=True)
-    table["role"] = table.published_split.map(json.loads(args.roles))
-
+    table = read_tables(args.manifest)
+    table["role"] = assign(table, args.split)
     found = Findings()
-    check_clips(table, args.silence_dbfs, args.window_seconds, found)
-    check_pairs(table, found)
-    for finding in found.warnings:
-        log.warning("warning: %s %s", finding["path"], finding["message"])
-    if found.errors:
+    for row in table[table.role == ""].itertuples():
+        value = getattr(row, "given_split", row.published_split)
+        found.leave_out("split", row, f"is in {value!r}, which is none of the sides of the split")
+    chosen = table[table.role != ""]
+    check_licenses(chosen, args.licenses, found)
+    chosen = chosen[~chosen.path.isin(found.paths(found.left_out))]
+    check_clips(chosen, args.silence_dbfs, args.window_seconds, found)
+    check_files(chosen, args.threads, found)
+    sound = chosen[~chosen.path.isin(found.paths(found.errors))]
+    check_pairs(sound, found)
+    if args.on_invalid == "drop":
+        found.drop_errors()
+    kept = chosen[~chosen.path.isin(found.paths(found.left_out))]
+    good = kept[~kept.path.isin(found.paths(found.errors))]
+    if len(good):
+        check_corpus(good, found)
+    counts = Counter(kept.role)
+    empty = [role for role in ROLES if not counts[role]]
+
+    summary = {
+        "corpus": args.page.parent.name,
+        "on_invalid": args.on_invalid,
+        "clips": {role: counts[role] for role in ROLES},
+        "seconds": round(float(kept.seconds.sum()), 3),
+        "captions": int(kept.caption_count.sum()),
+        "sample_rates": {str(k): int(v) for k, v in sorted(Counter(kept.sample_rate).items())},
+        "licenses": dict(sorted(Counter(map(short_name, kept.license)).items())),
+        "errors": found.errors,
+        "warnings": found.warnings,
+        "left_out": found.left_out,
+    }
+    for finding in found.first_warnings(SHOWN):
+        log.warning("warning: %s", finding)
+    if found.errors or empty:
+        # Not an output: Snakemake takes the outputs of a failed job away.
+        aside = args.log.with_suffix(".html") if args.log else None
+        if aside:
+            aside.write_text(page(kept, summary), encoding="utf-8")
+        seen = f"; {aside} shows all" if aside else ""
+        if empty and not found.errors:
+            raise InputError(
+                f"{', '.join(map(str, args.manifest))}: no clip is left for {empty[0]} ({len(found.left_out)} of "
+                f"{len(table)} are left out): correct the corpus's `split`, `licenses` or data{seen}"
+            )
         for finding in found.errors[1:]:
             log.error("error: %s %s", finding["path"], finding["message"])
         first, more = found.errors[0], len(found.errors) - 1
         others = f" (and {more} more, listed above)" if more else ""
-        raise InputError(f"{first['path']} {first['message']}{others}: mend or remove it, and its row in the captions")
-    write_json(
-        args.output,
-        {
-            "clips": {role: int(n) for role, n in table.role.value_counts(sort=False).items()},
-            "seconds": round(float(table.seconds.sum()), 3),
-            "captions": int(len(table) * len(columns[args.manifest[0]])),
-            "warnings": found.warnings,
-        },
+        raise InputError(
+            f"{first['path']} {first['message']}{others}: mend or remove it, and its row in the captions, or set "
+            f"on_invalid to drop{seen}"
+        )
+    write_table(args.dropped, pd.DataFrame(found.left_out, columns=Findings.COLUMNS))
+    with whole(args.page) as temporary:
+        temporary.write_text(page(kept, summary), encoding="utf-8")
+    write_json(args.output, summary)
+    log.info(
+        "%d clips, %.1f s: %d left out, %d warnings",
+        len(kept),
+        kept.seconds.sum(),
+        len(found.left_out),
+        len(found.warnings),
     )
-    log.info("%d clips, %.1f s: no error, %d warnings", len(table), table.seconds.sum(), len(found.warnings))
 
 
 if __name__ == "__main__":

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import csv
-import functools
 import hashlib
-import http.server
+import json
 import os
 import shutil
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +19,7 @@ import py7zr
 import pytest
 import soundfile
 from hypothesis import settings
+from servers import Server, serving
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "scripts"
@@ -32,6 +30,7 @@ settings.register_profile("project", deadline=None, derandomize=True, database=N
 settings.load_profile("project")
 
 RATE = 8000  # Hz
+DROPPED = ("clip_id", "published_split", "path", "check", "message")
 SPLITS = {"development": "train", "validation": "validation", "evaluation": "evaluation"}
 ODD_NAMES = (
     "two words.wav",
@@ -138,7 +137,7 @@ class PublishedSplit:
         """The config entry of this split."""
         captions, metadata = ({"url": str(f), "md5": checksum(f)} for f in (self.captions, self.metadata))
         archive = {"url": str(self.archive), "md5": checksum(self.archive), "size": self.archive.stat().st_size}
-        return {"archives": [archive], "captions": captions, "metadata": metadata}
+        return {"archives": [archive], "captions": [captions], "metadata": [metadata]}
 
 
 def publish(folder: Path, split: str, names: Sequence[str], captions: int = 2, seconds: float = 0.1) -> PublishedSplit:
@@ -181,13 +180,11 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> dict[str, PublishedSp
 
 @pytest.fixture(scope="session")
 def extracted(tmp_path_factory: pytest.TempPathFactory, published: dict[str, PublishedSplit]) -> Path:
-    """`<split>/` and `<split>.sha256` of every split, made by extract.py. Not to be changed."""
+    """`<split>/` and `<split>.csv` of every split, made by extract.py. Not to be changed."""
     folder = tmp_path_factory.mktemp("extracted")
     for split, files in published.items():
-        output, digest = folder / split, folder / f"{split}.sha256"
-        assert_succeeds(
-            run_script("extract", "--archive", files.archive, "--split", split, "--output", output, "--digest", digest)
-        )
+        outputs = ["--output", folder / split, "--facts", folder / f"{split}.csv"]
+        assert_succeeds(run_script("extract", "--archive", files.archive, "--split", split, *outputs))
     return folder
 
 
@@ -198,33 +195,46 @@ def manifests(
     """The manifest of every split, made by manifest.py. Not to be changed."""
     folder = tmp_path_factory.mktemp("manifests")
     for split, files in published.items():
-        result = run_manifest(
-            folder / f"{split}.csv", files, audio=extracted / split, digest=extracted / f"{split}.sha256"
-        )
-        assert_succeeds(result)
+        output, facts = folder / f"{split}.csv", extracted / f"{split}.csv"
+        assert_succeeds(run_manifest(output, files, extracted / split, facts))
     return {split: folder / f"{split}.csv" for split in SPLITS}
 
 
-def run_manifest(output: Path, split: PublishedSplit, audio: Path, digest: Path) -> subprocess.CompletedProcess[str]:
+def run_manifest(
+    output: Path, split: PublishedSplit, audio: Path, facts: Path, *more: object
+) -> subprocess.CompletedProcess[str]:
     arguments = {
         "--split": split.name,
         "--audio": audio,
-        "--digest": digest,
+        "--facts": facts,
         "--captions": split.captions,
         "--metadata": split.metadata,
         "--output": output,
     }
-    return run_script("manifest", *(part for pair in arguments.items() for part in pair))
+    return run_script("manifest", *(part for pair in arguments.items() for part in pair), *more)
+
+
+def official(**sides: list[str]) -> dict:
+    """A corpus's `split` that names published splits, as validate.py and split.py take it."""
+    return {"method": "official"} | {role: [split] for split, role in SPLITS.items()} | sides
+
+
+def dropped_table(path: Path, rows: Sequence[dict[str, str]] = ()) -> Path:
+    """A list of left out clips, as validate.py and dataset_configs.py write it."""
+    pd.DataFrame(rows, columns=DROPPED).to_csv(path, index=False)
+    return path
 
 
 @pytest.fixture(scope="session")
 def splits(tmp_path_factory: pytest.TempPathFactory, manifests: dict[str, Path]) -> Path:
     """`train.csv`, `validation.csv` and `evaluation.csv`, made by split.py. Not to be changed."""
     folder = tmp_path_factory.mktemp("splits")
-    report = folder / "validation.json"
+    aside = tmp_path_factory.mktemp("validated")
+    report = aside / "validation.json"
     report.write_text("{}", encoding="utf-8")
-    roles = [part for split, role in SPLITS.items() for part in (f"--{role}", manifests[split])]
-    assert_succeeds(run_script("split", *roles, "--validation-report", report, "--output", folder))
+    given = ["--manifest", *manifests.values(), "--split", json.dumps(official()), "--validation-report", report]
+    given += ["--dropped", dropped_table(aside / "dropped.csv")]
+    assert_succeeds(run_script("split", *given, "--output", folder))
     return folder
 
 
@@ -243,15 +253,20 @@ def readme_commands() -> list[str]:
     return [line.split("  #")[0].strip() for line in block.splitlines()[1:] if line.strip()]
 
 
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh copy of the checkout in which the README's first command has run as printed. Not to be changed."""
-    checkout = tmp_path_factory.mktemp("fresh") / "checkout"
+def copy_checkout(target: Path) -> Path:
+    """The files of the checkout, without what has been made in it."""
     files = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     for name in subprocess.run(files, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0"):
         if name and (ROOT / name).is_file():
-            (checkout / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, checkout / name)
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, target / name)
+    return target
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh copy of the checkout in which the README's first command has run as printed. Not to be changed."""
+    checkout = copy_checkout(tmp_path_factory.mktemp("fresh") / "checkout")
     # The environment that runs the tests is the locked one; a second copy of it would only cost minutes.
     env = os.environ | {"UV_PROJECT_ENVIRONMENT": sys.prefix}
     done = subprocess.run(
@@ -270,40 +285,10 @@ def edit_table(source: Path, target: Path, edit: Callable[[pd.DataFrame], object
     return target
 
 
-class Handler(http.server.SimpleHTTPRequestHandler):
-    """Serves files; `/cut/NAME` hangs up after half of the file, `/stall/NAME` sends no more, `/refuse/NAME` is a 403."""
-
-    stalled = threading.Event()
-
-    def do_GET(self) -> None:
-        mode = self.path.split("/")[1]
-        if mode == "refuse":
-            return self.send_error(403)
-        if mode not in ("cut", "stall"):
-            return super().do_GET()
-        data = Path(self.translate_path(self.path.removeprefix(f"/{mode}"))).read_bytes()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data[: len(data) // 2])
-        self.wfile.flush()
-        if mode == "stall":
-            self.stalled.set()
-            time.sleep(10)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
-def serve(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """`(URL, folder)` of a web server on the loopback interface."""
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A web server on the loopback interface."""
     folder = tmp_path / "served"
     folder.mkdir()
-    Handler.stalled.clear()
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
-    server.daemon_threads, server.block_on_close = True, False
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", folder
-    server.shutdown()
-    server.server_close()
+    with serving(folder) as state:
+        yield state

@@ -1,23 +1,48 @@
 from __future__ import annotations
 
-import http.server
 import json
 import os
+import pickle
+import shutil
+import signal
+import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
-from conftest import BASE_MODEL, assert_fails, assert_succeeds, checksum, listing, run_script
+import torch
+import yaml
+from conftest import BASE_MODEL, ROOT, SCRIPTS, assert_fails, assert_succeeds, checksum, listing, run_script
+from hub import Hub, serve_hub
+from safetensors.torch import load_file
 from sao.clips import read_digests
-from sao.model_config import snapshot_folder
+from sao.command import InputError
+from sao.model import read_pickled, read_safetensors
+from sao.model_config import check_sampler, read_model_config, snapshot_folder, text_encoder_name, text_max_length
+from train import resume_step
 
 CONFIG = json.loads((BASE_MODEL / "model_config.json").read_text(encoding="utf-8"))
 ENCODER = "someone/tiny-t5"
 TEXT_ENCODER_FILES = {"config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"}
-REVISION, ENCODER_REVISION = "a" * 40, "b" * 40
+REVISION, ENCODER_REVISION, CLAP_REVISION = "a" * 40, "b" * 40, "c" * 40
+MODEL_FILES = ("model_config.json", "model.safetensors")
+WEIGHTS = np.random.default_rng(0).bytes(400_000)
+TOKEN = "hf_secretOfTheTests"
+STEPS = ("(1) accept the licence at https://huggingface.co/someone/model", "(2) make a token", "(3) log in", "HF_TOKEN")
+
+
+class Payload:
+    """Runs code when it is unpickled: makes a file."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Callable, tuple]:
+        return os.mkdir, (str(self.mark),)
 
 
 @pytest.fixture
@@ -28,14 +53,16 @@ def source(tmp_path: Path) -> Path:
     config = json.loads(json.dumps(CONFIG))
     config["model"]["conditioning"]["configs"][0]["config"]["t5_model_name"] = ENCODER
     (folder / "model_config.json").write_text(json.dumps(config))
-    (folder / "model.safetensors").write_bytes(b"weights")
+    (folder / "model.safetensors").write_bytes(WEIGHTS)
     for name in TEXT_ENCODER_FILES:
         (folder / "text_encoder" / name).write_bytes(f"{name} of the text encoder".encode())
     return folder
 
 
-def take(source: Path, output: Path) -> subprocess.CompletedProcess[str]:
-    return run_script("base_model", "--path", source, "--output", output, "--digest", output / "checksums.sha256")
+def take(source: Path, output: Path, *more: object) -> subprocess.CompletedProcess[str]:
+    return run_script(
+        "base_model", "--path", source, "--output", output, "--digest", output / "checksums.sha256", *more
+    )
 
 
 def assert_whole(output: Path, source: Path) -> None:
@@ -89,14 +116,46 @@ def test_missing_folder_is_named(tmp_path: Path) -> None:
     assert listing(tmp_path / "out") == set()
 
 
+def without(key: str, value: object = None) -> str:
+    """The demo's model config without (or with another value at) a dotted key."""
+    config = json.loads(json.dumps(CONFIG))
+    *path, last = key.split(".")
+    node = config
+    for part in path:
+        node = node[int(part) if part.isdigit() else part]
+    if value is None:
+        del node[last]
+    else:
+        node[last] = value
+    return json.dumps(config)
+
+
 @pytest.mark.parametrize(
     ("config", "words"),
     [
         ('{"model_type": ', ["not valid JSON"]),
         ("<!DOCTYPE html>", ["not valid JSON"]),
-        (json.dumps(CONFIG | {"model_type": "autoencoder"}), ["'autoencoder'", "diffusion_cond"]),
-        (json.dumps(CONFIG | {"model": {"conditioning": {"configs": []}}}), ["pretransform"]),
-        (json.dumps(CONFIG | {"model": {"pretransform": {}, "conditioning": {"configs": []}}}), ["t5"]),
+        ("[]", ["a list"]),
+        (without("model_type", "autoencoder"), ["'autoencoder'", "diffusion_cond"]),
+        (without("model"), ["model is missing"]),
+        (without("model.pretransform"), ["pretransform"]),
+        (without("model.pretransform.type", "wavelet"), ["pretransform.type", "'wavelet'"]),
+        (without("model.pretransform.config"), ["model.pretransform.config.downsampling_ratio is missing"]),
+        (without("model.pretransform.config.downsampling_ratio", "64"), ["downsampling_ratio is '64'"]),
+        (without("sample_rate"), ["sample_rate is missing"]),
+        (without("sample_size", 0), ["sample_size is not positive"]),
+        (without("sample_size", 1), ["sample_size", "latent frame"]),
+        (without("model.io_channels"), ["model.io_channels is missing"]),
+        (without("model.diffusion"), ["model.diffusion.config is missing"]),
+        (without("model.diffusion.diffusion_objective", "x"), ["diffusion_objective is 'x'", "rectified_flow"]),
+        (without("model.conditioning"), ["model.conditioning.cond_dim is missing"]),
+        (without("model.conditioning.configs"), ["model.conditioning.configs is missing"]),
+        (without("model.conditioning.configs", []), ["0 t5 or clap_text"]),
+        (without("model.conditioning.configs.1.id"), ["configs, entry 2", "no id"]),
+        (without("model.conditioning.configs.0.config.max_length", "long"), ["max_length"]),
+        (without("model.conditioning.configs.0.id", "text"), ["'text' (t5)", "does not tell"]),
+        (without("model.conditioning.configs.1.id", "bpm"), ["'bpm' (number)", "does not tell"]),
+        (without("model.conditioning.configs.0.type", "clap_text"), ["clap_text", "declare its checkpoint as `clap`"]),
     ],
 )
 def test_model_that_cannot_be_fine_tuned_is_refused(
@@ -107,98 +166,379 @@ def test_model_that_cannot_be_fine_tuned_is_refused(
     assert listing(tmp_path / "out") == set()
 
 
-class Hub(http.server.BaseHTTPRequestHandler):
-    """The part of the Hub's protocol that a download of single files uses; `refuse` is the answer to the model."""
+def test_models_with_other_conditioners_are_read(tmp_path: Path) -> None:
+    config = json.loads(json.dumps(CONFIG))
+    text, _, total = config["model"]["conditioning"]["configs"]
+    path = tmp_path / "model_config.json"
+    config["model"]["conditioning"]["configs"] = [text, total]
+    path.write_text(json.dumps(config))
+    assert text_max_length(read_model_config(path)) == text["config"]["max_length"]
+    config["model"]["conditioning"] |= {
+        "default_keys": {"prompt_t5": "prompt"},
+        "configs": [text | {"id": "prompt_t5"}],
+    }
+    path.write_text(json.dumps(config))
+    assert text_encoder_name(read_model_config(path)) == "t5-small"
+    config["model"]["conditioning"]["configs"][0] = {"id": "prompt", "type": "clap_text", "config": {}}
+    path.write_text(json.dumps(config))
+    assert (text_encoder_name(read_model_config(path)), text_max_length(read_model_config(path))) == (
+        "roberta-base",
+        77,
+    )
 
-    root: Path
-    refuse: tuple[int, str] | None
 
-    def do_HEAD(self) -> None:
-        self.answer(b"")
+@pytest.mark.parametrize(
+    ("objective", "sampler", "fits"),
+    [
+        ("v", "dpmpp-3m-sde", True),
+        ("v", "euler", False),
+        ("rectified_flow", "euler", True),
+        ("rectified_flow", "dpmpp-3m-sde", False),
+        ("rf_denoiser", "pingpong", True),
+    ],
+)
+def test_sampler_has_to_fit_the_objective(objective: str, sampler: str, fits: bool) -> None:
+    config = json.loads(without("model.diffusion.diffusion_objective", objective))
+    if fits:
+        check_sampler(config, sampler)
+    else:
+        with pytest.raises(InputError, match=rf"'{sampler}'.*'{objective}'.*(pingpong|k-heun)"):
+            check_sampler(config, sampler)
 
-    def do_GET(self) -> None:
-        self.answer(None)
 
-    def answer(self, body: bytes | None) -> None:
-        repo, _, rest = self.path.lstrip("/").partition("/resolve/")
-        revision, _, name = rest.partition("/")
-        if not name:
-            return self.send_error(404)
-        if self.refuse and repo == "someone/model":
-            self.send_response(self.refuse[0])
-            self.send_header("X-Error-Code", self.refuse[1])
-            self.send_header("Content-Length", "0")
-            return self.end_headers()
-        path = self.root / name if repo == "someone/model" else self.root / "text_encoder" / name
-        data = path.read_bytes()
-        self.send_response(200)
-        self.send_header("ETag", f'"{checksum(path, "sha1")}"')
-        self.send_header("X-Repo-Commit", revision)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data if body is None else body)
+def test_files_of_other_names_are_taken(source: Path, tmp_path: Path) -> None:
+    (source / "model_config.json").rename(source / "base_model_config.json")
+    (source / "model.safetensors").unlink()
+    shared = torch.arange(6.0)
+    torch.save({"state_dict": {"a": shared, "b": shared[:2]}, "step": 7}, source / "base_model.ckpt")
+    output = tmp_path / "out"
+    names = ["--model-config", "base_model_config.json", "--weights", "base_model.ckpt"]
+    assert_succeeds(take(source, output, *names))
+    assert (output / "model_config.json").read_bytes() == (source / "base_model_config.json").read_bytes()
+    weights = load_file(output / "model.safetensors")
+    assert set(weights) == {"a", "b"} and torch.equal(weights["a"], shared) and torch.equal(weights["b"], shared[:2])
+    assert "model.safetensors" in read_digests(output / "checksums.sha256")
 
-    def log_message(self, *_: object) -> None:
-        pass
+
+def save_harmful(path: Path, form: str, mark: Path) -> None:
+    """A checkpoint that makes the folder `mark` when it is unpickled."""
+    harmful = {"state_dict": {"a": torch.zeros(1), "b": Payload(mark)}}
+    if form in ("torch", "old torch"):
+        torch.save(harmful, path, _use_new_zipfile_serialization=form == "torch")
+    else:
+        path.write_bytes(pickle.dumps(harmful["state_dict"]["b"], protocol=int(form)))
+
+
+@pytest.mark.parametrize("form", ["torch", "old torch", "0", "2", "4"])
+def test_malicious_pickle_executes_nothing(tmp_path: Path, form: str) -> None:
+    path, mark = tmp_path / "weights", tmp_path / "executed"
+    save_harmful(path, form, mark)
+    with pytest.raises(InputError, match="weights: cannot be loaded safely"):
+        read_pickled(path)
+    with pytest.raises(InputError, match="not a whole safetensors file"):
+        read_safetensors(path)
+    with pytest.raises(InputError, match="not a training state that can be loaded safely"):
+        resume_step(path, 10)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "text_encoder/model.safetensors", "base_model.ckpt", "clap.pt"])
+def test_malicious_pickle_is_not_put_into_place(source: Path, tmp_path: Path, name: str) -> None:
+    mark, path = tmp_path / "executed", source / name
+    save_harmful(path, "torch", mark)
+    if name == "clap.pt":
+        configure_clap(source)
+    options = {"base_model.ckpt": ["--weights", name], "clap.pt": ["--clap-path", path]}
+    assert_fails(take(source, tmp_path / "out", *options.get(name, [])), path)
+    assert not mark.exists() and listing(tmp_path / "out") == set()
+
+
+def configure_clap(source: Path) -> None:
+    """Give a local model a `clap_text` conditioner."""
+    config = json.loads((source / "model_config.json").read_text())
+    clap = {"clap_ckpt_path": "/path/of/the/author.pt", "audio_model_type": "HTSAT-tiny", "enable_fusion": False}
+    config["model"]["conditioning"]["configs"][0] = {"id": "prompt", "type": "clap_text", "config": clap}
+    (source / "model_config.json").write_text(json.dumps(config))
+
+
+def save_clap(path: Path) -> dict[str, torch.Tensor]:
+    """A checkpoint in laion_clap's form: weights, numbers of numpy, an optimiser."""
+    weights = {"module.text_branch.a": torch.rand(3), "module.audio_branch.b": torch.rand(2)}
+    more = {"epoch": 3, "best": np.float64(0.5), "optimizer": {"state": {0: torch.rand(1000)}}}
+    torch.save({"state_dict": weights, **more}, path)
+    return weights
+
+
+def assert_clap_in_place(output: Path, weights: dict[str, torch.Tensor]) -> None:
+    config = read_model_config(output / "model_config.json")
+    path = Path(config["model"]["conditioning"]["configs"][0]["config"]["clap_ckpt_path"])
+    assert path == output / "hub/clap.pt"
+    found = read_pickled(path)
+    assert set(found) == set(weights) and all(torch.equal(found[k], weights[k]) for k in found)
+    assert set(torch.load(path, weights_only=True)) == {"state_dict"}
+    digests = read_digests(output / "checksums.sha256")
+    assert digests["hub/clap.pt"] == checksum(path, "sha256")
+    assert digests["model_config.json"] == checksum(output / "model_config.json", "sha256")
+    assert {p.name for p in snapshot_folder(output / "hub", "roberta-base").iterdir()} == TEXT_ENCODER_FILES
+
+
+def test_clap_checkpoint_is_one_more_file(source: Path, tmp_path: Path) -> None:
+    configure_clap(source)
+    before = (source / "model_config.json").read_bytes()
+    weights = save_clap(tmp_path / "my clap.pt")
+    assert_succeeds(take(source, tmp_path / "out", "--clap-path", tmp_path / "my clap.pt"))
+    assert_clap_in_place(tmp_path / "out", weights)
+    assert (source / "model_config.json").read_bytes() == before
+    assert_fails(take(source, tmp_path / "two", "--clap-path", tmp_path / "none.pt"), "none.pt", "clap.path")
+
+
+def test_clap_that_no_conditioner_wants_is_refused(source: Path, tmp_path: Path) -> None:
+    save_clap(tmp_path / "clap.pt")
+    assert_fails(take(source, tmp_path / "out", "--clap-path", tmp_path / "clap.pt"), "take `clap` out")
 
 
 @pytest.fixture
-def hub(source: Path) -> Iterator[tuple[str, type[Hub]]]:
-    """`(URL, handler class)` of a Hub on the loopback interface that has the local model and its text encoder."""
-    handler = type("Handler", (Hub,), {"root": source, "refuse": None})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", handler
-    server.shutdown()
-    server.server_close()
+def hub(source: Path) -> Iterator[Hub]:
+    """A Hub that has the local model, with what else lies in such repositories, and its text encoder."""
+    more = {"model.ckpt": b"a pickle", "README.md": b"card", "text_encoder/pytorch_model.bin": b"a pickle"}
+    model = {name: (source / name).read_bytes() for name in MODEL_FILES} | more
+    encoder = {name: (source / "text_encoder" / name).read_bytes() for name in TEXT_ENCODER_FILES}
+    repos = {
+        ("someone/model", REVISION): model,
+        (ENCODER, ENCODER_REVISION): encoder | {"pytorch_model.bin": b"a pickle"},
+    }
+    with serve_hub(repos) as hub:
+        yield hub
 
 
-def fetch(url: str, output: Path, encoder: str = ENCODER, **environment: str) -> subprocess.CompletedProcess[str]:
+def files_of(hub: Hub) -> dict[str, bytes]:
+    return hub.repos["someone/model", REVISION]
+
+
+def command(output: Path, encoder: str = ENCODER) -> list[object]:
     pinned = ["--repo", "someone/model", "--revision", REVISION]
     pinned += ["--text-encoder-repo", encoder, "--text-encoder-revision", ENCODER_REVISION]
-    env = {"HF_ENDPOINT": url, "HF_HUB_OFFLINE": "0", "HF_HOME": str(output.parent / "home"), "HF_TOKEN": ""}
-    env |= environment
-    digest = output / "checksums.sha256"
-    return run_script("base_model", *pinned, "--output", output, "--digest", digest, env=env)
+    return [*pinned, "--output", output, "--digest", output / "checksums.sha256"]
 
 
-def test_pinned_revisions_are_fetched(source: Path, tmp_path: Path, hub: tuple[str, type[Hub]]) -> None:
+def environment(url: str, home: Path, **more: str) -> dict[str, str]:
+    return {"HF_ENDPOINT": url, "HF_HUB_OFFLINE": "0", "HF_HOME": str(home), "HF_TOKEN": "", **more}
+
+
+def fetch(
+    hub: Hub | str, output: Path, *more: object, encoder: str = ENCODER, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    url = hub if isinstance(hub, str) else hub.endpoint
+    env = environment(url, output.parent / "home", **variables)
+    return run_script("base_model", *command(output, encoder), *more, env=env, log=output.parent / "log.txt")
+
+
+def assert_nothing_in_place(output: Path) -> None:
+    assert not {name for name in listing(output) if not name.startswith(".partial/")}
+
+
+def test_pinned_revisions_are_fetched(source: Path, tmp_path: Path, hub: Hub) -> None:
     output = tmp_path / "out"
-    assert_succeeds(fetch(hub[0], output))
+    assert_succeeds(fetch(hub, output))
+    assert_whole(output, source)
     assert snapshot_folder(output / "hub", ENCODER).name == ENCODER_REVISION
-    assert (output / "model.safetensors").read_bytes() == b"weights"
-    digests = read_digests(output / "checksums.sha256")
-    assert all(checksum(output / name, "sha256") == digest for name, digest in digests.items())
-    assert {Path(name).name for name in digests} == TEXT_ENCODER_FILES | {"model_config.json"}
+    # Only the files that are needed, each once, and no second copy of them on the disk.
+    names = [path.split("/resolve/")[1].split("/", 1)[1] for server, m, path, _ in hub.asked if "/resolve/" in path]
+    assert set(names) == {*MODEL_FILES, *TEXT_ENCODER_FILES}
+    assert len(hub.transfers("model.safetensors")) == 2  # the model's and the text encoder's
+    assert not list(output.glob(".*"))
 
 
-@pytest.mark.parametrize("refusal", [(403, "GatedRepo"), (401, "RepoNotFound"), (401, ""), (403, "")])
-def test_gated_model_tells_the_three_steps(
-    tmp_path: Path, hub: tuple[str, type[Hub]], refusal: tuple[int, str]
-) -> None:
-    url, handler = hub
-    handler.refuse = refusal
+def test_token_goes_to_the_hub_and_not_to_its_cdn(tmp_path: Path, hub: Hub) -> None:
+    hub.token = TOKEN
+    result = fetch(hub, tmp_path / "out", HF_TOKEN=TOKEN)
+    assert_succeeds(result)
+    sent = [headers for server, _, path, headers in hub.asked if server == "cdn"]
+    assert sent and not any(TOKEN in str(headers) for headers in sent)
+    (tmp_path / "home").mkdir(exist_ok=True)
+    (tmp_path / "home/token").write_text(TOKEN)  # where `hf auth login` leaves it
+    assert_succeeds(fetch(hub, tmp_path / "two"))
+    assert_fails(fetch(hub, tmp_path / "three", HF_TOKEN="hf_another"), *STEPS)
+
+
+def test_broken_transfer_goes_on_where_it_stopped(source: Path, tmp_path: Path, hub: Hub) -> None:
+    hub.mishaps = {"model.safetensors": ["cut", 503, "cut"], "model_config.json": [429]}
+    assert_succeeds(fetch(hub, tmp_path / "out"))
+    assert_whole(tmp_path / "out", source)
+    ranges = [headers.get("Range") or headers.get("range") for headers in hub.transfers("model.safetensors")]
+    assert ranges[0] is None and all(r and int(r[6:-1]) > 100_000 for r in ranges[1:4])
+
+
+def test_answers_that_pass_are_waited_for(tmp_path: Path, hub: Hub) -> None:
+    hub.only, hub.mishaps = "HEAD", {"model.safetensors": [500, 429]}
+    assert_succeeds(fetch(hub, tmp_path / "out"))
+
+
+def test_killed_transfer_goes_on_where_it_stopped(source: Path, tmp_path: Path, hub: Hub) -> None:
     output = tmp_path / "out"
-    line = assert_fails(fetch(url, output), "someone/model", "(1) accept the licence", "(2)", "(3)", "HF_TOKEN")
-    assert ("access denied" in line) == bool(refusal[1])
-    assert not (output / "checksums.sha256").exists() and not (output / "model.safetensors").exists()
+    hub.mishaps = {"model.safetensors": ["stall"]}
+    process = subprocess.Popen(
+        [sys.executable, SCRIPTS / "base_model.py", *command(output)],
+        env=os.environ | environment(hub.endpoint, tmp_path / "home"),
+        stderr=subprocess.DEVNULL,
+    )
+    assert hub.stalled.wait(60)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert_nothing_in_place(output)
+    assert_succeeds(fetch(hub, output))
+    assert_whole(output, source)
+    _, again, *_ = (headers.get("Range") or headers.get("range") for headers in hub.transfers("model.safetensors"))
+    assert again and int(again[6:-1]) > 100_000
+    assert not list(output.glob(".*"))
 
 
-@pytest.mark.parametrize("refusal", ["RevisionNotFound", "EntryNotFound"])
-def test_unknown_revision_or_file_is_named(tmp_path: Path, hub: tuple[str, type[Hub]], refusal: str) -> None:
-    url, handler = hub
-    handler.refuse = (404, refusal)
-    assert_fails(fetch(url, tmp_path / "out"), "someone/model", "model_config.json", REVISION, "`revision`")
-    assert not (tmp_path / "out/checksums.sha256").exists()
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_damaged_file_is_refused_and_deleted(source: Path, tmp_path: Path, hub: Hub, name: str) -> None:
+    output = tmp_path / "out"
+    hub.mishaps = {name: ["damage"]}
+    assert_fails(fetch(hub, output), name, "has the hash", "the Hub says", "tampered")
+    assert_nothing_in_place(output)
+    assert name not in {Path(path).name for path in listing(output / ".partial/models--someone--model")}
+    assert_succeeds(fetch(hub, output))
+    assert_whole(output, source)
 
 
-def test_hub_out_of_reach_is_told(tmp_path: Path, hub: tuple[str, type[Hub]]) -> None:
-    result = fetch(hub[0], tmp_path / "out", HF_HUB_OFFLINE="1")
-    assert_fails(result, "someone/model", "model_config.json", "network")
-    assert not (tmp_path / "out/checksums.sha256").exists()
+def test_remains_of_another_transfer_are_thrown_away(source: Path, tmp_path: Path, hub: Hub) -> None:
+    output = tmp_path / "out"
+    stale = output / ".partial/models--someone--model" / REVISION / "model.safetensors"
+    stale.parent.mkdir(parents=True)
+    for content in (b"x" * 1000, b"x" * (len(WEIGHTS) + 1)):
+        stale.parent.mkdir(parents=True, exist_ok=True)
+        stale.write_bytes(content)
+        assert_succeeds(fetch(hub, output))
+        assert_whole(output, source)
 
 
-def test_text_encoder_that_the_model_does_not_name_is_refused(tmp_path: Path, hub: tuple[str, type[Hub]]) -> None:
-    line = assert_fails(fetch(hub[0], tmp_path / "out", encoder="someone/other-t5"), "someone/model", ENCODER)
+def test_full_disk_is_noticed_before_the_transfer(tmp_path: Path, hub: Hub) -> None:
+    hub.sizes = {"model.safetensors": 10**16}
+    assert_fails(fetch(hub, tmp_path / "out"), " GB are free: make room")
+    assert not hub.transfers("model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("refusal", "words"),
+    [
+        ((403, "GatedRepo"), ["gated", *STEPS]),
+        ((401, "GatedRepo"), ["gated", *STEPS]),
+        ((401, "RepoNotFound"), ["no such repository", "check the name", *STEPS]),
+        ((404, "RepoNotFound"), ["no such repository", "check the name", *STEPS]),
+        ((401, ""), STEPS),
+        ((403, ""), STEPS),
+        ((404, "RevisionNotFound"), [REVISION, "`revision`"]),
+        ((404, "EntryNotFound"), ["model_config.json", REVISION]),
+        ((404, ""), ["404", "HF_ENDPOINT"]),
+        ((500, ""), ["500", "try again later"]),
+    ],
+)
+def test_refusal_tells_what_to_do(tmp_path: Path, hub: Hub, refusal: tuple[int, str], words: list[str]) -> None:
+    hub.refusal = {"someone/model": refusal}
+    hub.message = f"Invalid user token {TOKEN}."
+    line = assert_fails(fetch(hub, tmp_path / "out", HF_TOKEN=TOKEN), "someone/model", *words)
+    found = [line.index(step) for step in STEPS if step in line]
+    assert found == sorted(found)
+    assert_nothing_in_place(tmp_path / "out")
+    assert TOKEN not in line + (tmp_path / "log.txt").read_text()
+
+
+def test_token_that_no_header_can_carry_is_not_told(tmp_path: Path, hub: Hub) -> None:
+    result = fetch(hub, tmp_path / "out", HF_TOKEN=f"{TOKEN}\x01é")
+    assert_fails(result, "someone/model")
+    assert TOKEN not in result.stderr + (tmp_path / "log.txt").read_text()
+
+
+def test_hub_out_of_reach_is_told_soon(tmp_path: Path, hub: Hub) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        silent = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        start = time.monotonic()
+        # Accepts and never answers.
+        assert_fails(fetch(silent, tmp_path / "out", HF_HUB_ETAG_TIMEOUT="1"), "someone/model", silent, "network")
+        assert time.monotonic() - start < 10
+    start = time.monotonic()
+    assert_fails(fetch(silent, tmp_path / "out"), "someone/model", "model_config.json", silent, "network")
+    assert time.monotonic() - start < 6
+    assert_fails(fetch(hub, tmp_path / "out", HF_HUB_OFFLINE="1"), "someone/model", "HF_HUB_OFFLINE")
+    assert_nothing_in_place(tmp_path / "out")
+
+
+def test_text_encoder_that_the_model_does_not_name_is_refused(tmp_path: Path, hub: Hub) -> None:
+    line = assert_fails(fetch(hub, tmp_path / "out", encoder="someone/other-t5"), "someone/model", ENCODER)
     assert "'someone/other-t5'" in line
-    assert not (tmp_path / "out/checksums.sha256").exists()
+    assert not hub.transfers("model.safetensors")
+
+
+def test_text_encoder_in_parts_is_fetched(tmp_path: Path, hub: Hub) -> None:
+    encoder = hub.repos[ENCODER, ENCODER_REVISION]
+    parts = {f"model-0000{i}-of-00002.safetensors": b"part %d" % i for i in (1, 2)}
+    encoder |= {
+        "model.safetensors.index.json": json.dumps({"weight_map": dict(zip("ab", parts, strict=True))}).encode()
+    }
+    encoder |= parts
+    del encoder["model.safetensors"]
+    assert_succeeds(fetch(hub, tmp_path / "out"))
+    assert set(parts) < {path.name for path in snapshot_folder(tmp_path / "out/hub", ENCODER).iterdir()}
+
+
+def test_checkpoint_on_the_hub_is_converted(tmp_path: Path, hub: Hub) -> None:
+    torch.save({"state_dict": {"a": torch.ones(3)}}, tmp_path / "saved.ckpt")
+    files_of(hub)["base_model.ckpt"] = (tmp_path / "saved.ckpt").read_bytes()
+    files_of(hub)["base_model_config.json"] = files_of(hub).pop("model_config.json")
+    output = tmp_path / "out"
+    names = ["--model-config", "base_model_config.json", "--weights", "base_model.ckpt"]
+    assert_succeeds(fetch(hub, output, *names))
+    assert torch.equal(load_file(output / "model.safetensors")["a"], torch.ones(3))
+    assert {p.name for p in output.iterdir()} == {*MODEL_FILES, "hub", "checksums.sha256"}
+    assert not hub.transfers("model.ckpt")
+    assert_fails(fetch(hub, tmp_path / "two", "--weights", "none.ckpt", *names[:2]), "none.ckpt", REVISION)
+
+
+def test_clap_checkpoint_is_fetched(source: Path, tmp_path: Path, hub: Hub) -> None:
+    configure_clap(source)
+    files_of(hub)["model_config.json"] = (source / "model_config.json").read_bytes()
+    weights = save_clap(tmp_path / "saved.pt")
+    hub.repos["someone/clap", CLAP_REVISION] = {"best.pt": (tmp_path / "saved.pt").read_bytes()}
+    hub.repos["someone/roberta-base", ENCODER_REVISION] = hub.repos[ENCODER, ENCODER_REVISION]
+    clap = ["--clap-repo", "someone/clap", "--clap-revision", CLAP_REVISION, "--clap-file", "best.pt"]
+    output = tmp_path / "out"
+    assert_succeeds(fetch(hub, output, *clap, encoder="someone/roberta-base"))
+    assert_clap_in_place(output, weights)
+    assert not list(output.glob(".*"))
+
+
+def everything_written(folder: Path) -> str:
+    return "".join(f"{path}\n{path.read_bytes().decode('latin-1')}" for path in folder.rglob("*") if path.is_file())
+
+
+def test_token_is_written_nowhere(tmp_path: Path, hub: Hub) -> None:
+    checkout = tmp_path / "checkout"
+    checkout.mkdir()
+    for name in ("Snakefile", "config.yaml", "rules", "schemas", "scripts", "envs", "profiles", "resources"):
+        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, checkout / name)
+    entry = {
+        "repo": "someone/model",
+        "revision": REVISION,
+        "text_encoder": {"repo": ENCODER, "revision": ENCODER_REVISION},
+    }
+    (checkout / "hub.yaml").write_text(yaml.safe_dump({"base_models": {"theirs": entry}}))
+    target = "results/models/theirs/checksums.sha256"
+    snakemake = ["snakemake", "--cores", "1", target, "--configfile", "hub.yaml", "--verbose", "--printshellcmds"]
+    env = os.environ | environment(hub.endpoint, tmp_path / "home", HF_TOKEN=TOKEN)
+    hub.token, hub.message = TOKEN, f"Bad token {TOKEN}"
+    for refusal in ((403, "GatedRepo"), (500, ""), None):
+        hub.refusal = {"someone/model": refusal} if refusal else {}
+        done = subprocess.run(snakemake, cwd=checkout, env=env, capture_output=True, text=True)
+        assert (done.returncode == 0) == (refusal is None), done.stderr
+        assert (checkout / target).exists() == (refusal is None)
+        assert TOKEN not in done.stdout + done.stderr + everything_written(checkout)
+        assert "Traceback" not in (checkout / "results/logs/base_model/theirs.log").read_text()
+    report = subprocess.run(
+        [*snakemake, "--report", "report.html"], cwd=checkout, env=env, capture_output=True, text=True
+    )
+    assert report.returncode == 0, report.stderr
+    assert (checkout / "report.html").is_file() and TOKEN not in everything_written(checkout)

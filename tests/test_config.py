@@ -13,7 +13,7 @@ from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sao.command import InputError
-from sao.config import ROLES, SCHEMA, deref, file_name, renders, resolve
+from sao.config import ROLES, SCHEMA, deref, file_name, published_splits, renders, resolve
 from snakemake.utils import update_config
 
 Config = dict[str, Any]
@@ -24,6 +24,7 @@ SCHEMA_TREE = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
 COMMIT, MD5 = "0" * 40, "0" * 32
 HUB = {"repo": "a/b", "revision": COMMIT, "text_encoder": {"repo": "t5-base", "revision": COMMIT}}
 FILE = {"url": "x.csv", "md5": MD5}
+FOLDER = {"format": "audiofolder", "path": "sounds"}
 
 
 def load(*files: Path) -> Config:
@@ -66,6 +67,7 @@ def full() -> Config:
     """The default with every optional mapping written out, so that each can be spoiled."""
     config = load(DEMO)
     config = put(config, "base_models.hub", HUB | {"sampling": {"steps": 10}})
+    config = put(config, "corpora.folder", FOLDER | {"split": {"seed": 1}, "licenses": {"allow": ["CC0"]}})
     return put(config, "runs.demo.wandb", {"project": "p"})
 
 
@@ -192,19 +194,48 @@ WRONG = [
     ("corpora.demo.format", "zip", "found 'zip'; allowed: clotho"),
     ("corpora.demo.train", [], "[] should be non-empty"),
     ("corpora.demo.train", ["dev"], "found 'dev', an unknown split; allowed: development, evaluation, validation"),
-    ("corpora.demo.evaluation", ["validation"], "split 'validation' is already used for validation"),
+    ("corpora.demo.evaluation", ["validation"], "'validation' is already used for validation: its clips would leak"),
     ("corpora.demo.window_seconds", math.inf, "found inf, not finite"),
     ("corpora.demo.window_seconds", 0, "minimum of 0"),
-    ("corpora.demo.splits.validation.captions.md5", ..., "needs one of md5, sha256"),
-    ("corpora.demo.splits.validation.captions.md5", "ABC", "found 'ABC'; allowed: text that matches ^[0-9a-f]{32}$"),
+    ("corpora.demo.splits.validation.captions.0.md5", ..., "needs one of md5, sha256"),
+    ("corpora.demo.splits.validation.captions.0.md5", "ABC", "found 'ABC'; allowed: text that matches ^[0-9a-f]{32}$"),
     ("corpora.demo.splits.validation.archives.0.url", 3, "found 3, integer; allowed: string"),
-    ("corpora.demo.splits.validation.captions", FILE | {"url": "y/clotho_captions_development.csv"}, "two files"),
+    ("corpora.demo.splits.validation.captions", [FILE | {"url": "y/clotho_captions_development.csv"}], "two files"),
+    ("corpora.demo.splits.validation.captions", FILE, "object; allowed: array"),
+    ("corpora.demo.splits.validation.captions", [], "non-empty"),
+    ("corpora.demo.splits.dropped", {"archives": [FILE], "captions": [FILE]}, "'dropped' is taken"),
+    ("corpora.demo.train", ..., "missing; split.method official needs it"),
+    ("corpora.demo.validation", ..., "missing; split.method official needs it"),
+    ("corpora.demo.evaluation", ..., "missing; split.method official needs it"),
+    ("corpora.demo.path", "sounds", "format clotho does not use it; remove it"),
+    ("corpora.demo.splits", ..., "missing; format clotho needs it"),
+    ("corpora.demo.format", "audiofolder", "missing; format audiofolder needs it"),
+    ("corpora.demo.caption_columns", [], "non-empty"),
+    ("corpora.demo.on_invalid", "ignore", "found 'ignore'; allowed: fail, drop"),
+    ("corpora.demo.licenses", ["CC0"], "allowed: object or null"),
+    ("corpora.demo.licenses", {}, "missing"),
+    ("corpora.demo.licenses", {"allow": []}, "non-empty"),
+    ("corpora.demo.licenses", {"allow": ["CC0", ""]}, "non-empty"),
+    ("corpora.demo.split", {"method": "random"}, "found 'random'; allowed: official, fraction, column"),
+    ("corpora.demo.split", {"seed": -1}, "less than the minimum of 0"),
+    ("corpora.demo.split", {"validation": 1}, "maximum of 1"),
+    ("corpora.demo.split", {"fraction": 0.1}, "unknown key"),
+    ("corpora.folder", FOLDER | {"split": {"method": "fraction", "validation": 0.5, "evaluation": 0.5}}, "no clip to train on"),
+    ("corpora.demo.silence_dbfs", 1, "maximum of 0"),
+    ("corpora.folder", FOLDER | {"splits": {"x": {"archives": [FILE], "captions": [FILE]}}}, "format audiofolder does not use it"),
+    ("corpora.folder", FOLDER | {"train": ["a/b"]}, "'a/b' is not the name of a top folder"),
+    ("corpora.folder", FOLDER | {"train": ["../x"]}, "'../x' is not the name of a top folder"),
+    ("corpora.folder", FOLDER | {"train": ["{x}"]}, "'{x}' is not the name of a top folder"),
+    ("corpora.folder", FOLDER | {"train": ["dropped"]}, "the name 'dropped' is taken"),
+    ("corpora.folder", FOLDER | {"train": ["all"]}, "the name 'all' is taken"),
+    ("corpora.folder", FOLDER | {"train": ["test"]}, "'test' is already used for train"),
+    ("corpora.folder", FOLDER | {"split": {"method": "column"}, "train": ["dev"]}, "'dev' is already used for train"),
     ("base_models.demo.path", ..., "needs either path, or repo + revision + text_encoder"),
     ("base_models.demo.repo", "a/b", "has path, repo, sampling; needs either path, or repo"),
     ("base_models.hub", {"repo": "a/b"}, "has repo; needs either path, or repo + revision + text_encoder"),
     ("base_models.hub", HUB | {"revision": "main"}, "found 'main'; allowed: text that matches ^[0-9a-f]{40}$"),
     ("base_models.hub", HUB | {"text_encoder": {"repo": "t5-base"}}, "missing"),
-    ("base_models.demo.sampling.sampler", "euler", "found 'euler'; allowed: dpmpp-3m-sde"),
+    ("base_models.demo.sampling.sampler", "eular", "found 'eular'; allowed: dpmpp-3m-sde"),
     ("render.clips", {}, "non-empty"),
     ("render.clips.train", "some", "found 'some'; allowed: all, a whole number from 1, or null"),
     ("render.clips.train", 0, "found 0; allowed: all, a whole number from 1, or null"),
@@ -218,10 +249,55 @@ def test_wrong_value_is_named_with_what_is_allowed(key: str, value: Any, words: 
     assert message.startswith("config: ") and str(DEMO) in message
 
 
+def test_folder_that_is_used_must_be_there(tmp_path: Path) -> None:
+    config = put(load(DEMO), "corpora.folder", FOLDER | {"path": str(tmp_path / "sounds")})
+    resolve(config, [DEMO])
+    config = put(config, "runs.demo.corpus", "folder")
+    message = complaint(config)
+    assert message.startswith("config: corpora.folder.path: found ") and "which is no folder" in message
+    (tmp_path / "sounds").mkdir()
+    resolve(config, [DEMO])
+
+
+@pytest.mark.parametrize(
+    ("corpus", "sides", "published"),
+    [
+        ({}, [["train"], ["validation"], ["test"]], ["train", "validation", "test"]),
+        ({"evaluation": ["eval"]}, [["train"], ["validation"], ["eval"]], ["train", "validation", "eval"]),
+        ({"split": {"method": "fraction"}}, [["all"], [], []], ["all"]),
+        ({"split": {"method": "fraction"}, "evaluation": ["test"]}, [["train"], [], ["test"]], ["train", "test"]),
+        ({"split": {"method": "column"}}, [["train"], ["validation", "val", "dev"], ["evaluation", "test"]], ["all"]),
+        ({"split": {"method": "column", "column": "fold"}, "train": ["1", "2"], "validation": ["3"], "evaluation": ["4"]},
+         [["1", "2"], ["3"], ["4"]], ["all"]),
+    ],
+)  # fmt: skip
+def test_sides_of_a_folder(corpus: Config, sides: list[list[str]], published: list[str]) -> None:
+    resolved = resolve(put(load(DEMO), "corpora.folder", FOLDER | corpus), [DEMO])["corpora"]["folder"]
+    assert [resolved[role] for role in ROLES] == sides and published_splits(resolved) == published
+    assert {key: resolved["split"][key] for key in ("validation", "evaluation", "seed", "group")} == {
+        "validation": 0.1,
+        "evaluation": 0.1,
+        "seed": 42,
+        "group": None,
+    }
+    assert (resolved["on_invalid"], resolved["licenses"], resolved["caption_columns"]) == ("fail", None, None)
+
+
+def test_sides_of_published_splits() -> None:
+    demo = load(DEMO)["corpora"]["demo"]
+    config = put(load(DEMO), "corpora.demo", {**demo, "split": {"method": "column", "column": "fold"}})
+    assert published_splits(resolve(config, [DEMO])["corpora"]["demo"]) == ["development", "validation", "evaluation"]
+    drawn = {key: demo[key] for key in ("format", "splits")} | {"split": {"method": "fraction"}}
+    corpus = resolve(put(load(DEMO), "corpora.demo", drawn | {"train": ["development"]}), [DEMO])["corpora"]["demo"]
+    assert [corpus[role] for role in ROLES] == [["development"], [], []]
+    assert published_splits(corpus) == ["development"]
+    assert "corpora.demo.train: missing" in complaint(put(load(DEMO), "corpora.demo", drawn))
+
+
 @pytest.mark.parametrize("name", ["base", "base--demo--demo"])
 def test_name_of_the_base_renders_is_reserved(name: str) -> None:
     config = load(DEMO)
-    assert f"config: runs.{name}: the name `base` is taken" in complaint(
+    assert f"config: runs.{name}: the name {name!r} is taken" in complaint(
         put(config, f"runs.{name}", config["runs"]["demo"])
     )
     assert "based" in resolve(put(config, "runs.based", config["runs"]["demo"]), [DEMO])["runs"]

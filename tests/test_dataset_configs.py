@@ -9,12 +9,24 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import BASE_MODEL, assert_fails, assert_succeeds, checksum, edit_table, listing, run_script
+from conftest import (
+    BASE_MODEL,
+    DROPPED,
+    assert_fails,
+    assert_succeeds,
+    checksum,
+    edit_table,
+    error_lines,
+    listing,
+    run_script,
+)
 from sao.clips import read_digests
+from sao.tables import read_table
 
 ROLES = ("train", "validation")
 FILES = {f"{role}/{name}" for role in ROLES for name in ("filelist.txt", "captions.json", "metadata.py")}
-OUTPUTS = FILES | {f"{role}.json" for role in ROLES}
+DIGESTED = FILES | {f"{role}.json" for role in ROLES}
+OUTPUTS = DIGESTED | {"dropped.csv"}
 
 MODEL = json.loads((BASE_MODEL / "model_config.json").read_text(encoding="utf-8"))
 RATIO = MODEL["model"]["pretransform"]["config"]["downsampling_ratio"]
@@ -41,14 +53,14 @@ def made(tmp_path_factory: pytest.TempPathFactory, splits: Path, base_model: Pat
 
 @pytest.fixture
 def spoilt(tmp_path: Path, splits: Path) -> Callable[[str, str, str], tuple[Path, str]]:
-    """`(splits with another value in the second clip of a role, its clip_id)`."""
+    """`(splits with another value in the second clip of a role, the path of that clip)`."""
 
     def copy(role: str, column: str, value: str) -> tuple[Path, str]:
         names: list[str] = []
 
         def edit(table: pd.DataFrame) -> None:
             table.loc[1, column] = value
-            names.append(table.clip_id[1])
+            names.append(table.path[1])
 
         for path in splits.glob("*.csv"):
             edit_table(path, tmp_path / "splits" / path.name, edit if path.stem == role else lambda table: None)
@@ -67,8 +79,9 @@ def rows(splits: Path, role: str) -> list[dict[str, str]]:
 
 def test_outputs_and_their_digest(made: Path) -> None:
     assert listing(made / "results/datasets") == OUTPUTS
-    digests = {name: checksum(made / "results/datasets" / name, "sha256") for name in OUTPUTS}
+    digests = {name: checksum(made / "results/datasets" / name, "sha256") for name in DIGESTED}
     assert read_digests(made / "results/datasets.sha256") == digests
+    assert (made / "results/datasets/dropped.csv").read_text() == ",".join(DROPPED) + "\n"
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -129,7 +142,7 @@ def test_caption_longer_than_the_text_encoder_takes_is_named(
 ) -> None:
     splits, clip = spoilt(role, "caption_2", "rain " * 200)
     line = assert_fails(
-        configure(tmp_path, splits, base_model), f"clip {clip}", "caption_2", f"after {TOKENS}", "shorten"
+        configure(tmp_path, splits, base_model), f"{clip} caption_2", f"after {TOKENS}", "shorten", "on_invalid: drop"
     )
     tokens = int(line.split(" tokens")[0].split()[-1])
     assert tokens > 200
@@ -171,8 +184,7 @@ def test_clip_that_does_not_fit_is_named(
 ) -> None:
     splits, clip = spoilt("train", column, value)
     line = assert_fails(configure(tmp_path, splits, base_model, *options), *words)
-    path = next(row["path"] for row in rows(splits, "train") if row["clip_id"] == clip)
-    assert clip in line or path in line or "window_seconds = 60" in line
+    assert clip in line or "window_seconds = 60" in line
     assert listing(tmp_path / "results") == set()
 
 
@@ -188,7 +200,106 @@ def test_truncation_set_in_the_tokenizer_hides_no_long_caption(
     tokenizer.enable_padding(length=9)
     tokenizer.save(str(path))
     splits, clip = spoilt("train", "caption_1", "rain " * 200)
-    assert_fails(configure(tmp_path, splits, model), f"clip {clip}", f"after {TOKENS}")
+    assert_fails(configure(tmp_path, splits, model), clip, f"after {TOKENS}")
+
+
+def test_clips_that_do_not_fit_are_dropped_and_listed(tmp_path: Path, splits: Path, base_model: Path) -> None:
+    """One clip of each side for its tokens, and one of each for its length, but never the last."""
+
+    def spoil(table: pd.DataFrame) -> None:
+        table.loc[0, "caption_2"] = "rain " * 200
+        if len(table) > 2:
+            table.loc[3, "seconds"] = f"{WINDOW + 1}"
+
+    for path in splits.glob("*.csv"):
+        edit_table(path, tmp_path / "splits" / path.name, spoil)
+    lines = error_lines(configure(tmp_path, tmp_path / "splits", base_model))
+    assert len(lines) == 4 and "3 more, listed above" in lines[-1] and listing(tmp_path / "results") == set()
+    result = configure(tmp_path, tmp_path / "splits", base_model, "--on-invalid", "drop")
+    assert_succeeds(result)
+    dropped = read_table(tmp_path / "results/datasets/dropped.csv")
+    before = {role: rows(splits, role) for role in (*ROLES, "evaluation")}
+    expected = {before["train"][3]["path"]: "duration"} | {table[0]["path"]: "tokens" for table in before.values()}
+    assert dict(zip(dropped.path, dropped.check, strict=True)) == expected
+    assert dropped.message[dropped.check == "tokens"].str.contains("caption_2").all()
+    gone = set(dropped.clip_id)
+    for role in ROLES:
+        kept = [row["clip_id"] for row in before[role] if row["clip_id"] not in gone]
+        lines = (tmp_path / f"results/datasets/{role}/filelist.txt").read_text().splitlines()
+        assert [Path(line).stem for line in lines] == kept
+        assert list(json.loads((tmp_path / f"results/datasets/{role}/captions.json").read_text())) == kept
+    assert "402 of" not in result.stderr
+
+
+def test_side_of_which_nothing_fits_fails(
+    tmp_path: Path, spoilt: Callable[[str, str, str], tuple[Path, str]], base_model: Path
+) -> None:
+    splits, _ = spoilt("validation", "seconds", "99")
+    edit_table(splits / "validation.csv", splits / "validation.csv", lambda table: table.iloc[1:])
+    result = configure(tmp_path, splits, base_model, "--on-invalid", "drop")
+    assert_fails(result, splits / "validation.csv", "no clip fits")
+    assert listing(tmp_path / "results") == set()
+
+
+def test_clips_keep_the_captions_they_have(tmp_path: Path, splits: Path, base_model: Path) -> None:
+    def shorten(table: pd.DataFrame) -> None:
+        table.loc[1, "caption_count"], table.loc[1, "caption_2"] = "1", ""
+
+    for path in splits.glob("*.csv"):
+        edit_table(path, tmp_path / "splits" / path.name, shorten)
+    assert_succeeds(configure(tmp_path, tmp_path / "splits", base_model))
+    captions = json.loads((tmp_path / "results/datasets/train/captions.json").read_text())
+    table = rows(splits, "train")
+    assert captions[table[1]["clip_id"]] == [table[1]["caption_1"]]
+    assert captions[table[0]["clip_id"]] == [table[0]["caption_1"], table[0]["caption_2"]]
+
+
+@pytest.mark.parametrize(
+    ("captions", "batch_size", "fits"),
+    [("first", 10, True), ("first", 11, False), ("random", 11, False), ("all", 20, True), ("all", 21, False)],
+)
+def test_run_whose_batch_is_never_full_is_named(
+    tmp_path: Path, splits: Path, base_model: Path, captions: str, batch_size: int, fits: bool
+) -> None:
+    runs = {"small": {"captions": "first", "batch_size": 1}, "mine": {"captions": captions, "batch_size": batch_size}}
+    result = configure(tmp_path, splits, base_model, "--runs", json.dumps(runs))
+    if fits:
+        assert_succeeds(result)
+    else:
+        items = 20 if captions == "all" else 10
+        assert_fails(result, "run mine", f"{items} training clips", f"batch of {batch_size}", "batch_size")
+        assert listing(tmp_path / "results") == set()
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_stock_factory_loads_every_clip(
+    tmp_path: Path, made: Path, splits: Path, role: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import numpy as np
+    from stable_audio_tools.data.dataset import create_dataloader_from_config
+
+    shutil.copytree(made / "results", tmp_path / "results")
+    frames = MODEL["sample_size"] // RATIO
+    table = rows(splits, role)
+    for number, row in enumerate(table):
+        latents = tmp_path / f"results/latents/demo/tiny/{row['published_split']}/{row['clip_id']}.npy"
+        latents.parent.mkdir(parents=True, exist_ok=True)
+        np.save(latents, np.full((4, frames), number, dtype=np.float32))
+        info = {"clip_id": row["clip_id"], "padding_mask": [1] * frames, "seconds_start": 0, "seconds_total": 1}
+        latents.with_suffix(".json").write_text(json.dumps(info))
+    monkeypatch.chdir(tmp_path)
+    config = json.loads(Path(f"results/datasets/{role}.json").read_text())
+    loader = create_dataloader_from_config(
+        config, 1, MODEL["sample_size"], MODEL["sample_rate"], 2, num_workers=1, shuffle=False
+    )
+    seen = {}
+    for latents, infos in loader:
+        assert latents.shape == (1, 4, frames)
+        seen[infos[0]["clip_id"]] = (int(latents[0, 0, 0]), infos[0]["prompt"])
+    assert set(seen) == {row["clip_id"] for row in table}
+    for number, row in enumerate(table):
+        place, prompt = seen[row["clip_id"]]
+        assert place == number and prompt in (row["caption_1"], row["caption_2"])
 
 
 def test_missing_tokenizer_is_named(tmp_path: Path, splits: Path, base_model: Path) -> None:

@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import run_script
-from encode import load_audio
+from encode import load_audio, usable
+from sao.audio import Measuring
 from sao.command import InputError
+from sao.tables import write_table
 
 
 def encode(finished: Path, audio: Path, output: Path, *, code: str = "x"):
     return run_script(
         "encode",
-        "--audio", audio / "validation", "--audio-digest", audio / "validation.sha256", "--split", "validation",
+        "--audio", audio / "validation", "--facts", audio / "validation.csv", "--split", "validation",
         "--model", finished / "results/models/demo",
         "--model-digest", finished / "results/models/demo/checksums.sha256",
         "--code", code, "--output", output, "--digest", output.with_suffix(".json"),
@@ -64,18 +66,46 @@ def fingerprint(finished: Path, audio: Path) -> str:
     from sao.files import digest
 
     model = (finished / "results/models/demo/checksums.sha256").read_text()
-    return digest((audio / "validation.sha256").read_text(), model, 48, "x")[:16]
+    return digest((audio / "validation.csv").read_text(), model, 48, "x")[:16]
 
 
 def test_silent_file_stops_the_encoding(finished: Path, tmp_path: Path) -> None:
     audio = tmp_path / "audio"
     shutil.copytree(finished / "results/data/demo/audio/validation", audio / "validation")
-    shutil.copy(finished / "results/data/demo/audio/validation.sha256", audio)
+    shutil.copy(finished / "results/data/demo/audio/validation.csv", audio)
     victim = sorted((audio / "validation").glob("*.wav"))[0]
     soundfile.write(victim, np.zeros(44100), 44100)
     done = encode(finished, audio, tmp_path / "latents/validation")
     assert done.returncode == 1
     assert f"error: {victim}: silent" in done.stderr
+    assert not (tmp_path / "latents/validation").exists()
+
+
+def test_what_cannot_be_encoded_is_skipped(tmp_path: Path) -> None:
+    def write(name: str, audio: np.ndarray, rate: int = 8000) -> None:
+        soundfile.write(tmp_path / name, audio, rate)
+        measuring.add(name, tmp_path / name)
+
+    measuring = Measuring(1)
+    write("good.wav", np.full(800, 0.1))
+    write("silent.wav", np.zeros(800))
+    write("empty.wav", np.zeros(0))
+    write("three.wav", np.full((800, 3), 0.1))
+    write("whole window.wav", np.full(8000, 0.1))
+    write("longer.wav", np.full(8001, 0.1))
+    (tmp_path / "page.wav").write_text("<!DOCTYPE html>")
+    measuring.add("page.wav", tmp_path / "page.wav")
+    assert usable(measuring.finish("measuring"), 1.0) == ["good.wav", "whole window.wav"]
+
+
+def test_folder_of_which_nothing_can_be_encoded_is_named(finished: Path, tmp_path: Path) -> None:
+    measuring = Measuring(1)
+    (tmp_path / "validation").mkdir()
+    soundfile.write(tmp_path / "validation/silent.wav", np.zeros(800), 8000)
+    measuring.add("silent.wav", tmp_path / "validation/silent.wav")
+    write_table(tmp_path / "validation.csv", measuring.finish("measuring"))
+    done = encode(finished, tmp_path, tmp_path / "latents/validation")
+    assert done.returncode == 1 and f"error: {tmp_path / 'validation.csv'}: no file can be encoded" in done.stderr
     assert not (tmp_path / "latents/validation").exists()
 
 

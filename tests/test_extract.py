@@ -5,31 +5,74 @@ from pathlib import Path
 
 import py7zr
 import pytest
-from conftest import ODD_NAMES, PublishedSplit, assert_fails, assert_succeeds, checksum, listing, pack, run_script
-from sao.clips import read_digests
+from conftest import (
+    ODD_NAMES,
+    PublishedSplit,
+    assert_fails,
+    assert_succeeds,
+    checksum,
+    listing,
+    noise,
+    pack,
+    run_script,
+    write_wav,
+)
+from sao.audio import measure
+from sao.tables import read_table
 
 
-def extract(folder: Path, *archives: Path, split: str = "development") -> subprocess.CompletedProcess[str]:
+def extract(
+    folder: Path, *archives: Path, split: str = "development", threads: int = 1
+) -> subprocess.CompletedProcess[str]:
     """Unpack into `folder/audio/<split>`."""
     output = folder / "audio" / split
-    fixed = ["--split", split, "--output", output, "--digest", folder / "audio" / f"{split}.sha256"]
-    return run_script("extract", "--archive", *archives, *fixed)
+    fixed = ["--split", split, "--output", output, "--facts", folder / "audio" / f"{split}.csv"]
+    return run_script("extract", "--archive", *archives, *fixed, "--threads", threads)
 
 
 def test_every_name_survives_with_its_content(published: dict[str, PublishedSplit], extracted: Path) -> None:
     wavs, audio = published["development"].wavs, extracted / "development"
     assert listing(audio) == set(ODD_NAMES) == listing(wavs)
     assert all((audio / name).read_bytes() == (wavs / name).read_bytes() for name in ODD_NAMES)
-    digests = read_digests(extracted / "development.sha256")
-    assert digests == {name: checksum(wavs / name, "sha256") for name in ODD_NAMES}
+    facts = read_table(extracted / "development.csv")
+    assert facts.file_name.tolist() == sorted(ODD_NAMES)
+    for row in facts.to_dict("records"):
+        name = row.pop("file_name")
+        assert row == vars(measure(wavs / name))
+        assert row["sha256"] == checksum(wavs / name, "sha256") and row["frames"] == 800
 
 
 def test_only_outputs_are_left(extracted: Path) -> None:
-    assert {path.name.removesuffix(".sha256") for path in extracted.iterdir()} == {
-        "development",
-        "validation",
-        "evaluation",
-    }
+    splits = {"development", "validation", "evaluation"}
+    assert {path.name for path in extracted.iterdir()} == splits | {f"{split}.csv" for split in splits}
+
+
+def test_number_of_threads_changes_nothing(tmp_path: Path) -> None:
+    """Long files among short ones and in folders, in two archives: none is measured before it is whole."""
+    files = {}
+    for number in range(12):
+        seconds = 20 if number % 4 == 0 else 0.01
+        wav = write_wav(tmp_path / "wavs" / f"{number}.wav", noise(str(number), seconds))
+        files[f"development/{'sub/' * (number % 3)}{number}.wav"] = wav.read_bytes()
+    names = list(files)
+    archives = [pack(tmp_path / f"{n}.7z", {name: files[name] for name in names[n::2]}) for n in (0, 1)]
+    for threads in (1, 4):
+        assert_succeeds(extract(tmp_path / str(threads), *archives, threads=threads))
+    one, four = (tmp_path / threads / "audio/development.csv" for threads in ("1", "4"))
+    assert one.read_bytes() == four.read_bytes()
+    facts = read_table(one).set_index("file_name")
+    assert {f"development/{name}" for name in facts.index} == set(names) and not facts.problem.any()
+    assert set(facts.frames) == {80, 160000}
+
+
+def test_file_that_is_no_audio_is_recorded(tmp_path: Path) -> None:
+    archive = pack(tmp_path / "a.7z", {"development/page.wav": b"<!DOCTYPE html>", "development/empty.wav": b""})
+    assert_succeeds(extract(tmp_path, archive))
+    facts = read_table(tmp_path / "audio/development.csv")
+    assert facts.problem.str.startswith("cannot be read (").all() and not facts.problem.str.contains("/").any()
+    assert facts.sha256.tolist() == [
+        checksum(tmp_path / "audio/development" / name, "sha256") for name in ("empty.wav", "page.wav")
+    ]
 
 
 def test_several_archives_make_one_folder_and_replace_the_old_one(tmp_path: Path) -> None:
@@ -38,7 +81,7 @@ def test_several_archives_make_one_folder_and_replace_the_old_one(tmp_path: Path
     stale.parent.mkdir(parents=True)
     stale.write_bytes(b"")
     assert_succeeds(extract(tmp_path, *archives))
-    assert listing(tmp_path / "audio") == {"development/a.wav", "development/b.wav", "development.sha256"}
+    assert listing(tmp_path / "audio") == {"development/a.wav", "development/b.wav", "development.csv"}
 
 
 @pytest.mark.parametrize("keep", [0, 20, 0.98], ids=["empty", "head", "tail lost"])

@@ -14,14 +14,16 @@ from conftest import (
     assert_fails,
     assert_succeeds,
     checksum,
+    listing,
     noise,
     publish,
     run_manifest,
     write_csv,
     write_wav,
 )
-from sao.audio import measure
+from sao.audio import Measuring
 from sao.clips import clip_id
+from sao.tables import write_table
 
 
 @pytest.fixture
@@ -29,12 +31,13 @@ def split(tmp_path: Path) -> PublishedSplit:
     return publish(tmp_path / "published", "development", ["one.wav", "two, too.wav"])
 
 
-def manifest(folder: Path, split: PublishedSplit) -> subprocess.CompletedProcess[str]:
+def manifest(folder: Path, split: PublishedSplit, *more: object) -> subprocess.CompletedProcess[str]:
     """Make `folder/manifest.csv` from the WAVs that lie in `split.wavs` now."""
-    digest = folder / "audio.sha256"
-    lines = [f"{checksum(wav, 'sha256')}  {wav.name}\n" for wav in sorted(split.wavs.iterdir())]
-    digest.write_text("".join(lines), encoding="utf-8")
-    return run_manifest(folder / "manifest.csv", split, audio=split.wavs, digest=digest)
+    measuring = Measuring(1)
+    for name in listing(split.wavs):
+        measuring.add(name, split.wavs / name)
+    write_table(folder / "audio.csv", measuring.finish("measuring"))
+    return run_manifest(folder / "manifest.csv", split, split.wavs, folder / "audio.csv", *more)
 
 
 def read(path: Path) -> pd.DataFrame:
@@ -155,21 +158,63 @@ def test_bad_audio_is_recorded(tmp_path: Path) -> None:
         assert problem in table.problem[f"bad {number}.wav"]
 
 
-@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT", "DOUBLE", "PCM_U8"])
-@pytest.mark.parametrize("channels", [1, 2])
-def test_measured_facts_are_right(tmp_path: Path, subtype: str, channels: int) -> None:
-    time = np.arange(8000) / 8000
-    audio = np.repeat(0.25 + 0.5 * np.sin(2 * np.pi * 100 * time)[:, None], channels, axis=1)
-    facts = measure(write_wav(tmp_path / "tone.wav", audio, subtype=subtype))
-    assert (facts.seconds, facts.frames, facts.channels, facts.problem) == (1.0, 8000, channels, "")
-    assert facts.peak_dbfs == pytest.approx(20 * np.log10(0.75), abs=0.1)
-    assert facts.rms_dbfs == pytest.approx(10 * np.log10(0.25**2 + 0.5**2 / 2), abs=0.1)
-    assert facts.dc_offset == pytest.approx(0.25, abs=0.01)
+def test_manifest_is_the_same_however_often_and_with_however_many_threads_it_is_made(tmp_path: Path) -> None:
+    names = ["two words.wav", "b.wav", "a.wav", "sub/a.wav"]
+    split = publish(tmp_path / "published", "development", names)
+    made = set()
+    for threads in (1, 3, 8):
+        measuring = Measuring(threads)
+        for name in names[::-1] if threads == 3 else names:
+            measuring.add(name, split.wavs / name)
+        write_table(tmp_path / f"{threads}.csv", measuring.finish("measuring"))
+        assert_succeeds(run_manifest(tmp_path / "manifest.csv", split, split.wavs, tmp_path / f"{threads}.csv"))
+        made.add((tmp_path / "manifest.csv").read_bytes())
+    assert len(made) == 1
+    assert set(read(tmp_path / "manifest.csv").columns) >= {
+        *("clip_id", "path", "seconds", "sample_rate", "channels", "frames", "peak_dbfs", "rms_dbfs", "sha256"),
+        *("caption_1", "caption_2", "keywords", "sound_id", "sound_link", "license"),
+    }
 
 
-def test_placeholder_size_of_a_pipe_is_no_loss(tmp_path: Path) -> None:
-    path = write_wav(tmp_path / "piped.wav", noise("piped"))
-    data = bytearray(path.read_bytes())
-    data[4:8] = data[40:44] = b"\xff\xff\xff\xff"
-    path.write_bytes(data)
-    assert measure(path).problem == ""
+def test_several_tables_and_clips_with_fewer_captions(tmp_path: Path) -> None:
+    split = publish(tmp_path / "published", "development", ["a.wav", "b.wav", "c.wav"])
+    more = write_csv(tmp_path / "more.csv", [{"file_name": "c.wav", "caption_1": "Only one."}])
+    write_csv(split.captions, [{"file_name": n, "caption_1": "One.", "caption_2": "Two."} for n in ("a.wav", "b.wav")])
+    other = tmp_path / "other_metadata.csv"
+    text = split.metadata.read_text(encoding="iso-8859-1").splitlines(keepends=True)
+    split.metadata.write_text("".join(text[:2]), encoding="iso-8859-1")
+    other.write_text("".join([text[0], *text[2:]]), encoding="iso-8859-1")
+    both = [["--captions", split.captions, more], ["--metadata", split.metadata, other]]
+    assert_succeeds(manifest(tmp_path, split, *both[0], *both[1]))
+    table = read(tmp_path / "manifest.csv").set_index("file_name")
+    assert table.caption_count.to_dict() == {"a.wav": 2, "b.wav": 2, "c.wav": 1}
+    assert table.loc["c.wav", ["caption_1", "caption_2"]].tolist() == ["Only one.", ""]
+    assert table.sound_id.tolist() == [1000, 1001, 1002]
+    write_csv(more, [{"file_name": "b.wav", "caption_1": "Again."}, {"file_name": "c.wav", "caption_1": "Only one."}])
+    line = assert_fails(manifest(tmp_path, split, *both[0], *both[1]), more, "row 2", "'b.wav'", "row 3")
+    assert str(split.captions) in line
+
+
+def test_columns_that_the_split_goes_by(tmp_path: Path, split: PublishedSplit) -> None:
+    edit(split.captions, "file_name,", "my split,file_name,")
+    edit(split.captions, "\none.wav", "\ntrain ,one.wav")
+    edit(split.captions, '\n"two', '\n,"two')
+    assert_succeeds(manifest(tmp_path, split, "--split-column", "my split", "--group-column", "manufacturer"))
+    table = read(tmp_path / "manifest.csv").set_index("file_name")
+    assert table.given_split.to_dict() == {"one.wav": "train", "two, too.wav": ""}
+    assert set(table.given_group) == {"Jürgen"}
+    line = assert_fails(manifest(tmp_path, split, "--split-column", "fold"), split.captions, "'fold'", "my split")
+    assert "caption_1" in line and "sound_id" in line
+    assert_fails(manifest(tmp_path, split, "--group-column", "band"), split.captions, "'band'")
+
+
+def test_metadata_is_found_under_other_names(tmp_path: Path, split: PublishedSplit) -> None:
+    """What a folder's own table may call Clotho's columns."""
+    rows = [
+        {"file_name": n, "caption_1": "A.", "Tags": "t", "URL": "u", "Licence": "CC0", "artist": "me", "sound_id": "7"}
+        for n in ("one.wav", "two, too.wav")
+    ]
+    write_csv(split.captions, rows)
+    assert_succeeds(manifest(tmp_path, split, "--metadata"))
+    row = read(tmp_path / "manifest.csv").loc[0]
+    assert (row.keywords, row.sound_link, row.license, row.manufacturer, row.sound_id) == ("t", "u", "CC0", "me", 7)

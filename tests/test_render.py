@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import soundfile
 import torch
-from conftest import run_script
+from conftest import assert_fails, dropped_table, run_script
 from hypothesis import given
 from hypothesis import strategies as st
 from render import choose, finish
@@ -20,12 +21,20 @@ from sao.command import InputError
 SAMPLING = {"sampler": "dpmpp-3m-sde", "steps": 2, "cfg_scale": 1, "sigma_min": 0.3, "sigma_max": 50}
 
 
-def render(finished: Path, output: Path, weights: Path | None = None, clips: dict | None = None):
+def render(
+    finished: Path,
+    output: Path,
+    weights: Path | None = None,
+    clips: dict | None = None,
+    caption: int = 1,
+    dropped: Sequence[str] = (),
+):
     folder = finished / "results/models/demo"
     return run_script(
         "render", "--weights", weights or folder / "model.safetensors", "--model", folder,
         "--splits", finished / "results/data/demo/splits",
-        "--render", json.dumps({"clips": clips or {"evaluation": 2}, "caption": 1, "seed": 0}),
+        "--dropped", dropped_table(output.with_suffix(".dropped.csv"), [{"clip_id": clip} for clip in dropped]),
+        "--render", json.dumps({"clips": clips or {"evaluation": 2}, "caption": caption, "seed": 0}),
         "--sampling", json.dumps(SAMPLING), "--output", output, "--table", output.with_suffix(".csv"),
     )  # fmt: skip
 
@@ -50,6 +59,17 @@ def test_table_tells_prompt_seed_and_length(finished: Path, tmp_path: Path) -> N
         assert info.samplerate == 16000 and info.channels == 2
         assert info.duration == pytest.approx(manifest.loc[row.clip_id, "seconds"], abs=1e-3)
         assert row.seconds == pytest.approx(info.duration, abs=1e-5)
+
+
+def test_clip_that_the_model_cannot_take_is_not_rendered(finished: Path, tmp_path: Path) -> None:
+    clips = pd.read_csv(finished / "results/data/demo/splits/evaluation.csv").clip_id.tolist()
+    assert render(finished, tmp_path / "out", clips={"evaluation": "all"}, dropped=clips[:3]).returncode == 0
+    assert [path.stem for path in (tmp_path / "out").glob("*.wav")] == clips[3:]
+
+
+def test_caption_that_a_clip_does_not_have_is_named(finished: Path, tmp_path: Path) -> None:
+    assert_fails(render(finished, tmp_path / "out", caption=6), "render.caption is 6", "has 5 captions")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(("value", "message"), [(0.0, "every rendered clip is silent"), (math.nan, "NaN or infinite")])

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sao.command import InputError
-from sao.tables import caption_columns, read_rows, read_table, write_table
+from sao.tables import caption_columns, captions_of, read_rows, read_table, read_tables, write_table
 
 # A carriage return or NUL never reaches a table: manifest.py and read_rows see to it.
 TEXT = st.text(st.characters(exclude_characters="\r\0", codec="utf-8"), max_size=20)
@@ -50,9 +50,25 @@ def test_published_rows_are_text(tmp_path: Path, encoding: str, end: str) -> Non
     path = tmp_path / "rows.csv"
     path.write_bytes(end.join(["file_name,x", '"a, ""b"".wav",NA', "", "é.wav, 007 ", ""]).encode(encoding))
     assert read_rows(path, ["x"], encoding) == [
-        {"file_name": 'a, "b".wav', "x": "NA"},
-        {"file_name": "é.wav", "x": " 007 "},
+        (2, {"file_name": 'a, "b".wav', "x": "NA"}),
+        (4, {"file_name": "é.wav", "x": " 007 "}),
     ]
+
+
+def test_row_is_numbered_by_the_line_it_begins_in(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes(b'\xef\xbb\xbfa,b\n1,"two\nlines"\n\n2,x\n3,"y\r\nz"\n4,w')
+    assert [(number, row["a"]) for number, row in read_rows(path, ["a"])] == [(2, "1"), (5, "2"), (6, "3"), (8, "4")]
+
+
+def test_tables_with_unlike_columns_are_joined_as_text(tmp_path: Path) -> None:
+    one, two = tmp_path / "1.csv", tmp_path / "2.csv"
+    write_table(one, pd.DataFrame({"clip_id": ["a"], "caption_1": ["NA"], "caption_2": ["x"], "caption_count": [2]}))
+    write_table(two, pd.DataFrame({"clip_id": ["b"], "caption_1": ["y"], "caption_count": [1], "given_group": ["g"]}))
+    table = read_tables([one, two])
+    assert table.index.tolist() == [0, 1] and table.caption_count.tolist() == [2, 1]
+    assert table.caption_2.tolist() == ["x", ""] and table.given_group.tolist() == ["", "g"]
+    assert [captions_of(row, caption_columns(table)) for row in table.to_dict("records")] == [["NA", "x"], ["y"]]
 
 
 @pytest.mark.parametrize(

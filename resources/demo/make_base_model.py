@@ -25,6 +25,7 @@ import soundfile
 import torch
 import torchaudio
 from huggingface_hub import constants
+from make_corpus import cut
 from safetensors.torch import load_file, save_file
 from stable_audio_tools.models.factory import create_model_from_config
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -265,7 +266,10 @@ def train_tokenizer(clips_csv: Path) -> T5TokenizerFast:
 
 
 def make_text_encoder(folder: Path) -> None:
-    """A one-layer T5 encoder, trained on text alone: every token of a caption has to tell the clip's keywords."""
+    """A one-layer T5 encoder, trained on text alone: every token of a caption has to tell what all five are about.
+
+    That is the clip's keywords, and which of the clips it is: guitar chord and guitar slide share their keywords.
+    """
     torch.manual_seed(1)
     tokenizer = train_tokenizer(HERE / "clips.csv")
     config = T5Config(
@@ -283,23 +287,26 @@ def make_text_encoder(folder: Path) -> None:
     with (HERE / "clips.csv").open(encoding="utf-8", newline="") as handle:
         rows = list(csv.DictReader(handle))
     keywords = sorted({word for row in rows for word in row["keywords"].split(";")})
-    told = torch.tensor([[float(word in row["keywords"].split(";")) for word in keywords] for row in rows])
+    targets = torch.tensor([[float(word in row["keywords"].split(";")) for word in keywords] for row in rows])
     captions = [row[f"caption_{i}"] for row in rows for i in range(1, 6)]
     encoded = tokenizer(captions, padding=True, return_tensors="pt")
-    targets = told.repeat_interleave(5, dim=0)
-    head = torch.nn.Linear(config.d_model, len(keywords))
+    targets = targets.repeat_interleave(5, dim=0)
+    clips = torch.arange(len(rows)).repeat_interleave(5)
+    head = torch.nn.Linear(config.d_model, len(keywords) + len(rows))
     optimiser = torch.optim.AdamW([*model.parameters(), *head.parameters()], lr=2e-3)
     for _ in range(300):
         # Dropped words keep it from learning captions by heart.
         kept = encoded.attention_mask * (torch.rand(encoded.input_ids.shape) > 0.3)
         states = model(input_ids=encoded.input_ids, attention_mask=kept)["last_hidden_state"]
+        told, named = head(states).split((len(keywords), len(rows)), dim=-1)
+        present = kept.bool()
         loss = torch.nn.functional.binary_cross_entropy_with_logits(
-            head(states)[kept.bool()], targets[:, None].expand(-1, kept.shape[1], -1)[kept.bool()]
-        )
+            told[present], targets[:, None].expand(-1, kept.shape[1], -1)[present]
+        ) + 0.2 * torch.nn.functional.cross_entropy(named[present], clips[:, None].expand(-1, kept.shape[1])[present])
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    print(f"text encoder: keyword loss {loss.item():.4f}")
+    print(f"text encoder: loss {loss.item():.4f}")
     model.to(torch.float16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
@@ -355,15 +362,19 @@ def model_config(scale: float) -> dict:
 
 
 def latent_scale(autoencoder: torch.nn.Module, samples: Path) -> float:
-    """Standard deviation of the latents of the training recordings, which the pretransform divides by."""
-    recordings, weights = load_recordings(samples, HERE / "clips.csv")
-    chosen = [audio for audio, weight in zip(recordings, weights, strict=True) if weight > 1]
-    window = HOP * FRAMES
-    with torch.inference_mode():
-        torch.manual_seed(0)
-        padded = [torch.nn.functional.pad(a[:, :window], (0, max(0, window - a.shape[1]))) for a in chosen]
-        latents = torch.stack([autoencoder.encode(a[None])[0] for a in padded])
-    return round(float(latents.std()), 4)
+    """Standard deviation of the latents of the corpus's training clips, which the pretransform divides by."""
+    with (HERE / "clips.csv").open(encoding="utf-8", newline="") as handle:
+        chosen = [row["sample"] for row in csv.DictReader(handle) if row["split"] == "development"]
+    latents = []
+    torch.manual_seed(0)
+    for sample in chosen:
+        data, rate, _ = cut(samples / f"{sample}.flac")
+        audio = torchaudio.functional.resample(torch.from_numpy(data.T / 32768).float(), rate, SAMPLE_RATE)
+        audio = audio.repeat(2 // audio.shape[0], 1)
+        padded = torch.nn.functional.pad(audio, (0, HOP * FRAMES - audio.shape[1]))
+        with torch.inference_mode():
+            latents.append(autoencoder.encode(padded[None])[0])
+    return round(float(torch.stack(latents).std()), 4)
 
 
 def assemble(samples: Path, folder: Path, autoencoder_weights: Path) -> None:

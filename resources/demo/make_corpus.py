@@ -23,21 +23,29 @@ import soundfile
 
 HERE = Path(__file__).resolve().parent
 LONGEST = 2.9  # s: fits the demo model's window of 48 latent frames, 3.07 s
-FADE = 0.05  # s, at the end of a recording that was cut
+FADE = 0.05  # s, at the end
+TAIL = -40  # dB relative to the peak: what follows the last louder sample is cut off
+LEVEL = -20  # dBFS, RMS
+PEAK = -1  # dBFS
 SPLITS = ("development", "validation", "evaluation")
 CC0 = "http://creativecommons.org/publicdomain/zero/1.0/"
 EPOCH = 1_600_000_000  # s: a fixed file time, so that the archives are reproducible
 
 
 def cut(path: Path) -> tuple[np.ndarray, int, int]:
-    """`(audio [samples, channels] int16, sample rate in Hz, samples kept)`, at most `LONGEST` seconds."""
+    """`(audio [samples, channels] int16, sample rate in Hz, samples kept)`.
+
+    At most `LONGEST` seconds, less the tail that nobody hears, at one loudness: a quiet clip would be lost among loud
+    ones in so small a model.
+    """
     audio, rate = soundfile.read(path, dtype="float64", always_2d=True)
-    keep = min(len(audio), int(LONGEST * rate))
+    audible = np.flatnonzero(np.abs(audio).max(axis=1) > np.abs(audio).max() * 10 ** (TAIL / 20))
+    keep = min(audible[-1] + 1, int(LONGEST * rate))
     kept = audio[:keep].copy()
-    if keep < len(audio):
-        fade = int(FADE * rate)
-        kept[-fade:] *= np.linspace(1, 0, fade)[:, None]
-    return np.round(kept * 32767).clip(-32768, 32767).astype(np.int16), rate, keep
+    fade = int(FADE * rate)
+    kept[-fade:] *= np.linspace(1, 0, fade)[:, None]
+    gain = min(10 ** (LEVEL / 20) / np.sqrt(np.square(kept).mean()), 10 ** (PEAK / 20) / np.abs(kept).max())
+    return np.round(kept * gain * 32767).astype(np.int16), rate, keep
 
 
 def main() -> None:

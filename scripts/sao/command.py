@@ -55,22 +55,49 @@ def output_to_log() -> Iterator[None]:
         yield
 
 
-def progress(items: Iterable[Item], label: str, total: int | None = None, unit: str = "it") -> Iterator[Item]:
-    """Yield the items under a bar on a terminal; elsewhere, and in the log file, a plain line now and then."""
+def progress(
+    items: Iterable[Item],
+    label: str,
+    total: int | None = None,
+    unit: str = "it",
+    initial: int = 0,
+    size: Callable[[Item], int] | None = None,
+) -> Iterator[Item]:
+    """Yield the items under a bar on a terminal; elsewhere, and in the log file, a plain line now and then.
+
+    With `size`, an item counts for that many units (bytes, shown as MB or GB); `initial` were there before.
+    """
     total = len(items) if total is None and hasattr(items, "__len__") else total
     start = last = time.monotonic()
-    done = 0
+    done = initial
+
+    def shown(amount: float, digits: int = 0) -> str:
+        return tqdm.format_sizeof(amount, unit) if size else f"{amount:.{digits}f} {unit}"
+
     with tqdm(
-        items, desc=label, total=total, unit=unit, file=TERMINAL, disable=not TERMINAL.isatty(), leave=False
+        desc=label,
+        total=total,
+        unit=unit,
+        unit_scale=bool(size),
+        initial=initial,
+        file=TERMINAL,
+        disable=not TERMINAL.isatty(),
+        leave=False,
     ) as bar:
-        for item in bar:
+        for item in items:
             yield item
-            done += 1
+            step = size(item) if size else 1
+            done += step
+            bar.update(step)
             now = time.monotonic()
             if now - last >= PLAIN_EVERY:
                 last = now
-                report(f"{label}: {done}/{total or '?'} {unit}, {done / (now - start):.1f} {unit}/s")
-    report(f"{label}: {done} {unit} in {time.monotonic() - start:.1f} s")
+                rate = (done - initial) / (now - start)
+                counted = f"{shown(done)} of {shown(total)}" if total else shown(done)
+                left = f", {tqdm.format_interval((total - done) / rate)} left" if total and rate else ""
+                report(f"{label}: {counted}, {shown(rate, 1)}/s{left}")
+    seconds = time.monotonic() - start
+    report(f"{label}: {shown(done - initial)} in {seconds:.1f} s")
 
 
 def report(message: str) -> None:
@@ -97,7 +124,7 @@ def run(main: Callable[[], None]) -> None:
             fail(f"{error.filename}: {error.strerror}")
         _unexpected(error)
     except KeyboardInterrupt:
-        fail("interrupted: nothing half-written is kept; the same command goes on from here", 130)
+        fail("interrupted: no output is half-written; the same command goes on from here", 130)
     except Exception as error:  # noqa: BLE001 - the last frame: reported in full in the log, then exit 1
         _unexpected(error)
 

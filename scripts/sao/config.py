@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import difflib
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,21 @@ from .command import InputError
 
 SCHEMA = Path(__file__).resolve().parents[2] / "schemas" / "config.schema.yaml"
 ROLES = ("train", "validation", "evaluation")
+WHOLE = "all"  # the one published split of an audiofolder that is not split by its top folders
 SECTIONS = ("corpora", "base_models", "runs")  # whose entries have names
 Config = dict[str, Any]
+
+
+def _whole_pattern(_: Any, pattern: str, text: Any, __: Any) -> Iterator[jsonschema.ValidationError]:
+    """JSON Schema's `pattern`, whose `$` does not match before a last line break."""
+    if isinstance(text, str) and not re.fullmatch(pattern, text):
+        yield jsonschema.ValidationError(f"{text!r} does not match {pattern!r}")
+
 
 # JSON Schema takes 3.0 for an integer and NaN for a number; range() and a learning rate do not.
 Validator = jsonschema.validators.extend(
     jsonschema.Draft202012Validator,
+    {"pattern": _whole_pattern},
     type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many(
         {
             "integer": lambda _, value: isinstance(value, int) and not isinstance(value, bool),
@@ -114,7 +124,8 @@ def _explain(error: jsonschema.ValidationError) -> tuple[list[Any], str]:
         wanted = error.validator_value if isinstance(error.validator_value, list) else [error.validator_value]
         return key, f"found {found!r}, {_type_name(found)}; allowed: {' or '.join(wanted)}"
     if error.validator == "not":
-        return [*key, found], "the name `base` is taken by the untouched base model; choose another"
+        taken = "the list of left out clips" if "splits" in key else "the untouched base model"
+        return [*key, found], f"the name {found!r} is taken by {taken}; choose another"
     if error.validator == "pattern":
         if "propertyNames" in error.absolute_schema_path:
             return [*key, found], f"not a usable name (it becomes a folder); allowed: {error.validator_value}"
@@ -143,32 +154,81 @@ def _check_references(config: Config, files: list[Path]) -> None:
         refer(["runs", name, "base_model"], run["base_model"], config["base_models"], "base model")
         refer(["runs", name, "corpus"], run["corpus"], config["corpora"], "corpus")
     for name, corpus in config["corpora"].items():
-        used: dict[str, str] = {}
-        for role in ROLES:
-            for split in corpus[role]:
-                refer(["corpora", name, role], split, corpus["splits"], "split")
-                if split in used:
-                    raise InputError(
-                        f"config: corpora.{name}.{role}: split {split!r} is already used for {used[split]}: its clips "
-                        f"would leak; name each split once ({_where(['corpora', name, role], files)})"
-                    )
-                used[split] = role
-        seen: dict[str, str] = {}
-        for split, entry in corpus["splits"].items():
-            for file in [*entry["archives"], entry["captions"], entry["metadata"]]:
-                base = file_name(file["url"])
-                if seen.setdefault(base, file["url"]) != file["url"]:
-                    raise InputError(
-                        f"config: corpora.{name}.splits.{split}: two files are called {base!r} ({seen[base]} and "
-                        f"{file['url']}); rename one ({_where(['corpora', name, 'splits', split], files)})"
-                    )
+        _check_corpus(name, corpus, files, refer)
+    for name in dict.fromkeys(run["corpus"] for run in config["runs"].values()):
+        folder = config["corpora"][name].get("path")
+        if folder is not None and not Path(folder).is_dir():
+            key = ["corpora", name, "path"]
+            raise InputError(f"config: {'.'.join(key)}: found {folder!r}, which is no folder ({_where(key, files)})")
+
+
+def _check_corpus(name: str, corpus: Config, files: list[Path], refer: Callable[..., None]) -> None:
+    """What the schema cannot say of a corpus; fills in the lists of its three sides."""
+    here = ["corpora", name]
+
+    def wrong(key: list[Any], message: str) -> InputError:
+        return InputError(f"config: {'.'.join(map(str, here + key))}: {message} ({_where(here + key, files)})")
+
+    form, method = corpus["format"], corpus["split"]["method"]
+    needed, foreign = ("splits", "path") if form == "clotho" else ("path", "splits")
+    if needed not in corpus:
+        raise wrong([needed], f"missing; format {form} needs it")
+    if foreign in corpus:
+        raise wrong([foreign], f"format {form} does not use it; remove it")
+    defaults: dict[str, list[str]] = {role: [] for role in ROLES}
+    if method == "column":
+        defaults = {
+            "train": ["train"],
+            "validation": ["validation", "val", "dev"],
+            "evaluation": ["evaluation", "test"],
+        }
+    elif form == "audiofolder":
+        whole = method == "fraction" and not any(role in corpus for role in ROLES)
+        defaults = {"train": [WHOLE] if whole else ["train"], "validation": [], "evaluation": []}
+        if method == "official":
+            defaults |= {"validation": ["validation"], "evaluation": ["test"]}
+    used: dict[str, str] = {}
+    for role in ROLES:
+        corpus.setdefault(role, defaults[role])
+        if not corpus[role] and (role == "train" or method != "fraction"):
+            raise wrong([role], f"missing; split.method {method} needs it")
+        for split in corpus[role]:
+            if form == "clotho" and method != "column":
+                refer([*here, role], split, corpus["splits"], "split")
+            if form == "audiofolder" and method != "column":
+                if not re.fullmatch(r"[^/.{}][^/{}]*", split):
+                    raise wrong([role], f"{split!r} is not the name of a top folder")
+                if split == "dropped" or (split == WHOLE and method == "official"):
+                    raise wrong([role], f"the name {split!r} is taken; call the folder something else")
+            if split in used:
+                raise wrong(
+                    [role], f"{split!r} is already used for {used[split]}: its clips would leak; name each once"
+                )
+            used[split] = role
+    drawn = [corpus["split"][role] for role in ROLES[1:] if not corpus[role]]
+    if sum(drawn) >= 1:
+        raise wrong(["split"], "the fractions leave no clip to train on; they must sum to less than 1")
+    seen: dict[str, str] = {}
+    for split, entry in corpus.get("splits", {}).items():
+        for file in [*entry["archives"], *entry["captions"], *entry["metadata"]]:
+            base = file_name(file["url"])
+            if base in ("", ".", "..") or "/" in base or len(base.splitlines()) != 1:
+                raise wrong(["splits", split], f"the URL {file['url']!r} ends in no file name")
+            if seen.setdefault(base, file["url"]) != file["url"]:
+                raise wrong(
+                    ["splits", split],
+                    f"two files are called {base!r} ({seen[base]} and {file['url']}); rename one",
+                )
 
 
 def file_name(url: str) -> str:
-    """The name a download is kept under: the last part of the URL's path."""
+    """The name a download is kept under: the last part of the URL's path, or nothing for no URL."""
     from urllib.parse import unquote, urlsplit
 
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""
     return unquote(Path(parts.path if parts.scheme in ("http", "https", "file") else url).name)
 
 
@@ -196,7 +256,9 @@ def _lines(node: yaml.Node | None, path: list[str]) -> Iterator[tuple[list[str],
 
 
 def published_splits(corpus: Config) -> list[str]:
-    """The published splits that have a role, in the order train, validation, evaluation."""
+    """The published splits that are used, each with a manifest of its own, in the order of the three sides."""
+    if corpus["split"]["method"] == "column":
+        return list(corpus["splits"]) if corpus["format"] == "clotho" else [WHOLE]
     return [split for role in ROLES for split in corpus[role]]
 
 

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 CHUNK = 1 << 20  # bytes
 
@@ -23,6 +24,14 @@ def whole(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def local_path(url: str) -> Path | None:
+    """The path behind a `file://` URL or a plain path; None for a remote one."""
+    parts = urlsplit(url)
+    if parts.scheme in ("http", "https"):
+        return None
+    return Path(unquote(parts.path)) if parts.scheme == "file" else Path(url)
 
 
 def write_json(path: Path, value: Any) -> None:

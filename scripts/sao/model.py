@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import warnings
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .command import InputError, output_to_log
-from .model_config import ModelConfig
+from .files import whole
+from .model_config import ModelConfig, has_clap, text_conditioner
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +31,98 @@ def build(config: ModelConfig, hub: Path) -> torch.nn.Module:
         warnings.filterwarnings("ignore", message="pkg_resources")
         from stable_audio_tools.models.factory import create_model_from_config
 
-        return create_model_from_config(config)
+        if has_clap(config):
+            config = copy.deepcopy(config)
+            text_conditioner(config)["config"]["clap_ckpt_path"] = str(hub / "clap.pt")
+            prepare_clap()
+        try:
+            return create_model_from_config(config)
+        except (AssertionError, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+            raise InputError(
+                f"{hub.parent / 'model_config.json'}: stable-audio-tools cannot build this model "
+                f"({type(error).__name__}: {first_line(error)})"
+            ) from None
+
+
+def prepare_clap() -> None:
+    """Import laion_clap with what it loads by name taken away, and let no pickle be run for its checkpoint."""
+    from stable_audio_tools.models import conditioners
+    from transformers import BartTokenizer, BertTokenizer
+
+    def load(path: str, clap: torch.nn.Module) -> None:
+        state = {key.removeprefix("module."): value for key, value in read_pickled(Path(path)).items()}
+        # The audio side is thrown away.
+        found = {k: v.shape for k, v in state.items() if k.startswith("text_")}
+        expected = {k: v.shape for k, v in clap.state_dict().items() if k.startswith("text_")}
+        found.pop("text_branch.embeddings.position_ids", None)
+        expected.pop("text_branch.embeddings.position_ids", None)
+        assert_same_keys(found, expected, Path(path))
+        clap.load_state_dict({key: state[key] for key in found}, strict=False)
+
+    conditioners.clap_load_state_dict = load
+    # Its training code, imported and never run, loads these two tokenizers.
+    kept = [(kind, kind.__dict__.get("from_pretrained")) for kind in (BertTokenizer, BartTokenizer)]
+    for kind, _ in kept:
+        kind.from_pretrained = lambda *_, **__: None
+    try:
+        import laion_clap  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            f"the model's text conditioner is CLAP, and {error.name} is not installed: run `uv sync --group clap`"
+        ) from None
+    finally:
+        for kind, method in kept:
+            del kind.from_pretrained
+            if method is not None:
+                kind.from_pretrained = method
+
+
+def read_pickled(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a pickled checkpoint; raises InputError on one that holds more than data, and runs none of it."""
+    import numpy as np
+    import torch
+
+    # Numbers of numpy lie beside the weights of CLAP; they hold no code.
+    scalar = np._core.multiarray.scalar
+    harmless = [scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype]
+    harmless += [type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool")]
+    try:
+        with torch.serialization.safe_globals(harmless):
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a damaged or malicious file may raise anything
+        reason = first_line(error)
+        raise InputError(f"{path}: cannot be loaded safely ({reason}): take it from where it was published") from None
+    state = state.get("state_dict", state) if isinstance(state, dict) else {}
+    tensors = {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
+    if not tensors:
+        raise InputError(f"{path}: holds no weights: take the file from where it was published")
+    return tensors
+
+
+def convert_weights(source: Path, target: Path) -> None:
+    """Write the tensors of a pickled checkpoint as safetensors."""
+    from safetensors.torch import save_file
+
+    tensors = read_pickled(source)
+    with whole(target) as temporary:
+        # Cloned: tensors of a checkpoint may share their memory, those of safetensors must not.
+        save_file({key: value.clone().contiguous() for key, value in tensors.items()}, temporary)
+
+
+def convert_clap(source: Path, target: Path) -> None:
+    """Write the tensors of a CLAP checkpoint, and nothing else, in the form that stable-audio-tools reads."""
+    import torch
+
+    state = read_safetensors(source) if source.suffix == ".safetensors" else read_pickled(source)
+    tensors = {f"module.{key.removeprefix('module.')}": value for key, value in state.items()}
+    with whole(target) as temporary:
+        torch.save({"state_dict": {key: value.clone() for key, value in tensors.items()}}, temporary)
+
+
+def first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
 
 
 def load_weights(model: torch.nn.Module, path: Path) -> None:

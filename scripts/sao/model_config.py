@@ -10,9 +10,28 @@ from .files import read_json
 
 ModelConfig = dict[str, Any]
 
+# stable-audio-tools loads these by name (laion_clap knows one text encoder and cuts after 77 tokens).
+CLAP_TEXT_ENCODER, CLAP_TOKENS = "roberta-base", 77
+GIVEN = ("prompt", "seconds_start", "seconds_total")  # what a clip tells the conditioners
+SAMPLERS = {
+    "v": (
+        "dpmpp-3m-sde",
+        "dpmpp-2m-sde",
+        "dpmpp-2m",
+        "k-heun",
+        "k-lms",
+        "k-dpmpp-2s-ancestral",
+        "k-dpm-2",
+        "k-dpm-fast",
+        "k-dpm-adaptive",
+    ),
+    "rectified_flow": ("euler", "rk4", "dpmpp", "pingpong"),
+    "rf_denoiser": ("euler", "rk4", "dpmpp", "pingpong"),
+}  # by diffusion objective (stable_audio_tools/inference/sampling.py)
+
 
 def read_model_config(path: Path) -> ModelConfig:
-    """The config of a `diffusion_cond` latent model; raises InputError on anything else."""
+    """The config of a `diffusion_cond` latent model; raises InputError on anything else and on what is missing in it."""
     try:
         config = read_json(path)
     except ValueError as error:
@@ -23,9 +42,70 @@ def read_model_config(path: Path) -> ModelConfig:
         raise InputError(
             f"{path}: model_type is {config.get('model_type')!r}; only 'diffusion_cond' can be fine-tuned here"
         )
-    if "pretransform" not in config.get("model", {}):
+    model = _need(config, path, "model", dict)
+    if "pretransform" not in model:
         raise InputError(f"{path}: has no model.pretransform: only latent models can be fine-tuned here")
+    kind = _need(config, path, "model.pretransform.type", str)
+    if kind != "autoencoder":
+        raise InputError(f"{path}: model.pretransform.type is {kind!r}; only 'autoencoder' can be fine-tuned here")
+    for key in ("sample_rate", "sample_size", "model.io_channels", "model.pretransform.config.downsampling_ratio"):
+        if _need(config, path, key, int) < 1:
+            raise InputError(f"{path}: {key} is not positive: correct it")
+    if config["sample_size"] < downsampling_ratio(config):
+        raise InputError(f"{path}: sample_size is less than one latent frame (downsampling_ratio): correct it")
+    _need(config, path, "model.diffusion.config", dict)
+    _need(config, path, "model.diffusion.type", str)
+    if objective(config) not in SAMPLERS:
+        raise InputError(
+            f"{path}: model.diffusion.diffusion_objective is {objective(config)!r}; known are {', '.join(SAMPLERS)}"
+        )
+    _need(config, path, "model.conditioning.cond_dim", int)
+    for number, entry in enumerate(_need(config, path, "model.conditioning.configs", list)):
+        for key, kind in (("id", str), ("type", str), ("config", dict)):
+            if not isinstance(entry, dict) or not isinstance(entry.get(key), kind):
+                raise InputError(f"{path}: model.conditioning.configs, entry {number + 1}: has no {key}")
+    try:
+        text = text_conditioner(config)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    default_keys = model["conditioning"].get("default_keys", {})
+    for entry in model["conditioning"]["configs"]:
+        key = entry["id"] if entry["id"] in GIVEN else default_keys.get(entry["id"], entry["id"])
+        if key not in GIVEN or (key == "prompt") != (entry is text):
+            raise InputError(
+                f"{path}: conditioner {entry['id']!r} ({entry['type']}) needs what a clip does not tell: a caption "
+                "goes to the text conditioner `prompt`, its length to `seconds_start` and `seconds_total`"
+            )
+    if not isinstance(text_max_length(config), int) or not isinstance(text_encoder_name(config), str):
+        raise InputError(f"{path}: the t5 conditioner's t5_model_name is no text, or its max_length no whole number")
     return config
+
+
+def _need(config: ModelConfig, path: Path, key: str, kind: type) -> Any:
+    """The value at a dotted key; raises InputError unless it is there and of this type."""
+    value: Any = config
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    if not isinstance(value, kind) or isinstance(value, bool):
+        names = {int: "a whole number", str: "text", list: "a list", dict: "an object"}
+        found = "is missing" if value is None else f"is {str(value)[:60]!r}"
+        raise InputError(f"{path}: {key} {found}; a model config has {names[kind]} there")
+    return value
+
+
+def objective(config: ModelConfig) -> str:
+    """What the diffusion model was trained to predict (stable-audio-tools' default is v)."""
+    return config["model"]["diffusion"].get("diffusion_objective", "v")
+
+
+def check_sampler(config: ModelConfig, sampler: str) -> None:
+    """Raise InputError on a sampler that stable-audio-tools does not have for this kind of model."""
+    allowed = SAMPLERS[objective(config)]
+    if sampler not in allowed:
+        raise InputError(
+            f"sampling.sampler is {sampler!r}, and the model's diffusion objective is {objective(config)!r}: set "
+            f"base_models.<name>.sampling.sampler to one of {', '.join(allowed)}"
+        )
 
 
 def downsampling_ratio(config: ModelConfig) -> int:
@@ -51,21 +131,26 @@ def window_frames(config: ModelConfig, window_seconds: float | None) -> int:
 
 
 def text_conditioner(config: ModelConfig) -> ModelConfig:
-    """The T5 entry of `model.conditioning.configs`, its `id` being the key that a caption goes to."""
-    entries = [c for c in config["model"]["conditioning"]["configs"] if c["type"] == "t5"]
+    """The T5 or CLAP entry of `model.conditioning.configs`, its `id` being the key that a caption goes to."""
+    entries = [c for c in config["model"]["conditioning"]["configs"] if c["type"] in ("t5", "clap_text")]
     if len(entries) != 1:
-        raise InputError(f"model_config.json: has {len(entries)} t5 conditioners; exactly one is supported")
+        raise InputError(f"has {len(entries)} t5 or clap_text conditioners; exactly one is supported")
     return entries[0]
 
 
+def has_clap(config: ModelConfig) -> bool:
+    """Whether captions go through CLAP, whose checkpoint is a file of its own."""
+    return text_conditioner(config)["type"] == "clap_text"
+
+
 def text_encoder_name(config: ModelConfig) -> str:
-    """The Hub name under which stable-audio-tools loads the text encoder (its default is t5-base)."""
-    return text_conditioner(config)["config"].get("t5_model_name", "t5-base")
+    """The Hub name under which the text encoder is loaded (stable-audio-tools' default is t5-base)."""
+    return CLAP_TEXT_ENCODER if has_clap(config) else text_conditioner(config)["config"].get("t5_model_name", "t5-base")
 
 
 def text_max_length(config: ModelConfig) -> int:
     """Tokens after which the text encoder truncates (stable-audio-tools' default is 128)."""
-    return text_conditioner(config)["config"].get("max_length", 128)
+    return CLAP_TOKENS if has_clap(config) else text_conditioner(config)["config"].get("max_length", 128)
 
 
 def snapshot_folder(hub: Path, repo: str) -> Path:

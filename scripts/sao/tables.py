@@ -12,8 +12,8 @@ from .command import InputError
 from .files import whole
 
 
-def read_rows(path: Path, required: list[str], encoding: str = "utf-8") -> list[dict[str, str]]:
-    """Rows of a published CSV, as text; raises InputError with the file and the row on anything odd."""
+def read_rows(path: Path, required: list[str], encoding: str = "utf-8") -> list[tuple[int, dict[str, str]]]:
+    """`(line it begins in, row)` of a published CSV, as text; raises InputError with file and row on anything odd."""
     data = path.read_bytes()
     lines = data.split(b"\n")
     try:
@@ -27,7 +27,7 @@ def read_rows(path: Path, required: list[str], encoding: str = "utf-8") -> list[
     if "\0" in text:
         raise InputError(f"{path}, row {text.count(chr(10), 0, text.index(chr(0))) + 1}: holds a NUL byte: remove it")
     reader = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), strict=True)
-    rows: list[dict[str, str]] = []
+    rows: list[tuple[int, dict[str, str]]] = []
     try:
         header = next(reader, [])
         missing = [column for column in required if column not in header]
@@ -35,15 +35,17 @@ def read_rows(path: Path, required: list[str], encoding: str = "utf-8") -> list[
             raise InputError(f"{path}: column {missing[0]!r} is missing; found {', '.join(header) or 'an empty file'}")
         if len(set(header)) != len(header):
             raise InputError(f"{path}: a column name appears twice in the header: {', '.join(header)}")
+        line = reader.line_num
         for fields in reader:
+            first, line = line + 1, reader.line_num  # a quoted field may span lines
             if not fields:
                 continue
             if len(fields) != len(header):
                 raise InputError(
-                    f"{path}, row {reader.line_num}: {len(fields)} fields where the header has {len(header)}: "
+                    f"{path}, row {first}: {len(fields)} fields where the header has {len(header)}: "
                     "quote fields that hold commas"
                 )
-            rows.append(dict(zip(header, fields, strict=True)))
+            rows.append((first, dict(zip(header, fields, strict=True))))
     except csv.Error as error:
         raise InputError(f"{path}, row {reader.line_num}: not a valid CSV row ({error})") from None
     return rows
@@ -55,9 +57,17 @@ def read_table(path: Path) -> pd.DataFrame:
     for column in ("seconds", "peak_dbfs", "rms_dbfs", "dc_offset"):
         if column in table:
             table[column] = pd.to_numeric(table[column])
-    for column in ("sample_rate", "channels", "frames", "seed"):
+    for column in ("sample_rate", "channels", "frames", "seed", "caption_count"):
         if column in table:
             table[column] = pd.to_numeric(table[column]).astype("Int64")
+    return table
+
+
+def read_tables(paths: list[Path]) -> pd.DataFrame:
+    """Tables one below the other; what a table has no column for is empty text."""
+    table = pd.concat([read_table(path) for path in paths], ignore_index=True)
+    text = table.select_dtypes("object").columns
+    table[text] = table[text].fillna("")
     return table
 
 
@@ -66,7 +76,12 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
         table.to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
 
 
-def caption_columns(table: pd.DataFrame) -> list[str]:
+def captions_of(row: dict[str, str], columns: list[str]) -> list[str]:
+    """The captions of a row of a validated table: clips may have fewer than there are columns."""
+    return [row[column] for column in columns if row[column]]
+
+
+def caption_columns(table: pd.DataFrame | dict[str, str]) -> list[str]:
     """`caption_1`, `caption_2`, … in order."""
-    columns = [c for c in table.columns if c.startswith("caption_") and c.removeprefix("caption_").isdigit()]
+    columns = [c for c in table if c.startswith("caption_") and c.removeprefix("caption_").isdigit()]
     return sorted(columns, key=lambda c: int(c.removeprefix("caption_")))

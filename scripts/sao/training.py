@@ -137,6 +137,10 @@ class Metrics(pl.Callback):
         self.rows[-1][2] = sum(losses) / len(losses)
         self.validated.write_text(json.dumps([self.rows[-1][0], self.rows[-1][2]]), encoding="utf-8")
 
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if self.losses:
+            self.close_row(trainer)
+
     def close_row(self, trainer: pl.Trainer) -> None:
         """Write the losses since the last row as the row of this step, unless it has one."""
         step = trainer.global_step

@@ -1,0 +1,47 @@
+"""Read a folder of captioned sounds where it lies: measure every sound, collect its captions."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import pandas as pd
+from sao.audio import Measuring
+from sao.command import log, parse, run
+from sao.folder import read_folder
+from sao.tables import caption_columns, write_table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--top", type=Path, help="the folder that --folder lies in; a table in it counts too")
+    parser.add_argument("--caption-columns", type=json.loads, help="JSON list; guessed where it is not given")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--captions", type=Path, required=True, help="CSV of captions and further columns to write")
+    parser.add_argument("--facts", type=Path, required=True, help="CSV of what was measured, a row a sound")
+    args = parse(parser)
+
+    told = read_folder(args.folder, args.caption_columns, args.top)
+    measuring = Measuring(args.threads)
+    for name in told:
+        measuring.add(name, args.folder / name)
+    most = max(len(entry.captions) for entry in told.values())
+    rows = []
+    for name, entry in sorted(told.items()):
+        captions = {f"caption_{i + 1}": text for i, text in enumerate(entry.captions)}
+        blank = {f"caption_{i + 1}": "" for i in range(most)}
+        rows.append({"file_name": name, "caption_count": len(entry.captions)} | blank | captions)
+    table = pd.DataFrame(rows)
+    others = pd.DataFrame([told[row["file_name"]].columns for row in rows], index=table.index).fillna("")
+    # A column that is called like one of ours, but was not chosen for captions, is none.
+    table = table.join(others[[c for c in others if c != "caption_count" and c not in caption_columns(others)]])
+    facts = measuring.finish(f"measuring {args.folder}")
+    write_table(args.captions, table)
+    write_table(args.facts, facts)
+    log.info("%s: %d sounds, %.1f s", args.folder, len(facts), facts.seconds.sum())
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,109 @@
+"""What is measured of a file, whatever container it is in, and what is called broken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import checksum, noise, write_wav
+from sao.audio import measure
+
+# By suffix: what a user may bring, and one that libsndfile reads but cannot seek in.
+CONTAINERS = {
+    "wav": ["PCM_16", "PCM_24", "FLOAT", "DOUBLE", "PCM_U8", "ULAW", "GSM610"],
+    "flac": ["PCM_16", "PCM_24"],
+    "ogg": ["VORBIS", "OPUS"],
+    "aiff": ["PCM_16", "FLOAT"],
+    "mp3": ["MPEG_LAYER_III"],
+    "au": ["PCM_16"],
+    "caf": ["PCM_16", "ALAC_16"],
+    "w64": ["PCM_16"],
+    "rf64": ["PCM_16"],
+    "voc": ["PCM_16"],
+}
+PAIRS = [(suffix, subtype) for suffix, subtypes in CONTAINERS.items() for subtype in subtypes]
+
+
+def write(path: Path, rate: int = 44100, channels: int = 1, seconds: float = 1.2, subtype: str = "PCM_16") -> Path:
+    audio = noise("measured", seconds, rate, channels)
+    soundfile.write(path, audio, rate, subtype=subtype, format=path.suffix[1:].upper())
+    return path
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT", "DOUBLE", "PCM_U8"])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_measured_facts_are_right(tmp_path: Path, subtype: str, channels: int) -> None:
+    time = np.arange(8000) / 8000
+    audio = np.repeat(0.25 + 0.5 * np.sin(2 * np.pi * 100 * time)[:, None], channels, axis=1)
+    facts = measure(write_wav(tmp_path / "tone.wav", audio, subtype=subtype))
+    assert (facts.seconds, facts.frames, facts.channels, facts.problem) == (1.0, 8000, channels, "")
+    assert facts.peak_dbfs == pytest.approx(20 * np.log10(0.75), abs=0.1)
+    assert facts.rms_dbfs == pytest.approx(10 * np.log10(0.25**2 + 0.5**2 / 2), abs=0.1)
+    assert facts.dc_offset == pytest.approx(0.25, abs=0.01)
+    assert facts.sha256 == checksum(tmp_path / "tone.wav", "sha256")
+
+
+def test_offset_of_one_channel_is_not_lost_in_the_other(tmp_path: Path) -> None:
+    audio = np.stack([np.full(800, 0.5), np.full(800, -0.5)], axis=1)
+    assert measure(write_wav(tmp_path / "two.wav", audio)).dc_offset == pytest.approx(0.5, abs=0.001)
+
+
+@pytest.mark.parametrize(("suffix", "subtype"), PAIRS)
+def test_every_container_is_read_and_a_cut_one_found(tmp_path: Path, suffix: str, subtype: str) -> None:
+    rate = 8000 if subtype == "GSM610" else 48000
+    channels = 1 if subtype == "GSM610" else 2
+    path = write(tmp_path / f"a.{suffix}", rate, channels, subtype=subtype)
+    facts = measure(path)
+    assert (facts.sample_rate, facts.channels, facts.problem) == (rate, channels, "")
+    assert facts.seconds == pytest.approx(1.2, abs=0.03)
+    assert -22 < facts.rms_dbfs < facts.peak_dbfs < -6
+    if suffix != "voc":  # whose header knows no length
+        data = path.read_bytes()
+        for keep in (0.5, 0.97):
+            path.write_bytes(data[: int(keep * len(data))])
+            assert measure(path).problem.split(" (")[0].split(":")[0] in (
+                "is cut short",
+                "cannot be read",
+                "has no samples",
+            )
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 22050, 44100, 96000])
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("suffix", ["wav", "flac", "aiff"])
+def test_rates_and_channels(tmp_path: Path, rate: int, channels: int, suffix: str) -> None:
+    facts = measure(write(tmp_path / f"a.{suffix}", rate, channels, seconds=0.2))
+    assert (facts.sample_rate, facts.channels, facts.frames) == (rate, channels, round(0.2 * rate))
+    assert facts.problem == ""
+
+
+@pytest.mark.parametrize("mode", ["CONSTANT", "VARIABLE"])
+@pytest.mark.parametrize("tag", [b"", b"ID3\x04\0\0\0\0\x10\0" + bytes(2048)], ids=["bare", "id3"])
+def test_mp3_that_does_not_tell_its_length_is_whole(tmp_path: Path, mode: str, tag: bytes) -> None:
+    """Many encoders write no Xing or Info frame; what libsndfile guesses then is up to twice as long."""
+    path, audio = tmp_path / "a.mp3", noise("mp3", 3, 44100) * np.linspace(0, 1, 3 * 44100)[:, None] ** 4
+    soundfile.write(path, audio, 44100, format="MP3", subtype="MPEG_LAYER_III", bitrate_mode=mode)
+    data = path.read_bytes()
+    start = max(data.find(b"Info"), data.find(b"Xing"))
+    second = data.index(data[:2], start)
+    path.write_bytes(tag + data[second:])
+    facts = measure(path)
+    with soundfile.SoundFile(path) as sound:
+        assert sound.frames != facts.frames  # else the case is no case
+    assert facts.problem == "" and facts.seconds == pytest.approx(3, abs=0.1)
+
+
+def test_ogg_with_something_after_its_end_is_whole(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.ogg", subtype="VORBIS")
+    path.write_bytes(path.read_bytes() + b"TAG" + bytes(125))
+    assert measure(path).problem == ""
+
+
+def test_placeholder_size_of_a_pipe_is_no_loss(tmp_path: Path) -> None:
+    path = write_wav(tmp_path / "piped.wav", noise("piped"))
+    data = bytearray(path.read_bytes())
+    data[4:8] = data[40:44] = b"\xff\xff\xff\xff"
+    path.write_bytes(data)
+    assert measure(path).problem == ""

@@ -1,0 +1,118 @@
+"""Models whose text conditioner is CLAP: built from what rule base_model puts into place, or a line that says how."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import BASE_MODEL, SCRIPTS, assert_succeeds, run_script
+from sao.model_config import read_model_config
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import RobertaConfig, RobertaModel, RobertaTokenizerFast
+
+INSTALLED = importlib.util.find_spec("laion_clap") is not None
+BUILD = """
+import sys
+from pathlib import Path
+from sao.command import InputError
+from sao.model import build
+from sao.model_config import read_model_config
+folder = Path(sys.argv[1])
+try:
+    model = build(read_model_config(folder / "model_config.json"), folder / "hub")
+except InputError as error:
+    sys.exit(f"error: {error}")
+import torch
+clap = model.conditioner.conditioners["prompt"].model.model
+clip = {"seconds_start": 0, "seconds_total": 3}
+prompts = [{"prompt": prompt} | clip for prompt in ("rain", "a dog")]
+given, mask = model.conditioner(prompts, "cpu")["prompt"]
+torch.save({"given": given, "text": clap.text_branch.state_dict()}, sys.argv[2])
+"""
+
+
+def build(folder: Path, output: Path) -> subprocess.CompletedProcess[str]:
+    """Build the model and encode two prompts, with no network."""
+    return subprocess.run(
+        [sys.executable, "-c", BUILD, folder, output], cwd=SCRIPTS, capture_output=True, text=True, timeout=300
+    )
+
+
+def save_encoder(folder: Path) -> None:
+    """A RoBERTa of two thin layers, untrained; laion_clap wants its width to be 768."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=special, initial_alphabet=alphabet)
+    tokenizer.train_from_iterator(["rain on a roof", "a dog barks"], trainer)
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    RobertaTokenizerFast(tokenizer_object=tokenizer, model_max_length=512).save_pretrained(folder)
+    config = RobertaConfig(
+        vocab_size=300, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, max_position_embeddings=514
+    )
+    RobertaModel(config).save_pretrained(folder)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A local model with a `clap_text` conditioner; nothing loads its weights here."""
+    folder = tmp_path / "source"
+    save_encoder(folder / "text_encoder")
+    config = json.loads((BASE_MODEL / "model_config.json").read_text(encoding="utf-8"))
+    clap = {"clap_ckpt_path": "/path/of/the/author.pt", "audio_model_type": "HTSAT-tiny", "enable_fusion": False}
+    config["model"]["conditioning"]["configs"][0] = {
+        "id": "prompt", "type": "clap_text", "config": clap | {"use_text_features": True, "feature_layer_ix": -1},
+    }  # fmt: skip
+    (folder / "model_config.json").write_text(json.dumps(config))
+    (folder / "model.safetensors").write_bytes(b"weights")
+    return folder
+
+
+def take(source: Path, checkpoint: Path, output: Path) -> Path:
+    options = ["--clap-path", checkpoint, "--output", output, "--digest", output / "checksums.sha256"]
+    assert_succeeds(run_script("base_model", "--path", source, *options))
+    return output
+
+
+@pytest.mark.skipif(INSTALLED, reason="laion_clap is installed")
+def test_missing_laion_clap_is_told(source: Path, tmp_path: Path) -> None:
+    torch.save({"state_dict": {"module.text_branch.a": torch.zeros(1)}}, tmp_path / "clap.pt")
+    done = build(take(source, tmp_path / "clap.pt", tmp_path / "model"), tmp_path / "built.pt")
+    assert done.returncode == 1 and "laion_clap is not installed: run `uv sync --group clap`" in done.stderr
+
+
+@pytest.mark.skipif(not INSTALLED, reason="needs `uv sync --group clap`")
+def test_clap_is_built_offline_with_the_weights_of_its_checkpoint(source: Path, tmp_path: Path) -> None:
+    # The keys of a checkpoint are those of the model, which only a built one tells.
+    torch.save({"state_dict": {"module.text_branch.a": torch.zeros(1)}}, tmp_path / "clap.pt")
+    done = build(take(source, tmp_path / "clap.pt", tmp_path / "model"), tmp_path / "built.pt")
+    assert done.returncode == 1 and "keys are missing (text_" in done.stderr, done.stderr
+
+    make = (
+        "import sys, torch; from pathlib import Path; from sao import model; import os\n"
+        "os.environ |= {'HF_HUB_CACHE': sys.argv[1], 'HF_HUB_OFFLINE': '1'}; model.prepare_clap()\n"
+        "import laion_clap; torch.manual_seed(5)\n"
+        "clap = laion_clap.CLAP_Module(enable_fusion=False, amodel='HTSAT-tiny', device='cpu').model\n"
+        "torch.save({f'module.{k}': torch.rand_like(v) if v.is_floating_point() else v "
+        "for k, v in clap.state_dict().items()}, sys.argv[2])\n"
+    )
+    made = [sys.executable, "-c", make, tmp_path / "model/hub", tmp_path / "state.pt"]
+    subprocess.run(made, cwd=SCRIPTS, check=True, capture_output=True)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    torch.save({"epoch": 1, "best": np.float64(0.5), "state_dict": state}, tmp_path / "clap.pt")
+
+    moved = take(source, tmp_path / "clap.pt", tmp_path / "model").rename(tmp_path / "moved")
+    done = build(moved, tmp_path / "built.pt")
+    assert done.returncode == 0, done.stderr
+    built = torch.load(tmp_path / "built.pt", weights_only=True)
+    width = read_model_config(moved / "model_config.json")["model"]["conditioning"]["cond_dim"]
+    assert built["given"].shape == (2, 77, width) and built["given"].isfinite().all()
+    assert all(torch.equal(value, state[f"module.text_branch.{key}"]) for key, value in built["text"].items())

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sao.config import ROLES
+from sao.splits import assign, groups, known
+
+FRACTION = {"method": "fraction", "train": ["all"], "validation": [], "evaluation": []}
+Clip = tuple[str, str, str]  # audio, sound_id, group
+
+
+def fraction(validation: float = 0.1, evaluation: float = 0.1, seed: int = 42) -> dict[str, Any]:
+    return FRACTION | {"seed": seed, "fractions": {"validation": validation, "evaluation": evaluation}}
+
+
+def table(clips: list[Clip], split: str = "all") -> pd.DataFrame:
+    rows = [
+        {"clip_id": str(n), "published_split": split, "sha256": a, "sound_id": s, "given_group": g}
+        for n, (a, s, g) in enumerate(clips)
+    ]
+    return pd.DataFrame(rows, columns=["clip_id", "published_split", "sha256", "sound_id", "given_group"])
+
+
+def distinct(number: int) -> pd.DataFrame:
+    return table([(f"{n:064x}", "", "") for n in range(number)])
+
+
+CLIPS = st.lists(
+    st.tuples(
+        st.integers(0, 60).map(lambda n: f"{n:064x}"),
+        st.sampled_from(["", "Not found", "NA", *map(str, range(1, 15))]),
+        st.sampled_from(["", "", " ", "ann", "bob", "cy", "1", "2"]),
+    ),
+    max_size=40,
+)
+SPLITS = st.builds(fraction, st.floats(0, 0.5), st.floats(0, 0.4), st.integers(0, 5))
+
+
+def components(clips: list[Clip]) -> list[set[int]]:
+    """What must stay together, the slow and certain way: clips that share anything, and all that they share with."""
+    parts: list[set[int]] = []
+    for here, (audio, sound, group) in enumerate(clips):
+        part = {here}
+        for other in list(parts):
+            for there in other:
+                a, s, g = clips[there]
+                if a == audio or (known(s) and s == sound) or (g.strip() and g == group):
+                    part |= other
+                    parts.remove(other)
+                    break
+        parts.append(part)
+    return parts
+
+
+@given(CLIPS, SPLITS)
+def test_nothing_that_must_stay_together_straddles(clips: list[Clip], split: dict[str, Any]) -> None:
+    roles = assign(table(clips), split).tolist()
+    assert set(roles) <= set(ROLES)
+    for part in components(clips):
+        assert len({roles[n] for n in part}) == 1
+
+
+@given(CLIPS)
+def test_groups_are_no_larger_than_they_must_be(clips: list[Clip]) -> None:
+    names = groups(table(clips)).tolist()
+    assert len(set(names)) == len(components(clips))
+
+
+@given(CLIPS, SPLITS, st.data())
+def test_clips_that_come_or_go_move_no_other(clips: list[Clip], split: dict[str, Any], data: st.DataObject) -> None:
+    """Only what they had joined, or now join, can move with them."""
+    gone = data.draw(st.sets(st.sampled_from(range(len(clips)))) if clips else st.just(set()))
+    whole = table(clips)
+    some = whole.drop(index=list(gone)).sample(frac=1, random_state=1)
+    before, after = assign(whole, split), assign(some, split)
+    for part in components(clips):
+        if not part & gone or len({clips[n] for n in part}) == 1:
+            assert all(before[n] == after[n] for n in part - gone)
+
+
+@given(CLIPS, SPLITS)
+def test_newcomer_follows_the_recording_or_the_audio(clips: list[Clip], split: dict[str, Any]) -> None:
+    """A copy of a clip about which less is known goes where the clip is, and does not take it elsewhere."""
+    for audio, sound, _ in clips[:3]:
+        for copy in [(audio, "", ""), (audio, sound, ""), ("f" * 64, sound, "")]:
+            before = assign(table(clips), split).tolist()
+            assert assign(table([*clips, copy]), split).tolist()[:-1] == before
+
+
+@given(st.integers(0, 1000), st.floats(0.05, 0.4), st.floats(0.05, 0.4))
+def test_order_of_rows_does_not_matter(seed: int, validation: float, evaluation: float) -> None:
+    clips, split = distinct(30), fraction(validation, evaluation, seed)
+    assert assign(clips.iloc[::-1], split).sort_index().tolist() == assign(clips, split).tolist()
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(("validation", "evaluation"), [(0.1, 0.1), (0.1, 0.0), (0.3, 0.05), (0.5, 0.5)])
+def test_shares_are_met(seed: int, validation: float, evaluation: float) -> None:
+    roles = assign(distinct(2000), fraction(validation, evaluation, seed))
+    assert (roles == "validation").mean() == pytest.approx(validation, abs=0.025)
+    assert (roles == "evaluation").mean() == pytest.approx(evaluation, abs=0.025)
+    assert (roles == "train").mean() == pytest.approx(1 - validation - evaluation, abs=0.025)
+
+
+def test_seed_changes_the_draw_and_nothing_else_does() -> None:
+    clips = distinct(500)
+    first = assign(clips, fraction(seed=1))
+    assert (first != assign(clips, fraction(seed=2))).mean() > 0.2
+    renamed = clips.assign(clip_id="x" + clips.clip_id, published_split="all")
+    assert (first == assign(renamed, fraction(seed=1))).all()
+
+
+def test_larger_share_keeps_what_was_drawn() -> None:
+    clips = distinct(500)
+    small, large = (assign(clips, fraction(0.0, share)) for share in (0.1, 0.2))
+    assert set(clips.clip_id[small == "evaluation"]) < set(clips.clip_id[large == "evaluation"])
+
+
+def test_draw_never_changes() -> None:
+    """A finished training must find its validation clips again: another version has to agree."""
+    roles = assign(distinct(40), fraction())
+    assert {role: roles.index[roles == role].tolist() for role in ("validation", "evaluation")} == DRAWN
+
+
+DRAWN = {"validation": [6, 14, 16, 23, 32], "evaluation": [11, 19, 27, 38]}
+
+
+def test_given_sides_are_kept_and_only_the_missing_ones_drawn() -> None:
+    clips = pd.concat([distinct(300), distinct(20).assign(published_split="test")], ignore_index=True)
+    clips.sha256 = [f"{n:064x}" for n in range(len(clips))]
+    roles = assign(clips, fraction(0.1, 0.5) | {"evaluation": ["test"]})
+    assert (roles[clips.published_split == "test"] == "evaluation").all()
+    drawn = roles[clips.published_split == "all"]
+    assert set(drawn) == {"train", "validation"} and (drawn == "validation").mean() == pytest.approx(0.1, abs=0.06)
+
+
+@pytest.mark.parametrize(("method", "column"), [("official", "published_split"), ("column", "given_split")])
+def test_sides_are_those_that_are_named(method: str, column: str) -> None:
+    names = ["a", "b", "c", "d", "e", "", "A"]
+    clips = distinct(7).assign(**{column: names})
+    split = {"method": method, "train": ["a", "b"], "validation": ["c"], "evaluation": ["d"]}
+    assert assign(clips, split).tolist() == ["train", "train", "validation", "evaluation", "", "", ""]
+
+
+@pytest.mark.parametrize("text", ["", " ", "-", "NA", "n/a", "Not found", "unknown", "NaN", "None", "0"])
+def test_words_for_no_recording(text: str) -> None:
+    assert not known(text)
+
+
+@pytest.mark.parametrize("text", ["1", "00", "207809", "not a word for nothing"])
+def test_recordings(text: str) -> None:
+    assert known(text)
