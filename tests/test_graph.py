@@ -130,7 +130,7 @@ def test_changed_caption_reruns_what_depends_on_it_and_no_encoding(copy: Path) -
     [
         ("learning_rate: 2.0e-3", "learning_rate: 1.0e-3", {"train": 1, "export": 1, "render": 1, "collect": 1}),
         ("evaluation: all", "evaluation: 2", {"render": 2, "collect": 1}),
-        ("cfg_scale: 5", "cfg_scale: 4", {"render": 2, "collect": 1}),
+        ("cfg_scale: 4", "cfg_scale: 3", {"render": 2, "collect": 1}),
     ],
 )
 def test_changed_config_reruns_what_depends_on_it(copy: Path, old: str, new: str, expected: dict[str, int]) -> None:

@@ -364,11 +364,11 @@ def model_config(scale: float) -> dict:
 def latent_scale(autoencoder: torch.nn.Module, samples: Path) -> float:
     """Standard deviation of the latents of the corpus's training clips, which the pretransform divides by."""
     with (HERE / "clips.csv").open(encoding="utf-8", newline="") as handle:
-        chosen = [row["sample"] for row in csv.DictReader(handle) if row["split"] == "development"]
+        chosen = [row for row in csv.DictReader(handle) if row["split"] == "development"]
     latents = []
     torch.manual_seed(0)
-    for sample in chosen:
-        data, rate, _ = cut(samples / f"{sample}.flac")
+    for row in chosen:
+        data, rate, _ = cut(samples / f"{row['sample']}.flac", float(row["gain_db"]))
         audio = torchaudio.functional.resample(torch.from_numpy(data.T / 32768).float(), rate, SAMPLE_RATE)
         audio = audio.repeat(2 // audio.shape[0], 1)
         padded = torch.nn.functional.pad(audio, (0, HOP * FRAMES - audio.shape[1]))

@@ -25,18 +25,17 @@ HERE = Path(__file__).resolve().parent
 LONGEST = 2.9  # s: fits the demo model's window of 48 latent frames, 3.07 s
 FADE = 0.05  # s, at the end
 TAIL = -40  # dB relative to the peak: what follows the last louder sample is cut off
-LEVEL = -20  # dBFS, RMS
 PEAK = -1  # dBFS
 SPLITS = ("development", "validation", "evaluation")
 CC0 = "http://creativecommons.org/publicdomain/zero/1.0/"
 EPOCH = 1_600_000_000  # s: a fixed file time, so that the archives are reproducible
 
 
-def cut(path: Path) -> tuple[np.ndarray, int, int]:
+def cut(path: Path, gain_db: float) -> tuple[np.ndarray, int, int]:
     """`(audio [samples, channels] int16, sample rate in Hz, samples kept)`.
 
-    At most `LONGEST` seconds, less the tail that nobody hears, at one loudness: a quiet clip would be lost among loud
-    ones in so small a model.
+    At most `LONGEST` seconds, less the tail that nobody hears. The gain brings clips to one level in the latents of the
+    demo's autoencoder: a faint clip would be lost among loud ones in so small a model.
     """
     audio, rate = soundfile.read(path, dtype="float64", always_2d=True)
     audible = np.flatnonzero(np.abs(audio).max(axis=1) > np.abs(audio).max() * 10 ** (TAIL / 20))
@@ -44,7 +43,7 @@ def cut(path: Path) -> tuple[np.ndarray, int, int]:
     kept = audio[:keep].copy()
     fade = int(FADE * rate)
     kept[-fade:] *= np.linspace(1, 0, fade)[:, None]
-    gain = min(10 ** (LEVEL / 20) / np.sqrt(np.square(kept).mean()), 10 ** (PEAK / 20) / np.abs(kept).max())
+    gain = min(10 ** (gain_db / 20), 10 ** (PEAK / 20) / np.abs(kept).max())
     return np.round(kept * gain * 32767).astype(np.int16), rate, keep
 
 
@@ -65,7 +64,7 @@ def main() -> None:
         archive.unlink(missing_ok=True)
         with tempfile.TemporaryDirectory() as folder, py7zr.SevenZipFile(archive, "w") as packed:
             for clip in rows:
-                audio, rate, keep = cut(args.samples / f"{clip['sample']}.flac")
+                audio, rate, keep = cut(args.samples / f"{clip['sample']}.flac", float(clip["gain_db"]))
                 wav = Path(folder) / clip["file_name"]
                 soundfile.write(wav, audio, rate, subtype="PCM_16")
                 os.utime(wav, (EPOCH, EPOCH))
