@@ -25,7 +25,7 @@ rule download:
     message:
         "Download {wildcards.file} of corpus {wildcards.corpus} and check it"
     shell:
-        "python \"$SCRIPTS/download.py\" {params.source} {params.check}"
+        'python "$SCRIPTS/download.py" {params.source} {params.check}'
         " --output {output.file:q} --digest {output.digest:q} --log {log:q}"
 
 
@@ -45,7 +45,8 @@ rule extract:
         corpus=PLAN.with_format("clotho"),
     conda:
         "../envs/data.yaml"
-    threads: 2
+    # Decompressing fills one core, and measuring keeps up with it beside; so two archives share two cores.
+    threads: 1
     resources:
         mem_mb=800,
     params:
@@ -53,7 +54,7 @@ rule extract:
     message:
         "Unpack and measure {wildcards.split} of corpus {wildcards.corpus}"
     shell:
-        "python \"$SCRIPTS/extract.py\" --archive {input.archives:q} --split {wildcards.split:q}"
+        'python "$SCRIPTS/extract.py" --archive {input.archives:q} --split {wildcards.split:q}'
         " --threads {threads} --output {output.audio:q} --facts {output.facts:q} --log {log:q}"
 
 
@@ -71,7 +72,7 @@ rule scan:
         corpus=PLAN.with_format("audiofolder"),
     conda:
         "../envs/data.yaml"
-    threads: 2
+    threads: 8
     resources:
         mem_mb=800,
     params:
@@ -81,7 +82,7 @@ rule scan:
     message:
         "Read {wildcards.split} of the folder of corpus {wildcards.corpus}"
     shell:
-        "python \"$SCRIPTS/scan.py\" {params.options} --threads {threads}"
+        'python "$SCRIPTS/scan.py" {params.options} --threads {threads}'
         " --captions {output.captions:q} --facts {output.facts:q} --log {log:q}"
 
 
@@ -108,7 +109,7 @@ rule manifest:
     message:
         "Write the manifest of {wildcards.split} of corpus {wildcards.corpus}"
     shell:
-        "python \"$SCRIPTS/manifest.py\" --split {wildcards.split:q} {params.options} --facts {input.facts:q}"
+        'python "$SCRIPTS/manifest.py" --split {wildcards.split:q} {params.options} --facts {input.facts:q}'
         " --captions {input.captions:q} --metadata {input.metadata:q} --output {output:q} --log {log:q}"
 
 
@@ -125,7 +126,7 @@ rule validate:
         "results/benchmarks/validate/{corpus}.tsv"
     conda:
         "../envs/data.yaml"
-    threads: 2
+    threads: 8
     resources:
         mem_mb=600,
     params:
@@ -134,7 +135,7 @@ rule validate:
     message:
         "Validate corpus {wildcards.corpus}: results/data/{wildcards.corpus}/validation.html"
     shell:
-        "python \"$SCRIPTS/validate.py\" --manifest {input:q} {params.options} --threads {threads}"
+        'python "$SCRIPTS/validate.py" --manifest {input:q} {params.options} --threads {threads}'
         " --output {output.report:q} --page {output.page:q} --dropped {output.dropped:q} --log {log:q}"
 
 
@@ -160,7 +161,7 @@ rule split:
     message:
         "Split corpus {wildcards.corpus}"
     shell:
-        "python \"$SCRIPTS/split.py\" --manifest {input.manifests:q} --split {params.split:q}"
+        'python "$SCRIPTS/split.py" --manifest {input.manifests:q} --split {params.split:q}'
         " --validation-report {input.report:q} --dropped {input.dropped:q}"
         " --output {params.folder:q} --log {log:q}"
 
@@ -193,7 +194,7 @@ rule dataset_configs:
     message:
         "Write the dataset configs of corpus {wildcards.corpus} for base model {wildcards.base_model}"
     shell:
-        "python \"$SCRIPTS/dataset_configs.py\" --splits {params.splits:q}"
+        'python "$SCRIPTS/dataset_configs.py" --splits {params.splits:q}'
         " --model-config {input.model_config:q} --hub {params.model:q}/hub --latents {params.latents:q}"
         " {params.window} --on-invalid {params.on_invalid} --runs {params.runs:q}"
         " --output {output.datasets:q} --digest {output.digest:q} --log {log:q}"

@@ -34,7 +34,7 @@ rule render:
     message:
         "Render the prompts with {wildcards.run}"
     shell:
-        "python \"$SCRIPTS/render.py\" --weights {input.weights:q}"
+        'python "$SCRIPTS/render.py" --weights {input.weights:q}'
         " --model {params.model:q} --splits {params.splits:q} --dropped {input.datasets:q}/dropped.csv"
         " --render {params.render:q}"
         " --sampling {params.sampling:q} {params.window} --threads {threads}"
@@ -64,6 +64,6 @@ rule collect:
     message:
         "Collect the samples of all runs: results/samples/index.html"
     shell:
-        "python \"$SCRIPTS/collect.py\" --run {params.runs:q} --table {input.tables:q} --render {input.renders:q}"
+        'python "$SCRIPTS/collect.py" --run {params.runs:q} --table {input.tables:q} --render {input.renders:q}'
         " --report {input.reports:q} --dropped {params.dropped:q}"
         " --output {output:q} --log {log:q}"

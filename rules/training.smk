@@ -30,7 +30,7 @@ rule encode:
     message:
         "Encode {wildcards.split} of corpus {wildcards.corpus} with base model {wildcards.base_model}"
     shell:
-        "python \"$SCRIPTS/encode.py\" --audio {input.audio:q} --facts {input.facts:q}"
+        'python "$SCRIPTS/encode.py" --audio {input.audio:q} --facts {input.facts:q}'
         " --split {wildcards.split:q} --model {params.model:q} --model-digest {input.model_digest:q}"
         " {params.window} --threads {threads} --code {params.code}"
         " --output {output.latents:q} --digest {output.digest:q} --log {log:q}"
@@ -66,7 +66,7 @@ rule train:
     message:
         "Train run {wildcards.run}"
     shell:
-        "python \"$SCRIPTS/train.py\" --run {wildcards.run:q} --settings {params.settings:q}"
+        'python "$SCRIPTS/train.py" --run {wildcards.run:q} --settings {params.settings:q}'
         " --dataset-configs {input.datasets:q} --latents-digest {input.latents_digest:q}"
         " --model {params.model:q} --model-digest {input.model_digest:q} --code {params.code}"
         " --output {params.folder:q} --log {log:q}"
@@ -101,6 +101,6 @@ rule export:
     message:
         "Export the model of run {wildcards.run}"
     shell:
-        "python \"$SCRIPTS/export.py\" --checkpoint {input.checkpoint:q} --model {params.model:q}"
+        'python "$SCRIPTS/export.py" --checkpoint {input.checkpoint:q} --model {params.model:q}'
         " --source {params.source:q} --training {input.training:q} --clips {input.clips:q}"
         " --dropped {input.datasets:q}/dropped.csv --output {params.folder:q} --digest {output.digest:q} --log {log:q}"
