@@ -20,7 +20,7 @@ import matplotlib.pyplot as plt
 
 SAMPLES = Path("results/samples")
 RATE = 16000  # Hz
-CLIPS = ("snare_drum_roll", "wet_finger", "till", "tabla_ghe", "record_rewind")
+CLIPS = ("snare_drum_roll", "Choir_one_chord", "breakbeat", "Distorted_guitar", "wet_finger")
 
 
 def log_mel(path: Path) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
@@ -34,9 +35,21 @@ def make_render(folder: Path, clips: list[str], warning: str = "") -> None:
 
 
 def collect(root: Path):
+    data = root / "data/my corpus"
+    (data / "dataset_configs/demo").mkdir(parents=True)
+    report = {
+        "corpus": "my <corpus>",
+        "clips": {"train": 3, "evaluation": 2},
+        "warnings": [1],
+        "left_out": [{"check": "license"}],
+    }
+    (data / "validation.json").write_text(json.dumps(report))
+    dropped = data / "dataset_configs/demo/dropped.csv"
+    dropped.write_text("clip_id,published_split,path,check,message\nx,all,x.wav,tokens,too long\n")
     return run_script(
         "collect", "--run", "base", "mine", "--table", root / "a.csv", root / "b.csv",
-        "--render", root / "a", root / "b", "--output", root / "samples",
+        "--render", root / "a", root / "b", "--report", data / "validation.json", "--dropped", dropped,
+        "--output", root / "samples",
     )  # fmt: skip
 
 
@@ -51,6 +64,7 @@ def test_page_plays_every_sample_and_reference(tmp_path: Path) -> None:
     sources.feed(page)
     assert len(sources.found) == 6 and all((tmp_path / "samples" / source).is_file() for source in sources.found)
     assert "&lt;b&gt;loud&lt;/b&gt; &amp; clear" in page and page.count("silent") == 2
+    assert "my &lt;corpus&gt;</a>: 5 clips, 2 left out (license: 1, tokens: 1), 1 warnings." in page
 
 
 def test_missing_wav_fails_and_names_it(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from conftest import ROOT, run_script
@@ -16,9 +18,13 @@ from safetensors.torch import load_file
 from sao.command import InputError
 
 
-def export(finished: Path, checkpoint: Path, output: Path):
+def export(finished: Path, checkpoint: Path, output: Path, clips: Path | None = None):
+    data = finished / "results/data/demo"
     return run_script(
         "export", "--checkpoint", checkpoint, "--model", finished / "results/models/demo",
+        "--source", '{"repo": "owner/model", "revision": "abc"}',
+        "--training", finished / "results/checkpoints/demo/training.json",
+        "--clips", clips or data / "splits/train.csv", "--dropped", data / "dataset_configs/demo/dropped.csv",
         "--output", output, "--digest", output / "export.json",
     )  # fmt: skip
 
@@ -49,6 +55,31 @@ def test_exported_file_holds_ema_and_online_weights_and_loads_strictly(finished:
     command = [sys.executable, "-c", code, str(finished / "results")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert "All keys matched" in done.stdout, done.stderr
+
+
+def test_model_comes_with_its_card_and_credits(finished: Path, tmp_path: Path) -> None:
+    train = pd.read_csv(finished / "results/data/demo/splits/train.csv")
+    credits = pd.read_csv(finished / "results/checkpoints/demo/ATTRIBUTION.csv")
+    assert list(credits.columns) == ["clip_id", "file_name", "author", "link", "license"]
+    assert list(credits.clip_id) == list(train.clip_id) and list(credits.author) == list(train.manufacturer)
+    assert list(credits.link) == list(train.sound_link) and list(credits.license) == list(train.license)
+
+    train.loc[0, "license"] = "http://creativecommons.org/licenses/by-nc/3.0/"
+    train.loc[1, "license"] = ""
+    train.to_csv(tmp_path / "train.csv", index=False)
+    checkpoint = finished / "results/checkpoints/demo/last.ckpt"
+    assert export(finished, checkpoint, tmp_path / "out", tmp_path / "train.csv").returncode == 0
+    card = (tmp_path / "out/README.md").read_text(encoding="utf-8")
+    for text in (
+        "base_model: owner/model",
+        "`owner/model` at revision `abc`, fine-tuned for 1000 steps on 16 clips",
+        "| CC-BY-NC-3.0 | 1 |",
+        "| CC0-1.0 | 14 |",
+        "1 of the clips are under non-commercial licences. The licence of 1 of the clips is not known.",
+        "| batch_size | 16 |",
+        json.loads((tmp_path / "out/export.json").read_text())["sha256"],
+    ):
+        assert text in card, card
 
 
 def test_unwrap_takes_ema_over_online() -> None:
