@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sao.clips import write_digests
 from sao.command import InputError, log, parse, progress, run
-from sao.files import digest, link_or_copy, read_json, sha256, write_json
+from sao.files import digest, link_or_copy, read_json, sha256, size_text, write_json
 from sao.model_config import has_clap, read_model_config, text_conditioner, text_encoder_name
 
 ENCODER_WEIGHTS = "model.safetensors"
@@ -84,7 +84,7 @@ def fetch_all(files: dict, output: Path, partial: Path) -> dict[str, Path]:
     needed = missing_bytes(wanted, partial) + sum(f.size or 0 for f in wanted if not is_safe(f.name))
     free = shutil.disk_usage(output).free
     if needed > free:
-        raise InputError(f"{output}: needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free: make room first")
+        raise InputError(f"{output}: needs {size_text(needed)}, {size_text(free)} are free: make room first")
     fetch(wanted, partial)
     return {name: file.path(partial) for name, file in files.items()}
 

@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 import requests
 from sao.command import InputError, log, parse, progress, run
-from sao.files import CHUNK, local_path, read_json, whole, write_json
+from sao.files import CHUNK, local_path, read_json, size_text, whole, write_json
 from urllib3.exceptions import HTTPError
 
 PIECE = 1 << 16  # bytes a read from the network: no more than this is lost with a connection
@@ -84,7 +84,7 @@ class Partial:
             if error.errno not in FULL:
                 raise
             raise InputError(
-                f"{self.output}: no space left on the device, or no quota, after {self.size / 1e9:.2f} GB: make room, "
+                f"{self.output}: no space left on the device, or no quota, after {size_text(self.size)}: make room, "
                 "then run again"
             ) from None
         self.hasher.update(piece)
@@ -292,7 +292,7 @@ def write(pieces: Iterable[bytes], size: int | None, source: str, args: argparse
     needed, free = (size or 0) - part.size, shutil.disk_usage(part.path.parent).free
     if needed > free:
         raise InputError(
-            f"{part.output}: needs {needed / 1e9:.2f} GB more, {free / 1e9:.2f} GB are free: make room, then run again"
+            f"{part.output}: needs {size_text(needed)} more, {size_text(free)} are free: make room, then run again"
         )
     for piece in progress(pieces, part.output.name, total=size, unit="B", initial=part.size, size=len):
         part.append(piece)

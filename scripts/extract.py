@@ -18,6 +18,7 @@ from tempfile import TemporaryFile
 import py7zr
 from sao.audio import Measuring
 from sao.command import InputError, log, parse, progress, run
+from sao.files import size_text
 from sao.tables import write_table
 
 
@@ -101,7 +102,7 @@ def unpack(archive: Path, split: str, folder: Path, measuring: Measuring) -> Non
             free = shutil.disk_usage(folder).free
             if size > free:
                 raise InputError(
-                    f"{folder}: needs {size / 1e9:.2f} GB, {free / 1e9:.2f} GB are free: make room, then run again"
+                    f"{folder}: needs {size_text(size)}, {size_text(free)} are free: make room, then run again"
                 )
             log.info("%s: %d files, %.1f MB", archive.name, len(names), size / 1e6)
     except py7zr.exceptions.PasswordRequired:

@@ -34,6 +34,11 @@ def local_path(url: str) -> Path | None:
     return Path(unquote(parts.path)) if parts.scheme == "file" else Path(url)
 
 
+def size_text(size: float) -> str:
+    """A number of bytes for a person to read: `4.95 GB`, `0.8 MB`."""
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
 def write_json(path: Path, value: Any) -> None:
     with whole(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
