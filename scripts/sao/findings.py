@@ -6,6 +6,8 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from .command import InputError, log
+
 Finding = dict[str, str]
 
 
@@ -39,6 +41,14 @@ class Findings:
             reasons.setdefault(error["path"], error)
         self.left_out += reasons.values()
         self.errors = []
+
+    def failure(self, advice: str) -> InputError:
+        """Log all errors but the first; the exception that tells that one, and what to do."""
+        for error in self.errors[1:]:
+            log.error("error: %s %s", error["path"], error["message"])
+        first, more = self.errors[0], len(self.errors) - 1
+        others = f" (and {more} more, listed above)" if more else ""
+        return InputError(f"{first['path']} {first['message']}{others}{advice}")
 
     def first_warnings(self, number: int) -> list[str]:
         """The first warnings of each check as text, and how many more there are."""
