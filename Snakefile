@@ -48,15 +48,18 @@ include: "rules/data.smk"
 include: "rules/models.smk"
 include: "rules/training.smk"
 include: "rules/samples.smk"
+include: "rules/evaluation.smk"
 
 
 rule all:
     default_target: True
     input:
         "results/samples",
+        "results/evaluation/summary.json",
 
 
 # Everything that needs the internet, for machines where only some nodes have it.
 rule downloads:
     input:
         PLAN.downloads(),
+        PLAN.embedding_downloads(),

@@ -74,7 +74,7 @@ def default(key: str, node: Schema, value: Schema) -> str:
 
 def table(node: Schema, root: Schema) -> str:
     """What the section needs one of, and a row a key."""
-    options = [option["required"] for option in node.get("anyOf", node.get("oneOf", []))]
+    options = [option["required"] for option in node.get("oneOf", [])]
     choice = ", or ".join(" and ".join(f"`{key}`" for key in option) for option in options)
     lines = [f"Needs {choice}.\n"] if options else []
     lines += ["| Key | Type, allowed | Default | Description |", "| --- | --- | --- | --- |"]

@@ -185,8 +185,8 @@ rule dataset_configs:
     params:
         splits=lambda wildcards, input: os.path.dirname(input.splits[0]),
         model=lambda wildcards, input: os.path.dirname(input.model_config),
-        latents="results/latents/{base_model}/{corpus}",
-        window=lambda wildcards: PLAN.window_options(wildcards.corpus),
+        source=lambda wildcards: PLAN.dataset_options(wildcards.corpus, wildcards.base_model),
+        window=lambda wildcards: PLAN.crop_options(wildcards.corpus),
         on_invalid=lambda wildcards: PLAN.corpora[wildcards.corpus]["on_invalid"],
         # A function of the output is no rerun trigger: another batch size is checked again by the training itself.
         runs=lambda wildcards, output: PLAN.batches(wildcards.corpus, wildcards.base_model),
@@ -195,6 +195,6 @@ rule dataset_configs:
         "Write the dataset configs of corpus {wildcards.corpus} for base model {wildcards.base_model}"
     shell:
         'python "$SCRIPTS/dataset_configs.py" --splits {params.splits:q}'
-        " --model-config {input.model_config:q} --hub {params.model:q}/hub --latents {params.latents:q}"
+        " --model-config {input.model_config:q} --hub {params.model:q}/hub {params.source}"
         " {params.window} --on-invalid {params.on_invalid} --runs {params.runs:q}"
         " --output {output.datasets:q} --digest {output.digest:q} --log {log:q}"

@@ -1,4 +1,4 @@
-# Rendered WAVs, of every run and of its untouched base model, and the folder to listen in.
+# Rendered audio, of every run and of its untouched base model, and the folder to listen in.
 
 
 rule render:
@@ -7,6 +7,7 @@ rule render:
         digest=lambda wildcards: PLAN.weights_digest(wildcards.run),
         config=lambda wildcards: ancient(f"{PLAN.model_folder(wildcards.run)}/model_config.json"),
         splits=lambda wildcards: PLAN.rendered_splits(wildcards.run),
+        prompts=PLAN.prompts(),
         # For its order, and for what it leaves out: no prompt is rendered that the text encoder would cut.
         datasets=lambda wildcards: ancient(PLAN.datasets(wildcards.run)),
     output:
@@ -16,6 +17,8 @@ rule render:
         "results/logs/render/{run}.log",
     benchmark:
         "results/benchmarks/render/{run}.tsv"
+    wildcard_constraints:
+        run=PLAN.rendered_pattern(shards=False),
     conda:
         "../envs/model.yaml"
     threads: 1
@@ -23,22 +26,68 @@ rule render:
         mem_mb=lambda wildcards: PLAN.base_models[PLAN.base_model(wildcards.run)]["memory_mb"],
         gpu=lambda wildcards: PLAN.base_models[PLAN.base_model(wildcards.run)]["gpus"],
     params:
-        render=json.dumps(PLAN.render),
+        render=PLAN.render_settings(),
         sampling=lambda wildcards: json.dumps(
             PLAN.base_models[PLAN.base_model(wildcards.run)]["sampling"]
         ),
         model=lambda wildcards, input: os.path.dirname(input.config),
-        splits=lambda wildcards, input: os.path.dirname(input.splits[0]),
+        splits=lambda wildcards: f"results/data/{PLAN.corpus(wildcards.run)}/splits",
+        prompts=lambda wildcards, input: " ".join(
+            f"--prompts {shlex.quote(path)}" for path in input.prompts
+        ),
         window=lambda wildcards: PLAN.window_options(PLAN.corpus(wildcards.run)),
+        shard=lambda wildcards: f"--shard {wildcards.shard}" if "shard" in wildcards.keys() else "",
+        # A function of the output is no rerun trigger: another batch changes no clip.
+        batch=lambda wildcards, output: PLAN.batch_options(),
         code=code_hash(SCRIPTS / "render.py"),
     message:
         "Render the prompts with {wildcards.run}"
     shell:
-        'python "$SCRIPTS/render.py" --weights {input.weights:q}'
-        " --model {params.model:q} --splits {params.splits:q} --dropped {input.datasets:q}/dropped.csv"
-        " --render {params.render:q}"
-        " --sampling {params.sampling:q} {params.window} --threads {threads}"
-        " --output {output.audio:q} --table {output.table:q} --log {log:q}"
+        'python "$SCRIPTS/render.py" --run {wildcards.run:q} --weights {input.weights:q}'
+        " --weights-digest {input.digest:q} --model {params.model:q}"
+        " --splits {params.splits:q} {params.prompts} --dropped {input.datasets:q}/dropped.csv"
+        " --render {params.render:q} --sampling {params.sampling:q} {params.window} {params.shard} {params.batch}"
+        " --threads {threads} --output {output.audio:q} --table {output.table:q} --log {log:q}"
+
+
+# The same for a part of the clips, where `render.shards` says so.
+use rule render as render_shard with:
+    output:
+        audio=directory("results/renders/.shards/{run}/{shard}"),
+        table="results/renders/.shards/{run}/{shard}.csv",
+    log:
+        "results/logs/render/{run}/{shard}.log",
+    benchmark:
+        "results/benchmarks/render/{run}/{shard}.tsv"
+    wildcard_constraints:
+        run=PLAN.rendered_pattern(shards=True),
+        shard=r"\d{4}-of-\d{4}",
+
+
+rule gather:
+    input:
+        tables=lambda wildcards: [f"{folder}.csv" for folder in PLAN.render_shards(wildcards.run)],
+        renders=lambda wildcards: ancient(PLAN.render_shards(wildcards.run)),
+    output:
+        audio=directory("results/renders/{run}"),
+        table="results/renders/{run}.csv",
+    log:
+        "results/logs/gather/{run}.log",
+    benchmark:
+        "results/benchmarks/gather/{run}.tsv"
+    wildcard_constraints:
+        run=PLAN.rendered_pattern(shards=True),
+    conda:
+        "../envs/data.yaml"
+    resources:
+        mem_mb=400,
+    params:
+        code=code_hash(SCRIPTS / "gather.py"),
+    message:
+        "Gather what the shards of {wildcards.run} rendered"
+    shell:
+        'python "$SCRIPTS/gather.py" --table {input.tables:q} --render {input.renders:q}'
+        " --output {output.audio:q} --output-table {output.table:q} --log {log:q}"
 
 
 rule collect:
@@ -47,6 +96,7 @@ rule collect:
         renders=ancient(expand("results/renders/{run}", run=PLAN.renders)),
         reports=ancient(PLAN.reports()),
         datasets=ancient(list(dict.fromkeys(map(PLAN.datasets, PLAN.renders)))),
+        curves=expand("results/checkpoints/{run}/loss.svg", run=PLAN.runs),
     output:
         directory("results/samples"),
     log:

@@ -1,4 +1,4 @@
-# Latents -> training checkpoints -> exported model.
+# Latents -> training, leg by leg -> loss curves -> exported model.
 
 
 rule encode:
@@ -11,12 +11,14 @@ rule encode:
         # caption encodes nothing anew.
         checked=ancient("results/data/{corpus}/dataset_configs/{base_model}.sha256"),
     output:
-        latents=directory("results/latents/{base_model}/{corpus}/{split}"),
-        digest="results/latents/{base_model}/{corpus}/{split}.json",
+        latents=directory("results/latents/{base_model}/{corpus}/{split}/{shard}"),
+        digest="results/latents/{base_model}/{corpus}/{split}/{shard}.json",
     log:
-        "results/logs/encode/{base_model}/{corpus}/{split}.log",
+        "results/logs/encode/{base_model}/{corpus}/{split}/{shard}.log",
     benchmark:
-        "results/benchmarks/encode/{base_model}/{corpus}/{split}.tsv"
+        "results/benchmarks/encode/{base_model}/{corpus}/{split}/{shard}.tsv"
+    wildcard_constraints:
+        shard=r"\d{4}-of-\d{4}",
     conda:
         "../envs/model.yaml"
     threads: 1
@@ -25,82 +27,134 @@ rule encode:
         gpu=lambda wildcards: PLAN.base_models[wildcards.base_model]["gpus"],
     params:
         model=lambda wildcards, input: os.path.dirname(input.weights),
-        window=lambda wildcards: PLAN.window_options(wildcards.corpus),
+        window=lambda wildcards: PLAN.crop_options(wildcards.corpus),
         code=code_hash(SCRIPTS / "encode.py"),
     message:
-        "Encode {wildcards.split} of corpus {wildcards.corpus} with base model {wildcards.base_model}"
+        "Encode {wildcards.split} ({wildcards.shard}) of corpus {wildcards.corpus} with base model {wildcards.base_model}"
     shell:
         'python "$SCRIPTS/encode.py" --audio {input.audio:q} --facts {input.facts:q}'
-        " --split {wildcards.split:q} --model {params.model:q} --model-digest {input.model_digest:q}"
-        " {params.window} --threads {threads} --code {params.code}"
+        " --split {wildcards.split:q} --shard {wildcards.shard} --model {params.model:q}"
+        " --model-digest {input.model_digest:q} {params.window} --threads {threads} --code {params.code}"
         " --output {output.latents:q} --digest {output.digest:q} --log {log:q}"
 
 
+# A leg of a training: from the state of the leg before to its own.
 rule train:
     input:
+        state=lambda wildcards: ancient(PLAN.leg_state(wildcards.run, wildcards.leg)),
         datasets=lambda wildcards: ancient(PLAN.datasets(wildcards.run)),
         datasets_digest=lambda wildcards: f"{PLAN.datasets(wildcards.run)}.sha256",
-        latents=lambda wildcards: ancient(PLAN.latents(wildcards.run)),
-        latents_digest=lambda wildcards: PLAN.latents(wildcards.run, ".json"),
+        sounds=lambda wildcards: ancient(PLAN.sounds(wildcards.run)),
+        sound_digests=lambda wildcards: PLAN.sound_digests(wildcards.run),
         weights=lambda wildcards: ancient(f"{PLAN.model_folder(wildcards.run)}/model.safetensors"),
         model_digest=lambda wildcards: f"{PLAN.model_folder(wildcards.run)}/checksums.sha256",
     output:
-        checkpoint="results/checkpoints/{run}/last.ckpt",
-        metrics="results/checkpoints/{run}/metrics.csv",
-        digest="results/checkpoints/{run}/training.json",
+        # Removed once the next leg stands.
+        state=temp("results/checkpoints/{run}/{leg}/state.ckpt"),
+        weights=directory("results/checkpoints/{run}/{leg}/weights"),
+        metrics="results/checkpoints/{run}/{leg}/metrics.csv",
+        summary="results/checkpoints/{run}/{leg}/training.json",
     log:
-        "results/logs/train/{run}.log",
+        "results/logs/train/{run}/{leg}.log",
     benchmark:
-        "results/benchmarks/train/{run}.tsv"
+        "results/benchmarks/train/{run}/{leg}.tsv"
+    wildcard_constraints:
+        # What follows the name of the run decides, too.
+        run=rf"(?={PLAN.legs_pattern()})(?!({PLAN.kept_states()})/)[^/]+",
     conda:
         "../envs/model.yaml"
-    threads: lambda wildcards: PLAN.runs[wildcards.run]["threads"] + PLAN.runs[wildcards.run]["workers"]
+    threads: lambda wildcards: PLAN.resources(wildcards.run, "threads")
     resources:
         mem_mb=lambda wildcards: PLAN.base_models[PLAN.base_model(wildcards.run)]["memory_mb"],
-        gpu=lambda wildcards: PLAN.base_models[PLAN.base_model(wildcards.run)]["gpus"],
+        gpu=lambda wildcards: PLAN.resources(wildcards.run, "gpu"),
     params:
-        settings=lambda wildcards: json.dumps(PLAN.runs[wildcards.run]),
+        settings=lambda wildcards: PLAN.leg_settings(wildcards.run),
+        # A function of the output is no rerun trigger: another logger trains nothing anew.
+        running=lambda wildcards, output: PLAN.leg_settings(wildcards.run, moving=False),
+        resume=lambda wildcards, input: " ".join(f"--resume {shlex.quote(path)}" for path in input.state),
         model=lambda wildcards, input: os.path.dirname(input.weights),
-        folder=lambda wildcards, output: os.path.dirname(output.digest),
+        folder=lambda wildcards, output: os.path.dirname(output.summary),
         code=code_hash(SCRIPTS / "train.py"),
     message:
-        "Train run {wildcards.run}"
+        "Train run {wildcards.run} to {wildcards.leg}"
     shell:
-        'python "$SCRIPTS/train.py" --run {wildcards.run:q} --settings {params.settings:q}'
-        " --dataset-configs {input.datasets:q} --latents-digest {input.latents_digest:q}"
+        'python "$SCRIPTS/train.py" --run {wildcards.run:q} --leg {wildcards.leg} {params.resume}'
+        " --settings {params.settings:q} --running {params.running:q}"
+        " --dataset-configs {input.datasets:q} --sound-digest {input.sound_digests:q}"
         " --model {params.model:q} --model-digest {input.model_digest:q} --code {params.code}"
         " --output {params.folder:q} --log {log:q}"
 
 
+# The same for the legs whose state stays: the last, from which a longer training goes on.
+use rule train as train_last with:
+    output:
+        state="results/checkpoints/{run}/{leg}/state.ckpt",
+        weights=directory("results/checkpoints/{run}/{leg}/weights"),
+        metrics="results/checkpoints/{run}/{leg}/metrics.csv",
+        summary="results/checkpoints/{run}/{leg}/training.json",
+    wildcard_constraints:
+        run=rf"(?=({PLAN.kept_states()})/)[^/]+",
+
+
+rule curves:
+    input:
+        metrics=lambda wildcards: f"{PLAN.last_leg(wildcards.run)}/metrics.csv",
+        legs=lambda wildcards: expand(
+            "results/checkpoints/{run}/{leg}/training.json", run=wildcards.run, leg=PLAN.legs(wildcards.run)
+        ),
+    output:
+        metrics="results/checkpoints/{run}/metrics.csv",
+        picture="results/checkpoints/{run}/loss.svg",
+        summary="results/checkpoints/{run}/training.json",
+    log:
+        "results/logs/curves/{run}.log",
+    benchmark:
+        "results/benchmarks/curves/{run}.tsv"
+    conda:
+        "../envs/data.yaml"
+    resources:
+        mem_mb=400,
+    params:
+        code=code_hash(SCRIPTS / "curves.py"),
+    message:
+        "Draw the losses of run {wildcards.run}"
+    shell:
+        'python "$SCRIPTS/curves.py" --run {wildcards.run:q} --metrics {input.metrics:q} --leg {input.legs:q}'
+        " --output {output.metrics:q} --picture {output.picture:q} --summary {output.summary:q} --log {log:q}"
+
+
+# Of a run (`results/checkpoints/demo/`) or of one of its legs (`results/checkpoints/demo/step-00000500/`).
 rule export:
     input:
-        checkpoint=ancient("results/checkpoints/{run}/last.ckpt"),
-        training="results/checkpoints/{run}/training.json",
-        weights=lambda wildcards: ancient(f"{PLAN.model_folder(wildcards.run)}/model.safetensors"),
-        clips=lambda wildcards: f"results/data/{PLAN.corpus(wildcards.run)}/splits/train.csv",
-        datasets=lambda wildcards: ancient(PLAN.datasets(wildcards.run)),
+        trained=lambda wildcards: ancient(PLAN.to_export(wildcards.exported, "weights")),
+        trainings=lambda wildcards: PLAN.to_export(wildcards.exported, "training.json"),
+        weights=lambda wildcards: ancient(f"{PLAN.model_folder(wildcards.exported)}/model.safetensors"),
+        clips=lambda wildcards: f"results/data/{PLAN.corpus(wildcards.exported)}/splits/train.csv",
+        datasets=lambda wildcards: ancient(PLAN.datasets(wildcards.exported)),
     output:
-        weights="results/checkpoints/{run}/model.safetensors",
-        config="results/checkpoints/{run}/model_config.json",
-        card="results/checkpoints/{run}/README.md",
-        attribution="results/checkpoints/{run}/ATTRIBUTION.csv",
-        digest="results/checkpoints/{run}/export.json",
+        weights="results/checkpoints/{exported}/model.safetensors",
+        config="results/checkpoints/{exported}/model_config.json",
+        card="results/checkpoints/{exported}/README.md",
+        attribution="results/checkpoints/{exported}/ATTRIBUTION.csv",
+        digest="results/checkpoints/{exported}/export.json",
     log:
-        "results/logs/export/{run}.log",
+        "results/logs/export/{exported}.log",
     benchmark:
-        "results/benchmarks/export/{run}.tsv"
+        "results/benchmarks/export/{exported}.tsv"
+    wildcard_constraints:
+        exported=rf"[^/]+|{PLAN.legs_pattern()}",
     conda:
         "../envs/model.yaml"
     resources:
-        mem_mb=lambda wildcards: PLAN.base_models[PLAN.base_model(wildcards.run)]["memory_mb"],
+        mem_mb=lambda wildcards: PLAN.base_models[PLAN.base_model(wildcards.exported)]["memory_mb"],
     params:
-        source=lambda wildcards: PLAN.base_model_source(wildcards.run),
+        source=lambda wildcards: PLAN.base_model_source(wildcards.exported),
         model=lambda wildcards, input: os.path.dirname(input.weights),
         folder=lambda wildcards, output: os.path.dirname(output.digest),
         code=code_hash(SCRIPTS / "export.py"),
     message:
-        "Export the model of run {wildcards.run}"
+        "Export the model of {wildcards.exported}"
     shell:
-        'python "$SCRIPTS/export.py" --checkpoint {input.checkpoint:q} --model {params.model:q}'
-        " --source {params.source:q} --training {input.training:q} --clips {input.clips:q}"
+        'python "$SCRIPTS/export.py" --trained {input.trained:q} --training {input.trainings:q}'
+        " --model {params.model:q} --source {params.source:q} --clips {input.clips:q}"
         " --dropped {input.datasets:q}/dropped.csv --output {params.folder:q} --digest {output.digest:q} --log {log:q}"

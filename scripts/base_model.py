@@ -14,7 +14,6 @@ from sao.model_config import has_clap, read_model_config, text_conditioner, text
 ENCODER_WEIGHTS = "model.safetensors"
 ENCODER_FILES = ["config.json", "tokenizer.json", "tokenizer_config.json", ENCODER_WEIGHTS]
 CLAP = "hub/clap.pt"  # where a CLAP checkpoint is put
-PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # how torch.save and pickle begin
 
 
 def from_folder(args: argparse.Namespace) -> dict[str, Path]:
@@ -141,13 +140,19 @@ def place(files: dict[str, Path], output: Path, moved: bool) -> None:
 
 
 def refuse_pickles(files: dict[str, Path]) -> None:
-    """Raise InputError on a pickle under the name of a file that holds none."""
+    """Raise InputError on weights that are no safetensors file under the name of one.
+
+    By how such a file begins: a pickle of the first protocols has no sign to know it by.
+    """
     for name, path in files.items():
+        if not name.endswith(".safetensors") or not is_safe(path.name):
+            continue
         with path.open("rb") as handle:
-            start = handle.read(4)
-        if name != CLAP and is_safe(path.name) and start.startswith(PICKLES):
+            length, begin = int.from_bytes(handle.read(8), "little"), handle.read(1)
+        if begin != b"{" or length > path.stat().st_size - 8:
             raise InputError(
-                f"{path}: a pickle, which can hold code, not {path.suffix}: take the file from where it was published"
+                f"{path}: no safetensors file, maybe a pickle, which can hold code: take the file from where it was "
+                "published"
             )
 
 

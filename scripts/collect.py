@@ -1,4 +1,4 @@
-"""Bring the rendered WAVs of all runs, their references, one table and a page to listen on into one folder."""
+"""Bring what all runs rendered, their references, one table and a page to listen on into one folder."""
 
 from __future__ import annotations
 
@@ -34,6 +34,8 @@ small {{ color: #666; display: block }} .odd {{ color: #b00 }}
 </tbody></table></body></html>
 """
 
+NOTHING = "<td>–</td>"
+
 
 def player(url: str, note: str = "") -> str:
     """An audio element, and what is odd about the sound."""
@@ -66,9 +68,10 @@ def page(samples: pd.DataFrame, corpora: str) -> str:
         cells = [
             f"<td>{html.escape(first.prompt)}<small>{split} · {html.escape(clip)} · seed {first.seed}</small></td>"
         ]
-        cells.append(player(f"reference/{clip}{Path(first.reference).suffix}"))
+        recording = f"reference/{clip}{Path(first.reference).suffix}"
+        cells.append(player(recording) if first.reference else NOTHING)
         for name in runs:
-            cells.append(player(f"{name}/{clip}.wav", by_run[name].warning) if name in by_run else "<td>–</td>")
+            cells.append(player(f"{name}/{by_run[name].file}", by_run[name].warning) if name in by_run else NOTHING)
         rows.append(f"<tr>{''.join(cells)}</tr>")
     heads = "".join(f"<th>{html.escape(name)}</th>" for name in runs)
     return PAGE.format(count=samples.clip_id.nunique(), heads=heads, corpora=corpora, rows="\n".join(rows))
@@ -90,14 +93,15 @@ def main() -> None:
     shutil.rmtree(args.output, ignore_errors=True)
     for run, path, folder in zip(args.run, args.table, args.render, strict=True):
         table = read_table(path)
-        table.insert(table.columns.get_loc("checkpoint"), "run", run)
+        table["run"] = run  # `base`, where there is only one
         for row in table.itertuples():
-            source = folder / f"{row.clip_id}.wav"
+            source = folder / row.file
             if not source.is_file():
                 raise InputError(f"{source}: listed in {path}, but missing: delete {folder} and run again")
             link_or_copy(source, args.output / run / source.name)
-            reference = Path(row.reference)
-            link_or_copy(reference, args.output / "reference" / f"{row.clip_id}{reference.suffix}")
+            if row.reference:
+                reference = Path(row.reference)
+                link_or_copy(reference, args.output / "reference" / f"{row.clip_id}{reference.suffix}")
         tables.append(table)
     samples = pd.concat(tables, ignore_index=True)
     write_table(args.output / "samples.csv", samples)

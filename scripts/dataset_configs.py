@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 from sao import caption_hook
-from sao.clips import write_digests
+from sao.clips import shard_name, shard_of, write_digests
 from sao.command import InputError, log, parse, progress, run
 from sao.config import ROLES
 from sao.files import whole, write_json
@@ -67,35 +67,51 @@ def check_durations(table: pd.DataFrame, config: ModelConfig, frames: int, found
         found.error(
             "duration",
             row,
-            f"lasts {row.seconds:.2f} s, the training window is {window:.2f} s: raise window_seconds (the model allows "
+            f"lasts {row.seconds:.2f} s, the training window is {window:.2f} s: raise train_seconds (the model allows "
             f"{own:.2f} s) or cut the clip",
         )
 
 
 def check_batches(table: pd.DataFrame, runs: dict[str, dict]) -> None:
-    """Raise InputError on a run whose batch the training clips do not fill. `runs`: their settings by name."""
+    """Raise InputError on a run whose batch the training clips do not fill. `runs`: `batch` and `captions` by name."""
     for run_name, settings in runs.items():
         items = table.caption_count.sum() if settings["captions"] == "all" else len(table)
-        if items < settings["batch_size"]:
+        if items < settings["batch"]:
             raise InputError(
-                f"run {run_name}: {items} training clips do not fill one batch of {settings['batch_size']}: lower "
-                "batch_size or add clips"
+                f"run {run_name}: {items} training clips do not fill one batch of {settings['batch']}: lower batch_size "
+                "or add clips"
             )
 
 
-def write_dataset(folder: Path, table: pd.DataFrame, latents: Path) -> None:
-    """`filelist.txt`, `captions.json` and the metadata module that a dataset config points to."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    up = Path(os.path.relpath(latents, folder)).as_posix()
-    files = [
-        f"{up}/{split}/{clip_id}.npy\n" for clip_id, split in zip(table.clip_id, table.published_split, strict=True)
-    ]
-    (folder / "filelist.txt").write_text("".join(files), encoding="utf-8")
-    columns = caption_columns(table)
-    captions = {row["clip_id"]: captions_of(row, columns) for row in table.to_dict("records")}
+def write_hook(folder: Path, captions: dict[str, list[str]]) -> None:
+    """The metadata module that a dataset config points to, and the captions it reads."""
+    folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "captions.json", captions)
     shutil.copyfile(caption_hook.__file__, folder / "metadata.py")
+
+
+def latent_datasets(folder: Path, table: pd.DataFrame, latents: Path, shards: int) -> list[dict[str, str]]:
+    """The entry of a `pre_encoded` dataset config; its path is a folder with the `filelist.txt` of the clips' latents."""
+    columns = caption_columns(table)
+    write_hook(folder, {row["clip_id"]: captions_of(row, columns) for row in table.to_dict("records")})
+    up = Path(os.path.relpath(latents, folder)).as_posix()
+    files = [
+        f"{up}/{split}/{shard_name(shard_of(clip, shards), shards)}/{clip}.npy\n"
+        for clip, split in zip(table.clip_id, table.published_split, strict=True)
+    ]
+    (folder / "filelist.txt").write_text("".join(files), encoding="utf-8")
+    hook = (folder / "metadata.py").as_posix()
+    return [{"id": folder.name, "path": folder.as_posix(), "custom_metadata_module": hook}]
+
+
+def audio_datasets(folder: Path, table: pd.DataFrame, audio: dict[str, str]) -> list[dict[str, str]]:
+    """The entries of an `audio_dir` dataset config, one for each published split that the clips are from."""
+    columns, entries = caption_columns(table), []
+    for split, clips in table.groupby("published_split", sort=True):
+        write_hook(folder / split, {row["file_name"]: captions_of(row, columns) for row in clips.to_dict("records")})
+        hook = (folder / split / "metadata.py").as_posix()
+        entries.append({"id": split, "path": audio[split], "custom_metadata_module": hook})
+    return entries
 
 
 def main() -> None:
@@ -105,8 +121,14 @@ def main() -> None:
     )
     parser.add_argument("--model-config", type=Path, required=True)
     parser.add_argument("--hub", type=Path, required=True, help="Hub cache with the text encoder")
-    parser.add_argument("--latents", type=Path, required=True, help="folder where the latents will lie, split by split")
-    parser.add_argument("--window-seconds", type=float)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--latents", type=Path, help="folder where the latents will lie, split by split")
+    source.add_argument(
+        "--audio", type=json.loads, help="JSON: folders of audio by published split, to train from audio"
+    )
+    parser.add_argument("--shards", type=int, default=1, help="parts that the latents of a split lie in")
+    parser.add_argument("--train-seconds", type=float)
+    parser.add_argument("--random-crop", action="store_true", help="clips may be longer than the window")
     parser.add_argument("--on-invalid", choices=["fail", "drop"], default="fail")
     parser.add_argument("--runs", type=json.loads, default={}, help="JSON: the runs that train on this, by name")
     parser.add_argument("--output", type=Path, required=True, help="folder of train.json and validation.json")
@@ -115,12 +137,13 @@ def main() -> None:
 
     config = read_model_config(args.model_config)
     tokenizer = load_tokenizer(snapshot_folder(args.hub, text_encoder_name(config)))
-    frames = window_frames(config, args.window_seconds)
+    frames = window_frames(config, args.train_seconds)
     tables = {role: read_table(args.splits / f"{role}.csv") for role in ROLES}
     found = Findings()
     longest = 0
     for table in tables.values():
-        check_durations(table, config, frames, found)
+        if not args.random_crop:
+            check_durations(table, config, frames, found)
         longest = max(longest, check_captions(table, tokenizer, text_max_length(config), found))
     if found.errors and args.on_invalid == "fail":
         raise found.failure("; on_invalid: drop leaves such clips out")
@@ -132,21 +155,23 @@ def main() -> None:
     check_batches(tables["train"], args.runs)
     log.info("longest caption: %d of %d tokens", longest, text_max_length(config))
 
+    shutil.rmtree(args.output, ignore_errors=True)
     for role in ("train", "validation"):
-        folder = args.output / role
-        write_dataset(folder, tables[role], args.latents)
+        folder, table = args.output / role, tables[role]
+        if args.latents:
+            entries = latent_datasets(folder, table, args.latents, args.shards)
+        else:
+            entries = audio_datasets(folder, table, args.audio)
         dataset = {
-            "dataset_type": "pre_encoded",
-            "datasets": [
-                {"id": role, "path": folder.as_posix(), "custom_metadata_module": (folder / "metadata.py").as_posix()}
-            ],
+            "dataset_type": "pre_encoded" if args.latents else "audio_dir",
+            "datasets": entries,
             "latent_crop_length": frames,
-            "random_crop": False,
+            "random_crop": args.random_crop,
             "drop_last": role == "train",
         }
         with whole(args.output / f"{role}.json") as temporary:
             temporary.write_text(json.dumps(dataset, indent=2) + "\n", encoding="utf-8")
-        log.info("%s: %d clips", args.output / f"{role}.json", len(tables[role]))
+        log.info("%s: %d clips", args.output / f"{role}.json", len(table))
     # For rules render and export: clips that this model cannot take. No part of what is trained on.
     dropped = args.output / "dropped.csv"
     write_table(dropped, pd.DataFrame(found.left_out, columns=Findings.COLUMNS))

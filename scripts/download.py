@@ -264,7 +264,7 @@ def receive(url: str, args: argparse.Namespace, part: Partial) -> None:
         if status == 416 and known:
             part.start({})
             raise Broken("the file has changed: from the beginning")
-        if status == 429 or status >= 500:
+        if status in (408, 429) or status >= 500:
             raise Broken(f"{status} {response.reason}", retry_after(answer.get("Retry-After")))
         if status not in (200, 206):
             raise Refused(f"{status} {response.reason}")

@@ -1,4 +1,4 @@
-"""Pre-encode the audio of one published split into latents, once for all runs."""
+"""Pre-encode one shard of the audio of a published split into latents, once for all runs."""
 
 from __future__ import annotations
 
@@ -11,42 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import soundfile
-from sao.clips import clip_id, seed_for
+from sao.clips import clip_id, shard_name, shard_of
 from sao.command import InputError, log, output_to_log, parse, progress, run
-from sao.files import digest, write_json
+from sao.files import digest, sha256, write_json
 from sao.model import build, load_weights, pick_device
 from sao.model_config import downsampling_ratio, read_model_config, window_frames
 from sao.tables import read_table
-
-
-def load_audio(path: Path, sample_rate: int, channels: int, samples: int):
-    """Audio `[channels, samples]` at `sample_rate` Hz, zero-padded, and its length before padding, in samples.
-
-    Channels as stable-audio-tools does it: mono is repeated into stereo, stereo averaged into mono. Read with
-    soundfile, because torchaudio.load needs FFmpeg's libraries.
-    """
-    import torch
-    import torchaudio
-
-    try:
-        data, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except soundfile.SoundFileError as error:
-        raise InputError(f"{path}: cannot be read ({error})") from None
-    audio = torch.from_numpy(data.T.copy())
-    if rate != sample_rate:
-        audio = torchaudio.functional.resample(audio, rate, sample_rate)
-    if not torch.isfinite(audio).all() or audio.abs().max() == 0:
-        raise InputError(f"{path}: silent, or holds NaN: validate the corpus first")
-    length = audio.shape[1]
-    # Resampling rounds up: a sample more than the window is no cut clip.
-    if length > samples + 1:
-        raise InputError(f"{path}: lasts {length / sample_rate:.2f} s, the window {samples / sample_rate:.2f} s")
-    if audio.shape[0] != channels:
-        audio = audio.mean(0, keepdim=True) if channels == 1 else audio[:1].repeat(channels, 1)
-    padded = torch.zeros(channels, samples)
-    padded[:, : min(length, samples)] = audio[:, :samples].clamp(-1, 1)
-    return padded, min(length, samples)
 
 
 def usable(facts: pd.DataFrame, window: float) -> list[str]:
@@ -61,22 +31,24 @@ def usable(facts: pd.DataFrame, window: float) -> list[str]:
     return names
 
 
-def summarise(folder: Path, clips: int, shape: tuple[int, int]) -> dict:
-    """Count, shape `[channels, frames]`, mean, standard deviation and a digest over all latents of a folder."""
-    means, stds, digests = [], [], {}
+def summarise(folder: Path, clips: int) -> dict:
+    """Count, channels, frames, mean, standard deviation and a digest over all latents of a folder."""
+    means, stds, shapes, digests = [], [], [], {}
     for path in sorted(folder.glob("*.npy")):
         array = np.load(path)
+        spread = path.with_suffix(".std").read_bytes()
         means.append(array.mean(dtype=np.float64))
         stds.append(array.std(dtype=np.float64))
-        digests[path.stem] = hashlib.sha256(array.tobytes()).hexdigest()
+        shapes.append(array.shape)
+        digests[path.stem] = hashlib.sha256(array.tobytes() + spread).hexdigest()
     if len(digests) != clips:
         raise InputError(f"{folder}: {len(digests)} latents for {clips} clips")
-    mean, std = float(np.mean(means)), float(np.mean(stds))
     return {
         "clips": clips,
-        "shape": list(shape),
-        "mean": round(mean, 4),
-        "std": round(std, 4),
+        "channels": shapes[0][0] if shapes else None,
+        "frames": sum(frames for _, frames in shapes),
+        "mean": round(float(np.mean(means)), 4) if means else None,
+        "std": round(float(np.mean(stds)), 4) if stds else None,
         "sha256": digest(digests),
     }
 
@@ -86,19 +58,27 @@ def main() -> None:
     parser.add_argument("--audio", type=Path, required=True)
     parser.add_argument("--facts", type=Path, required=True, help="CSV of what was measured of --audio, a row a file")
     parser.add_argument("--split", required=True, help="published split")
+    parser.add_argument("--shard", default=shard_name(0, 1), help="which part of the clips: 0001-of-0004")
     parser.add_argument("--model", type=Path, required=True, help="folder of the base model")
     parser.add_argument("--model-digest", type=Path, required=True)
-    parser.add_argument("--window-seconds", type=float)
+    parser.add_argument("--train-seconds", type=float)
+    parser.add_argument("--random-crop", action="store_true", help="encode clips that are longer than the window, too")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--code", required=True, help="hash of the code that encodes")
-    parser.add_argument("--output", type=Path, required=True, help="folder for <clip_id>.npy and <clip_id>.json")
+    parser.add_argument("--output", type=Path, required=True, help="folder for <clip_id>.npy, .std and .json")
     parser.add_argument("--digest", type=Path, required=True, help="summary of the latents")
     args = parse(parser)
 
     config = read_model_config(args.model / "model_config.json")
-    frames, ratio = window_frames(config, args.window_seconds), downsampling_ratio(config)
+    frames, ratio = window_frames(config, args.train_seconds), downsampling_ratio(config)
+    number, _, shards = args.shard.partition("-of-")
     fingerprint = digest(
-        args.facts.read_text(encoding="utf-8"), args.model_digest.read_text(encoding="utf-8"), frames, args.code
+        args.facts.read_text(encoding="utf-8"),
+        args.model_digest.read_text(encoding="utf-8"),
+        frames,
+        args.random_crop,
+        args.shard,
+        args.code,
     )[:16]
     # Finished clips survive an interruption here; the name says what they were made from.
     partial = args.output.with_name(f".{args.output.name}.{fingerprint}")
@@ -107,49 +87,49 @@ def main() -> None:
             shutil.rmtree(stale)
     partial.mkdir(parents=True, exist_ok=True)
 
-    names = usable(read_table(args.facts), frames * ratio / config["sample_rate"])
-    if not names:
+    window = math.inf if args.random_crop else frames * ratio / config["sample_rate"]
+    clips = {clip_id(args.split, name): name for name in usable(read_table(args.facts), window)}
+    if not clips:
         raise InputError(f"{args.facts}: no file can be encoded: look at the corpus's validation.html")
-    todo = [name for name in names if not (partial / f"{clip_id(args.split, name)}.json").is_file()]
-    if len(todo) < len(names):
-        log.info("%d of %d clips are encoded already", len(names) - len(todo), len(names))
+    clips = {clip: name for clip, name in clips.items() if shard_of(clip, int(shards)) == int(number) - 1}
+    todo = [clip for clip in clips if not (partial / f"{clip}.json").is_file()]
+    if len(todo) < len(clips):
+        log.info("%d of %d clips are encoded already", len(clips) - len(todo), len(clips))
+    if todo:
+        encode(todo, clips, args, config, frames, partial)
+    shutil.rmtree(args.output, ignore_errors=True)
+    partial.rename(args.output)
+    made_from = {"base_model": sha256(args.model_digest), "audio": sha256(args.facts), "code": args.code}
+    write_json(args.digest, made_from | summarise(args.output, len(clips)))
+
+
+def encode(todo: list[str], clips: dict[str, str], args: argparse.Namespace, config: dict, frames: int, folder: Path):
+    """Write mean, standard deviation and facts of each clip, padded to at least `frames` latent frames."""
     model = build(config, args.model / "hub")
     load_weights(model, args.model / "model.safetensors")
 
     import torch
+    from sao.encoding import clip_facts, load_audio, moments, padded
 
     torch.set_num_threads(args.threads)
     device = pick_device()
     autoencoder = model.pretransform.model.to(device).eval()
-    channels = model.pretransform.io_channels
+    channels, ratio = model.pretransform.io_channels, downsampling_ratio(config)
     with output_to_log(), torch.inference_mode():
-        for name in progress(todo, f"encoding {args.split}", unit="clips"):
-            clip = clip_id(args.split, name)
-            audio, length = load_audio(args.audio / name, config["sample_rate"], channels, frames * ratio)
-            # The bottleneck samples: a seed a clip makes latents reproducible, whatever else is encoded. Unscaled,
-            # as stable-audio-tools' training expects pre-encoded latents (it divides by pretransform.scale itself).
-            torch.manual_seed(seed_for("encode", clip))
-            latents = autoencoder.encode_audio(audio[None].to(device))[0].float().cpu().numpy()
-            if latents.shape != (model.io_channels, frames) or not np.isfinite(latents).all():
-                raise InputError(f"{args.audio / name}: gave latents of shape {latents.shape}, or NaN")
-            valid = math.ceil(length / ratio)
-            np.save(partial / f"{clip}.npy", latents)
-            info = {
-                "clip_id": clip,
-                "path": (args.audio / name).as_posix(),
-                "sample_rate": config["sample_rate"],
-                "seconds_start": 0,
-                "seconds_total": math.ceil(length / config["sample_rate"]),
-                "padding_mask": [1] * valid + [0] * (frames - valid),
-            }
+        for clip in progress(todo, f"encoding {args.split}", unit="clips"):
+            path = args.audio / clips[clip]
+            audio = load_audio(path, config["sample_rate"], channels)
+            mean, std = (m.cpu().numpy() for m in moments(autoencoder, padded(audio, ratio, frames).to(device)))
+            if mean.shape[0] != model.io_channels or mean.shape[1] < frames or not np.isfinite([mean, std]).all():
+                raise InputError(f"{path}: gave latents of shape {mean.shape}, or NaN")
+            np.save(folder / f"{clip}.npy", mean)
+            with (folder / f"{clip}.std").open("wb") as handle:
+                np.save(handle, std)
+            facts = clip_facts(audio.shape[1], config, mean.shape[1])
             # Written last: a clip counts as done when its JSON is there.
-            with (partial / f"{clip}.json.part").open("w", encoding="utf-8") as handle:
-                json.dump(info, handle)
-            (partial / f"{clip}.json.part").rename(partial / f"{clip}.json")
-
-    shutil.rmtree(args.output, ignore_errors=True)
-    partial.rename(args.output)
-    write_json(args.digest, summarise(args.output, len(names), (model.io_channels, frames)))
+            with (folder / f"{clip}.json.part").open("w", encoding="utf-8") as handle:
+                json.dump({"clip_id": clip, "path": path.as_posix()} | facts, handle)
+            (folder / f"{clip}.json.part").rename(folder / f"{clip}.json")
 
 
 if __name__ == "__main__":

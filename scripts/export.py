@@ -1,46 +1,47 @@
-"""Turn a wrapped training checkpoint into the bare model: every key matched, or no file; and say what it is made of."""
+"""Put what a leg trained into the bare model: every key matched, or no file; and say what it is made of."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sao.card import attribution, model_card
 from sao.command import InputError, log, parse, run
 from sao.files import read_json, sha256, whole, write_json
-from sao.model import assert_same_keys, first_line, read_safetensors
+from sao.model import assert_same_keys, read_safetensors
 from sao.tables import read_table, write_table
 
 if TYPE_CHECKING:
     import torch
 
-ONLINE = "diffusion."  # the trained model in stable-audio-tools' wrapper
-EMA = "diffusion_ema.ema_model."  # its moving average, which covers `model.model` (the DiT) alone
+FROZEN = "pretransform."  # what no training changes
 
 
-def unwrap(state: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], int]:
-    """`(weights under the bare model's keys, how many of them are EMA weights)`.
+def full_model(base: dict[str, torch.Tensor], folder: Path) -> dict[str, torch.Tensor]:
+    """The weights of the bare model: the base's, with the trained ones of `folder` in their place.
 
-    EMA weights where there are any, as upstream's unwrap_model.py does; the rest from the online model.
+    Raises InputError unless what was trained has every key of the base's diffusion model and conditioner, with equal
+    shapes; of an adapter, unless each of its weights has its place.
     """
-    bare = {key.removeprefix(ONLINE): value for key, value in state.items() if key.startswith(ONLINE)}
-    ema = {f"model.{key.removeprefix(EMA)}": value for key, value in state.items() if key.startswith(EMA)}
-    if stray := sorted(set(ema) - set(bare)):
-        raise InputError(
-            f"EMA weight {stray[0]} belongs to no weight of the model: made by another stable-audio-tools?"
-        )
-    return {**bare, **ema}, len(ema)
+    if (folder / "adapter_config.json").is_file():
+        from sao.adapters import merged_weights
+
+        return merged_weights(base, folder)
+    path = folder / "model.safetensors"
+    trained = read_safetensors(path)
+    expected = {key: value.shape for key, value in base.items() if not key.startswith(FROZEN)}
+    assert_same_keys({key: value.shape for key, value in trained.items()}, expected, path)
+    return {key: trained[key].float() if key in trained else value for key, value in base.items()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--checkpoint", type=Path, required=True, help="Lightning checkpoint of the training wrapper")
+    parser.add_argument("--trained", type=Path, required=True, nargs="+", help="weights folders of legs")
+    parser.add_argument("--training", type=Path, required=True, nargs="+", help="training.json of these legs")
     parser.add_argument("--model", type=Path, required=True, help="folder of the base model")
     parser.add_argument("--source", type=json.loads, required=True, help="JSON: where the base model is from")
-    parser.add_argument("--training", type=Path, required=True, help="training.json of the run")
     parser.add_argument("--clips", type=Path, required=True, help="train.csv of the corpus")
     parser.add_argument("--dropped", type=Path, required=True, help="CSV of clips that this model cannot take")
     parser.add_argument(
@@ -52,23 +53,19 @@ def main() -> None:
     import torch
     from safetensors.torch import save_file
 
-    try:
-        state = torch.load(args.checkpoint, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
-    except (pickle.UnpicklingError, RuntimeError, KeyError, EOFError, TypeError, ValueError) as error:
-        reason = first_line(error)
-        raise InputError(f"{args.checkpoint}: not a training state that can be loaded safely ({reason})") from None
-    weights, averaged = unwrap(state)
+    # Of several legs the one with the lowest validation loss, the first of equals.
+    trainings = [read_json(path) for path in args.training]
+    training, folder = min(zip(trainings, args.trained, strict=True), key=lambda pair: pair[0]["validation_loss"])
     # The base model was loaded strictly before training: its keys and shapes are the bare model's.
     base = read_safetensors(args.model / "model.safetensors")
-    assert_same_keys({k: v.shape for k, v in weights.items()}, {k: v.shape for k, v in base.items()}, args.checkpoint)
+    weights = full_model(base, folder)
+    assert_same_keys({k: v.shape for k, v in weights.items()}, {k: v.shape for k, v in base.items()}, folder)
     changed = [k for k, v in weights.items() if not torch.equal(v.float(), base[k].float())]
     if not any(key.startswith("model.") for key in changed):
-        raise InputError(f"{args.checkpoint}: no weight of the diffusion model differs from the base model's")
+        raise InputError(f"{folder}: no weight of the diffusion model differs from the base model's")
     bad = [key for key, value in weights.items() if not torch.isfinite(value).all()]
     if bad:
-        raise InputError(
-            f"{args.checkpoint}: {len(bad)} weights are NaN or infinite ({bad[0]} …): the training diverged"
-        )
+        raise InputError(f"{folder}: {len(bad)} weights are NaN or infinite ({bad[0]} …): the training diverged")
 
     with whole(args.output / "model.safetensors") as temporary:
         save_file({key: value.contiguous() for key, value in weights.items()}, temporary)
@@ -78,17 +75,15 @@ def main() -> None:
     clips = clips[~clips.clip_id.isin(read_table(args.dropped).clip_id)]
     write_table(args.output / "ATTRIBUTION.csv", attribution(clips))
     summary = {
+        "leg": training["leg"],
         "keys": len(weights),
-        "ema_keys": averaged,
         "changed_keys": len(changed),
         "sha256": sha256(args.output / "model.safetensors"),
     }
     with whole(args.output / "README.md") as temporary:
-        temporary.write_text(model_card(read_json(args.training), args.source, clips, summary), encoding="utf-8")
+        temporary.write_text(model_card(training, args.source, clips, summary), encoding="utf-8")
     write_json(args.digest, summary)
-    log.info(
-        "%d keys, all matched; %d from the EMA; %d differ from the base model", len(weights), averaged, len(changed)
-    )
+    log.info("%s: %d keys, all matched; %d differ from the base model", folder, len(weights), len(changed))
 
 
 if __name__ == "__main__":

@@ -1,27 +1,44 @@
-"""Render the captions of a corpus with one model, a WAV a clip, with a fixed seed a clip."""
+"""Render captions of a corpus, and prompts from a file, with one model: a file a clip, with a fixed seed a clip."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import soundfile
 from sao.audio import decibels
-from sao.clips import seed_for
+from sao.clips import read_digests, seed_for, shard_name, shard_of
 from sao.command import InputError, log, output_to_log, parse, progress, run
+from sao.files import read_json, sha256
 from sao.model import build, load_weights, pick_device
-from sao.model_config import check_sampler, downsampling_ratio, read_model_config, window_frames
+from sao.model_config import (
+    ModelConfig,
+    check_sampler,
+    downsampling_ratio,
+    read_model_config,
+    snapshot_folder,
+    text_encoder_name,
+    text_max_length,
+    window_frames,
+)
+from sao.prompts import Clip, read_prompts, render_seed
 from sao.tables import read_table, write_table
-
-if TYPE_CHECKING:
-    import torch
+from tokenizers import Tokenizer
 
 SILENT_DBFS = -60.0  # peak below which a rendered clip is called silent
+LOUDNESS_BLOCK = 0.4  # s, of ITU-R BS.1770-4
+FORMATS = {"wav16": ("wav", "PCM_16"), "wav24": ("wav", "PCM_24"), "flac": ("flac", "PCM_16")}
+COLUMNS = (
+    "clip_id", "split", "prompt", "negative_prompt", "cfg_scale", "seed", "seconds", "run", "checkpoint", "model_sha256",
+    "peak_dbfs", "gain_db", "overs", "warning", "reference", "file",
+)  # fmt: skip
 
 
 def choose(table: pd.DataFrame, count: str | int, seed: int) -> pd.DataFrame:
@@ -32,113 +49,196 @@ def choose(table: pd.DataFrame, count: str | int, seed: int) -> pd.DataFrame:
     return table[table.clip_id.isin(ranked[: int(count)])]
 
 
-def finish(audio: torch.Tensor, clip: str) -> tuple[torch.Tensor, float, float, str]:
-    """`(audio [channels, samples] within full scale, peak in dBFS before, gain in dB applied, what is odd or "")`.
+def corpus_clips(splits: Path, dropped: set[str], render: dict[str, Any], sampling: dict[str, Any]) -> list[Clip]:
+    """The clips of the splits in the folder `splits` that the config's `render` asks for, their captions as prompts."""
+    clips = []
+    for split, count in render["clips"].items():
+        table = read_table(splits / f"{split}.csv")
+        chosen = choose(table[~table.clip_id.isin(dropped)], count, render["seed"])
+        few = chosen[chosen.caption_count < render["caption"]]
+        if len(few):
+            raise InputError(
+                f"render.caption is {render['caption']}; clip {few.clip_id.iloc[0]} has {few.caption_count.iloc[0]} captions"
+            )
+        clips += [
+            Clip(
+                clip_id=row["clip_id"],
+                split=split,
+                prompt=row[f"caption_{render['caption']}"],
+                seconds=row["seconds"],
+                seed=render_seed(render["seed"], row["clip_id"]),
+                cfg_scale=float(sampling["cfg_scale"]),
+                negative_prompt=sampling["negative_prompt"],
+                reference=row["path"],
+                origin=f"clip {row['clip_id']}",
+            )
+            for row in chosen.to_dict("records")
+        ]
+    return clips
 
-    Raises InputError on NaN or infinite samples.
+
+def check_ids(clips: Sequence[Clip]) -> None:
+    """Raise InputError on two clips whose files would have one name."""
+    seen: dict[str, Clip] = {}
+    for clip in clips:
+        other = seen.setdefault(clip.clip_id.casefold(), clip)
+        if other is not clip:
+            raise InputError(f"{clip.origin}: the id {clip.clip_id!r} is that of {other.origin} too: choose another")
+
+
+def check_tokens(clips: Sequence[Clip], config: ModelConfig, hub: Path) -> None:
+    """Raise InputError on a prompt that the text encoder would cut."""
+    tokenizer = Tokenizer.from_file(str(snapshot_folder(hub, text_encoder_name(config)) / "tokenizer.json"))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    limit = text_max_length(config)
+    for clip in clips:
+        for what, text in (("prompt", clip.prompt), ("negative prompt", clip.negative_prompt or "")):
+            tokens = len(tokenizer.encode(text).ids)
+            if tokens > limit:
+                raise InputError(
+                    f"{clip.origin}: the {what} has {tokens} tokens, the text encoder cuts it after {limit}: shorten it"
+                )
+
+
+def weights_hash(weights: Path, digest: Path | None) -> str:
+    """SHA-256 of the weights: as an export or a checksum listing says, else of the file itself."""
+    if digest is None:
+        return sha256(weights)
+    return read_json(digest)["sha256"] if digest.suffix == ".json" else read_digests(digest)[weights.name]
+
+
+@dataclass
+class Finished:
+    """What is written, and what was found."""
+
+    audio: np.ndarray  # [samples, channels]
+    peak_dbfs: float  # of what the model gave
+    gain_db: float
+    overs: int  # samples beyond full scale, which the format clips
+    warning: str
+
+
+def finish(audio: np.ndarray, rate: int, loudness: float | None, clip: str) -> Finished:
+    """Bring `audio [samples, channels]` to a loudness in LUFS, if one is given, and count what is over full scale.
+
+    Silence stays as it is. Raises InputError on NaN or infinite samples.
     """
-    if not audio.isfinite().all():
+    if not np.isfinite(audio).all():
         raise InputError(
             f"clip {clip}: rendered NaN or infinite samples: the model is broken (did the training diverge?)"
         )
-    peak = float(audio.abs().max())
-    if decibels(peak) < SILENT_DBFS:
-        return audio, decibels(peak), 0.0, "silent"
-    if peak > 1:
-        return audio / peak, decibels(peak), -decibels(peak), "over full scale, turned down"
-    return audio, decibels(peak), 0.0, ""
+    peak = decibels(float(np.abs(audio).max()))
+    if peak < SILENT_DBFS:
+        return Finished(audio, peak, 0.0, 0, "silent")
+    gain = 0.0
+    if loudness is not None:
+        import pyloudnorm
+
+        # A shorter clip than a block is one block.
+        meter = pyloudnorm.Meter(rate, block_size=min(LOUDNESS_BLOCK, len(audio) / rate))
+        measured = meter.integrated_loudness(audio)
+        gain = loudness - measured if np.isfinite(measured) else 0.0
+        audio = audio * 10 ** (gain / 20)
+    overs = int((np.abs(audio) > 1).sum())
+    return Finished(audio, peak, gain, overs, f"{overs} samples over full scale, clipped" if overs else "")
+
+
+def write_sound(path: Path, audio: np.ndarray, rate: int, subtype: str, title: str, comment: dict[str, Any]) -> None:
+    """Write `audio [samples, channels]` with title and comment (as JSON) in the file's own metadata."""
+    with soundfile.SoundFile(path, "w", rate, audio.shape[1], subtype) as sound:
+        sound.title = title
+        sound.comment = json.dumps(comment)
+        sound.write(audio)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run", required=True, help="name of what is rendered with")
     parser.add_argument("--weights", type=Path, required=True, help="model.safetensors")
+    parser.add_argument("--weights-digest", type=Path, help="export.json or checksums.sha256, for the weights' hash")
     parser.add_argument("--model", type=Path, required=True, help="folder of the base model")
     parser.add_argument(
         "--splits", type=Path, required=True, help="folder of train.csv, validation.csv, evaluation.csv"
     )
+    parser.add_argument("--prompts", type=Path, help="a .txt or .csv of prompts to render beside the clips")
     parser.add_argument("--dropped", type=Path, required=True, help="CSV of clips that this model cannot take")
     parser.add_argument("--render", type=json.loads, required=True, help="JSON: the config's `render`")
     parser.add_argument("--sampling", type=json.loads, required=True, help="JSON: the base model's `sampling`")
-    parser.add_argument("--window-seconds", type=float)
+    parser.add_argument("--train-seconds", type=float)
+    parser.add_argument("--shard", help="render a part of the clips: 0001-of-0004")
+    parser.add_argument("--batch-size", type=int, help="clips rendered together; chosen where it is not given")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--output", type=Path, required=True, help="folder for <clip_id>.wav")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the files")
     parser.add_argument("--table", type=Path, required=True)
     args = parse(parser)
 
-    tables, dropped = [], set(read_table(args.dropped).clip_id)
-    for split, count in args.render["clips"].items():
-        table = read_table(args.splits / f"{split}.csv")
-        chosen = choose(table[~table.clip_id.isin(dropped)], count, args.render["seed"])
-        few = chosen[chosen.caption_count < args.render["caption"]]
-        if len(few):
-            raise InputError(
-                f"render.caption is {args.render['caption']}; clip {few.clip_id.iloc[0]} has {few.caption_count.iloc[0]} "
-                "captions"
-            )
-        tables.append(chosen.assign(split=split, prompt=chosen[f"caption_{args.render['caption']}"]))
-    clips = pd.concat(tables, ignore_index=True).sort_values(["split", "clip_id"])
-
     config = read_model_config(args.model / "model_config.json")
-    check_sampler(config, args.sampling["sampler"])
-    samples = window_frames(config, args.window_seconds) * downsampling_ratio(config)
+    check_sampler(config, args.sampling["sampler"], args.sampling["steps"])
+    rate, frames = config["sample_rate"], window_frames(config, args.train_seconds)
+    clips = corpus_clips(args.splits, set(read_table(args.dropped).clip_id), args.render, args.sampling)
+    if args.prompts:
+        window = frames * downsampling_ratio(config) / rate
+        clips += read_prompts(args.prompts, window, args.render, args.sampling)
+        check_ids(clips)
+    if args.shard:
+        shards = int(args.shard.split("-of-")[1])
+        clips = [clip for clip in clips if shard_name(shard_of(clip.clip_id, shards), shards) == args.shard]
+    check_tokens(clips, config, args.model / "hub")
     model = build(config, args.model / "hub")
     load_weights(model, args.weights)
     with output_to_log():
         import torch
-        from stable_audio_tools.inference.generation import generate_diffusion_cond
+        from sao.sampling import render
 
     torch.set_num_threads(args.threads)
-    device = pick_device()
-    model = model.to(device).eval().requires_grad_(False)
-    sampling = dict(args.sampling)
-    sampling["sampler_type"] = sampling.pop("sampler")
+    torch.backends.cudnn.allow_tf32 = False
+    model = model.to(pick_device()).eval().requires_grad_(False)
+    about = {"run": args.run, "checkpoint": args.weights.as_posix()}
+    about["model_sha256"] = weights_hash(args.weights, args.weights_digest)
+    settings = {key: value for key, value in args.sampling.items() if key not in ("cfg_scale", "negative_prompt")}
 
     partial = args.output.with_name(f".{args.output.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
+    suffix, subtype = FORMATS[args.render["format"]]
     rows = []
-    for clip in progress(list(clips.itertuples()), f"rendering {args.output.name}", unit="clips"):
-        seed = seed_for(args.render["seed"], "render", clip.clip_id)
-        # One clip a call: stable-audio-tools seeds a call, so a batch would make a clip depend on its neighbours.
-        with output_to_log(), torch.inference_mode():
-            audio = (
-                generate_diffusion_cond(
-                    model,
-                    conditioning=[
-                        {"prompt": clip.prompt, "seconds_start": 0, "seconds_total": math.ceil(clip.seconds)}
-                    ],
-                    sample_size=samples,
-                    seed=seed,
-                    device=device,
-                    **sampling,
-                )[0]
-                .float()
-                .cpu()
-            )
-        audio = audio[:, : round(clip.seconds * config["sample_rate"])]
-        audio, peak, gain, odd = finish(audio, clip.clip_id)
-        if odd:
-            log.warning("warning: clip %s is %s (peak %.1f dBFS)", clip.clip_id, odd, peak)
-        soundfile.write(partial / f"{clip.clip_id}.wav", audio.T.numpy(), config["sample_rate"], subtype="PCM_16")
+    rendered = render(model, clips, args.sampling, frames, args.batch_size)
+    for clip, audio in progress(rendered, f"rendering {args.run}", total=len(clips), unit="clips"):
+        audio = audio[:, : max(round(clip.seconds * rate), 1)].T.numpy()
+        done = finish(audio, rate, args.render["loudness"], clip.clip_id)
+        if done.warning:
+            log.warning("warning: clip %s: %s (peak %.1f dBFS)", clip.clip_id, done.warning, done.peak_dbfs)
+        row = {
+            "clip_id": clip.clip_id,
+            "split": clip.split,
+            "prompt": clip.prompt,
+            "negative_prompt": clip.negative_prompt,
+            "cfg_scale": clip.cfg_scale,
+            "seed": clip.seed,
+            "seconds": round(len(audio) / rate, 6),
+            **about,
+        }
+        comment = {key: value for key, value in row.items() if key != "prompt"} | settings
+        file = f"{clip.clip_id}.{suffix}"
+        write_sound(partial / file, done.audio, rate, subtype, clip.prompt, comment)
         rows.append(
-            {
-                "clip_id": clip.clip_id,
-                "split": clip.split,
-                "prompt": clip.prompt,
-                "seed": seed,
-                "seconds": round(audio.shape[1] / config["sample_rate"], 6),
-                "checkpoint": args.weights.as_posix(),
-                "peak_dbfs": round(peak, 2),
-                "gain_db": round(gain, 2),
-                "warning": odd,
-                "reference": clip.path,
+            row
+            | {
+                "peak_dbfs": round(done.peak_dbfs, 2),
+                "gain_db": round(done.gain_db, 2),
+                "overs": done.overs,
+                "warning": done.warning,
+                "reference": clip.reference,
+                "file": file,
             }
         )
-    if all(row["warning"] == "silent" for row in rows):
+    # Of a shard that is for what gathers them to say.
+    if not args.shard and all(row["warning"] == "silent" for row in rows):
         raise InputError(f"{args.weights}: every rendered clip is silent: the model is broken")
     shutil.rmtree(args.output, ignore_errors=True)
     partial.rename(args.output)
-    write_table(args.table, pd.DataFrame(rows))
+    write_table(args.table, pd.DataFrame(rows, columns=COLUMNS).sort_values(["split", "clip_id"]))
 
 
 if __name__ == "__main__":

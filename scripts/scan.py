@@ -17,13 +17,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--top", type=Path, help="the folder that --folder lies in; a table in it counts too")
+    parser.add_argument("--splits", type=json.loads, default=[], help="JSON list of the folders in --top that are used")
     parser.add_argument("--caption-columns", type=json.loads, help="JSON list; guessed where it is not given")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--captions", type=Path, required=True, help="CSV of captions and further columns to write")
     parser.add_argument("--facts", type=Path, required=True, help="CSV of what was measured, a row a sound")
     args = parse(parser)
 
-    told = read_folder(args.folder, args.caption_columns, args.top)
+    told = read_folder(args.folder, args.caption_columns, args.top, args.splits)
     measuring = Measuring(args.threads)
     for name in told:
         measuring.add(name, args.folder / name)

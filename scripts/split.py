@@ -17,7 +17,7 @@ def assert_disjoint(splits: dict[str, pd.DataFrame]) -> None:
     """Raise InputError if a clip, by id or by audio, is in two splits."""
     owner: dict[str, str] = {}
     for role, table in splits.items():
-        for key in [*table.clip_id, *table.sha256]:
+        for key in [*table.clip_id, *filter(None, table.audio_sha256)]:
             if owner.setdefault(key, role) != role:
                 raise InputError(f"clip {key} is both in {owner[key]} and in {role}: it would leak")
 

@@ -1,203 +1,446 @@
-"""Fine-tune a base model on pre-encoded latents for a fixed number of steps, resuming where it was interrupted."""
+"""Train one leg: from a saved state, or the base model, to a given step or epoch; an interrupted leg goes on exactly."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
 import json
+import math
 import os
+import shutil
 import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sao.command import InputError, log, output_to_log, parse, run
-from sao.files import digest, link_or_copy, sha256, whole, write_json
-from sao.model import build, first_line, load_weights
+from sao.command import InputError, log, output_to_log, parse, progress, run
+from sao.files import digest, read_json, sha256, size_text, whole, write_json
+from sao.memory import adapter_parameters, check, parameter_counts, total
+from sao.model import build, load_weights
 from sao.model_config import ModelConfig, read_model_config
 
 
-def training_config(config: ModelConfig, settings: dict[str, Any]) -> ModelConfig:
-    """The model's own config with the run's changes to its `training` section."""
-    config = copy.deepcopy(config)
-    training = config.setdefault("training", {})
-    training["pre_encoded"] = True
-    optimizers = training.get("optimizer_configs")
-    if optimizers is None and "learning_rate" not in training and settings["learning_rate"] is None:
-        raise InputError("model_config.json has no optimiser and no learning rate: set learning_rate in the run")
+def training_config(config: ModelConfig, settings: dict[str, Any]) -> dict[str, Any]:
+    """The `training` section of a model config with the run's changes; raises InputError without a learning rate."""
+    training = copy.deepcopy(config.get("training", {}))
+    chosen = training.get("optimizer_configs", {}).get("diffusion", {})
+    if not chosen:  # stable-audio-tools' own default
+        chosen = {"optimizer": {"type": "Adam", "config": {"lr": training.get("learning_rate")}}}
+    if settings["optimizer"] is not None:
+        chosen["optimizer"] = copy.deepcopy(settings["optimizer"])
+    if settings["scheduler"] is not None:
+        chosen["scheduler"] = settings["scheduler"]
+    options = chosen["optimizer"].setdefault("config", {})
     if settings["learning_rate"] is not None:
-        if optimizers is None:
-            training["learning_rate"] = settings["learning_rate"]
-        else:
-            optimizers["diffusion"]["optimizer"]["config"]["lr"] = settings["learning_rate"]
-    return config
+        options["lr"] = settings["learning_rate"]
+    if options.get("lr") is None:
+        raise InputError("the optimiser has no learning rate: set learning_rate in the run")
+    if settings["ema"] is None:
+        training["use_ema"] = (
+            training.get("use_ema", True) and settings["method"] == "full" and settings["precision"] != "bf16-true"
+        )
+    else:
+        training["use_ema"] = settings["ema"]
+    return training | {"optimizer_configs": {"diffusion": chosen}}
 
 
-def resume_step(checkpoint: Path, steps: int) -> int:
-    """The step that a saved training state has reached; 0 where there is none that leads to `steps`."""
-    import torch
+def end_step(leg: str, items: int, batch: int) -> int:
+    """The optimiser step at which `step-00000500` or `epoch-00000003` ends, with `batch` items a step."""
+    unit, at = leg.split("-")
+    return int(at) if unit == "step" else math.ceil(int(at) * items / batch)
 
-    if not checkpoint.is_file():
-        return 0
-    try:
-        step = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["global_step"]
-    except Exception as error:  # noqa: BLE001 - a damaged or malicious file may raise anything
-        raise InputError(
-            f"{checkpoint}: not a training state that can be loaded safely ({first_line(error)}): delete it to train anew"
-        ) from None
-    if step > steps:
-        log.info("%s is at step %d, past %d: starting anew", checkpoint, step, steps)
-        return 0
-    return step
+
+def find_state(given: Path | None, folder: Path, provenance: dict[str, Any], end: int) -> Path | None:
+    """The state to go on from: the given one or, of the same provenance, one that lies further on the way to `end`.
+
+    A training is a function of its provenance and the step, so any state on the way will do: that of a leg that was
+    interrupted, or of an end that the run had before. Raises InputError when the given one has another provenance.
+    """
+    from sao.training import differences, read_state
+
+    best, reached = None, 0
+    if given:
+        state = read_state(given)
+        if changes := differences(state["provenance"], provenance):
+            raise InputError(
+                f"{given}: was trained from something else: {'; '.join(changes)}. Set that back, or delete "
+                f"{folder.parent} to train anew"
+            )
+        best, reached = given, state["step"]
+    for path in [*folder.parent.glob("*/state.ckpt"), *folder.parent.glob(".interrupted/*.ckpt")]:
+        try:
+            state = read_state(path)
+        except InputError as error:  # not one that is needed
+            log.warning("warning: %s", error)
+            continue
+        if state["provenance"] == provenance and reached < state["step"] <= end:
+            best, reached = path, state["step"]
+    return best
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", required=True, help="name of the run")
-    parser.add_argument("--settings", type=json.loads, required=True, help="JSON: the run's entry in the config")
+    parser.add_argument("--leg", required=True, help="where to end: step-00000500 or epoch-00000003")
+    parser.add_argument("--resume", type=Path, help="training state of the leg before")
+    parser.add_argument("--settings", type=json.loads, required=True, help="JSON: the run's settings that move weights")
+    parser.add_argument(
+        "--running", type=json.loads, required=True, help="JSON: those that do not: workers, loggers, …"
+    )
     parser.add_argument("--dataset-configs", type=Path, required=True, help="folder of train.json and validation.json")
-    parser.add_argument("--latents-digest", type=Path, required=True, nargs="+")
+    parser.add_argument(
+        "--sound-digest", type=Path, required=True, nargs="+", help="vouch for the latents or the audio"
+    )
     parser.add_argument("--model", type=Path, required=True, help="folder of the base model")
     parser.add_argument("--model-digest", type=Path, required=True)
     parser.add_argument("--code", required=True, help="hash of the code that trains")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the run's checkpoints")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the leg")
     args = parse(parser)
-    settings = args.settings
+    settings = args.settings | args.running
+    devices = settings["devices"] * settings["num_nodes"]
     os.environ["OMP_NUM_THREADS"] = str(settings["threads"])
 
-    config = training_config(read_model_config(args.model / "model_config.json"), settings)
-    # What decides the result. Not the number of steps: raising it goes on from the state that is there.
-    inputs = [*args.latents_digest, args.model_digest, *sorted(args.dataset_configs.rglob("*.*"))]
-    deciding = {k: v for k, v in settings.items() if k not in ("steps", "wandb", "workers", "checkpoint_every")}
-    fingerprint = digest(
-        deciding, [sha256(path) for path in inputs if path.suffix != ".pyc" and path.name != "dropped.csv"], args.code
-    )[:16]
-    # Undeclared to Snakemake, so that it outlives an interrupted job; the name says what it was trained from.
-    state = args.output / "state" / fingerprint
-    state.mkdir(parents=True, exist_ok=True)
+    config = read_model_config(args.model / "model_config.json")
+    training = training_config(config, settings)
+    if settings["precision"] == "bf16-true" and training["use_ema"]:
+        raise InputError(f"run {args.run}: a moving average in bfloat16 does not move: set ema to false")
+    files = sorted(path for path in args.dataset_configs.rglob("*") if path.is_file() and path.suffix != ".pyc")
+    provenance = {
+        "settings": args.settings,
+        "corpus": digest([sha256(path) for path in files if path.name != "dropped.csv"]),
+        "sounds": digest([sha256(path) for path in args.sound_digest]),
+        "base_model": sha256(args.model_digest),
+        "code": args.code,
+    }
+    for path in args.sound_digest:
+        made_by = read_json(path).get("base_model") if path.suffix == ".json" else provenance["base_model"]
+        if made_by != provenance["base_model"]:
+            raise InputError(
+                f"{path}: these latents are of another base model: delete {path.with_suffix('')} and run again"
+            )
 
-    model = build(config, args.model / "hub")
-    load_weights(model, args.model / "model.safetensors")
-    with output_to_log():
-        import pytorch_lightning as pl
-        import torch
-        from sao.latents import EndlessBatches, LatentDataset, collate
-        from sao.training import Checkpoint, Metrics, Progress, Repeatable, make_faster, seed_all
-        from stable_audio_tools.training.factory import create_training_wrapper_from_config
+    import torch
+    from sao.dataset import Clips, TrainingClips, ValidationClips, collate, positions
+    from sao.training import (
+        Metrics,
+        MovingAverage,
+        Objective,
+        low_precision,
+        make_optimizer,
+        make_scheduler,
+        prepare,
+        read_state,
+        save_state,
+        seed_step,
+        versions,
+    )
 
-    if settings["precision"] == "16-mixed" and not torch.cuda.is_available():
+    provenance |= versions()
+    on_gpu = torch.cuda.is_available()
+    if settings["precision"] == "16-mixed" and not on_gpu:
         raise InputError(
             f"run {args.run}: precision 16-mixed needs a GPU, and none is found: set 32-true or bf16-mixed"
         )
+    if on_gpu and settings["devices"] > torch.cuda.device_count():
+        raise InputError(f"run {args.run}: devices is {settings['devices']}; {torch.cuda.device_count()} are there")
     torch.set_num_threads(settings["threads"])
-    train_set = LatentDataset(
-        args.dataset_configs / "train.json", settings["captions"], settings["seed"], model.io_channels
-    )
-    validation_set = LatentDataset(
-        args.dataset_configs / "validation.json", "first", settings["seed"], model.io_channels
-    )
-    batch_size, accumulate, steps = settings["batch_size"], settings["accumulate"], settings["steps"]
-    if len(train_set) < batch_size:
+
+    # What there is to learn, and whether it fits, before anything large is loaded.
+    clips = Clips(args.dataset_configs / "train.json", config)
+    train_set = TrainingClips(clips, settings["captions"], settings["seed"], training, settings["phase_flip"])
+    validation_set = ValidationClips(Clips(args.dataset_configs / "validation.json", config))
+    batch, accumulate = settings["batch_size"], settings["accumulate"]
+    effective = batch * devices * accumulate
+    if len(train_set) < batch * devices:
         raise InputError(
-            f"run {args.run}: {len(train_set)} training clips do not fill one batch of {batch_size}: "
-            "lower batch_size or add clips"
+            f"run {args.run}: {len(train_set)} training clips do not fill one batch of {batch * devices}: lower "
+            "batch_size or add clips"
         )
-    checkpoint = Checkpoint(state / "last.ckpt", settings["checkpoint_every"])
-    start = resume_step(checkpoint.path, steps)
-    if start:
-        log.info("resuming at step %d of %d", start, steps)
+    end = end_step(args.leg, len(train_set), effective)
+    counts = parameter_counts(args.model / "model.safetensors")
+    available = torch.cuda.mem_get_info()[0] if on_gpu else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    sized = settings | {"ema": training["use_ema"]}
+    try:
+        needed = total(check(config, counts, sized, clips.frames, clips.on_latents, available))
+    except InputError as error:
+        raise InputError(f"run {args.run}: {error}") from None
+    adapted = adapter_parameters(counts, sized) if settings["method"] != "full" else 0
+    log.info(
+        "batch of %d (%d × %d devices × %d), %d clips, %.4g steps an epoch, %.3g M parameters trained, about %s of memory",
+        effective, batch, devices, accumulate, len(clips.clips), len(train_set) / effective,
+        (adapted or counts["model"] + counts["conditioner"]) / 1e6, size_text(needed),
+    )  # fmt: skip
 
-    seed_all(settings["seed"], "wrapper")
-    make_faster(model, settings["recompute_activations"])
+    model = build(config, args.model / "hub")
     with output_to_log():
-        wrapper = create_training_wrapper_from_config(config, model)
-    loaders = [
-        torch.utils.data.DataLoader(
-            train_set,
-            batch_sampler=EndlessBatches(len(train_set), batch_size, settings["seed"], start * accumulate),
-            num_workers=settings["workers"],
-            collate_fn=collate,
-        ),
-        torch.utils.data.DataLoader(
-            validation_set, batch_sampler=[[(0, i)] for i in range(len(validation_set))], collate_fn=collate
-        ),
-    ]
-    metrics = Metrics(min(50, settings["validate_every"]), state / "validated.json")
-    trainer = pl.Trainer(
-        max_steps=steps,
-        accelerator="auto",
-        devices=1,
-        precision=settings["precision"],
-        accumulate_grad_batches=accumulate,
-        gradient_clip_val=settings["gradient_clip"] or None,
-        val_check_interval=settings["validate_every"] * accumulate,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        callbacks=[
-            Repeatable(settings["seed"], batch_size, start * accumulate),
-            metrics,
-            checkpoint,
-            Progress(start, steps, f"training {args.run}"),
-        ],
-        logger=wandb_logger(args.run, settings, fingerprint, state),
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        default_root_dir=state,
-    )
+        from lightning_fabric import Fabric
+
+    load_weights(model, args.model / "model.safetensors")
+    if settings["method"] != "full":
+        from sao.adapters import add_adapters
+
+        add_adapters(model, settings["method"], settings["adapter"], settings["seed"])
+    elif settings["precision"] == "bf16-true":
+        low_precision(model.model)
+    prepare(model, settings["recompute_activations"], settings["compile"])
+
+    trained = {key: weight for key, weight in model.named_parameters() if weight.requires_grad}
+
+    for stale in args.output.glob(".*.part*"):  # of a process that was killed while it wrote
+        shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
+    side = args.output.parent / ".interrupted" / f"{digest(provenance)[:16]}.ckpt"
+    found = find_state(args.resume, args.output, provenance, end)
+    start = read_state(found)["step"] if found else 0
+    stopping: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, checkpoint.stop)
-    with output_to_log():
-        trainer.fit(wrapper, *loaders, ckpt_path=checkpoint.path if start else None, weights_only=True)
-    if trainer.global_step < steps:
-        if checkpoint.stopping:
-            raise KeyboardInterrupt
-        raise InputError(f"run {args.run}: the training ended at step {trainer.global_step} of {steps}")
-    if checkpoint.saved < 0 and not start:
-        raise InputError(f"run {args.run}: no training state was saved")
+        signal.signal(number, lambda number, _: stopping.append(number))
+    stack = contextlib.ExitStack()
+    log_row = list
+    if os.environ.get("LOCAL_RANK", "0") == os.environ.get("SLURM_PROCID", "0") == "0":
+        # Before there are other processes, which would wait for one that cannot log in.
+        log_row = stack.enter_context(loggers(args.run, settings, digest(provenance)[:16], args.output.parent, start))
 
-    link_or_copy(checkpoint.path, args.output / "last.ckpt")
+    precision = "bf16-mixed" if settings["precision"] == "bf16-true" else settings["precision"]
+    with output_to_log():
+        fabric = Fabric(
+            accelerator="gpu" if on_gpu else "cpu",
+            devices=settings["devices"],
+            num_nodes=settings["num_nodes"],
+            strategy=settings["strategy"],
+            precision=precision,
+        )
+        fabric.launch()
+        objective = Objective(model, training, settings["seed"]).to(fabric.device)
+        optimizer = make_optimizer(training, settings, list(trained.values()))
+        objective, optimizer = fabric.setup(objective, optimizer)
+    scheduler = make_scheduler(training, optimizer.optimizer)
+    dit = {key: weight for key, weight in trained.items() if key.startswith("model.")}
+    average = MovingAverage(dit) if training["use_ema"] else None
+    metrics = Metrics([], [])
+
+    if found:
+        state = read_state(found)
+        with torch.no_grad():
+            for key, weight in trained.items():
+                weight.copy_(state["weights"][key])
+        optimizer.load_state_dict(state["optimizer"])
+        scheduler.load_state_dict(state["scheduler"])
+        fabric.strategy.precision.load_state_dict(state["scaler"])
+        metrics = Metrics(state["rows"], state["losses"])
+        if average:
+            average.step = state["average"].pop("step")
+            for key, weight in average.average.items():
+                weight.copy_(state["average"][key])
+        log.info("resuming at step %d of %d, from %s", start, end, found)
+
+    def save(path: Path) -> None:
+        """Everything that the next step depends on."""
+        losses = fabric.all_reduce(torch.tensor(metrics.losses, dtype=torch.float64)).tolist()
+        state = {
+            "step": step,
+            "provenance": provenance,
+            "weights": trained,
+            "average": {**average.average, "step": average.step} if average else None,
+            "optimizer": optimizer.state_dict(),
+            "scheduler": scheduler.state_dict(),
+            "scaler": fabric.strategy.precision.state_dict(),
+            "rows": metrics.rows,
+            "losses": losses,
+        }
+        if fabric.is_global_zero:
+            save_state(path, state)
+        fabric.barrier()
+
+    def still_finite(what: str, loss: float, step: int) -> float:
+        """Stop a training that has diverged, before anything of it is saved."""
+        if math.isfinite(loss):
+            return loss
+        if not fabric.is_global_zero:  # the first process tells
+            raise SystemExit(1)
+        raise InputError(
+            f"run {args.run}: the {what} is {loss} at step {step}; the last good state "
+            f"({found or 'none: this is the first leg'}) stays: lower learning_rate, or set gradient_clip"
+        )
+
+    def validate() -> float:
+        """Mean loss over all validation clips and timesteps, of the weights that are exported."""
+        if average:
+            average.swap()
+        mine = range(fabric.global_rank, len(validation_set), devices)
+        batches = [list(mine[at : at + batch]) for at in range(0, len(mine), batch)]
+        total = torch.zeros(2, dtype=torch.float64, device=fabric.device)
+        objective.eval()
+        # Past DistributedDataParallel, which would wait for ranks that have a batch less.
+        with torch.no_grad(), fabric.autocast():
+            for items in loader(validation_set, batches):
+                losses = objective.module(items, None)
+                total += torch.stack([losses.double().sum(), torch.tensor(len(losses), device=fabric.device)])
+        objective.train()
+        if average:
+            average.swap()
+        total = fabric.all_reduce(total, reduce_op="sum")
+        return still_finite("validation loss", float(total[0] / total[1]), step)
+
+    def loader(dataset: torch.utils.data.Dataset, batches: list[list[int]], workers: int = 0) -> Iterator[dict]:
+        data = torch.utils.data.DataLoader(
+            dataset, batch_sampler=batches, num_workers=workers, collate_fn=collate, pin_memory=on_gpu
+        )
+        try:
+            yield from map(fabric.to_device, data)
+        except InputError as error:  # of a worker, and then with its traceback around it
+            raise InputError(str(error).strip().splitlines()[-1].split("InputError: ")[-1]) from None
+
+    every = min(50, settings["validate_every"])
+    wanted = positions(start * accumulate, end * accumulate, batch, fabric.global_rank, devices)
+    batches = loader(train_set, wanted, settings["workers"])
+    step, loss = start, math.nan
+    bar = progress(range(start, end), f"training {args.run}", end, "steps", start, note=lambda: f"loss {loss:.4f}")
+    objective.train()
+    with stack, output_to_log(), out_of_memory(args.run):
+        for step in bar:
+            loss = 0.0
+            for part in range(accumulate):
+                items = next(batches)
+                seed_step(settings["seed"], step * accumulate + part, fabric.global_rank)
+                with fabric.no_backward_sync(objective, enabled=part < accumulate - 1):
+                    error = objective(items, step).mean() / accumulate
+                    fabric.backward(error)
+                loss += error.item()
+            still_finite("loss", float(fabric.all_reduce(torch.tensor(loss))), step + 1)
+            if settings["gradient_clip"]:
+                limit = settings["gradient_clip"]
+                norm = fabric.clip_gradients(objective, optimizer, max_norm=limit, error_if_nonfinite=False)
+                if settings["precision"] != "16-mixed":  # whose scaler passes over such a step
+                    still_finite("norm of the gradient", float(norm), step + 1)
+            optimizer.step()
+            optimizer.zero_grad()
+            rate = scheduler.get_last_lr()[0]
+            scheduler.step()
+            if average:
+                average.update()
+            step += 1
+            metrics.losses.append(loss)
+            due = step % settings["validate_every"] == 0 or step == end
+            if due or step % every == 0:
+                metrics.losses = fabric.all_reduce(torch.tensor(metrics.losses, dtype=torch.float64)).tolist()
+                log_row(metrics.close_row(step, rate, validate() if due else None))
+            if float(fabric.all_reduce(torch.tensor(float(bool(stopping))))) and step < end:
+                save(side)
+                raise KeyboardInterrupt if fabric.is_global_zero else SystemExit(1)
+    if metrics.losses:  # interrupted at what is the end now
+        metrics.close_row(step, scheduler.get_last_lr()[0])
+    if metrics.rows[-1][2] is None:
+        metrics.rows[-1][2] = validate()
+    save(args.output / "state.ckpt")
+    if not fabric.is_global_zero:
+        return
+
+    weights = {key: weight.detach() for key, weight in trained.items()}
+    weights |= average.average if average else {}
+    write_weights(args.output / "weights", model, weights, settings)
     with whole(args.output / "metrics.csv") as temporary:
         temporary.write_text(metrics.csv(), encoding="utf-8")
     write_json(
         args.output / "training.json",
         {
             "run": args.run,
+            "leg": args.leg,
+            "steps": step,
             "settings": settings,
-            "fingerprint": fingerprint,
-            "steps": trainer.global_step,
-            "training_clips": len(train_set.clips),
-            "validation_clips": len(validation_set.clips),
-            "checkpoint_sha256": sha256(checkpoint.path),
+            "provenance": provenance,
+            "training_clips": len(clips.clips),
+            "validation_clips": len(validation_set.clips.clips),
+            "batch": effective,
+            "moving_average": average is not None,
+            "trained_parameters": sum(weight.numel() for weight in trained.values()),
+            "validation_loss": metrics.rows[-1][2],
         },
     )
-    log.info("%d steps; state in %s", trainer.global_step, checkpoint.path)
+    shutil.rmtree(side.parent, ignore_errors=True)
+    log.info("%s: %d steps, validation loss %.4f", args.output, step, metrics.rows[-1][2])
 
 
-def wandb_logger(name: str, settings: dict[str, Any], fingerprint: str, folder: Path) -> Any:
-    """Lightning's logger for Weights & Biases, under an id that a resumed run finds again; False for none."""
-    if settings["wandb"] is None:
-        return False
-    import wandb
-    from pytorch_lightning.loggers import WandbLogger
+@contextlib.contextmanager
+def out_of_memory(name: str) -> Iterator[None]:
+    """Turn an allocation that failed into an InputError that says what to lower."""
+    import torch
 
-    logger = WandbLogger(
-        project=settings["wandb"]["project"],
-        offline=settings["wandb"]["mode"] == "offline",
-        name=name,
-        id=fingerprint,
-        resume="allow",
-        save_dir=folder,
-        config=settings,
-    )
     try:
-        logger.experiment.id  # noqa: B018 - connects now, not after the model went to the GPU
-    except wandb.errors.Error as error:
+        yield
+    except RuntimeError as error:  # what torch raises on the CPU has no class of its own
+        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
         raise InputError(
-            f"run {name}: Weights & Biases cannot be reached ({str(error).splitlines()[0]}): run `wandb login`, set "
-            "wandb.mode to offline, or wandb to null"
+            f"run {name}: out of memory: lower batch_size (and raise accumulate) or train_seconds, set "
+            "recompute_activations to true, precision to bf16-true, or method to lora"
         ) from None
-    return logger
+
+
+def write_weights(folder: Path, model: Any, trained: dict[str, Any], settings: dict[str, Any]) -> None:
+    """What was trained: the diffusion model and conditioner, or the adapter in the form of peft."""
+    from safetensors.torch import save_file
+
+    shutil.rmtree(folder, ignore_errors=True)
+    partial = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    if settings["method"] == "full":
+        state = {key: value for key, value in model.state_dict().items() if not key.startswith("pretransform.")}
+        save_file(
+            {key: trained.get(key, value).contiguous() for key, value in state.items()}, partial / "model.safetensors"
+        )
+    else:
+        from sao.adapters import adapter_state, write_adapter
+
+        write_adapter(partial, adapter_state(model), settings["method"], settings["adapter"])
+    partial.rename(folder)
+
+
+@contextlib.contextmanager
+def loggers(
+    name: str, settings: dict[str, Any], identity: str, folder: Path, start: int
+) -> Iterator[Callable[[list[float | None]], None]]:
+    """A function that sends a row of the metrics to Weights & Biases and TensorBoard, as far as the run asks for them.
+
+    All legs of a run go on in one run of Weights & Biases, whose id is `identity`.
+    """
+    with contextlib.ExitStack() as stack:
+        sinks = []
+        if settings["wandb"] is not None:
+            with output_to_log():
+                import wandb
+
+                (folder / "wandb").mkdir(parents=True, exist_ok=True)
+                try:
+                    there = wandb.init(
+                        project=settings["wandb"]["project"],
+                        mode=settings["wandb"]["mode"],
+                        name=name,
+                        id=identity,
+                        resume="allow",
+                        dir=folder,
+                        config=settings,
+                    )
+                except wandb.errors.Error as error:
+                    raise InputError(
+                        f"run {name}: Weights & Biases cannot be reached ({str(error).splitlines()[0]}): run `wandb "
+                        "login`, set wandb.mode to offline, or wandb to null"
+                    ) from None
+            stack.callback(there.finish)
+            sinks.append(lambda row, values: there.log(values, step=row[0]))
+        if settings["tensorboard"]:
+            from torch.utils.tensorboard import SummaryWriter
+
+            writer = stack.enter_context(SummaryWriter(folder / "tensorboard", purge_step=start + 1))
+            sinks.append(lambda row, values: [writer.add_scalar(key, value, row[0]) for key, value in values.items()])
+
+        def log_row(row: list[float | None]) -> None:
+            values = dict(zip(("train/loss", "validation/loss", "learning_rate"), row[1:], strict=True))
+            for sink in sinks:
+                sink(row, {key: value for key, value in values.items() if value is not None})
+
+        yield log_row
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def check_licenses(table: pd.DataFrame, allow: list[str] | None, found: Findings
             found.remark("license", f"no clip is under {entry}, which `licenses.allow` names")
 
 
-def check_clips(table: pd.DataFrame, silence_dbfs: float, window_seconds: float | None, found: Findings) -> None:
+def check_clips(table: pd.DataFrame, silence_dbfs: float, train_seconds: float | None, found: Findings) -> None:
     """What one row alone can tell."""
     columns = caption_columns(table)
     some_known = table.sound_id.map(known).any()
@@ -47,8 +47,8 @@ def check_clips(table: pd.DataFrame, silence_dbfs: float, window_seconds: float 
             continue
         if row.peak_dbfs < silence_dbfs:
             found.error("silent", row, f"is silent: its peak is {row.peak_dbfs} dBFS, below {silence_dbfs} dBFS")
-        if window_seconds is not None and row.seconds > window_seconds:
-            found.error("duration", row, f"lasts {row.seconds:.2f} s, longer than window_seconds = {window_seconds} s")
+        if train_seconds is not None and row.seconds > train_seconds:
+            found.error("duration", row, f"lasts {row.seconds:.2f} s, longer than train_seconds = {train_seconds} s")
         for column in columns[: row.caption_count]:
             if not getattr(row, column).strip():
                 found.error("caption", row, f"{column} is empty")
@@ -82,7 +82,7 @@ def check_pairs(table: pd.DataFrame, found: Findings) -> None:
     rank = table.role.map({role: n for n, role in enumerate(reversed(ROLES))})
     ordered = table.assign(rank=rank).sort_values(["rank", "clip_id"])  # evaluation first: it stays as published
     sound_id = ordered.sound_id.where(ordered.sound_id.map(known), "")
-    keys = {"sha256": ordered.sha256, "sound_id": sound_id}
+    keys = {"audio": ordered.audio_sha256, "sound_id": sound_id}
     if "given_group" in table:
         keys["group"] = ordered.given_group.str.strip()
     for what, key in keys.items():
@@ -90,7 +90,7 @@ def check_pairs(table: pd.DataFrame, found: Findings) -> None:
             if len(group) == 1:
                 continue
             first, *others = group.itertuples()
-            label = "audio" if what == "sha256" else f"{what} {value}"
+            label = what if what == "audio" else f"{what} {value}"
             for row in others:
                 if row.role != first.role:
                     found.error(
@@ -99,7 +99,7 @@ def check_pairs(table: pd.DataFrame, found: Findings) -> None:
                         f"({row.role}) has the same {label} as {first.path} ({first.role}): it would leak into "
                         "training or evaluation; remove one",
                     )
-                elif what == "sha256":
+                elif what == "audio":
                     found.warning("duplicate", row, f"has the same audio as {first.path}")
 
 
@@ -141,7 +141,7 @@ def main() -> None:
     parser.add_argument("--on-invalid", choices=["fail", "drop"], default="fail")
     parser.add_argument("--licenses", type=json.loads, help="JSON: list of the licences that are allowed")
     parser.add_argument("--silence-dbfs", type=float, required=True)
-    parser.add_argument("--window-seconds", type=float)
+    parser.add_argument("--train-seconds", type=float)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, required=True, help="the report, JSON")
     parser.add_argument("--page", type=Path, required=True, help="the report, HTML")
@@ -157,7 +157,7 @@ def main() -> None:
     chosen = table[table.role != ""]
     check_licenses(chosen, args.licenses, found)
     chosen = chosen[~chosen.path.isin(found.paths(found.left_out))]
-    check_clips(chosen, args.silence_dbfs, args.window_seconds, found)
+    check_clips(chosen, args.silence_dbfs, args.train_seconds, found)
     check_files(chosen, args.threads, found)
     sound = chosen[~chosen.path.isin(found.paths(found.errors))]
     check_pairs(sound, found)

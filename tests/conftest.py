@@ -29,6 +29,16 @@ sys.path.insert(0, str(SCRIPTS))
 settings.register_profile("project", deadline=None, derandomize=True, database=None)
 settings.load_profile("project")
 
+
+@pytest.fixture(autouse=True, scope="module")
+def environment() -> Iterator[None]:
+    """Take back what a module left in the environment: a model that is built here turns the Hub off."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
 RATE = 8000  # Hz
 DROPPED = ("clip_id", "published_split", "path", "check", "message")
 SPLITS = {"development": "train", "validation": "validation", "evaluation": "evaluation"}

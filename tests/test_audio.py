@@ -50,6 +50,33 @@ def test_offset_of_one_channel_is_not_lost_in_the_other(tmp_path: Path) -> None:
     assert measure(write_wav(tmp_path / "two.wav", audio)).dc_offset == pytest.approx(0.5, abs=0.001)
 
 
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24"])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_the_same_samples_in_another_file_are_known(tmp_path: Path, subtype: str, channels: int) -> None:
+    audio, _ = soundfile.read(write_wav(tmp_path / "a.wav", noise("a", 8, 44100, channels), 44100, subtype))
+    one = measure(tmp_path / "a.wav")
+    for name in ("a.flac", "a.aiff", "a.caf", "a.w64", "tagged.wav", "float.wav"):
+        here = "FLOAT" if name == "float.wav" else subtype
+        with soundfile.SoundFile(tmp_path / name, "w", 44100, channels, here) as sound:
+            if name == "tagged.wav":
+                sound.title = "Another header"
+            sound.write(audio)
+        other = measure(tmp_path / name)
+        assert other.audio_sha256 == one.audio_sha256 and other.sha256 != one.sha256, name
+    wide = np.repeat(audio.reshape(-1, channels), 2, axis=1)
+    changed = audio.copy()
+    changed[-1] += 1e-3
+    for different, rate in [(audio, 48000), (audio[:-1], 44100), (audio[::-1], 44100), (wide, 44100), (changed, 44100)]:
+        assert measure(write_wav(tmp_path / "b.wav", different, rate, subtype)).audio_sha256 != one.audio_sha256
+
+
+def test_what_cannot_be_read_is_the_same_as_nothing(tmp_path: Path) -> None:
+    (tmp_path / "page.wav").write_text("<!DOCTYPE html>")
+    write_wav(tmp_path / "none.wav", np.zeros((0, 1)))
+    write_wav(tmp_path / "nan.wav", np.array([0.1, np.nan]), subtype="FLOAT")
+    assert [measure(tmp_path / f"{name}.wav").audio_sha256 for name in ("page", "none", "nan")] == ["", "", ""]
+
+
 @pytest.mark.parametrize(("suffix", "subtype"), PAIRS)
 def test_every_container_is_read_and_a_cut_one_found(tmp_path: Path, suffix: str, subtype: str) -> None:
     rate = 8000 if subtype == "GSM610" else 48000

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import BASE_MODEL, SCRIPTS, assert_succeeds, run_script
+from safetensors.numpy import save
 from sao.model_config import read_model_config
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import RobertaConfig, RobertaModel, RobertaTokenizerFast
@@ -72,7 +73,7 @@ def source(tmp_path: Path) -> Path:
         "id": "prompt", "type": "clap_text", "config": clap | {"use_text_features": True, "feature_layer_ix": -1},
     }  # fmt: skip
     (folder / "model_config.json").write_text(json.dumps(config))
-    (folder / "model.safetensors").write_bytes(b"weights")
+    (folder / "model.safetensors").write_bytes(save({"a": np.zeros(1)}))
     return folder
 
 

@@ -21,15 +21,18 @@ class Sources(HTMLParser):
             self.found.append(unquote(dict(attributes)["src"]))
 
 
-def make_render(folder: Path, clips: list[str], warning: str = "") -> None:
+def make_render(folder: Path, clips: list[str], warning: str = "", suffix: str = "wav") -> None:
+    """Renders of clips, and of a prompt `z` that there is no recording of."""
     folder.mkdir(parents=True)
-    for clip in clips:
-        (folder / f"{clip}.wav").write_bytes(b"RIFF")
+    for clip in [*clips, "z"]:
+        (folder / f"{clip}.{suffix}").write_bytes(b"RIFF")
         (folder.parent / f"{clip} original.wav").write_bytes(b"RIFF")
     table = pd.DataFrame(
-        {"clip_id": clips, "split": "evaluation", "prompt": "<b>loud</b> & clear", "seed": 1, "seconds": 1.0,
-         "checkpoint": "m", "peak_dbfs": -1.0, "gain_db": 0.0, "warning": warning,
-         "reference": [f"{folder.parent}/{clip} original.wav" for clip in clips]}
+        {"clip_id": [*clips, "z"], "split": [*["evaluation"] * len(clips), "prompts"], "prompt": "<b>loud</b> & clear",
+         "seed": 1, "seconds": 1.0, "run": folder.name, "checkpoint": "m", "peak_dbfs": -1.0, "gain_db": 0.0,
+         "overs": 0, "warning": warning,
+         "reference": [*(f"{folder.parent}/{clip} original.wav" for clip in clips), ""],
+         "file": [f"{clip}.{suffix}" for clip in [*clips, "z"]]}
     )  # fmt: skip
     table.to_csv(folder.with_suffix(".csv"), index=False)
 
@@ -55,15 +58,16 @@ def collect(root: Path):
 
 def test_page_plays_every_sample_and_reference(tmp_path: Path) -> None:
     make_render(tmp_path / "a", ["x", "y"])
-    make_render(tmp_path / "b", ["x", "y"], warning="silent")
+    make_render(tmp_path / "b", ["x", "y"], warning="silent", suffix="flac")
     assert collect(tmp_path).returncode == 0
     samples = pd.read_csv(tmp_path / "samples/samples.csv", keep_default_na=False)
-    assert list(samples.run) == ["base", "base", "mine", "mine"]
+    assert list(samples.run) == ["base"] * 3 + ["mine"] * 3
     page = (tmp_path / "samples/index.html").read_text()
     sources = Sources()
     sources.feed(page)
-    assert len(sources.found) == 6 and all((tmp_path / "samples" / source).is_file() for source in sources.found)
-    assert "&lt;b&gt;loud&lt;/b&gt; &amp; clear" in page and page.count("silent") == 2
+    assert len(sources.found) == 8 and all((tmp_path / "samples" / source).is_file() for source in sources.found)
+    assert "&lt;b&gt;loud&lt;/b&gt; &amp; clear" in page and page.count("silent") == 3
+    assert page.count("<td>–</td>") == 1 and sources.found[-2:] == ["base/z.wav", "mine/z.flac"]
     assert "my &lt;corpus&gt;</a>: 5 clips, 2 left out (license: 1, tokens: 1), 1 warnings." in page
 
 

@@ -24,6 +24,7 @@ SCHEMA_TREE = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
 COMMIT, MD5 = "0" * 40, "0" * 32
 HUB = {"repo": "a/b", "revision": COMMIT, "text_encoder": {"repo": "t5-base", "revision": COMMIT}}
 FILE = {"url": "x.csv", "md5": MD5}
+RUN = {"base_model": "demo", "corpus": "demo", "steps": 1}
 FOLDER = {"format": "audiofolder", "path": "sounds"}
 
 
@@ -68,7 +69,8 @@ def full() -> Config:
     config = load(DEMO)
     config = put(config, "base_models.hub", HUB | {"sampling": {"steps": 10}})
     config = put(config, "corpora.folder", FOLDER | {"split": {"seed": 1}, "licenses": {"allow": ["CC0"]}})
-    return put(config, "runs.demo.wandb", {"project": "p"})
+    config = put(config, "runs.demo.adapter", {"rank": 4})
+    return put(put(config, "runs.demo.wandb", {"project": "p"}), "latents", {"shards": 2})
 
 
 def mappings(value: Any, schema: Config, key: Key = ()) -> Iterator[tuple[Key, Config]]:
@@ -112,7 +114,7 @@ def test_shipped_configs_resolve(files: list[Path]) -> None:
 def test_merged_config_leaves_the_default_run_out() -> None:
     merged = resolve(load(DEMO, CLOTHO), [DEMO, CLOTHO])
     assert set(merged["corpora"]) == {"demo", "clotho"} and set(merged["runs"]) == {"clotho"}
-    assert merged["corpora"]["clotho"]["window_seconds"] == 30
+    assert merged["corpora"]["clotho"]["train_seconds"] == 30
     assert merged["render"]["clips"] == {"train": 32, "evaluation": "all"}
 
 
@@ -121,12 +123,20 @@ def test_defaults_are_filled_in_at_every_depth_and_values_kept() -> None:
     resolved = resolve(config, [DEMO])
     for key, properties in MAPPINGS:
         assert {name for name, schema in properties.items() if "default" in schema} <= set(at(resolved, key)), key
-    assert resolved["render"] == {"clips": {"evaluation": "all"}, "caption": 1, "seed": 0}
+    render = {
+        "clips": {"evaluation": "all"},
+        "caption": 1,
+        "seed": 0,
+        "prompts": None,
+        "seconds": None,
+        "loudness": None,
+    }
+    assert resolved["render"] == render | {"format": "wav16", "batch_size": None, "shards": 1}
     assert resolved["base_models"]["demo"]["sampling"]["sampler"] == "dpmpp-3m-sde"
     assert resolved["base_models"]["hub"]["sampling"]["steps"] == 10
     assert resolved["runs"]["demo"]["wandb"] == {"project": "p", "mode": "online"}
     assert resolved["runs"]["demo"]["steps"] == config["runs"]["demo"]["steps"]
-    assert resolved["corpora"]["demo"]["window_seconds"] is None
+    assert resolved["corpora"]["demo"]["train_seconds"] is None
 
 
 def test_resolving_changes_nothing_that_was_handed_over_and_is_stable() -> None:
@@ -175,7 +185,9 @@ WRONG = [
     ("runs", None, "found None, null; allowed: object"),
     ("runs", ..., "missing"),
     ("runs", {"demo": None}, "found no run"),
-    ("runs.demo.steps", ..., "missing"),
+    ("runs.demo.steps", ..., "needs either steps, or epochs"),
+    ("runs.demo.epochs", 3, "needs either steps, or epochs"),
+    ("runs.demo.corpus", ..., "missing"),
     ("runs.demo.steps", "many", "found 'many', string; allowed: integer"),
     ("runs.demo.steps", True, "found True, boolean; allowed: integer"),
     ("runs.demo.steps", 1200.0, "found 1200.0, number; allowed: integer"),
@@ -187,6 +199,21 @@ WRONG = [
     ("runs.demo.base_model", "other", "found 'other', an unknown base model; allowed: demo"),
     ("runs.demo.corpus", "other", "found 'other', an unknown corpus; allowed: demo"),
     ("runs.demo.wandb", {}, "missing"),
+    ("runs.demo.wandb", {"project": "p", "mode": "on"}, "found 'on'; allowed: online, offline, disabled"),
+    ("runs.demo.method", "lokr", "found 'lokr'; allowed: full, lora, dora"),
+    ("runs.demo.precision", "16", "found '16'; allowed: 32-true, 16-mixed, bf16-mixed, bf16-true"),
+    ("runs.demo.keep_states", "best", "found 'best'; allowed: last, all"),
+    ("runs.demo.strategy", "fsdp", "found 'fsdp'; allowed: auto, ddp"),
+    ("runs.demo.devices", 0, "minimum of 1"),
+    ("runs.demo.optimizer", {"config": {}}, "missing"),
+    ("runs.demo.adapter", {"rank": 0}, "minimum of 1"),
+    ("runs.demo.adapter", {"target_modules": []}, "found []; allowed: "),
+    ("runs.demo.adapter", {"target_modules": "to_q"}, "found 'to_q'; allowed: "),
+    ("runs.demo.phase_flip", True, "latents have no polarity; it needs latents.enabled: false"),
+    ("runs.demo", RUN | {"precision": "bf16-true", "ema": True}, "runs.demo.ema: a moving average in bfloat16 does not move"),
+    ("runs.demo", RUN | {"precision": "bf16-true", "method": "lora"}, "runs.demo.precision: bf16-true is for method full"),
+    ("runs.demo", RUN | {"method": "dora", "adapter": {"base_precision": "bf16"}}, "needs precision bf16-mixed, not 32-true"),
+    ("latents", {"shards": 0}, "minimum of 1"),
     ("runs.a/b", {}, "not a usable name"),
     ("runs..hidden", {}, "not a usable name"),
     ("corpora.demo", None, "found 'demo', an unknown corpus; allowed: none is defined"),
@@ -195,9 +222,10 @@ WRONG = [
     ("corpora.demo.train", [], "[] should be non-empty"),
     ("corpora.demo.train", ["dev"], "found 'dev', an unknown split; allowed: development, evaluation, validation"),
     ("corpora.demo.evaluation", ["validation"], "'validation' is already used for validation: its clips would leak"),
-    ("corpora.demo.window_seconds", math.inf, "found inf, not finite"),
-    ("corpora.demo.window_seconds", 0, "minimum of 0"),
-    ("corpora.demo.splits.validation.captions.0.md5", ..., "needs one of md5, sha256"),
+    ("corpora.demo.train_seconds", math.inf, "found inf, not finite"),
+    ("corpora.demo.train_seconds", 0, "minimum of 0"),
+    ("corpora.demo.splits.validation.captions.0.md5", ..., "has url; needs either md5, or sha256"),
+    ("corpora.demo.splits.validation.captions.0.sha256", "0" * 64, "has md5, sha256, url; needs either md5, or sha256"),
     ("corpora.demo.splits.validation.captions.0.md5", "ABC", "found 'ABC'; allowed: text that matches ^[0-9a-f]{32}$"),
     ("corpora.demo.splits.validation.archives.0.url", 3, "found 3, integer; allowed: string"),
     ("corpora.demo.splits.validation.captions", [FILE | {"url": "y/clotho_captions_development.csv"}], "two files"),
@@ -221,6 +249,8 @@ WRONG = [
     ("corpora.demo.split", {"validation": 1}, "maximum of 1"),
     ("corpora.demo.split", {"fraction": 0.1}, "unknown key"),
     ("corpora.folder", FOLDER | {"split": {"method": "fraction", "validation": 0.5, "evaluation": 0.5}}, "no clip to train on"),
+    ("corpora.folder", FOLDER | {"split": {"method": "fraction", "validation": 0}}, "corpora.folder.split.validation: 0 leaves no clip"),
+    ("corpora.folder", FOLDER | {"split": {"method": "fraction", "evaluation": 0.0}, "validation": ["v"]}, "folder.split.evaluation: 0 leaves no clip"),
     ("corpora.demo.silence_dbfs", 1, "maximum of 0"),
     ("corpora.folder", FOLDER | {"splits": {"x": {"archives": [FILE], "captions": [FILE]}}}, "format audiofolder does not use it"),
     ("corpora.folder", FOLDER | {"train": ["a/b"]}, "'a/b' is not the name of a top folder"),
@@ -237,8 +267,8 @@ WRONG = [
     ("base_models.hub", HUB | {"text_encoder": {"repo": "t5-base"}}, "missing"),
     ("base_models.demo.sampling.sampler", "eular", "found 'eular'; allowed: dpmpp-3m-sde"),
     ("render.clips", {}, "non-empty"),
-    ("render.clips.train", "some", "found 'some'; allowed: all, a whole number from 1, or null"),
-    ("render.clips.train", 0, "found 0; allowed: all, a whole number from 1, or null"),
+    ("render.clips.train", "some", "found 'some'; allowed: `all`, a number of clips, or `null`"),
+    ("render.clips.train", 0, "found 0; allowed: `all`, a number of clips, or `null`"),
 ]  # fmt: skip
 
 
@@ -256,7 +286,40 @@ def test_folder_that_is_used_must_be_there(tmp_path: Path) -> None:
     message = complaint(config)
     assert message.startswith("config: corpora.folder.path: found ") and "which is no folder" in message
     (tmp_path / "sounds").mkdir()
+    for split, role in (("train", "train"), ("validation", "validation"), ("test", "evaluation")):
+        message = complaint(config)
+        assert message.startswith(f"config: corpora.folder.{role}: names {split!r}, which is no folder in {tmp_path}")
+        (tmp_path / "sounds" / split).mkdir()
     resolve(config, [DEMO])
+    drawn = {"path": str(tmp_path), "split": {"method": "fraction"}}
+    resolve(put(config, "corpora.folder", FOLDER | drawn), [DEMO])
+    by_column = drawn | {"split": {"method": "column"}}
+    resolve(put(config, "corpora.folder", FOLDER | by_column), [DEMO])
+
+
+def test_a_side_that_is_given_needs_no_share() -> None:
+    given = {"split": {"method": "fraction", "validation": 0}, "validation": ["v"], "train": ["t"]}
+    resolve(put(load(DEMO), "corpora.folder", FOLDER | given), [DEMO])
+
+
+def test_base_model_that_is_used_must_be_there(tmp_path: Path) -> None:
+    config = put(load(DEMO), "base_models.mine", {"path": str(tmp_path / "model")})
+    resolve(config, [DEMO])
+    config = put(config, "runs.demo.base_model", "mine")
+    assert complaint(config).startswith(f"config: base_models.mine.path: found '{tmp_path}/model', which is no folder")
+    (tmp_path / "model").mkdir()
+    resolve(config, [DEMO])
+
+
+def test_prompts_are_a_file_and_may_be_all_that_is_rendered(tmp_path: Path) -> None:
+    config = put(load(DEMO), "render.prompts", str(tmp_path / "mine.txt"))
+    config = put(config, "render.clips", {"train": None, "evaluation": None})
+    message = complaint(config)
+    assert message.startswith("config: render.prompts: found ") and "which is no file" in message
+    (tmp_path / "mine.txt").write_text("Rain.\n")
+    assert resolve(config, [DEMO])["render"]["clips"] == {}
+    assert "names no split to render" in complaint(put(config, "render.prompts", None))
+    assert "text that matches" in complaint(put(config, "render.prompts", "mine.json"))
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from conftest import (
     listing,
     run_script,
 )
-from sao.clips import read_digests
+from sao.clips import read_digests, shard_name, shard_of
 from sao.tables import read_table
 
 ROLES = ("train", "validation")
@@ -95,7 +95,7 @@ def test_config_is_one_that_stable_audio_tools_reads(made: Path, splits: Path, r
     # PreEncodedDataset joins each line to `path`, and runs the hook of the dataset whose `path` is in the result.
     lines = (made / dataset["path"] / "filelist.txt").read_text().splitlines()
     latents = [(made / dataset["path"] / line).resolve() for line in lines]
-    expected = [f"{row['published_split']}/{row['clip_id']}.npy" for row in rows(splits, role)]
+    expected = [f"{row['published_split']}/0001-of-0001/{row['clip_id']}.npy" for row in rows(splits, role)]
     assert [path.relative_to(made / "results/latents/demo/tiny").as_posix() for path in latents] == expected
 
 
@@ -129,7 +129,7 @@ def test_hook_raises_on_an_empty_caption(made: Path, tmp_path: Path, caption: st
 def test_window_shortens_the_crop_and_again_gives_the_same(tmp_path: Path, splits: Path, base_model: Path) -> None:
     digests = []
     for _ in range(2):
-        assert_succeeds(configure(tmp_path, splits, base_model, "--window-seconds", 0.5))
+        assert_succeeds(configure(tmp_path, splits, base_model, "--train-seconds", 0.5))
         digests.append((tmp_path / "results/datasets.sha256").read_text())
     config = json.loads((tmp_path / "results/datasets/train.json").read_text())
     assert config["latent_crop_length"] == -(-round(0.5 * MODEL["sample_rate"]) // RATIO)
@@ -168,9 +168,9 @@ def test_caption_of_the_greatest_length_is_taken(
     ("column", "value", "options", "words"),
     [
         ("caption_1", "", [], ["caption_1 is empty"]),
-        ("seconds", f"{WINDOW + 0.1}", [], [f"{WINDOW + 0.1:.2f} s", f"{WINDOW:.2f} s", "window_seconds"]),
-        ("seconds", "0.8", ["--window-seconds", 0.5], ["0.80 s", "window_seconds"]),
-        ("seconds", "0.1", ["--window-seconds", 60], ["window_seconds = 60", f"{WINDOW:.2f} s"]),
+        ("seconds", f"{WINDOW + 0.1}", [], [f"{WINDOW + 0.1:.2f} s", f"{WINDOW:.2f} s", "train_seconds"]),
+        ("seconds", "0.8", ["--train-seconds", 0.5], ["0.80 s", "train_seconds"]),
+        ("seconds", "0.1", ["--train-seconds", 60], ["train_seconds = 60", f"{WINDOW:.2f} s"]),
     ],
 )
 def test_clip_that_does_not_fit_is_named(
@@ -184,7 +184,7 @@ def test_clip_that_does_not_fit_is_named(
 ) -> None:
     splits, clip = spoilt("train", column, value)
     line = assert_fails(configure(tmp_path, splits, base_model, *options), *words)
-    assert clip in line or "window_seconds = 60" in line
+    assert clip in line or "train_seconds = 60" in line
     assert listing(tmp_path / "results") == set()
 
 
@@ -261,7 +261,7 @@ def test_clips_keep_the_captions_they_have(tmp_path: Path, splits: Path, base_mo
 def test_run_whose_batch_is_never_full_is_named(
     tmp_path: Path, splits: Path, base_model: Path, captions: str, batch_size: int, fits: bool
 ) -> None:
-    runs = {"small": {"captions": "first", "batch_size": 1}, "mine": {"captions": captions, "batch_size": batch_size}}
+    runs = {"small": {"captions": "first", "batch": 1}, "mine": {"captions": captions, "batch": batch_size}}
     result = configure(tmp_path, splits, base_model, "--runs", json.dumps(runs))
     if fits:
         assert_succeeds(result)
@@ -269,6 +269,24 @@ def test_run_whose_batch_is_never_full_is_named(
         items = 20 if captions == "all" else 10
         assert_fails(result, "run mine", f"{items} training clips", f"batch of {batch_size}", "batch_size")
         assert listing(tmp_path / "results") == set()
+
+
+def test_longer_clips_are_taken_where_they_are_cropped(tmp_path: Path, splits: Path, base_model: Path, spoilt) -> None:
+    changed, path = spoilt("train", "seconds", f"{WINDOW + 0.1}")
+    assert_fails(configure(tmp_path, changed, base_model), path, "train_seconds")
+    assert_succeeds(configure(tmp_path, changed, base_model, "--random-crop"))
+    config = json.loads((tmp_path / "results/datasets/train.json").read_text())
+    assert config["random_crop"] is True and len(rows(splits, "train")) == len(
+        (tmp_path / "results/datasets/train/filelist.txt").read_text().splitlines()
+    )
+
+
+def test_clips_lie_in_the_shard_that_they_are_encoded_in(tmp_path: Path, splits: Path, base_model: Path) -> None:
+    assert_succeeds(configure(tmp_path, splits, base_model, "--shards", 3))
+    lines = (tmp_path / "results/datasets/train/filelist.txt").read_text().splitlines()
+    for line in lines:
+        assert f"/{shard_name(shard_of(Path(line).stem, 3), 3)}/" in line
+    assert len({Path(line).parent.name for line in lines}) > 1
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -282,10 +300,12 @@ def test_stock_factory_loads_every_clip(
     frames = MODEL["sample_size"] // RATIO
     table = rows(splits, role)
     for number, row in enumerate(table):
-        latents = tmp_path / f"results/latents/demo/tiny/{row['published_split']}/{row['clip_id']}.npy"
+        folder = tmp_path / "results/latents/demo/tiny" / row["published_split"] / "0001-of-0001"
+        latents = folder / f"{row['clip_id']}.npy"
         latents.parent.mkdir(parents=True, exist_ok=True)
         np.save(latents, np.full((4, frames), number, dtype=np.float32))
         info = {"clip_id": row["clip_id"], "padding_mask": [1] * frames, "seconds_start": 0, "seconds_total": 1}
+        info |= {"samples_per_frame": RATIO, "sample_rate": MODEL["sample_rate"]}
         latents.with_suffix(".json").write_text(json.dumps(info))
     monkeypatch.chdir(tmp_path)
     config = json.loads(Path(f"results/datasets/{role}.json").read_text())

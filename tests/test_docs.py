@@ -46,7 +46,13 @@ def test_commands_work_as_a_dry_run(command: tuple[str, ...], checkout: Path) ->
     done = subprocess.run([command[0], "-n", *command[1:]], cwd=checkout, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     # What makes the command's target.
-    makers = {"downloads": "base_model", "results/data/sounds/validation.html": "validate"}
+    makers = {
+        "downloads": "base_model",
+        "results/data/sounds/validation.html": "validate",
+        "results/checkpoints/demo/step-00000500/model.safetensors": "export",
+        "results/renders/demo@step-00000500": "render",
+        "results/evaluation/summary.json": "compare",
+    }
     assert next((rule for target, rule in makers.items() if target in command), "collect") in done.stdout + done.stderr
 
 

@@ -348,7 +348,7 @@ def test_refusal_is_final(server: Server, remote: str, target: Path, status: int
     assert listing(target) == set()
 
 
-@pytest.mark.parametrize("status", [429, 500, 503])
+@pytest.mark.parametrize("status", [408, 429, 500, 503])
 def test_overload_is_tried_again(server: Server, remote: str, target: Path, status: int) -> None:
     server.faults = [{"status": status}] * 3
     assert_succeeds(download(remote, target))

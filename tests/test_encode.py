@@ -9,37 +9,73 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 from conftest import run_script
-from encode import load_audio, usable
+from encode import usable
+from hypothesis import given
+from hypothesis import strategies as st
 from sao.audio import Measuring
-from sao.command import InputError
+from sao.encoding import clip_facts, load_audio, padded
 from sao.tables import write_table
 
 
-def encode(finished: Path, audio: Path, output: Path, *, code: str = "x"):
+def encode(finished: Path, audio: Path, output: Path, *more: object, code: str = "x"):
     return run_script(
         "encode",
         "--audio", audio / "validation", "--facts", audio / "validation.csv", "--split", "validation",
         "--model", finished / "results/models/demo",
         "--model-digest", finished / "results/models/demo/checksums.sha256",
-        "--code", code, "--output", output, "--digest", output.with_suffix(".json"),
+        "--code", code, "--output", output, "--digest", output.with_suffix(".json"), *more,
     )  # fmt: skip
 
 
-def test_one_latent_a_clip_with_its_mask(finished: Path) -> None:
-    folder = finished / "results/latents/demo/demo/development"
+def test_mean_and_spread_of_every_clip_with_its_mask(finished: Path) -> None:
+    folder = finished / "results/latents/demo/demo/development/0001-of-0001"
     summary = json.loads(folder.with_suffix(".json").read_text())
     files = sorted(folder.glob("*.npy"))
     assert summary["clips"] == len(files) == 16
     for path in files:
-        latents, info = np.load(path), json.loads(path.with_suffix(".json").read_text())
-        assert list(latents.shape) == summary["shape"]
-        assert np.isfinite(latents).all() and latents.std() > 0
+        mean, std = np.load(path), np.load(path.with_suffix(".std"))
+        info = json.loads(path.with_suffix(".json").read_text())
+        assert mean.shape == std.shape == (summary["channels"], 48)
+        assert np.isfinite(mean).all() and mean.std() > 0 and (std > 0).all()
         assert info["clip_id"] == path.stem
         audio = soundfile.info(finished / info["path"])
         valid = sum(info["padding_mask"])
         assert valid == min(len(info["padding_mask"]), -(-round(audio.duration * 16000) // 1024))
-        assert info["seconds_total"] == int(np.ceil(audio.duration))
+        assert info["seconds_total"] == int(np.ceil(audio.duration)) and info["seconds_start"] == 0
+
+
+def test_shards_hold_every_clip_once_and_the_same_latents(finished: Path, tmp_path: Path) -> None:
+    audio = finished / "results/data/demo/audio"
+    whole = finished / "results/latents/demo/demo/validation/0001-of-0001"
+    seen = []
+    for shard in ("0001-of-0002", "0002-of-0002"):
+        assert encode(finished, audio, tmp_path / shard, "--shard", shard).returncode == 0
+        assert json.loads((tmp_path / f"{shard}.json").read_text())["clips"] == len(
+            list((tmp_path / shard).glob("*.npy"))
+        )
+        for path in (tmp_path / shard).glob("*.npy"):
+            seen.append(path.name)
+            for end in (".npy", ".std", ".json"):
+                there = whole / path.with_suffix(end).name
+                assert end == ".json" or path.with_suffix(end).read_bytes() == there.read_bytes()
+    assert sorted(seen) == sorted(path.name for path in whole.glob("*.npy"))
+
+
+def test_clips_longer_than_the_window_are_stored_whole(finished: Path, tmp_path: Path) -> None:
+    audio = finished / "results/data/demo/audio"
+    done = encode(finished, audio, tmp_path / "cropped", "--train-seconds", 0.5, "--random-crop")
+    assert done.returncode == 0, done.stderr
+    whole = finished / "results/latents/demo/demo/validation/0001-of-0001"
+    for path in (tmp_path / "cropped").glob("*.npy"):
+        info = json.loads(path.with_suffix(".json").read_text())
+        frames = -(-info["seconds_total"] * 16000 // 1024)
+        mean = np.load(path)
+        assert 8 <= mean.shape[1] <= frames and len(info["padding_mask"]) == mean.shape[1]
+        # Away from the end, where the other is padded, it is the same.
+        inner = slice(0, sum(info["padding_mask"]) - 20)
+        assert np.allclose(mean[:, inner], np.load(whole / path.name)[:, inner], atol=1e-5)
 
 
 def test_encoding_again_gives_the_same_and_resumes(finished: Path, tmp_path: Path) -> None:
@@ -54,7 +90,7 @@ def test_encoding_again_gives_the_same_and_resumes(finished: Path, tmp_path: Pat
     kept = sorted(again.glob("*.json"))[0]
     partial = tmp_path / "resumed" / f".validation.{fingerprint(finished, audio)}"
     partial.mkdir(parents=True)
-    for path in (kept, kept.with_suffix(".npy")):
+    for path in (kept, kept.with_suffix(".npy"), kept.with_suffix(".std")):
         shutil.copy(path, partial)
     done = encode(finished, audio, tmp_path / "resumed/validation")
     assert done.returncode == 0 and "1 of 4 clips are encoded already" in done.stderr, (done.stderr, log)
@@ -66,7 +102,7 @@ def fingerprint(finished: Path, audio: Path) -> str:
     from sao.files import digest
 
     model = (finished / "results/models/demo/checksums.sha256").read_text()
-    return digest((audio / "validation.csv").read_text(), model, 48, "x")[:16]
+    return digest((audio / "validation.csv").read_text(), model, 48, False, "0001-of-0001", "x")[:16]
 
 
 def test_silent_file_stops_the_encoding(finished: Path, tmp_path: Path) -> None:
@@ -115,14 +151,25 @@ def test_audio_is_brought_to_the_models_rate_and_channels(tmp_path: Path, channe
     path = tmp_path / "a.wav"
     tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(rate) / rate)
     soundfile.write(path, np.stack([tone] * channels, axis=1), rate, subtype="FLOAT")
-    audio, length = load_audio(path, 16000, 2, 20480)
-    assert audio.shape == (2, 20480) and length == 16000
-    assert (audio[:, length:] == 0).all() and (audio[0] == audio[1]).all()
-    spectrum = np.abs(np.fft.rfft(audio[0, :16000].numpy()))
+    audio = load_audio(path, 16000, 2)
+    assert audio.shape == (2, 16000) and (audio[0] == audio[1]).all()
+    spectrum = np.abs(np.fft.rfft(audio[0].numpy()))
     assert spectrum.argmax() == 440 and 0.45 < float(audio.abs().max()) < 0.55
 
 
-def test_audio_longer_than_the_window_is_refused(tmp_path: Path) -> None:
-    soundfile.write(tmp_path / "a.wav", np.ones(20000) * 0.1, 16000)
-    with pytest.raises(InputError, match=r"a\.wav: lasts 1\.25 s, the window 1\.00 s"):
-        load_audio(tmp_path / "a.wav", 16000, 2, 16000)
+@given(st.integers(1, 5000), st.integers(1, 6), st.sampled_from([1, 64, 1000]))
+def test_padding_fills_whole_frames_and_the_window(samples: int, frames: int, ratio: int) -> None:
+    audio = torch.ones(2, samples)
+    whole = padded(audio, ratio, frames)
+    stored = whole.shape[1] / ratio
+    assert stored == int(stored) and stored >= frames
+    # Resampling rounds up: one sample beyond a frame is dropped, no more.
+    kept = int(whole[0].sum())
+    assert samples - 1 <= kept <= samples and (kept == samples or samples % ratio == 1 or ratio == 1)
+    assert stored == frames or stored - 1 < samples / ratio
+
+
+def test_facts_of_a_clip_are_those_of_stable_audio_tools() -> None:
+    config = {"sample_rate": 100, "model": {"pretransform": {"config": {"downsampling_ratio": 10}}}}
+    facts = clip_facts(125, config, 20)
+    assert facts["seconds_total"] == 2 and facts["padding_mask"] == [1] * 13 + [0] * 7

@@ -1,10 +1,11 @@
-"""Unwrapping: every key matched with equal shape, EMA where there is one, and nothing unsafe loaded."""
+"""Export: every key matched, moving averages where there are any, adapters merged, and nothing unsafe loaded."""
 
 from __future__ import annotations
 
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,38 +13,35 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT, run_script
-from export import unwrap
-from safetensors.torch import load_file
-from sao.command import InputError
+from conftest import ROOT, assert_fails, run_script
+from safetensors.torch import load_file, save_file
+
+LAST = "results/checkpoints/demo/step-00001000"
 
 
-def export(finished: Path, checkpoint: Path, output: Path, clips: Path | None = None):
+def export(finished: Path, trained: list[Path], output: Path, clips: Path | None = None, trainings=()):
     data = finished / "results/data/demo"
     return run_script(
-        "export", "--checkpoint", checkpoint, "--model", finished / "results/models/demo",
+        "export", "--trained", *trained, "--training", *(trainings or [finished / LAST / "training.json"]),
+        "--model", finished / "results/models/demo",
         "--source", '{"repo": "owner/model", "revision": "abc"}',
-        "--training", finished / "results/checkpoints/demo/training.json",
         "--clips", clips or data / "splits/train.csv", "--dropped", data / "dataset_configs/demo/dropped.csv",
         "--output", output, "--digest", output / "export.json",
     )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def state(finished: Path) -> dict[str, torch.Tensor]:
-    path = finished / "results/checkpoints/demo/last.ckpt"
-    return torch.load(path, weights_only=True, map_location="cpu")["state_dict"]
-
-
-def test_exported_file_holds_ema_and_online_weights_and_loads_strictly(finished: Path, state: dict) -> None:
+def test_exported_file_holds_what_was_trained_and_loads_strictly(finished: Path) -> None:
     exported = load_file(finished / "results/checkpoints/demo/model.safetensors")
-    ema = {k.removeprefix("diffusion_ema.ema_model."): v for k, v in state.items() if ".ema_model." in k}
-    assert len(ema) > 40
-    for key, value in ema.items():
-        assert torch.equal(exported[f"model.{key}"], value)
-    assert any(not torch.equal(state[f"diffusion.model.{key}"], value) for key, value in ema.items())
-    others = [key for key in exported if not key.startswith("model.")]
-    assert others and all(torch.equal(exported[key], state[f"diffusion.{key}"]) for key in others)
+    state = torch.load(finished / LAST / "state.ckpt", weights_only=True, map_location="cpu")
+    average = {key: value for key, value in state["average"].items() if key != "step"}
+    assert len(average) > 40 and all(key.startswith("model.") for key in average)
+    for key, value in average.items():
+        assert torch.equal(exported[key], value)
+    assert any(not torch.equal(state["weights"][key], value) for key, value in average.items())
+    online = [key for key in state["weights"] if key.startswith("conditioner.")]
+    assert online and all(torch.equal(exported[key], state["weights"][key]) for key in online)
+    base = load_file(finished / "results/models/demo/model.safetensors")
+    assert all(torch.equal(value, base[key]) for key, value in exported.items() if key.startswith("pretransform."))
 
     code = (
         "import sys, json; from pathlib import Path; sys.path.insert(0, 'scripts')\n"
@@ -67,12 +65,12 @@ def test_model_comes_with_its_card_and_credits(finished: Path, tmp_path: Path) -
     train.loc[0, "license"] = "http://creativecommons.org/licenses/by-nc/3.0/"
     train.loc[1, "license"] = ""
     train.to_csv(tmp_path / "train.csv", index=False)
-    checkpoint = finished / "results/checkpoints/demo/last.ckpt"
-    assert export(finished, checkpoint, tmp_path / "out", tmp_path / "train.csv").returncode == 0
+    assert export(finished, [finished / LAST / "weights"], tmp_path / "out", tmp_path / "train.csv").returncode == 0
     card = (tmp_path / "out/README.md").read_text(encoding="utf-8")
     for text in (
         "base_model: owner/model",
         "`owner/model` at revision `abc`, fine-tuned for 1000 steps on 16 clips",
+        "those of the diffusion model are moving averages",
         "| CC-BY-NC-3.0 | 1 |",
         "| CC0-1.0 | 14 |",
         "1 of the clips are under non-commercial licences. The licence of 1 of the clips is not known.",
@@ -82,74 +80,96 @@ def test_model_comes_with_its_card_and_credits(finished: Path, tmp_path: Path) -
         assert text in card, card
 
 
-def test_unwrap_takes_ema_over_online() -> None:
-    wrapped = {
-        "diffusion.model.a": torch.zeros(1),
-        "diffusion.conditioner.b": torch.ones(1),
-        "diffusion_ema.ema_model.a": torch.full((1,), 7.0),
-        "diffusion_ema.step": torch.tensor(3),
-    }
-    weights, averaged = unwrap(wrapped)
-    assert averaged == 1 and set(weights) == {"model.a", "conditioner.b"} and float(weights["model.a"]) == 7
-    raw, averaged = unwrap({k: v for k, v in wrapped.items() if "ema" not in k})
-    assert averaged == 0 and float(raw["model.a"]) == 0
-    with pytest.raises(InputError, match=r"model\.stray belongs to no weight"):
-        unwrap(wrapped | {"diffusion_ema.ema_model.stray": torch.zeros(1)})
+def test_of_several_legs_the_best_is_taken(finished: Path, tmp_path: Path) -> None:
+    legs = [finished / "results/checkpoints/demo" / leg for leg in ("step-00000500", "step-00001000")]
+    trainings = [leg / "training.json" for leg in legs]
+    losses = [json.loads(path.read_text())["validation_loss"] for path in trainings]
+    best = losses.index(min(losses))
+    done = export(finished, [leg / "weights" for leg in legs], tmp_path / "out", trainings=trainings)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "out/export.json").read_text())["leg"] == legs[best].name
+    exported, trained = (
+        load_file(tmp_path / "out/model.safetensors"),
+        load_file(legs[best] / "weights/model.safetensors"),
+    )
+    assert all(torch.equal(exported[key], value) for key, value in trained.items())
 
 
-def spoil(state: dict, how: str) -> dict:
-    state = dict(state)
-    key = next(k for k in state if k.startswith("diffusion.pretransform."))
-    dit = next(k for k in state if k.startswith("diffusion_ema.ema_model.") and state[k].ndim == 2)
-    match how:
-        case "missing":
-            del state[key]
-        case "unexpected":
-            state["diffusion.extra"] = torch.zeros(1)
-        case "shape":
-            state[key] = state[key].flatten()[:1]
-        case "nan":
-            state[dit] = torch.full_like(state[dit], float("nan"))
-        case "bare":
-            state = {k.removeprefix("diffusion."): v for k, v in state.items()}
-    return state
+@pytest.fixture
+def weights(finished: Path, tmp_path: Path) -> Path:
+    """A copy of what the last leg trained, to be spoiled."""
+    return shutil.copytree(finished / LAST / "weights", tmp_path / "weights")
 
 
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ("missing", "1 keys are missing"),
-        ("unexpected", "1 are unexpected (extra"),
+        ("missing", "1 keys are missing (model."),
+        ("unexpected", "1 are unexpected (model.extra"),
         ("shape", "1 have another shape"),
         ("nan", "are NaN or infinite"),
-        ("bare", "belongs to no weight of the model"),
+        ("truncated", "not a whole safetensors file"),
+        ("base", "no weight of the diffusion model differs"),
     ],
 )
-def test_checkpoint_that_does_not_fit_gives_no_file(
-    finished: Path, state: dict, tmp_path: Path, how: str, message: str
-) -> None:
-    torch.save({"state_dict": spoil(state, how)}, tmp_path / "bad.ckpt")
-    done = export(finished, tmp_path / "bad.ckpt", tmp_path / "out")
-    assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr, done.stderr
-    assert not (tmp_path / "out/model.safetensors").exists()
+def test_weights_that_do_not_fit_give_no_file(finished: Path, weights: Path, how: str, message: str) -> None:
+    path = weights / "model.safetensors"
+    state = load_file(path)
+    key = next(key for key in state if key.startswith("model.") and state[key].ndim == 2)
+    match how:
+        case "missing":
+            del state[key]
+        case "unexpected":
+            state["model.extra"] = torch.zeros(1)
+        case "shape":
+            state[key] = state[key].flatten()[:1].clone()
+        case "nan":
+            state[key] = torch.full_like(state[key], float("nan"))
+        case "base":
+            base = load_file(finished / "results/models/demo/model.safetensors")
+            state = {key: base[key] for key in state}
+    save_file(state, path)
+    if how == "truncated":
+        path.write_bytes(path.read_bytes()[:-10])
+    done = export(finished, [weights], weights.parent / "out")
+    assert done.returncode == 1 and message in done.stderr and str(weights) in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (weights.parent / "out/model.safetensors").exists()
 
 
-def test_untrained_weights_are_refused(finished: Path, tmp_path: Path) -> None:
-    base = load_file(finished / "results/models/demo/model.safetensors")
-    torch.save({"state_dict": {f"diffusion.{k}": v.float() for k, v in base.items()}}, tmp_path / "base.ckpt")
-    done = export(finished, tmp_path / "base.ckpt", tmp_path / "out")
-    assert done.returncode == 1 and "no weight of the diffusion model differs" in done.stderr
-
-
-def test_malicious_pickle_executes_nothing(finished: Path, tmp_path: Path) -> None:
+def test_malicious_pickle_executes_nothing(finished: Path, weights: Path) -> None:
     class Evil:
         def __reduce__(self):
-            return os.system, (f"touch {tmp_path / 'executed'}",)
+            return os.system, (f"touch {weights.parent / 'executed'}",)
 
-    torch.save({"state_dict": Evil()}, tmp_path / "evil.ckpt")
-    (tmp_path / "raw.ckpt").write_bytes(pickle.dumps(Evil()))
-    for name in ("evil.ckpt", "raw.ckpt"):
-        done = export(finished, tmp_path / name, tmp_path / "out")
-        assert done.returncode == 1 and "not a training state that can be loaded safely" in done.stderr
-        assert "Traceback" not in done.stderr
-    assert not (tmp_path / "executed").exists()
+    (weights / "model.safetensors").write_bytes(pickle.dumps(Evil()))
+    assert_fails(export(finished, [weights], weights.parent / "out"), "not a whole safetensors file")
+    assert not (weights.parent / "executed").exists()
+
+
+def test_adapter_is_merged_and_one_of_another_model_refused(finished: Path, tmp_path: Path) -> None:
+    from sao.adapters import write_adapter
+
+    base = load_file(finished / "results/models/demo/model.safetensors")
+    name = next(key for key in base if key.endswith("self_attn.to_out.weight"))
+    prefix = f"base_model.model.{name.removeprefix('model.').removesuffix('.weight')}"
+    rows, columns = base[name].shape
+    generator = torch.Generator().manual_seed(0)
+    adapter = {"rank": 2, "alpha": 4, "dropout": 0.0, "target_modules": ["to_out"]}
+    state = {
+        f"{prefix}.lora_A.weight": torch.randn(2, columns, generator=generator),
+        f"{prefix}.lora_B.weight": torch.randn(rows, 2, generator=generator),
+    }
+    (tmp_path / "weights").mkdir()
+    write_adapter(tmp_path / "weights", state, "lora", adapter)
+    done = export(finished, [tmp_path / "weights"], tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    exported = load_file(tmp_path / "out/model.safetensors")
+    product = state[f"{prefix}.lora_B.weight"] @ state[f"{prefix}.lora_A.weight"]
+    assert torch.allclose(exported[name].float(), base[name].float() + 4 / 2 * product, atol=1e-2)
+    assert {key for key, value in exported.items() if not torch.equal(value, base[key])} == {name}
+
+    wrong = {key.replace("to_out", "to_nowhere"): value for key, value in state.items()}
+    write_adapter(tmp_path / "weights", wrong, "lora", adapter)
+    assert_fails(export(finished, [tmp_path / "weights"], tmp_path / "other"), tmp_path / "weights")
+    assert not (tmp_path / "other/model.safetensors").exists()

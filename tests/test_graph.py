@@ -12,14 +12,13 @@ import pandas as pd
 import pytest
 from retrieval import top1
 
+TRAINED = {"curves": 1, "export": 1, "render": 1, "collect": 1}  # what follows from a training
 CAPTIONS = "resources/demo/corpus/clotho_captions_development.csv"
 
 
-def planned(checkout: Path, *args: str) -> dict[str, int]:
+def planned(checkout: Path, *args: str, target: str = "results/samples") -> dict[str, int]:
     """Jobs by rule that a dry run would run; empty when nothing is to be done."""
-    done = subprocess.run(
-        ["snakemake", "-n", "results/samples", *args], cwd=checkout, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run(["snakemake", "-n", target, *args], cwd=checkout, capture_output=True, text=True, check=True)
     if "Nothing to be done" in done.stdout + done.stderr:
         return {}
     table = re.search(r"^job +count\n-+ +-+\n(.*?)^total", done.stdout + done.stderr, re.M | re.S)
@@ -55,14 +54,19 @@ def test_outputs_lie_where_a_person_looks(finished: Path) -> None:
         "data/demo/dataset_configs/demo/train.json",
         "models/demo/model_config.json",
         "models/demo/model.safetensors",
-        "latents/demo/demo/development",
-        "checkpoints/demo/last.ckpt",
+        "latents/demo/demo/development/0001-of-0001",
+        "checkpoints/demo/step-00000500/weights/model.safetensors",
+        "checkpoints/demo/step-00001000/weights/model.safetensors",
+        "checkpoints/demo/step-00001000/state.ckpt",
+        "checkpoints/demo/loss.svg",
         "checkpoints/demo/model.safetensors",
         "checkpoints/demo/model_config.json",
         "samples/samples.csv",
         "samples/index.html",
     ):
         assert (results / path).exists(), path
+    # Removed once the next leg stood.
+    assert not (results / "checkpoints/demo/step-00000500/state.ckpt").exists()
 
 
 def test_samples_table_and_wavs_agree(finished: Path, samples: pd.DataFrame) -> None:
@@ -118,6 +122,8 @@ def test_changed_caption_reruns_what_depends_on_it_and_no_encoding(copy: Path) -
         "split": 1,
         "dataset_configs": 1,
         "train": 1,
+        "train_last": 1,
+        "curves": 1,
         "export": 1,
         "render": 2,
         "collect": 1,
@@ -128,9 +134,12 @@ def test_changed_caption_reruns_what_depends_on_it_and_no_encoding(copy: Path) -
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("learning_rate: 2.0e-3", "learning_rate: 1.0e-3", {"train": 1, "export": 1, "render": 1, "collect": 1}),
+        ("learning_rate: 3.0e-3", "learning_rate: 1.0e-3", TRAINED | {"train": 1, "train_last": 1}),
+        ("steps: 1000", "steps: 2000", TRAINED | {"train": 1, "train_last": 1}),
+        ("steps: 1000", "steps: 1000\n    checkpoint: best", {"export": 1, "render": 1, "collect": 1}),
+        ("steps: 1000", "steps: 1000\n    workers: 2\n    tensorboard: true", {}),
         ("evaluation: all", "evaluation: 2", {"render": 2, "collect": 1}),
-        ("cfg_scale: 4", "cfg_scale: 3", {"render": 2, "collect": 1}),
+        ("cfg_scale: 7", "cfg_scale: 3", {"render": 2, "collect": 1}),
     ],
 )
 def test_changed_config_reruns_what_depends_on_it(copy: Path, old: str, new: str, expected: dict[str, int]) -> None:
@@ -149,7 +158,18 @@ def test_changed_code_reruns_what_it_made(copy: Path) -> None:
 def test_second_run_shares_data_latents_and_base(copy: Path) -> None:
     more = copy / "more.yaml"
     more.write_text("runs:\n  longer: {base_model: demo, corpus: demo, steps: 5000, batch_size: 8}\n")
-    assert planned(copy, "--configfile", "more.yaml") == {"train": 1, "export": 1, "render": 1, "collect": 1}
+    assert planned(copy, "--configfile", "more.yaml") == TRAINED | {"train": 9, "train_last": 1}
+
+
+def test_any_step_can_be_asked_for(finished: Path) -> None:
+    exported = "results/checkpoints/demo/step-00000500/model.safetensors"
+    assert planned(finished, target=exported) == {"export": 1}
+    assert planned(finished, target="results/renders/demo@step-00000500") == {"export": 1, "render": 1}
+    # Between two legs: from the one before, whose state is made again.
+    assert planned(finished, target="results/checkpoints/demo/step-00001100/weights") == {"train": 1}
+    assert planned(finished, target="results/checkpoints/demo/step-00000600/weights") == {"train": 2}
+    epoch = ["snakemake", "-n", "results/checkpoints/demo/epoch-00000001/weights"]
+    assert subprocess.run(epoch, cwd=finished, capture_output=True).returncode != 0
 
 
 def test_clotho_dry_run_reads_as_a_plan(finished: Path) -> None:
@@ -163,12 +183,14 @@ def test_clotho_dry_run_reads_as_a_plan(finished: Path) -> None:
         "base_model": 1,
         "dataset_configs": 1,
         "encode": 2,
-        "train": 1,
+        "train": 19,
+        "train_last": 1,
+        "curves": 1,
         "export": 1,
         "render": 2,
         "collect": 1,
     }
-    assert "Train run clotho" in reasons(finished, "--configfile", "configs/clotho.yaml")
+    assert "Train run clotho to step-00010000" in reasons(finished, "--configfile", "configs/clotho.yaml")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 import yaml
 from conftest import ROOT, noise, write_wav
+from hypothesis import given
+from hypothesis import strategies as st
 from sao.config import resolve
 from sao.plan import Plan
 
@@ -59,7 +62,28 @@ def test_table_above_the_top_folders_is_an_input_too(tmp_path: Path) -> None:
     (tmp_path / "metadata.csv").write_text("file_name,caption\ntrain/a.wav,A.\n")
     here = plan(path=str(tmp_path))
     assert here.folder_files("mine", "train") == [f"{tmp_path}/train/a.wav", f"{tmp_path}/metadata.csv"]
-    assert arguments(here.scan_options("mine", "train")) == {"--folder": f"{tmp_path}/train", "--top": str(tmp_path)}
+    told = arguments(here.scan_options("mine", "train"))
+    assert json.loads(told.pop("--splits")) == ["train", "validation", "test"]
+    assert told == {"--folder": f"{tmp_path}/train", "--top": str(tmp_path)}
+
+
+def test_what_snakemake_cannot_take_for_an_input_is_left_to_the_script(tmp_path: Path) -> None:
+    write_wav(tmp_path / "a.wav", noise("a", 0.01))
+    for name in (b"caf\xe9.wav", b"{caf\xe9}.wav"):
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_bytes(b"")
+    (tmp_path / "dangling.wav").symlink_to("nowhere.wav")
+    here = plan(path=str(tmp_path), split={"method": "fraction"})
+    assert here.folder_files("mine", "all") == [f"{tmp_path}/a.wav"] and here.folder_rest("mine", "all") == []
+
+
+def test_file_that_a_base_model_lacks_is_left_to_the_script(tmp_path: Path) -> None:
+    path = ROOT / "config.yaml"
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config["base_models"]["mine"] = {"path": str(tmp_path)}
+    (tmp_path / "model_config.json").write_text("{}")
+    here = Plan(resolve(config, [path]))
+    assert here.base_model_files("mine") == [f"{tmp_path}/model_config.json"]
+    assert here.base_model_content("mine").count("missing") == 4
 
 
 def test_folder_with_braces_in_its_own_path(tmp_path: Path) -> None:
@@ -102,7 +126,7 @@ def test_options_survive_the_shell() -> None:
         split={"method": "column", "column": odd, "group": f"{odd} 2"},
         licenses={"allow": ["CC-BY", odd]},
         on_invalid="drop",
-        window_seconds=2.5,
+        train_seconds=2.5,
     )
     scanned = arguments(here.scan_options("mine", "all"))
     assert scanned["--folder"] == f"/data/{odd}" and json.loads(scanned["--caption-columns"]) == [odd, "b"]
@@ -111,10 +135,133 @@ def test_options_survive_the_shell() -> None:
     validated = arguments(here.validate_options("mine"))
     assert json.loads(validated.pop("--licenses")) == ["CC-BY", odd]
     assert json.loads(validated.pop("--split")) == json.loads(here.split("mine"))
-    assert validated == {"--on-invalid": "drop", "--silence-dbfs": "-60", "--window-seconds": "2.5"}
+    assert validated == {"--on-invalid": "drop", "--silence-dbfs": "-60", "--train-seconds": "2.5"}
 
 
 def test_corpora_by_format() -> None:
     assert re.fullmatch(plan().with_format("audiofolder"), "mine")
     assert not re.fullmatch(plan().with_format("audiofolder"), "demo")
     assert re.fullmatch(plan().with_format("clotho"), "demo")
+
+
+def training(**run: Any) -> Plan:
+    """The plan of the default config with other settings of its run."""
+    path = ROOT / "config.yaml"
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    entry = {"base_model": "demo", "corpus": "demo", "checkpoint_every": 500} | run
+    return Plan(resolve(config | {"runs": {"demo": entry}}, [path]))
+
+
+@pytest.mark.parametrize(
+    ("run", "legs"),
+    [
+        ({"steps": 1000}, ["step-00000500", "step-00001000"]),
+        ({"steps": 1200}, ["step-00000500", "step-00001000", "step-00001200"]),
+        ({"steps": 20}, ["step-00000020"]),
+        ({"epochs": 3, "checkpoint_every": 2}, ["epoch-00000002", "epoch-00000003"]),
+    ],
+)
+def test_legs_form_a_chain(run: dict[str, int], legs: list[str]) -> None:
+    here = training(**run)
+    assert here.legs("demo") == legs == sorted(legs)
+    states = [here.leg_state("demo", leg) for leg in legs]
+    assert states == [[], *([f"results/checkpoints/demo/{leg}/state.ckpt"] for leg in legs[:-1])]
+
+
+@given(st.integers(1, 5000), st.integers(1, 900), st.integers(0, 3000))
+def test_a_longer_training_repeats_no_leg_that_stands_on_the_grid(steps: int, every: int, more: int) -> None:
+    before, after = (training(steps=n, checkpoint_every=every) for n in (steps, steps + more))
+    on_grid = [leg for leg in before.legs("demo") if int(leg.split("-")[1]) % every == 0]
+    assert after.legs("demo")[: len(on_grid)] == on_grid
+    added = [leg for leg in after.legs("demo") if leg not in before.legs("demo")]
+    # What the first added leg goes on from is among the states that were kept.
+    for state in after.leg_state("demo", added[0]) if added else []:
+        assert re.fullmatch(
+            before.kept_states(), state.removeprefix("results/checkpoints/").removesuffix("/state.ckpt")
+        )
+
+
+def test_states_are_kept_as_asked_for() -> None:
+    def kept(**run: Any) -> list[str]:
+        here = training(steps=1200, **run)
+        return [leg for leg in here.legs("demo") if re.fullmatch(here.kept_states(), f"demo/{leg}")]
+
+    assert kept() == ["step-00001000", "step-00001200"]
+    assert kept(keep_states="all") == ["step-00000500", "step-00001000", "step-00001200"]
+
+
+def test_any_step_can_be_asked_for_in_the_unit_of_the_run() -> None:
+    here = training(steps=1000)
+    for name in ("step-00000500", "step-00000123", "step-00099999"):
+        assert re.fullmatch(here.legs_pattern(), f"demo/{name}")
+    for name in ("step-00000000", "epoch-00000001", "step-500", "state"):
+        assert not re.fullmatch(here.legs_pattern(), f"demo/{name}")
+    assert here.leg_state("demo", "step-00000623") == ["results/checkpoints/demo/step-00000500/state.ckpt"]
+    assert here.weights("demo@step-00000500") == "results/checkpoints/demo/step-00000500/model.safetensors"
+
+
+def test_export_takes_the_last_leg_the_best_or_a_given_one() -> None:
+    def legs(exported: str, **run: Any) -> list[str]:
+        return [Path(path).parent.name for path in training(steps=1000, **run).to_export(exported, "weights")]
+
+    assert legs("demo") == ["step-00001000"]
+    assert legs("demo", checkpoint="best") == ["step-00000500", "step-00001000"]
+    assert legs("demo/step-00000500", checkpoint="best") == ["step-00000500"]
+
+
+def rendering(**render: Any) -> Plan:
+    """The plan of the default config with other settings of its renders."""
+    path = ROOT / "config.yaml"
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return Plan(resolve(config | {"render": render}, [path]))
+
+
+def test_shards_of_a_render_are_gathered_under_its_name() -> None:
+    whole, shards = rendering(), rendering(shards=2)
+    folder = "results/renders/.shards/demo@step-00000500"
+    assert shards.render_shards("demo@step-00000500") == [f"{folder}/0001-of-0002", f"{folder}/0002-of-0002"]
+    for name in ("demo", "demo@step-00000500", "base--demo--demo"):
+        assert re.fullmatch(whole.rendered_pattern(shards=False), name)
+        assert re.fullmatch(shards.rendered_pattern(shards=True), name)
+        assert not re.fullmatch(whole.rendered_pattern(shards=True), name)
+        assert not re.fullmatch(shards.rendered_pattern(shards=False), name)
+
+
+def test_what_changes_no_sound_renders_nothing_anew(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("Rain.\n")
+    settings = rendering().render_settings()
+    for change in ({"shards": 3}, {"batch_size": 2}, {"prompts": str(tmp_path / "mine.txt")}):
+        assert rendering(**change).render_settings() == settings
+    assert rendering(seed=1).render_settings() != settings != rendering(format="flac").render_settings()
+    assert rendering(batch_size=2).batch_options() == "--batch-size 2" and rendering().batch_options() == ""
+    assert rendering(prompts=str(tmp_path / "mine.txt")).prompts() == [str(tmp_path / "mine.txt")]
+
+
+def test_what_moves_no_weight_retrains_nothing() -> None:
+    settings = json.loads(training(steps=1000).leg_settings("demo"))
+    for change in (
+        {"steps": 2000},
+        {"workers": 3},
+        {"wandb": {"project": "p"}},
+        {"keep_states": "all"},
+        {"tensorboard": True},
+    ):
+        assert json.loads(training(**{"steps": 1000} | change).leg_settings("demo")) == settings
+    assert json.loads(training(steps=1000, seed=1).leg_settings("demo")) != settings
+    aside = json.loads(training(steps=1000, workers=3).leg_settings("demo", moving=False))
+    assert aside["workers"] == 3 and not aside.keys() & settings.keys()
+
+
+def test_trained_on_shards_of_latents_or_on_audio() -> None:
+    path = ROOT / "config.yaml"
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    sharded = Plan(resolve(config | {"latents": {"shards": 2}}, [path]))
+    folder = "results/latents/demo/demo"
+    assert sharded.sounds("demo") == [
+        f"{folder}/{split}/{shard}"
+        for split in ("development", "validation")
+        for shard in ("0001-of-0002", "0002-of-0002")
+    ]
+    audio = Plan(resolve(config | {"latents": {"enabled": False}}, [path]))
+    assert audio.sounds("demo") == ["results/data/demo/audio/development", "results/data/demo/audio/validation"]
+    assert "--latents" not in audio.dataset_options("demo", "demo")

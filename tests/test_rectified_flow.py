@@ -118,11 +118,13 @@ def test_sampler_of_the_other_kind_is_refused(checkout: Path, tmp_path: Path, sa
     if not (checkout / "results/renders").is_dir():
         pytest.skip("the graph has not run")
     model = checkout / "results/models/small"
-    options = ["--weights", model / "model.safetensors", "--model", model]
+    options = ["--run", "base", "--weights", model / "model.safetensors", "--model", model]
     options += ["--splits", checkout / "results/data/noise/splits"]
     options += ["--dropped", checkout / "results/data/noise/dataset_configs/small/dropped.csv"]
-    options += ["--render", json.dumps({"clips": {"evaluation": 1}, "caption": 1, "seed": 0})]
+    render = {"clips": {"evaluation": 1}, "caption": 1, "seed": 0, "seconds": None, "loudness": None, "format": "wav16"}
     sampling = {"sampler": sampler, "steps": 2, "cfg_scale": 1, "sigma_min": 0.3, "sigma_max": 500}
+    sampling |= {"negative_prompt": None}
+    options += ["--render", json.dumps(render)]
     options += ["--sampling", json.dumps(sampling), "--output", tmp_path / "out", "--table", tmp_path / "out.csv"]
     result = run_script("render", *options)
     if sampler == "dpmpp-3m-sde":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -138,6 +139,31 @@ def test_any_container_is_a_sound(tmp_path: Path, suffix: str) -> None:
     assert captions(tmp_path / "in") == {f"a.{suffix}": ["A hiss."]}
 
 
+ALIASES = {
+    "IRCAM": ["ircam", "sf"],
+    "MAT4": ["mat"],
+    "MAT5": ["mat"],
+    "MP3": ["mp1", "mp2", "mp3"],
+    "MPC2K": ["mpc"],
+    "NIST": ["nist", "sph"],
+    "RAW": [],  # has no header
+    "SVX": ["svx", "8svx", "iff"],
+    "WAV": ["wav", "wave", "bwf"],
+    "WAVEX": ["wav", "amb"],
+}
+
+
+@pytest.mark.parametrize("form", sorted(soundfile.available_formats()))
+def test_every_format_of_libsndfile_is_a_sound_under_its_names(tmp_path: Path, form: str) -> None:
+    for suffix in ALIASES.get(form, [form.lower()]):
+        path = tmp_path / f"a.{suffix}"
+        assert files_below(sounds(tmp_path, path.name)) == [path.name]
+        if form not in ("SD2", "XI", "WVE", "SDS"):  # which do not take this audio
+            soundfile.write(path, noise("x", 0.5, 44100), 44100, format=form)
+            assert measure(path).problem == ""
+        path.unlink()
+
+
 def test_broken_sound_is_recorded_for_validation(tmp_path: Path) -> None:
     folder = sounds(tmp_path / "in", "good.wav")
     (folder / "bad.mp3").write_text("<!DOCTYPE html>")
@@ -178,6 +204,39 @@ def test_table_above_the_top_folders_tells_of_each(tmp_path: Path) -> None:
     write_csv(table, [*rows, {"file_name": "test/none.wav", "caption": "?"}])
     with pytest.raises(InputError, match=r"metadata\.csv, row 5: no sound 'test/none\.wav'"):
         read_folder(folder / "train", None, folder)
+    write_csv(table, [*rows, {"file_name": "../none.wav", "caption": "?"}])
+    with pytest.raises(InputError, match=r"metadata\.csv, row 5: '\.\./none\.wav' lies outside"):
+        read_folder(folder / "train", None, folder)
+
+
+def test_row_of_none_of_the_top_folders_that_are_used_is_told(tmp_path: Path) -> None:
+    folder = sounds(tmp_path / "in", "train/a.wav", "test/a.wav", "top.wav", "more/a.wav")
+    rows = [{"file_name": n, "caption": n} for n in ("train/a.wav", "test/a.wav", "top.wav", "more/a.wav")]
+    write_csv(folder / "metadata.csv", rows)
+    options = ["--top", folder, "--splits", '["train", "test"]']
+    result = scan(folder / "train", tmp_path / "out", *options)
+    assert_succeeds(result)
+    assert f"warning: {folder}/metadata.csv, row 4: 'top.wav' is in none of the folders train, test" in result.stderr
+    assert "(2 such)" in result.stderr and result.stderr.count("warning") == 1
+    write_csv(folder / "metadata.csv", rows[:2])
+    assert "warning" not in scan(folder / "train", tmp_path / "out", *options).stderr
+
+
+def test_text_without_a_sound_is_told_and_one_of_an_unreadable_sound_stops(tmp_path: Path) -> None:
+    folder = sounds(tmp_path / "in", "a.wav", "b.wav")
+    for name in ("a", "b", "sub/README", "z"):
+        (folder / f"{name}.txt").parent.mkdir(exist_ok=True)
+        (folder / f"{name}.txt").write_text("Words.")
+    for name in ("README.md", "sub/z.m4a", "a.m4a", "b.wav.bak", "LICENSE"):
+        (folder / name).write_bytes(b"")
+    result = scan(folder, tmp_path / "out")
+    assert_succeeds(result)
+    assert "'sub/README.txt' has no sound beside it: not used (2 such)" in result.stderr
+    for name, text in (("z.m4a", "z.txt"), ("y.WMA", "y.WMA.txt")):
+        (folder / name).write_bytes(b"")
+        (folder / text).write_text("Words.")
+        assert_fails(scan(folder, tmp_path / "out"), folder / name, text, "libsndfile cannot read it", "convert")
+        (folder / name).unlink()
 
 
 def test_text_named_after_the_whole_file_name(tmp_path: Path) -> None:
@@ -219,6 +278,8 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
         ({"caption": "NA"}, None, ["NA"]),
         ({"caption": 7}, None, ["7"]),
         ({"caption": None}, None, [""]),
+        ({"caption": math.nan}, None, [""]),
+        ({"captions": ["a", math.nan], "text": math.nan}, None, ["a", ""]),
         ({"caption": []}, None, [""]),
     ],
 )
@@ -258,9 +319,16 @@ WRONG: list[tuple[str, Callable[[Path], object], list[str]]] = [
     ("no folder", shutil.rmtree, ["no such folder", "`path`"]),
     ("a file", lambda f: (shutil.rmtree(f), f.write_text("")), ["no such folder"]),
     ("no sound", lambda f: (f / "a.wav").unlink(), ["holds no sound", ".wav"]),
-    ("row without sound", lambda f: jsonl(f / "metadata.jsonl", [ROW, ROW | {"file_name": "b.wav"}]), ["metadata.jsonl, row 2", "'b.wav'"]),
+    ("row without sound", lambda f: jsonl(f / "metadata.jsonl", [ROW, ROW | {"file_name": "b.wav"}]), ["metadata.jsonl, row 2", "no sound 'b.wav'", "correct", "remove the row"]),
     ("row without a name", lambda f: write_csv(f / "metadata.csv", [ROW | {"file_name": ""}]), ["metadata.csv, row 2", "''"]),
-    ("row out of the folder", lambda f: jsonl(sounds(f, "../out/b.wav") / "metadata.jsonl", [{"file_name": "../out/b.wav", "caption": "B."}]), ["row 1", "'../out/b.wav'"]),
+    ("row out of the folder", lambda f: jsonl(sounds(f, "../out/b.wav") / "metadata.jsonl", [{"file_name": "../out/b.wav", "caption": "B."}]), ["row 1", "'../out/b.wav' lies outside", "move it in"]),
+    ("absolute row", lambda f: jsonl(f / "metadata.jsonl", [ROW | {"file_name": "/b.wav"}]), ["row 1", "'/b.wav' lies outside", "move it in"]),
+    ("row in another case", lambda f: jsonl(sounds(f, "Sub/b.wav") / "metadata.jsonl", [ROW, ROW | {"file_name": "sub/B.wav"}]), ["row 2", "no sound 'sub/B.wav'", "but 'Sub/b.wav'", "correct"]),
+    ("row in another form", lambda f: jsonl(sounds(f, "sub/é.wav") / "sub/metadata.jsonl", [ROW | {"file_name": "e\u0301.wav"}]), ["row 1", r"'e\u0301.wav'", r"but '\xe9.wav'", "correct"]),
+    ("row of an unread kind", lambda f: ((f / "b.m4a").write_bytes(b""), jsonl(f / "metadata.jsonl", [ROW, ROW | {"file_name": "b.m4a"}])), ["row 2", "'b.m4a'", "libsndfile cannot read", "convert"]),
+    ("row of a long name", lambda f: jsonl(f / "metadata.jsonl", [ROW | {"file_name": "b" * 999}]), ["row 1", "remove the row"]),
+    ("link to nowhere", lambda f: ((f / "b.wav").symlink_to("c.wav"), jsonl(f / "metadata.jsonl", [ROW, ROW | {"file_name": "b.wav"}])), ["'b.wav' is a link that leads nowhere", "remove"]),
+    ("pipe", lambda f: os.mkfifo(f / "b.wav"), ["'b.wav'", "no file", "remove"]),
     ("sound without caption", lambda f: sounds(f, "b.wav", "c.wav").joinpath("a.txt").write_text("A."), ["'b.wav' has no caption", "(2 such)"]),
     ("duplicate rows", lambda f: write_csv(f / "metadata.csv", [ROW, ROW]), ["metadata.csv, row 3", "'a.wav'", "metadata.csv, row 2", "keep one"]),
     ("one sound by two names", lambda f: jsonl(f / "metadata.jsonl", [ROW, ROW | {"file_name": "./a.wav"}]), ["row 2", "row 1", "keep one"]),
@@ -276,11 +344,14 @@ WRONG: list[tuple[str, Callable[[Path], object], list[str]]] = [
     ("JSON no file_name", lambda f: jsonl(f / "metadata.jsonl", [{"file": "a.wav"}]), ["metadata.jsonl, row 1", "`file_name`"]),
     ("JSON half a pair", lambda f: jsonl(f / "metadata.jsonl", ['{"file_name": "a.wav", "caption": "\\ud83d"}']), ["metadata.jsonl, row 1", "surrogate"]),
     ("JSON with NUL", lambda f: jsonl(f / "metadata.jsonl", ['{"file_name": "a.wav", "caption": "\\u0000"}']), ["metadata.jsonl, row 1", "NUL"]),
+    ("JSON too deep", lambda f: jsonl(f / "metadata.jsonl", [ROW, '{"file_name": "a.wav", "caption": "A.", "x": ' + "[" * 20000 + "]" * 20000 + "}"]), ["metadata.jsonl, row 2", "not valid JSON"]),
+    *((f"caption {v!r}", lambda f, v=v: jsonl(f / "metadata.jsonl", [ROW | {"caption": v}]), ["metadata.jsonl, row 1: caption is not text", "'caption'"]) for v in (True, {"en": "A."}, [["A."]], ["A.", False])),
     ("csv no file_name", lambda f: write_csv(f / "metadata.csv", [{"file": "a.wav", "caption": "A."}]), ["metadata.csv", "'file_name' is missing", "file, caption"]),
     ("csv empty", lambda f: (f / "metadata.csv").write_bytes(b""), ["metadata.csv", "an empty file"]),
     ("csv ragged", lambda f: (f / "metadata.csv").write_text("file_name,caption\na.wav,one, two\n"), ["metadata.csv, row 2", "3 fields", "quote"]),
     ("no caption column", lambda f: write_csv(f / "metadata.csv", [{"file_name": "a.wav", "title": "A.", "bpm": "7"}]), ["metadata.csv, row 2", "no caption column", "`caption_columns`", "file_name, title, bpm"]),
     ("line break in a name", lambda f: sounds(f, "a\nb.wav"), [r"'a\nb.wav'", "rename"]),
+    ("table in a folder not UTF-8", lambda f: write_csv(Path(os.fsdecode(os.fsencode(f) + b"/caf\xe9/metadata.csv")), [ROW]), [r"'caf\udce9/metadata.csv'", "UTF-8", "rename"]),
     ("name not UTF-8", lambda f: shutil.copy(f / "a.wav", os.fsdecode(os.fsencode(f) + b"/caf\xe9.wav")), [r"'caf\udce9.wav'", "UTF-8", "rename"]),
 ]  # fmt: skip
 
@@ -321,7 +392,9 @@ def test_many_texts_are_read_in_no_time(tmp_path: Path) -> None:
 
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=9), lambda v: st.lists(v, max_size=3), max_leaves=4
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+    lambda v: st.lists(v, max_size=3),
+    max_leaves=4,
 )
 
 

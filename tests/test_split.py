@@ -100,7 +100,7 @@ def test_sides_drawn_are_the_same_when_clips_are_gone(tmp_path: Path, manifests:
     assert ids(tmp_path / "few") == {role: found & kept for role, found in whole.items()}
 
 
-@pytest.mark.parametrize("column", ["clip_id", "sha256"])
+@pytest.mark.parametrize("column", ["clip_id", "audio_sha256"])
 def test_clip_in_two_roles_is_a_leak(tmp_path: Path, manifests: dict[str, Path], column: str) -> None:
     value = pd.read_csv(manifests["development"], dtype=str)[column][3]
 

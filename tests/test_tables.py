@@ -55,6 +55,21 @@ def test_published_rows_are_text(tmp_path: Path, encoding: str, end: str) -> Non
     ]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "iso-8859-1"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_utf8_is_known_whatever_was_to_be_expected(tmp_path: Path, encoding: str, mark: str) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes(f"{mark}file_name,x\né.wav,雨 – Größe\n".encode())
+    assert read_rows(path, ["file_name"], encoding) == [(2, {"file_name": "é.wav", "x": "雨 – Größe"})]
+
+
+def test_file_with_a_mark_of_utf8_that_is_not_is_named_with_its_row(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes(b"\xef\xbb\xbffile_name,x\na.wav,caf\xe9\n")
+    with pytest.raises(InputError, match=r"rows\.csv, row 2: byte 0xe9 is not UTF-8"):
+        read_rows(path, ["file_name"], "iso-8859-1")
+
+
 def test_row_is_numbered_by_the_line_it_begins_in(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_bytes(b'\xef\xbb\xbfa,b\n1,"two\nlines"\n\n2,x\n3,"y\r\nz"\n4,w')

@@ -6,12 +6,14 @@ import subprocess
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 from conftest import (
     DROPPED,
     RATE,
@@ -83,8 +85,8 @@ def write_corpus(folder: Path, clips: Iterable[Clip]) -> dict[str, Path]:
 
 WORDS = [f"{a}{b}" for a in ("Rain", "Bell", "Crow", "Wind", "Horn") for b in ("ing", "s", "fall", "er", "let", "ish")]
 COLUMNS = [
-    *("clip_id", "path", "sha256", "seconds", "sample_rate", "channels", "frames", "peak_dbfs", "rms_dbfs"),
-    *("dc_offset", "problem", "published_split", "file_name", "keywords", "sound_id", "sound_link"),
+    *("clip_id", "path", "sha256", "audio_sha256", "seconds", "sample_rate", "channels", "frames", "peak_dbfs"),
+    *("rms_dbfs", "dc_offset", "problem", "published_split", "file_name", "keywords", "sound_id", "sound_link"),
     *("start_end_samples", "manufacturer", "license", "caption_count", "caption_1"),
 ]
 
@@ -142,7 +144,7 @@ def page_text(path: Path, plots: int = 5) -> str:
 def test_sound_corpus_gives_two_reports_and_an_empty_list(tmp_path: Path, manifests: dict[str, Path]) -> None:
     made = set()
     for threads in (1, 4):
-        assert_succeeds(validate(tmp_path, manifests, "--window-seconds", 0.1, "--threads", threads))
+        assert_succeeds(validate(tmp_path, manifests, "--train-seconds", 0.1, "--threads", threads))
         assert listing(tmp_path / "out") == OUTPUTS and listing(tmp_path / "logs") == {"validate.log"}
         made.add(tuple((tmp_path / "out" / name).read_bytes() for name in sorted(OUTPUTS)))
     assert len(made) == 1
@@ -186,7 +188,7 @@ SPOILT: list[tuple[Clip, str, str]] = [
     (Clip("development", "nothing.wav", np.zeros((0, 1))), "audio", "has no samples"),
     (Clip("development", "no caption.wav", captions=[""]), "caption", "caption_1 is empty"),
     (Clip("development", "half captioned.wav", captions=["A sound.", " \t"]), "caption", "caption_2 is empty"),
-    (Clip("evaluation", "too long.wav", noise("long", 0.5)), "duration", "window_seconds = 0.4"),
+    (Clip("evaluation", "too long.wav", noise("long", 0.5)), "duration", "train_seconds = 0.4"),
     (Clip("development", "twin.wav", columns={"clip_id": "twin"}), "clip_id", "shares its clip_id twin"),
     (Clip("validation", "twin too.wav", columns={"clip_id": "twin"}), "clip_id", "shares its clip_id twin"),
     (Clip("development", "leak of audio.wav", noise("leak")), "leak", "same audio"),
@@ -209,7 +211,7 @@ def spoilt(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Pa
 
 def test_all_that_would_corrupt_a_training_is_named(tmp_path: Path, spoilt: tuple[Path, dict[str, Path]]) -> None:
     folder, manifests = spoilt
-    result = validate(tmp_path, manifests, "--window-seconds", 0.4)
+    result = validate(tmp_path, manifests, "--train-seconds", 0.4)
     lines = error_lines(result)
     assert len(lines) == len(SPOILT) and f"{len(SPOILT) - 1} more, listed above" in lines[-1]
     assert "on_invalid" in lines[-1] and str(tmp_path / "logs/validate.html") in lines[-1]
@@ -226,7 +228,7 @@ def test_what_is_dropped_is_listed_with_the_reason_and_gone_from_all_splits(
     tmp_path: Path, spoilt: tuple[Path, dict[str, Path]]
 ) -> None:
     folder, manifests = spoilt
-    assert_succeeds(validate(tmp_path, manifests, "--window-seconds", 0.4, "--on-invalid", "drop"))
+    assert_succeeds(validate(tmp_path, manifests, "--train-seconds", 0.4, "--on-invalid", "drop"))
     report, dropped = report_of(tmp_path), read_table(tmp_path / "out/manifests/dropped.csv")
     assert tuple(dropped.columns) == DROPPED
     assert report["errors"] == [] and report["left_out"] == dropped[list(report["left_out"][0])].to_dict("records")
@@ -428,11 +430,24 @@ def test_drawn_sides_leak_nothing(tmp_path: Path) -> None:
     clips = [Clip("development", f"{n}.wav", columns={"sound_id": str(n // 4)}) for n in range(26)]
     clips += [Clip("development", f"copy of {n}.wav", noise(str(n)), columns={"sound_id": ""}) for n in range(3)]
     manifests = {"development": write_corpus(tmp_path, clips)["development"]}
-    split = {"method": "fraction", "train": ["development"], "validation": [], "evaluation": [], "seed": 0}
+    split = {"method": "fraction", "train": ["development"], "validation": [], "evaluation": [], "seed": 1}
     split["fractions"] = {"validation": 0.3, "evaluation": 0.3}
     assert_succeeds(validate(tmp_path, manifests, split=split))
     report = report_of(tmp_path)
     assert sum(report["clips"].values()) == 29 and checks(report["warnings"])["duplicate"]
+
+
+def test_the_same_samples_in_another_container_are_a_leak(tmp_path: Path) -> None:
+    flac, samples = BytesIO(), (noise("both") * 32767).astype(np.int16)
+    soundfile.write(flac, samples, RATE, "PCM_16", format="FLAC")
+    clips = [*plain(), Clip("development", "copy.flac", flac.getvalue()), Clip("evaluation", "a.wav", samples)]
+    clips.append(Clip("evaluation", "b.flac", flac.getvalue()))
+    manifests = write_corpus(tmp_path, clips)
+    assert_fails(validate(tmp_path, manifests), "copy.flac", "(train)", "has the same audio as", "a.wav", "leak")
+    assert_succeeds(validate(tmp_path, manifests, "--on-invalid", "drop"))
+    report = report_of(tmp_path)
+    assert checks(report["left_out"]) == {"leak": ["copy.flac"]}
+    assert checks(report["warnings"])["duplicate"] == ["b.flac"]
 
 
 def test_given_group_on_two_sides_is_a_leak(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +25,8 @@ UNKNOWN_BYTES = 0x7FFF0000  # a declared size from here on is the placeholder of
 class Measured:
     """Facts about a file; `problem` says in a few words why it cannot be used, or is empty."""
 
-    sha256: str = ""
+    sha256: str = ""  # of the file
+    audio_sha256: str = ""  # of rate, channels and samples: the same in another container or under other tags
     seconds: float = 0.0
     sample_rate: int = 0  # Hz
     channels: int = 0
@@ -78,10 +80,12 @@ def measure(path: Path) -> Measured:
     """
     facts = Measured(sha256=sha256(path))
     high, low, square, total, count = 0.0, 0.0, 0.0, 0.0, 0
+    samples = hashlib.sha256()
     try:
         with soundfile.SoundFile(path) as sound:
             facts.sample_rate, facts.channels = sound.samplerate, sound.channels
             declared, missing = sound.frames, missing_bytes(sound)
+            samples.update(f"{sound.samplerate} {sound.channels} ".encode())
             breaks_off = sound.format == "OGG" and ends_within_page(path)
             guessed = sound.format == "MP3" and not tells_length(path)
             while len(block := sound.read(BLOCK // sound.channels, dtype="float32", always_2d=True)):
@@ -91,7 +95,10 @@ def measure(path: Path) -> Measured:
                 if not math.isfinite(square):
                     facts.problem = "holds NaN or infinite samples"
                     return facts
-                total = total + block.sum(axis=0, dtype=np.float64)
+                # Column by column: numpy's sum over the first axis of two columns takes fifteen times as long.
+                total = total + np.array([column.sum(dtype=np.float64) for column in block.T])
+                # float32 holds what any container has of 24 bits or less exactly, so that copies agree.
+                samples.update(block)
                 count += len(block)
     except (soundfile.SoundFileError, RuntimeError) as error:
         # Without the path, which is another one while an archive is unpacked.
@@ -101,6 +108,7 @@ def measure(path: Path) -> Measured:
     if count == 0:
         facts.problem = "has no samples"
         return facts
+    facts.audio_sha256 = samples.hexdigest()
     if missing:
         facts.problem = f"is cut short: {missing} bytes of audio are missing"
     elif count != declared and not guessed:

@@ -1,4 +1,4 @@
-"""Custom metadata module for stable-audio-tools: gives every latent its caption.
+"""Custom metadata module for stable-audio-tools: gives every clip its caption, and the second at which it starts.
 
 A copy lies beside the `captions.json` of each dataset config. It raises on a clip without a caption. Mind that
 stable-audio-tools' own dataset classes swallow what a hook raises and train on another clip; this project's do not.
@@ -16,12 +16,19 @@ def captions_by_clip() -> dict[str, list[str]]:
 
 
 def get_custom_metadata(info: dict, audio: object) -> dict:
-    """`{"prompt": caption}` of `info["clip_id"]`.
+    """`{"prompt": caption, "seconds_start": s}` of the clip that `info["clip_id"]` (latents) or `["relpath"]` names.
 
-    `info["caption_index"]` chooses the caption; the stock train.py does not set it and gets one at random.
+    `info["caption_index"]` chooses the caption; the stock train.py does not set it and gets one at random. It leaves
+    `seconds_start` at 0 for latents that it cropped at random; what is right follows from where it cropped.
     """
-    captions = captions_by_clip()[info["clip_id"]]
-    index = info["caption_index"] if "caption_index" in info else random.randrange(len(captions))
-    if not captions[index].strip():
-        raise ValueError(f"caption {index + 1} of clip {info['clip_id']} is empty")
-    return {"prompt": captions[index]}
+    captions = captions_by_clip()
+    if "clip_id" not in info and info["relpath"] not in captions:
+        return {"__reject__": True}  # stable-audio-tools reads the whole folder, other sides of the split included
+    given = captions[info["clip_id"] if "clip_id" in info else info["relpath"]]
+    index = info["caption_index"] if "caption_index" in info else random.randrange(len(given))
+    if not given[index].strip():
+        raise ValueError(f"caption {index + 1} of clip {info.get('clip_id', info.get('relpath'))} is empty")
+    told = {"prompt": given[index]}
+    if "latent_crop_start" in info:
+        told["seconds_start"] = info["latent_crop_start"] * info["samples_per_frame"] // info["sample_rate"]
+    return told

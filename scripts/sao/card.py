@@ -42,6 +42,7 @@ def model_card(training: dict[str, Any], source: dict[str, str], clips: pd.DataF
         notes.append(f"{restricted} of the clips are under non-commercial licences.")
     if unknown:
         notes.append(f"The licence of {unknown} of the clips is not known.")
+    averaged = "; those of the diffusion model are moving averages" if training["moving_average"] else ""
     lines = [
         "---",
         *front,
@@ -52,7 +53,7 @@ def model_card(training: dict[str, Any], source: dict[str, str], clips: pd.DataF
         f"`{base}`{revision}, fine-tuned for {training['steps']} steps on {len(clips)} clips "
         f"({clips.seconds.sum() / 3600:.2f} h) of the corpus `{settings['corpus']}` with stable-audio-tools. "
         f"SHA-256 of `model.safetensors`: `{weights['sha256']}`; {weights['keys']} tensors, of which "
-        f"{weights['changed_keys']} differ from the base model and {weights['ema_keys']} are moving averages.",
+        f"{weights['changed_keys']} differ from the base model{averaged}.",
         "",
         "## Training data",
         "",

@@ -27,6 +27,16 @@ def seed_for(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:4], "big")
 
 
+def shard_of(clip: str, shards: int) -> int:
+    """The shard that a clip is encoded in: more clips move no other."""
+    return seed_for("shard", clip) % shards
+
+
+def shard_name(shard: int, shards: int) -> str:
+    """`0001-of-0004`, counted from 1."""
+    return f"{shard + 1:04d}-of-{shards:04d}"
+
+
 def read_digests(path: Path) -> dict[str, str]:
     """`{file name: sha256}` of a sha256sum listing."""
     pairs = (line.split("  ", 1) for line in path.read_text(encoding="utf-8").splitlines())

@@ -38,7 +38,9 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     log.propagate = False
     log.handlers = [logging.StreamHandler(TERMINAL)]
     log.handlers[0].setFormatter(logging.Formatter(f"{Path(sys.argv[0]).stem}: %(message)s"))
-    if args.log:
+    if os.environ.get("LOCAL_RANK", "0") != "0":  # one of several devices: the first speaks for all
+        log.handlers[0].setLevel(logging.ERROR)
+    elif args.log:
         args.log.parent.mkdir(parents=True, exist_ok=True)
         log.addHandler(logging.FileHandler(args.log, mode="w", encoding="utf-8"))
         log.handlers[1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
@@ -62,10 +64,12 @@ def progress(
     unit: str = "it",
     initial: int = 0,
     size: Callable[[Item], int] | None = None,
+    note: Callable[[], str] | None = None,
 ) -> Iterator[Item]:
     """Yield the items under a bar on a terminal; elsewhere, and in the log file, a plain line now and then.
 
-    With `size`, an item counts for that many units (bytes, shown as MB or GB); `initial` were there before.
+    With `size`, an item counts for that many units (bytes, shown as MB or GB); `initial` were there before; `note` is
+    what else to show, a loss say.
     """
     total = len(items) if total is None and hasattr(items, "__len__") else total
     start = last = time.monotonic()
@@ -88,6 +92,8 @@ def progress(
             yield item
             step = size(item) if size else 1
             done += step
+            if note:
+                bar.set_postfix_str(note(), refresh=False)
             bar.update(step)
             now = time.monotonic()
             if now - last >= PLAIN_EVERY:
@@ -95,7 +101,7 @@ def progress(
                 rate = (done - initial) / (now - start)
                 counted = f"{shown(done)} of {shown(total)}" if total else shown(done)
                 left = f", {tqdm.format_interval((total - done) / rate)} left" if total and rate else ""
-                report(f"{label}: {counted}, {shown(rate, 1)}/s{left}")
+                report(f"{label}: {counted}, {shown(rate, 1)}/s{left}{f', {note()}' if note else ''}")
     seconds = time.monotonic() - start
     report(f"{label}: {shown(done - initial)} in {seconds:.1f} s")
 
@@ -104,7 +110,8 @@ def report(message: str) -> None:
     """A progress line: to the log file always, to stderr only where no bar is drawn."""
     record = log.makeRecord(log.name, logging.INFO, "", 0, message, (), None)
     for handler in log.handlers:
-        if isinstance(handler, logging.FileHandler) or not TERMINAL.isatty():
+        shown = isinstance(handler, logging.FileHandler) or not TERMINAL.isatty()
+        if shown and record.levelno >= handler.level:
             handler.handle(record)
 
 

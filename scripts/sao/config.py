@@ -57,8 +57,12 @@ def resolve(config: Config, files: list[Path]) -> Config:
     _check(config, schema, files)
     fill_defaults(config, schema, schema)
     clips = {split: count for split, count in config["render"]["clips"].items() if count is not None}
-    if not clips:
+    prompts = config["render"]["prompts"]
+    if not clips and prompts is None:
         raise InputError(f"config: render.clips: names no split to render ({_where(['render', 'clips'], files)})")
+    if prompts is not None and not Path(prompts).is_file():
+        where = _where(["render", "prompts"], files)
+        raise InputError(f"config: render.prompts: found {prompts!r}, which is no file ({where})")
     config["render"]["clips"] = clips
     _check_references(config, files)
     return config
@@ -111,20 +115,19 @@ def _explain(error: jsonschema.ValidationError) -> tuple[list[Any], str]:
     if error.validator == "required":
         missing = next(k for k in error.validator_value if k not in found)
         return [*key, missing], "missing; it has no default"
-    if error.validator == "anyOf" and error.absolute_schema_path[-1] == "anyOf" and isinstance(found, dict):
-        return key, f"needs one of {', '.join(o['required'][0] for o in error.validator_value)}"
-    if error.validator == "oneOf" and isinstance(found, dict):
+    if error.validator == "oneOf" and isinstance(found, dict) and all("required" in o for o in error.validator_value):
         options = [" + ".join(option["required"]) for option in error.validator_value]
         return key, f"has {', '.join(sorted(map(str, found))) or 'nothing'}; needs either {', or '.join(options)}"
     if error.validator == "oneOf":
-        return key, f"found {found!r}; allowed: all, a whole number from 1, or null"
+        return key, f"found {found!r}; allowed: {error.schema['description']}"
     if error.validator == "enum":
         return key, f"found {found!r}; allowed: {', '.join(map(str, error.validator_value))}"
     if error.validator == "type":
         wanted = error.validator_value if isinstance(error.validator_value, list) else [error.validator_value]
         return key, f"found {found!r}, {_type_name(found)}; allowed: {' or '.join(wanted)}"
     if error.validator == "not":
-        taken = "the list of left out clips" if "splits" in key else "the untouched base model"
+        model = "the summary of the evaluation" if found == "summary" else "the untouched base model"
+        taken = "the list of left out clips" if "splits" in key else model
         return [*key, found], f"the name {found!r} is taken by {taken}; choose another"
     if error.validator == "pattern":
         if "propertyNames" in error.absolute_schema_path:
@@ -153,13 +156,54 @@ def _check_references(config: Config, files: list[Path]) -> None:
     for name, run in config["runs"].items():
         refer(["runs", name, "base_model"], run["base_model"], config["base_models"], "base model")
         refer(["runs", name, "corpus"], run["corpus"], config["corpora"], "corpus")
+        _check_run(name, run, config["latents"]["enabled"], files)
     for name, corpus in config["corpora"].items():
         _check_corpus(name, corpus, files, refer)
     for name in dict.fromkeys(run["corpus"] for run in config["runs"].values()):
-        folder = config["corpora"][name].get("path")
-        if folder is not None and not Path(folder).is_dir():
-            key = ["corpora", name, "path"]
-            raise InputError(f"config: {'.'.join(key)}: found {folder!r}, which is no folder ({_where(key, files)})")
+        _check_folder(["corpora", name, "path"], config["corpora"][name].get("path"), files)
+        _check_top_folders(name, config["corpora"][name], files)
+    for name in dict.fromkeys(run["base_model"] for run in config["runs"].values()):
+        _check_folder(["base_models", name, "path"], config["base_models"][name].get("path"), files)
+
+
+def _check_folder(key: list[Any], folder: str | None, files: list[Path]) -> None:
+    if folder is not None and not Path(folder).is_dir():
+        raise InputError(f"config: {'.'.join(key)}: found {folder!r}, which is no folder ({_where(key, files)})")
+
+
+def _check_top_folders(name: str, corpus: Config, files: list[Path]) -> None:
+    """Of an audiofolder that is split by its top folders."""
+    if "path" not in corpus or corpus["split"]["method"] == "column":
+        return
+    for role in ROLES:
+        for split in corpus[role]:
+            if split != WHOLE and not Path(corpus["path"], split).is_dir():
+                key = ["corpora", name, role]
+                raise InputError(
+                    f"config: {'.'.join(key)}: names {split!r}, which is no folder in {corpus['path']} "
+                    f"({_where(key, files)})"
+                )
+
+
+def _check_run(name: str, run: Config, on_latents: bool, files: list[Path]) -> None:
+    """What the schema cannot say of a run: settings that exclude each other."""
+    adapts, precision = run["method"] != "full", run["precision"]
+    wrong = {
+        "ema": (precision == "bf16-true" and run["ema"], "a moving average in bfloat16 does not move; set it to false"),
+        "precision": (
+            precision == "bf16-true" and adapts,
+            f"bf16-true is for method full; for {run['method']} set bf16-mixed, and adapter.base_precision to bf16",
+        ),
+        "adapter": (
+            adapts and run["adapter"]["base_precision"] == "bf16" and precision != "bf16-mixed",
+            f"base_precision bf16 needs precision bf16-mixed, not {precision}",
+        ),
+        "phase_flip": (run["phase_flip"] and on_latents, "latents have no polarity; it needs latents.enabled: false"),
+    }
+    for key, (is_wrong, message) in wrong.items():
+        if is_wrong:
+            where = _where(["runs", name, key], files)
+            raise InputError(f"config: runs.{name}.{key}: {message} ({where})")
 
 
 def _check_corpus(name: str, corpus: Config, files: list[Path], refer: Callable[..., None]) -> None:
@@ -205,8 +249,10 @@ def _check_corpus(name: str, corpus: Config, files: list[Path], refer: Callable[
                     [role], f"{split!r} is already used for {used[split]}: its clips would leak; name each once"
                 )
             used[split] = role
-    drawn = [corpus["split"][role] for role in ROLES[1:] if not corpus[role]]
-    if sum(drawn) >= 1:
+    drawn = {role: corpus["split"][role] for role in ROLES[1:] if not corpus[role]}
+    if none := [role for role, share in drawn.items() if share == 0]:
+        raise wrong(["split", none[0]], f"0 leaves no clip for it; set a share, or name the split as `{none[0]}`")
+    if sum(drawn.values()) >= 1:
         raise wrong(["split"], "the fractions leave no clip to train on; they must sum to less than 1")
     seen: dict[str, str] = {}
     for split, entry in corpus.get("splits", {}).items():

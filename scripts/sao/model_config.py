@@ -48,7 +48,9 @@ def read_model_config(path: Path) -> ModelConfig:
     kind = _need(config, path, "model.pretransform.type", str)
     if kind != "autoencoder":
         raise InputError(f"{path}: model.pretransform.type is {kind!r}; only 'autoencoder' can be fine-tuned here")
-    for key in ("sample_rate", "sample_size", "model.io_channels", "model.pretransform.config.downsampling_ratio"):
+    pretransform = "model.pretransform.config"
+    sizes = ("downsampling_ratio", "io_channels")
+    for key in ("sample_rate", "sample_size", "model.io_channels", *(f"{pretransform}.{size}" for size in sizes)):
         if _need(config, path, key, int) < 1:
             raise InputError(f"{path}: {key} is not positive: correct it")
     if config["sample_size"] < downsampling_ratio(config):
@@ -98,7 +100,7 @@ def objective(config: ModelConfig) -> str:
     return config["model"]["diffusion"].get("diffusion_objective", "v")
 
 
-def check_sampler(config: ModelConfig, sampler: str) -> None:
+def check_sampler(config: ModelConfig, sampler: str, steps: int) -> None:
     """Raise InputError on a sampler that stable-audio-tools does not have for this kind of model."""
     allowed = SAMPLERS[objective(config)]
     if sampler not in allowed:
@@ -106,6 +108,8 @@ def check_sampler(config: ModelConfig, sampler: str) -> None:
             f"sampling.sampler is {sampler!r}, and the model's diffusion objective is {objective(config)!r}: set "
             f"base_models.<name>.sampling.sampler to one of {', '.join(allowed)}"
         )
+    if sampler.endswith("-sde") and steps < 2:  # k-diffusion's fail at the first
+        raise InputError(f"sampling.steps is {steps}; {sampler} takes 2 or more")
 
 
 def downsampling_ratio(config: ModelConfig) -> int:
@@ -113,18 +117,18 @@ def downsampling_ratio(config: ModelConfig) -> int:
     return config["model"]["pretransform"]["config"]["downsampling_ratio"]
 
 
-def window_frames(config: ModelConfig, window_seconds: float | None) -> int:
-    """Latent frames of the training window: `window_seconds` rounded up, or the model's own `sample_size`.
+def window_frames(config: ModelConfig, train_seconds: float | None) -> int:
+    """Latent frames of the training window: `train_seconds` rounded up, or the model's own `sample_size`.
 
     Raises InputError when the window is longer than what the model was made for.
     """
     ratio, own = downsampling_ratio(config), config["sample_size"]
-    if window_seconds is None:
+    if train_seconds is None:
         return own // ratio
-    frames = -(-round(window_seconds * config["sample_rate"]) // ratio)
+    frames = -(-round(train_seconds * config["sample_rate"]) // ratio)
     if frames * ratio > own:
         raise InputError(
-            f"window_seconds = {window_seconds} is longer than the model's window of {own / config['sample_rate']:.2f} s; "
+            f"train_seconds = {train_seconds} is longer than the model's window of {own / config['sample_rate']:.2f} s; "
             "set it to null or less"
         )
     return frames

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from .clips import shard_name
 from .config import ROLES, WHOLE, Config, file_name, published_splits, renders
+from .embedding_names import THUMBNAIL, Choice, choice
 from .files import content_key
-from .folder import files_below, own_tables
+from .folder import files_below, is_utf8, own_tables
 
 
 def options(arguments: dict[str, Any]) -> str:
@@ -27,8 +29,13 @@ class Plan:
 
     def __init__(self, config: Config) -> None:
         self.corpora, self.base_models, self.runs = config["corpora"], config["base_models"], config["runs"]
-        self.render = config["render"]
+        self.render, self.on_latents, self.shards = (
+            config["render"],
+            config["latents"]["enabled"],
+            config["latents"]["shards"],
+        )
         self.renders = renders(config)
+        self.evaluation = config["evaluation"]
 
     def files(self, corpus: str, used: bool = False) -> list[Config]:
         """The published files of a corpus: all, or those of the splits that are used."""
@@ -39,8 +46,7 @@ class Plan:
 
     def file_names(self) -> str:
         """A pattern of the names of all published files, for wildcards; matches nothing where there is none."""
-        names = {file_name(file["url"]) for corpus in self.corpora for file in self.files(corpus)}
-        return "|".join(re.escape(name) for name in sorted(names)) or "(?!)"
+        return pattern(sorted({file_name(file["url"]) for corpus in self.corpora for file in self.files(corpus)}))
 
     def _file(self, corpus: str, name: str) -> Config:
         return next(file for file in self.files(corpus) if file_name(file["url"]) == name)
@@ -103,23 +109,28 @@ class Plan:
 
     def with_format(self, name: str) -> str:
         """A pattern of the corpora of a format, for wildcards; matches nothing where there is none."""
-        return "|".join(re.escape(k) for k, v in self.corpora.items() if v["format"] == name) or "(?!)"
+        return pattern([k for k, v in self.corpora.items() if v["format"] == name])
 
     def folder_files(self, corpus: str, split: str) -> list[str]:
-        """The files of a user's folder. Snakemake would take braces in a name for wildcards: see `folder_rest`."""
+        """The files of a user's folder. Snakemake would take braces in a name for wildcards: see `folder_rest`.
+
+        Names that are not UTF-8 and links that lead nowhere are left to scan.py, which says what to do.
+        """
         root, top = self.audio(corpus, split), self.top(corpus, split)
-        files = [f"{root}/{name}" for name in files_below(Path(root))]
+        files = [f"{root}/{name}" for name in files_below(Path(root)) if is_utf8(name) and Path(root, name).is_file()]
         files += [path.as_posix() for path in own_tables(Path(top))] if top else []
         return [file for file in files if not {"{", "}"} & set(file)]
 
     def folder_rest(self, corpus: str, split: str) -> list[str]:
         """What is in the files that have braces in their names."""
         root = Path(self.audio(corpus, split))
-        return [name + content_key(root / name) for name in files_below(root) if {"{", "}"} & set(f"{root}/{name}")]
+        names = [name for name in files_below(root) if {"{", "}"} & set(f"{root}/{name}") and is_utf8(name)]
+        return [name + content_key(root / name) for name in names]
 
     def scan_options(self, corpus: str, split: str) -> str:
-        columns, top = self.corpora[corpus]["caption_columns"], self.top(corpus, split)
-        more = {"caption_columns": json.dumps(columns, ensure_ascii=False)} if columns else {}
+        entry, top = self.corpora[corpus], self.top(corpus, split)
+        given = {"caption_columns": entry["caption_columns"], "splits": published_splits(entry) if top else None}
+        more = {key: json.dumps(value, ensure_ascii=False) for key, value in given.items() if value}
         return options({"folder": self.audio(corpus, split)} | ({"top": top} if top else {}) | more)
 
     def manifest_options(self, corpus: str, split: str) -> str:
@@ -145,12 +156,26 @@ class Plan:
         entry = self.corpora[corpus]
         allow = {} if entry["licenses"] is None else {"licenses": json.dumps(entry["licenses"]["allow"])}
         chosen = {"split": self.split(corpus), "on_invalid": entry["on_invalid"]} | allow
-        return f"{options(chosen)} --silence-dbfs={entry['silence_dbfs']} {self.window_options(corpus)}"
+        window = "" if entry["random_crop"] else self.window_options(corpus)
+        return f"{options(chosen)} --silence-dbfs={entry['silence_dbfs']} {window}"
 
     def window_options(self, corpus: str) -> str:
         """Nothing where the model's own window is used."""
-        seconds = self.corpora[corpus]["window_seconds"]
-        return "" if seconds is None else options({"window_seconds": seconds})
+        seconds = self.corpora[corpus]["train_seconds"]
+        return "" if seconds is None else options({"train_seconds": seconds})
+
+    def crop_options(self, corpus: str) -> str:
+        """The training window, and whether clips may be longer."""
+        return self.window_options(corpus) + (" --random-crop" if self.corpora[corpus]["random_crop"] else "")
+
+    def dataset_options(self, corpus: str, base_model: str) -> str:
+        """Where a training finds the clips: latents in shards, or the audio itself."""
+        if self.on_latents:
+            return options({"latents": f"results/latents/{base_model}/{corpus}", "shards": self.shards})
+        splits = published_splits(self.corpora[corpus])
+        return options(
+            {"audio": json.dumps({split: self.audio(corpus, split) for split in splits}, ensure_ascii=False)}
+        )
 
     def base_model_options(self, base_model: str) -> str:
         """Where a base model comes from."""
@@ -161,7 +186,13 @@ class Plan:
         return options({**names, **encoder, **clap})
 
     def base_model_files(self, base_model: str) -> list[str]:
-        """The files of a local base model: a change in them is a change of the model."""
+        """The files of a local base model: a change in them is a change of the model.
+
+        One that is missing is left to base_model.py, which says what to do.
+        """
+        return [file for file in self._base_model_files(base_model) if Path(file).is_file()]
+
+    def _base_model_files(self, base_model: str) -> list[str]:
         entry = self.base_models[base_model]
         names = [entry["model_config"], entry["weights"]]
         names += [f"text_encoder/{name}" for name in ("model.safetensors", "config.json", "tokenizer.json")]
@@ -175,18 +206,22 @@ class Plan:
 
     def base_model_content(self, base_model: str) -> list[str]:
         """What is in those files: their time stamps mean nothing."""
-        return [content_key(Path(file)) for file in self.base_model_files(base_model)]
+        return [content_key(Path(file)) for file in self._base_model_files(base_model)]
 
     def base_model_source(self, run: str) -> str:
         """JSON: what the model card says of where the base model is from."""
         entry = self.base_models[self.base_model(run)]
         return json.dumps({key: entry[key] for key in ("repo", "revision", "path") if key in entry})
 
+    def _entry(self, run: str) -> Config:
+        """What is rendered under this name, which may be that of one leg of a run (`demo@…`, `demo/step-00000500`)."""
+        return self.renders[re.split("[@/]", run)[0]]
+
     def base_model(self, run: str) -> str:
-        return self.renders[run]["base_model"]
+        return self._entry(run)["base_model"]
 
     def corpus(self, run: str) -> str:
-        return self.renders[run]["corpus"]
+        return self._entry(run)["corpus"]
 
     def model_folder(self, run: str) -> str:
         return f"results/models/{self.base_model(run)}"
@@ -198,32 +233,241 @@ class Plan:
 
     def batches(self, corpus: str, base_model: str) -> str:
         """JSON: what has to fill a batch, for each run that trains on this."""
-        runs = {k: v for k, v in self.runs.items() if (v["corpus"], v["base_model"]) == (corpus, base_model)}
-        return json.dumps({name: {key: run[key] for key in ("batch_size", "captions")} for name, run in runs.items()})
+        return json.dumps(
+            {
+                name: {"batch": run["batch_size"] * run["devices"] * run["num_nodes"], "captions": run["captions"]}
+                for name, run in self.runs.items()
+                if (run["corpus"], run["base_model"]) == (corpus, base_model)
+            }
+        )
 
     def datasets(self, run: str) -> str:
         """Folder of the dataset configs; its digest lies beside it."""
         return f"results/data/{self.corpus(run)}/dataset_configs/{self.base_model(run)}"
 
-    def latents(self, run: str, suffix: str = "") -> list[str]:
-        """Latents (or, with a suffix, what lies beside them) of every split that a run trains or validates on."""
-        folder = f"results/latents/{self.base_model(run)}/{self.corpus(run)}"
+    def trained_splits(self, run: str) -> list[str]:
+        """The published splits that a run trains or validates on."""
         corpus = self.corpora[self.corpus(run)]
         splits = published_splits(corpus)
         if corpus["split"]["method"] != "column":
             splits = [split for split in splits if split not in corpus["evaluation"]]
-        return [f"{folder}/{split}{suffix}" for split in splits]
+        return splits
+
+    def sounds(self, run: str) -> list[str]:
+        """What a run reads beside the dataset configs: folders of latents, or of audio."""
+        if not self.on_latents:
+            return [self.audio(self.corpus(run), split) for split in self.trained_splits(run)]
+        return [path.removesuffix(".json") for path in self.sound_digests(run)]
+
+    def sound_digests(self, run: str) -> list[str]:
+        """Small files that vouch for them."""
+        corpus = self.corpus(run)
+        if not self.on_latents:
+            return [f"results/data/{corpus}/audio/{split}.csv" for split in self.trained_splits(run)]
+        folder = f"results/latents/{self.base_model(run)}/{corpus}"
+        return [
+            f"{folder}/{split}/{shard_name(shard, self.shards)}.json"
+            for split in self.trained_splits(run)
+            for shard in range(self.shards)
+        ]
+
+    def legs(self, run: str) -> list[str]:
+        """Names of the legs of a run's training, in order: `step-00000500`, …, or `epoch-00000001`, …"""
+        unit, end, every = self._length(run)
+        return [leg_name(unit, at) for at in [*range(every, end, every), end]]
+
+    def _length(self, run: str) -> tuple[str, int, int]:
+        """`(step or epoch, how many, how many a leg)` of a training."""
+        settings = self.runs[run]
+        unit = "step" if "steps" in settings else "epoch"
+        return unit, settings[f"{unit}s"], settings["checkpoint_every"]
+
+    def last_leg(self, run: str) -> str:
+        return f"results/checkpoints/{run}/{self.legs(run)[-1]}"
+
+    def leg_state(self, run: str, leg: str) -> list[str]:
+        """The training state that a leg goes on from, the last before it that a leg ends with; none for the first."""
+        unit, _, every = self._length(run)
+        before = (int(leg.split("-")[1]) - 1) // every * every
+        return [f"results/checkpoints/{run}/{leg_name(unit, before)}/state.ckpt"] if before else []
+
+    def legs_pattern(self) -> str:
+        """A pattern of `run/leg`: all that can be asked for, past the end of the run too."""
+        return "|".join(rf"{re.escape(run)}/{self._length(run)[0]}-(?!0+\b)\d{{8}}" for run in self.runs)
+
+    def kept_states(self) -> str:
+        """A pattern of `run/leg` whose training state stays: the last, and the last that a longer training needs."""
+        kept = []
+        for run, settings in self.runs.items():
+            unit, end, every = self._length(run)
+            kept += [f"{run}/{leg_name(unit, at)}" for at in (end, end // every * every)]
+            kept += [f"{run}/{leg}" for leg in self.legs(run) if settings["keep_states"] == "all"]
+        return pattern(sorted(set(kept)))
+
+    def leg_settings(self, run: str, moving: bool = True) -> str:
+        """JSON: the settings of a run that move its weights, or the others.
+
+        How far the training goes is none of them: raising that repeats no leg.
+        """
+        aside = ("wandb", "tensorboard", "workers", "validate_every")
+        elsewhere = ("steps", "epochs", "checkpoint_every", "keep_states", "checkpoint")
+        settings = {key: value for key, value in self.runs[run].items() if key not in elsewhere}
+        return json.dumps({key: value for key, value in settings.items() if (key in aside) != moving})
+
+    def to_export(self, exported: str, file: str) -> list[str]:
+        """Files of the legs that an export chooses from: a given one (`demo/step-00000500`), the last, or all."""
+        run, _, leg = exported.partition("/")
+        legs = [leg] if leg else self.legs(run)
+        chosen = legs if self.runs[run]["checkpoint"] == "best" else legs[-1:]
+        return [f"results/checkpoints/{run}/{leg}/{file}" for leg in chosen]
+
+    def exported(self, run: str) -> str:
+        """The folder of a run's exported model; `run` may name one leg: `demo@step-00000500`."""
+        return f"results/checkpoints/{run.replace('@', '/')}"
 
     def weights(self, run: str) -> str:
         """The exported model of a run, or the base model itself."""
-        if self.renders[run]["run"] is None:
+        if self._entry(run)["run"] is None:
             return f"{self.model_folder(run)}/model.safetensors"
-        return f"results/checkpoints/{run}/model.safetensors"
+        return f"{self.exported(run)}/model.safetensors"
 
     def weights_digest(self, run: str) -> str:
-        if self.renders[run]["run"] is None:
+        if self._entry(run)["run"] is None:
             return f"{self.model_folder(run)}/checksums.sha256"
-        return f"results/checkpoints/{run}/export.json"
+        return f"{self.exported(run)}/export.json"
 
     def rendered_splits(self, run: str) -> list[str]:
         return [f"results/data/{self.corpus(run)}/splits/{role}.csv" for role in self.render["clips"]]
+
+    def prompts(self) -> list[str]:
+        """The file of prompts that are rendered beside the clips, if there is one."""
+        return [] if self.render["prompts"] is None else [self.render["prompts"]]
+
+    def render_settings(self) -> str:
+        """JSON: what decides a render, but for the prompts, which are an input; batch and shards decide nothing."""
+        return json.dumps({k: v for k, v in self.render.items() if k not in ("prompts", "batch_size", "shards")})
+
+    def batch_options(self) -> str:
+        size = self.render["batch_size"]
+        return "" if size is None else options({"batch_size": size})
+
+    def render_shards(self, run: str) -> list[str]:
+        """The folders that a run is rendered in where there are several; their tables lie beside them."""
+        count = self.render["shards"]
+        return [f"results/renders/.shards/{run}/{shard_name(shard, count)}" for shard in range(count)]
+
+    def rendered_pattern(self, shards: bool) -> str:
+        """A pattern of a run, one of its legs (`demo@step-00000500`) or a base model, for wildcards.
+
+        Matches nothing where renders are not made in one job, or not in `shards`.
+        """
+        return r"[^/@]+(@(step|epoch)-\d{8})?" if (self.render["shards"] > 1) == shards else pattern([])
+
+    def resources(self, run: str, what: str) -> int:
+        """GPUs or CPU threads of a training."""
+        settings = self.runs[run]
+        each = (
+            self.base_models[settings["base_model"]]["gpus"]
+            if what == "gpu"
+            else settings["threads"] + settings["workers"]
+        )
+        return each * settings["devices"]
+
+    # Rules embedding_model, embed, evaluate and compare.
+
+    def embeddings(self) -> list[str]:
+        """The names of the embeddings, as folders."""
+        return [choice(entry).folder for entry in self.evaluation["embeddings"]]
+
+    def _embedding(self, name: str) -> tuple[Config | str, Choice]:
+        entries = [*self.evaluation["embeddings"], THUMBNAIL]
+        return next((entry, choice(entry)) for entry in entries if choice(entry).folder == name)
+
+    def embeddings_pattern(self) -> str:
+        return pattern([*self.embeddings(), THUMBNAIL])
+
+    def clap_pattern(self) -> str:
+        """A pattern of those whose weights are fetched."""
+        return pattern([name for name in self.embeddings() if self._embedding(name)[1].is_clap])
+
+    def embedding_models(self, name: str) -> list[str]:
+        """Checksums of the weights of an embedding, where they are fetched."""
+        return [f"results/embeddings/{name}/model/checksums.sha256"] if self._embedding(name)[1].is_clap else []
+
+    def embedding_downloads(self) -> list[str]:
+        return [path for name in self.embeddings() for path in self.embedding_models(name)]
+
+    def embedding_source(self, name: str) -> str:
+        chosen = self._embedding(name)[1]
+        return options({"repo": chosen.name, "revision": chosen.revision})
+
+    def embedding_options(self, name: str) -> str:
+        entry, chosen = self._embedding(name)
+        model = {"model": f"results/embeddings/{name}/model/hub"} if chosen.is_clap else {}
+        return options({"embedding": json.dumps(entry)} | model)
+
+    def embedding_gpus(self, name: str) -> int:
+        """A GPU for what torch computes, where the runs have one."""
+        learned = self._embedding(name)[1].name not in (THUMBNAIL, "log-mel")
+        return int(learned and any(self.base_models[run["base_model"]]["gpus"] for run in self.runs.values()))
+
+    def embedded_tables(self, kind: str, name: str) -> list[str]:
+        """The tables of a set of sounds: the recordings of a corpus, or the renders of a run."""
+        if kind == "renders":
+            return [f"results/renders/{name}.csv"]
+        return [f"results/data/{name}/splits/{role}.csv" for role in ROLES]
+
+    def embedded_sounds(self, kind: str, name: str) -> list[str]:
+        """The folders that they are in."""
+        if kind == "renders":
+            return [f"results/renders/{name}"]
+        return [self.audio(name, split) for split in published_splits(self.corpora[name])]
+
+    def embedded(self, kind: str, name: str) -> list[str]:
+        """The set in each of the embeddings."""
+        return [f"results/embeddings/{embedding}/{kind}/{name}.npz" for embedding in self.embeddings()]
+
+    def thumbnails(self, corpus: str) -> str:
+        return f"results/embeddings/{THUMBNAIL}/corpora/{corpus}.npz"
+
+    def evaluated(self) -> list[str]:
+        """What is measured: base models, runs and, if asked for, the legs before them."""
+        names = []
+        for name, entry in self.renders.items():
+            if self.evaluation["legs"] and entry["run"]:
+                # The last one is the run itself, unless the best is.
+                legs = self.legs(name) if self.runs[name]["checkpoint"] == "best" else self.legs(name)[:-1]
+                names += [f"{name}@{leg}" for leg in legs]
+            names.append(name)
+        return names
+
+    def evaluated_runs(self) -> list[str]:
+        """Runs with several legs to draw over their steps."""
+        return [run for run in self.runs if any(name.startswith(f"{run}@") for name in self.evaluated())]
+
+    def evaluated_as(self, run: str) -> str:
+        """The name of what is measured in tables and on pages: `base`, a run, or a run's leg."""
+        return run if "@" in run else self._entry(run)["label"]
+
+    def evaluation_source(self, run: str) -> str:
+        """JSON: what it is of."""
+        entry = self._entry(run)
+        return json.dumps({"folder": run} | {key: entry[key] for key in ("run", "base_model", "corpus")})
+
+    def evaluation_leg(self, run: str) -> list[str]:
+        """The file that names the leg of a fine-tuned model."""
+        return [] if self._entry(run)["run"] is None else [self.weights_digest(run)]
+
+    def evaluation_options(self) -> str:
+        entries = {"embeddings": json.dumps(self.evaluation["embeddings"])}
+        return options(entries | {key: self.evaluation[key] for key in ("bootstrap", "level", "seed")})
+
+
+def leg_name(unit: str, at: int) -> str:
+    """`step-00000500`: sorts as it was trained."""
+    return f"{unit}-{at:08d}"
+
+
+def pattern(names: list[str]) -> str:
+    """A regular expression of these names, for wildcards; matches nothing where there is none."""
+    return "|".join(map(re.escape, names)) or "(?!)"

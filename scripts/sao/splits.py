@@ -45,12 +45,13 @@ def draw(table: pd.DataFrame, split: dict[str, Any]) -> pd.Series:
 
 
 def groups(table: pd.DataFrame) -> pd.Series:
-    """What must stay together, by name: the given group, else the recording (`sound_id`), else the audio itself.
+    """What must stay together, by name: the given group, else the recording (`sound_id`), else the clip itself.
 
-    Clips of identical audio stay together too when their groups differ; they go by the first of these names.
+    Clips of identical audio stay together too when these differ; they go by the first of these names.
     """
     # What is the surer name comes first in the alphabet: a clip that joins a group brings no other name to it.
-    names = ("sha256 " + table.sha256).where(~table.sound_id.map(known), "recording " + table.sound_id)
+    # A lone clip goes by its id and not its audio, so that a file that is encoded anew stays on its side.
+    names = ("sound " + table.clip_id).where(~table.sound_id.map(known), "recording " + table.sound_id)
     if "given_group" in table:
         names = names.where(table.given_group.str.strip() == "", "group " + table.given_group)
     parent = {name: name for name in names}
@@ -60,7 +61,7 @@ def groups(table: pd.DataFrame) -> pd.Series:
             name = parent[name]
         return name
 
-    for keys in (table.sha256, table.sound_id.where(table.sound_id.map(known), "")):
+    for keys in (table.audio_sha256, table.sound_id.where(table.sound_id.map(known), "")):
         for key, together in names.groupby(keys):
             first, *others = sorted({root(name) for name in together}) if key else [""]
             for other in others:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 from pathlib import Path
@@ -13,9 +14,14 @@ from .files import whole
 
 
 def read_rows(path: Path, required: list[str], encoding: str = "utf-8") -> list[tuple[int, dict[str, str]]]:
-    """`(line it begins in, row)` of a published CSV, as text; raises InputError with file and row on anything odd."""
+    """`(line it begins in, row)` of a published CSV, as text; raises InputError with file and row on anything odd.
+
+    A file that is UTF-8 is read as such, whatever `encoding` it should have.
+    """
     data = path.read_bytes()
     lines = data.split(b"\n")
+    if data.startswith(codecs.BOM_UTF8) or is_utf8(data):
+        encoding = "utf-8"
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
@@ -51,13 +57,24 @@ def read_rows(path: Path, required: list[str], encoding: str = "utf-8") -> list[
     return rows
 
 
+def is_utf8(data: bytes) -> bool:
+    """Whether bytes are UTF-8 throughout. Text in ISO-8859-1 practically never is: each letter that is not ASCII would
+    have to be followed by signs such as `¤` or `©`, in just the right number.
+    """
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def read_table(path: Path) -> pd.DataFrame:
     """A table of our own making. Text stays text ('NA' is a caption, not a missing value)."""
     table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
-    for column in ("seconds", "peak_dbfs", "rms_dbfs", "dc_offset"):
+    for column in ("seconds", "peak_dbfs", "rms_dbfs", "dc_offset", "train_loss", "validation_loss"):
         if column in table:
             table[column] = pd.to_numeric(table[column])
-    for column in ("sample_rate", "channels", "frames", "seed", "caption_count"):
+    for column in ("sample_rate", "channels", "frames", "seed", "caption_count", "step"):
         if column in table:
             table[column] = pd.to_numeric(table[column]).astype("Int64")
     return table

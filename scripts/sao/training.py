@@ -1,33 +1,25 @@
-"""What a fine-tuning adds to Lightning: exact repetition and resumption, and a metrics table."""
+"""What a training step is made of: the objective, the optimiser, the moving average, the metrics, the saved state."""
 
 from __future__ import annotations
 
 import functools
-import json
+import importlib.metadata
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
-import stable_audio_tools.training.utils as upstream
 import torch
-from torch.optim.lr_scheduler import LRScheduler
+from torch.nn.functional import mse_loss
 
 from .clips import seed_for
-from .command import progress
+from .command import InputError
+from .dataset import Item
+from .encoding import moments
+from .files import whole
+from .model import first_line
 
-
-class InverseLR(upstream.InverseLR):
-    """stable-audio-tools' schedule, whose 0.0.19 passes an argument that torch 2.7 dropped."""
-
-    def __init__(self, optimizer, inv_gamma=1.0, power=1.0, warmup=0.0, final_lr=0.0, last_epoch=-1) -> None:
-        if not 0.0 <= warmup < 1:
-            raise ValueError(f"invalid warmup {warmup}: 0 <= warmup < 1")
-        self.inv_gamma, self.power, self.warmup, self.final_lr = inv_gamma, power, warmup, final_lr
-        LRScheduler.__init__(self, optimizer, last_epoch)
-
-
-upstream.InverseLR = InverseLR
+State = dict[str, Any]
 
 
 class PromptCache:
@@ -63,91 +55,197 @@ class PromptCache:
         return {"last_hidden_state": torch.stack(states)}
 
 
-def make_faster(model: torch.nn.Module, recompute_activations: bool) -> None:
-    """Encode each prompt once; with `recompute_activations` off, keep activations instead of computing them twice.
+def prepare(model: torch.nn.Module, recompute_activations: bool, compile_blocks: bool) -> None:
+    """Encode each prompt once; recompute activations or keep them; compile the transformer's blocks.
 
     stable-audio-tools recomputes them always, which a large model needs and a small one only pays for
-    (`use_checkpointing`, stable_audio_tools/models/transformer.py).
+    (`use_checkpointing`, stable_audio_tools/models/transformer.py). Raises InputError where the model has no
+    transformer that could do otherwise.
     """
     for conditioner in model.conditioner.conditioners.values():
         if type(conditioner).__name__ == "T5Conditioner" and not conditioner.enable_grad:
             conditioner.__dict__["model"] = PromptCache(conditioner.model)
     transformer = getattr(model.model.model, "transformer", None)
-    if not recompute_activations and transformer is not None:
+    if transformer is None and (compile_blocks or not recompute_activations):
+        raise InputError("the base model has no transformer: leave recompute_activations and compile as they are")
+    if not recompute_activations:
         transformer.forward = functools.partial(transformer.forward, use_checkpointing=False)
+    if compile_blocks:
+        for block in transformer.layers:
+            block.compile()
 
 
-def seed_all(*parts: object) -> None:
-    """Seed numpy and torch from `parts`; python's own generator too, which stable-audio-tools draws from."""
+class Objective(torch.nn.Module):
+    """The loss of a conditioned latent diffusion model, after DiffusionCondTrainingWrapper of stable-audio-tools.
+
+    Nothing in it is drawn at random: noise, timestep and dropout come with the batch (sao/dataset.py).
+    """
+
+    def __init__(self, model: torch.nn.Module, training: dict[str, Any], seed: int) -> None:
+        super().__init__()
+        self.dit, self.conditioner = model.model, model.conditioner
+        # Not registered: it is neither trained nor needed on the device where there are latents.
+        self.__dict__["model"] = model
+        self.scale = float(getattr(model.pretransform, "scale", 1.0))
+        self.mask_padding = training.get("mask_padding", False)
+        self.mask_dropout, self.seed = training.get("mask_padding_dropout", 0.0), seed
+
+    def forward(self, batch: Item, step: int | None) -> torch.Tensor:
+        """Mean squared error `[batch]` of each clip; `step` is None for a validation, which masks nothing."""
+        noise, t = batch["noise"], batch["t"]
+        x = self.latents(batch) / self.scale
+        if self.model.dist_shift is not None and step is not None:
+            t = self.model.dist_shift.time_shift(t, x.shape[2])
+        if self.model.diffusion_objective == "v":
+            alpha, sigma = torch.cos(t * math.pi / 2)[:, None, None], torch.sin(t * math.pi / 2)[:, None, None]
+            target = noise * alpha - x * sigma
+        else:  # rectified_flow, rf_denoiser
+            alpha, sigma = 1 - t[:, None, None], t[:, None, None]
+            target = noise - x
+        with torch.autocast(x.device.type, enabled=False):  # the text encoder is float16, and numbers need precision
+            given = self.model.get_conditioning_inputs(self.conditioner(batch["info"], x.device))
+        for key in ("cross_attn_cond", "prepend_cond"):  # as cfg_dropout_prob does (models/dit.py)
+            if given[key] is not None:
+                given[key] = torch.where(batch["keep"][:, None, None], given[key], torch.zeros_like(given[key]))
+        mask = None
+        masked = self.mask_padding and step is not None
+        # Dropped now and then, to learn the silence of the padding.
+        if masked and seed_for(self.seed, "mask", step) / 2**32 >= self.mask_dropout:
+            mask = torch.stack([info["padding_mask"][0] for info in batch["info"]]).to(x.device)
+            given["mask"] = mask
+        output = self.dit(x * alpha + noise * sigma, t, **given)
+        error = mse_loss(output.float(), target, reduction="none").mean(dim=1)
+        if mask is None:
+            return error.mean(dim=1)
+        # Over all that is heard in the batch, not clip by clip: as stable-audio-tools' MSELoss.
+        return (error * mask).sum(dim=1) * len(mask) / mask.sum()
+
+    def latents(self, batch: Item) -> torch.Tensor:
+        """Latents `[batch, channels, frames]`, made from whole clips of audio where they were not stored."""
+        if "latents" in batch:
+            return batch["latents"]
+        autoencoder, made = self.model.pretransform.model.to(batch["noise"].device), []
+        with torch.no_grad(), torch.autocast(batch["noise"].device.type, enabled=False):
+            for audio, start, posterior in zip(batch["audio"], batch["start"], batch["posterior"], strict=True):
+                mean, std = moments(autoencoder, audio)
+                here = slice(start, start + posterior.shape[1])
+                made.append(mean[:, here] + std[:, here] * posterior)
+        return torch.stack(made)
+
+
+class MovingAverage:
+    """Exponential moving average of weights, with stable-audio-tools' settings of ema_pytorch (Wang, v0.2.3).
+
+    beta 0.9999, power 3/4, updated every step, begun after the first.
+    """
+
+    BETA, POWER, BEGIN = 0.9999, 3 / 4, 1
+
+    def __init__(self, weights: dict[str, torch.Tensor]) -> None:
+        self.step, self.online = 0, weights
+        self.average = {key: value.detach().clone() for key, value in weights.items()}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        self.step += 1
+        age = self.step - self.BEGIN - 1
+        decay = 0.0 if age <= 1 else min(1 - (1 + age) ** -self.POWER, self.BETA)  # the first three are copies
+        torch._foreach_lerp_(list(self.average.values()), [v.detach() for v in self.online.values()], 1 - decay)
+
+    def swap(self) -> None:
+        """Exchange averaged and online weights, for a validation and back."""
+        for key, weight in self.online.items():
+            weight.data, self.average[key] = self.average[key], weight.data
+
+
+def low_precision(module: torch.nn.Module) -> None:
+    """Keep the matrices of linear layers and convolutions in bfloat16; all else, Fourier features say, stays precise."""
+    for layer in module.modules():
+        if isinstance(layer, torch.nn.Linear | torch.nn.Conv1d):
+            layer.to(torch.bfloat16)
+
+
+def make_optimizer(
+    config: dict[str, Any], settings: dict[str, Any], weights: list[torch.Tensor]
+) -> torch.optim.Optimizer:
+    """The optimiser of a model config's `training` section, Adam and AdamW fused.
+
+    In bfloat16 the one of `optimi` with Kahan summation, without which most updates are lost in rounding (Zamirai et al.,
+    2020, arXiv:2010.06192). Raises InputError on one that cannot be made.
+    """
+    entry = config["optimizer_configs"]["diffusion"]["optimizer"]
+    kind, options = entry["type"], dict(entry.get("config", {}))
+    if settings["precision"] == "bf16-true":
+        import optimi
+
+        if kind not in ("Adam", "AdamW"):
+            raise InputError(f"precision bf16-true has Adam and AdamW, not {kind}: set the run's optimizer.type")
+        make = functools.partial(getattr(optimi, kind), kahan_sum=True)
+    else:
+        make = getattr(torch.optim, kind, None)
+        if not isinstance(make, type) or not issubclass(make, torch.optim.Optimizer):
+            raise InputError(f"torch.optim has no optimiser {kind!r}: set the run's optimizer.type, say to AdamW")
+        if kind in ("Adam", "AdamW"):
+            options.setdefault("fused", True)  # one pass over the weights, no temporaries
+    try:
+        return make(weights, **options)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"optimiser {kind} does not take {options}: {first_line(error)}") from None
+
+
+def make_scheduler(config: dict[str, Any], optimizer: torch.optim.Optimizer) -> Any:
+    """The learning-rate schedule of a model config's `training` section, or a constant one; raises InputError."""
+    entry = config["optimizer_configs"]["diffusion"].get("scheduler") or {"type": "constant"}
+    kind, options = entry["type"], entry.get("config", {})
+    schedulers = torch.optim.lr_scheduler
+    try:
+        if kind == "constant" and not options:
+            return schedulers.LambdaLR(optimizer, lambda _: 1.0)
+        if kind == "InverseLR":
+            return schedulers.LambdaLR(optimizer, inverse_lr(optimizer.defaults["lr"], **options))
+        make = getattr(schedulers, kind, None)
+        if not isinstance(make, type) or not issubclass(make, schedulers.LRScheduler) or kind == "ReduceLROnPlateau":
+            raise InputError(
+                f"there is no schedule {kind!r}: set scheduler.type to InverseLR, constant, or a class in "
+                "torch.optim.lr_scheduler that needs no metric"
+            )
+        return make(optimizer, **options)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"schedule {kind} does not take {options}: {first_line(error)}") from None
+
+
+def inverse_lr(base: float, inv_gamma: float = 1.0, power: float = 1.0, warmup: float = 0.0, final_lr: float = 0.0):
+    """stable-audio-tools' InverseLR as a factor of the base rate; its own class cannot be made with torch 2.7 or later."""
+    if not 0 <= warmup < 1:
+        raise ValueError(f"warmup is {warmup}, not in [0, 1)")
+    return lambda n: (1 - warmup ** (n + 1)) * max(final_lr / base, (1 + n / inv_gamma) ** -power)
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Seed what draws inside the model (an adapter's dropout) from (seed, step)."""
     import random
 
-    seed = seed_for(*parts)
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
+    value = seed_for(seed, "step", step, rank)
+    random.seed(value)
+    np.random.seed(value)
+    torch.manual_seed(value)
 
 
-class Repeatable(pl.Callback):
-    """Make step k a pure function of (seed, k) and the weights, so that a resumed training equals an unbroken one."""
-
-    def __init__(self, seed: int, batch_size: int, first_batch: int) -> None:
-        self.seed, self.batch_size, self.batch = seed, batch_size, first_batch
-
-    def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
-        seed_all(self.seed, "train", self.batch)
-        # Timesteps come from a Sobol sequence that no checkpoint holds.
-        module.rng.reset()
-        module.rng.fast_forward(self.batch * self.batch_size)
-        self.batch += 1
-
-    def on_validation_batch_start(
-        self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        # The same noise at every pass: the curve shows the model, not the draw.
-        seed_all(self.seed, "validation", batch_idx)
-
-
-class Metrics(pl.Callback):
-    """Rows of `metrics.csv`; they travel in the checkpoint, so a resumed table has no row missing and none double."""
+class Metrics:
+    """Rows of `metrics.csv`; they travel in the state, so a resumed table has no row missing and none double."""
 
     COLUMNS = ("step", "train_loss", "validation_loss", "learning_rate")
 
-    def __init__(self, every: int, validated: Path) -> None:
-        # A state is saved before the validation of its step: what that finds is kept in the file `validated`.
-        self.every, self.validated, self.rows, self.losses = every, validated, [], []
+    def __init__(self, rows: list[list[float | None]], losses: list[float]) -> None:
+        self.rows, self.losses = rows, losses
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows, "losses": self.losses}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.rows, self.losses = state["rows"], state["losses"]
-        if self.rows and self.rows[-1][2] is None and self.validated.is_file():
-            step, loss = json.loads(self.validated.read_text(encoding="utf-8"))
-            self.rows[-1][2] = loss if step == self.rows[-1][0] else None
-
-    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, *_: Any) -> None:
-        self.losses.append(float(trainer.callback_metrics["train/loss"]))
-        if trainer.global_step % self.every == 0:
-            self.close_row(trainer)
-
-    def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        # The wrapper sends these to Weights & Biases alone, and empties them after this hook.
-        losses = [loss for losses in module.validation_step_outputs.values() for loss in losses]
-        self.close_row(trainer)
-        self.rows[-1][2] = sum(losses) / len(losses)
-        self.validated.write_text(json.dumps([self.rows[-1][0], self.rows[-1][2]]), encoding="utf-8")
-
-    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if self.losses:
-            self.close_row(trainer)
-
-    def close_row(self, trainer: pl.Trainer) -> None:
-        """Write the losses since the last row as the row of this step, unless it has one."""
-        step = trainer.global_step
-        if step and (not self.rows or self.rows[-1][0] != step):
-            rate = trainer.optimizers[0].param_groups[0]["lr"]
-            self.rows.append([step, sum(self.losses) / len(self.losses), None, float(rate)])
-            self.losses = []
+    def close_row(self, step: int, rate: float, validation_loss: float | None = None) -> list[float | None] | None:
+        """The losses since the last row as the row of this step; None if it had one."""
+        if self.rows and self.rows[-1][0] == step:
+            return None
+        self.rows.append([step, sum(self.losses) / len(self.losses), validation_loss, rate])
+        self.losses = []
+        return self.rows[-1]
 
     def csv(self) -> str:
         lines = [",".join(self.COLUMNS)]
@@ -155,41 +253,41 @@ class Metrics(pl.Callback):
         return "\n".join(lines) + "\n"
 
 
-class Checkpoint(pl.Callback):
-    """One whole training state at `path`, replaced every `every` steps, at the end, and when `stop()` was called."""
-
-    def __init__(self, path: Path, every: int) -> None:
-        self.path, self.every, self.stopping, self.saved = path, every, False, -1
-
-    def stop(self, *_: object) -> None:
-        """Save at the end of the running step, then stop."""
-        self.stopping = True
-
-    def save(self, trainer: pl.Trainer) -> None:
-        temporary = self.path.with_suffix(".part")
-        trainer.save_checkpoint(temporary)
-        temporary.replace(self.path)
-        self.saved = trainer.global_step
-
-    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, *args: Any) -> None:
-        batch_idx = args[1]
-        if (batch_idx + 1) % trainer.accumulate_grad_batches:
-            return  # in the middle of an optimiser step
-        step = trainer.global_step
-        if self.stopping or step % self.every == 0 or step == trainer.max_steps:
-            self.save(trainer)
-        if self.stopping:
-            trainer.should_stop = True
+def versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in ("torch", "stable-audio-tools")}
 
 
-class Progress(pl.Callback):
-    """A bar on a terminal, plain lines elsewhere."""
+def save_state(path: Path, state: State) -> None:
+    with whole(path) as temporary:
+        torch.save(state, temporary)
 
-    def __init__(self, start: int, steps: int, label: str) -> None:
-        self.bar, self.step = progress(range(start, steps), label, unit="steps"), start
-        next(self.bar, None)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        while self.step < trainer.global_step:
-            next(self.bar, None)
-            self.step += 1
+def read_state(path: Path) -> State:
+    """A training state, its tensors left on the disk until they are used; raises InputError on anything else."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        missing = {"step", "provenance", "weights", "optimizer", "rows"} - set(state)
+    except Exception as error:  # noqa: BLE001 - a damaged or malicious file may raise anything
+        raise InputError(
+            f"{path}: not a training state that can be loaded safely ({first_line(error)}): delete it and the legs after "
+            "it, then run again"
+        ) from None
+    if missing:
+        raise InputError(f"{path}: a training state without {', '.join(sorted(missing))}: delete it, then run again")
+    return state
+
+
+def differences(then: dict[str, Any], now: dict[str, Any], at: str = "") -> list[str]:
+    """What differs between two provenances: `settings.seed (0 then, 1 now)`."""
+    found = []
+    for key in sorted(set(then) | set(now)):
+        old, new = then.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += differences(old, new, f"{at}{key}.")
+        elif old != new:
+            found.append(f"{at}{key} ({_short(old)} then, {_short(new)} now)")
+    return found
+
+
+def _short(value: Any) -> str:
+    return f"{value[:12]}…" if isinstance(value, str) and len(value) > 16 else str(value)

@@ -1,0 +1,122 @@
+"""One table over all that was measured, the best run by each measure, and curves over the steps of a training."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from sao.command import log, parse, run
+from sao.files import read_json, whole, write_json
+from sao.tables import write_table
+
+COLUMNS = (
+    "split",
+    "measure",
+    "embedding",
+    "name",
+    "value",
+    "low",
+    "high",
+    "n",
+    "n_reference",
+    "unit",
+    "better",
+    "note",
+)
+DRAWN = ("kad", "fad", "clap_score", "log_mel_distance", "memorised")
+
+
+def best(found: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """By key of a measure the run, and its step, with the best value; the first of equals."""
+    values: dict[str, list[tuple[dict, dict]]] = {}
+    for told in found:
+        for measure in told["measures"]:
+            if measure["value"] is not None:
+                values.setdefault(measure["key"], []).append((told, measure))
+    chosen = {}
+    for key, pairs in values.items():
+        pick = min if pairs[0][1]["better"] == "lower" else max
+        told, measure = pick(pairs, key=lambda pair: pair[1]["value"])
+        chosen[key] = {"run": told["name"], "leg": told["leg"], "step": told["step"], "value": measure["value"]}
+    return chosen
+
+
+def legs_of(run: str, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What was measured of a run and its legs, and of its base model, which is step 0."""
+    own = [told for told in found if told["run"] == run]
+    same = [[told[key] for key in ("base_model", "corpus")] for told in own[:1]]
+    return [t for t in found if t["run"] is None and [t["base_model"], t["corpus"]] in same] + own
+
+
+def draw(legs: list[dict[str, Any]], title: str, path: Path) -> None:
+    """The main measures by step, with their intervals, a panel each."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    matplotlib.rcParams |= {"svg.hashsalt": "evaluation", "font.size": 9}
+    from matplotlib import pyplot
+
+    lines: dict[tuple[str, str], dict[str, list[tuple]]] = {}
+    for told in legs:
+        for m in told["measures"]:
+            if m["measure"] in DRAWN and m["value"] is not None:
+                panel = lines.setdefault((m["measure"], m["name"]), {})
+                panel.setdefault(m["split"], []).append((told["step"], m["value"], m["low"], m["high"], m["n"]))
+    lines = dict(sorted(lines.items(), key=lambda item: DRAWN.index(item[0][0])))
+    rows = -(-len(lines) // 2)
+    figure, axes = pyplot.subplots(rows, 2, figsize=(9, 2.6 * rows), layout="constrained", squeeze=False)
+    for (_, name), panel, splits in zip(lines, axes.flat, lines.values(), strict=False):
+        for split, points in splits.items():
+            step, value, low, high, n = zip(*sorted(set(points)), strict=True)
+            (line,) = panel.plot(step, value, marker="o", label=f"{split}, n = {max(n)}")
+            panel.fill_between(step, low, high, alpha=0.2, color=line.get_color())
+        panel.set_title(name, fontsize=9)
+        panel.set_xlabel("step")
+        panel.grid(alpha=0.3)
+        panel.legend()
+    for panel in axes.flat[len(lines) :]:
+        panel.axis("off")
+    figure.suptitle(title)
+    with whole(path) as temporary:
+        figure.savefig(temporary, format="svg", metadata={"Date": None})
+    pyplot.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--evaluation", type=Path, required=True, nargs="+", help="JSON of each run and leg")
+    parser.add_argument("--table", type=Path, required=True, help="CSV, a row a run and measure")
+    parser.add_argument("--summary", type=Path, required=True, help="JSON")
+    parser.add_argument("--picture", type=Path, nargs="*", default=[], help="<run>.svg of runs with several legs")
+    args = parse(parser)
+
+    found = [read_json(path) for path in args.evaluation]
+    rows = [
+        {"run": told["name"], "step": told["step"]} | {column: measure[column] for column in COLUMNS}
+        for told in found
+        for measure in told["measures"]
+    ]
+    write_table(args.table, pd.DataFrame(rows, columns=["run", "step", *COLUMNS]).astype({"n_reference": "Int64"}))
+    chosen = best(found)
+    write_json(
+        args.summary,
+        {
+            "settings": found[0]["settings"],
+            "best": chosen,
+            "runs": {
+                told["name"]: {key: told[key] for key in told if key not in ("name", "settings")} for told in found
+            },
+        },
+    )
+    for path in args.picture:
+        draw(legs_of(path.stem, found), path.stem, path)
+    for key, told in chosen.items():
+        if key.split("/")[1] in ("kad", "clap_score"):
+            log.info("best by %s: %s (%.4g)", key, told["run"], told["value"])
+    log.info("%d runs and legs: %s", len(found), args.table)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,59 @@
+"""Draw the losses of a run, and say which of its legs is the best by validation loss."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from sao.command import log, parse, run
+from sao.files import read_json, whole, write_json
+from sao.tables import read_table
+
+
+def best_leg(legs: list[dict]) -> dict:
+    """The `training.json` with the lowest validation loss, the first of equals."""
+    return min(legs, key=lambda leg: leg["validation_loss"])
+
+
+def draw(table, best: int, title: str, path: Path) -> None:
+    """Training and validation loss by step, the best leg marked."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    matplotlib.rcParams |= {"svg.hashsalt": "loss", "font.size": 10}
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 3.5), layout="constrained")
+    axes.plot(table.step, table.train_loss, label="training")
+    validated = table.dropna(subset="validation_loss")
+    axes.plot(validated.step, validated.validation_loss, marker="o", label="validation")
+    axes.axvline(best, color="0.6", linestyle=":", label=f"best leg, step {best}")
+    axes.set(xlabel="step", ylabel="loss", title=title)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    with whole(path) as temporary:
+        figure.savefig(temporary, format="svg", metadata={"Date": None})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run", required=True)
+    parser.add_argument("--metrics", type=Path, required=True, help="metrics.csv of the last leg, which has all rows")
+    parser.add_argument("--leg", type=Path, required=True, nargs="+", help="training.json of each leg")
+    parser.add_argument("--output", type=Path, required=True, help="metrics.csv of the run")
+    parser.add_argument("--picture", type=Path, required=True, help="SVG")
+    parser.add_argument("--summary", type=Path, required=True, help="training.json of the run")
+    args = parse(parser)
+
+    legs = [read_json(path) for path in args.leg]
+    best = best_leg(legs)
+    draw(read_table(args.metrics), best["steps"], args.run, args.picture)
+    with whole(args.output) as temporary:
+        temporary.write_bytes(args.metrics.read_bytes())
+    losses = {leg["leg"]: leg["validation_loss"] for leg in legs}
+    write_json(args.summary, legs[-1] | {"best_leg": best["leg"], "validation_losses": losses})
+    log.info("%s: best leg %s, validation loss %.4f", args.run, best["leg"], best["validation_loss"])
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,71 @@
+"""Embed a set of sounds, the recordings of a corpus or the renders of a model: a vector a clip."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sao.command import InputError, log, parse, progress, run
+from sao.embedding_names import THUMBNAIL, choice
+from sao.embeddings import Embedded, load, stack
+from sao.files import sha256, whole
+from sao.renders import read_renders
+from sao.spectra import FLOOR_DB, read_sound, to_mono
+from sao.tables import read_table
+
+
+def read_set(tables: list[Path], folder: Path | None) -> pd.DataFrame:
+    """`clip_id`, `split`, `sound` (a path) and `prompt` (may be empty) of the renders in a folder, or of recordings."""
+    if folder is not None:
+        return read_renders(tables[0], folder)
+    splits = [read_table(path).assign(split=path.stem) for path in tables]
+    rows = pd.concat(splits, ignore_index=True)
+    return rows.assign(sound=rows.path, prompt="")
+
+
+def set_of(vectors: list[np.ndarray], name: str) -> np.ndarray:
+    """`[clips, dim]`; thumbnails, which are long, in half the bytes: within 0.02 dB."""
+    if name == THUMBNAIL:
+        return stack(vectors, FLOOR_DB).astype(np.float16)
+    return stack(vectors, 0.0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--embedding", type=json.loads, required=True, help="JSON: an entry of evaluation.embeddings")
+    parser.add_argument("--model", type=Path, help="Hub cache of a CLAP model")
+    parser.add_argument("--table", type=Path, required=True, nargs="+", help="<split>.csv of a corpus, or a render's")
+    parser.add_argument("--renders", type=Path, help="folder of the renders in the table")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--output", type=Path, required=True, help=".npz")
+    args = parse(parser)
+
+    rows = read_set(args.table, args.renders)
+    if rows.empty:
+        raise InputError(f"{args.table[0]}: lists no clip: nothing to embed")
+    chosen = choice(args.embedding)
+    embedding = load(chosen, args.model, args.threads)
+    vectors = []
+    for path in progress(list(rows.sound), f"embedding with {chosen.name}", unit="clips"):
+        vectors.append(embedding.sound(to_mono(*read_sound(Path(path)), embedding.rate)))
+        if not np.isfinite(vectors[-1]).all():
+            raise InputError(f"{path}: its embedding holds NaN: does the sound?")
+    text = embedding.text(list(rows.prompt)) if args.renders is not None else None
+    made_from = {path.as_posix(): sha256(path) for path in args.table}
+    embedded = Embedded(
+        rows.clip_id.tolist(),
+        rows.split.tolist(),
+        set_of(vectors, chosen.name),
+        text,
+        embedding.provenance | {"rate": embedding.rate, "tables": made_from},
+    )
+    with whole(args.output) as temporary:
+        embedded.write(temporary)
+    log.info("%s: %d clips, %d numbers each", args.output, *embedded.vectors.shape)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,177 @@
+"""The measures of one model: what they compare, how they are told, and what is left out."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import assert_fails, assert_succeeds, run_script, write_wav
+from sao.embedding_names import choice
+from sao.embeddings import Embedded
+from sao.evaluation import Evaluation
+
+HERTZ = 16000
+KEYS = {
+    "key", "name", "measure", "embedding", "split", "value", "low", "high", "n", "n_reference", "unit", "better", "note",
+}  # fmt: skip
+SPLITS = {"train": 5, "validation": 2, "evaluation": 4}
+
+
+def chord(seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    time = np.arange(HERTZ) / HERTZ
+    return 0.1 * sum(
+        np.sin(2 * np.pi * f * time) * np.exp(-time * d) for f, d in rng.uniform((80, 0), (6000, 9), (5, 2))
+    )
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Recordings of three splits, and their embeddings as rule `embed` makes them."""
+    folder = tmp_path_factory.mktemp("corpus")
+    for number, (split, count) in enumerate(SPLITS.items()):
+        ids = [f"{split}{i}" for i in range(count)]
+        paths = [write_wav(folder / f"{clip}.wav", chord(100 * number + i), HERTZ) for i, clip in enumerate(ids)]
+        pd.DataFrame({"clip_id": ids, "path": paths}).to_csv(folder / f"{split}.csv", index=False)
+    tables = [folder / f"{split}.csv" for split in SPLITS]
+    for name in ("log-mel", "spectrogram"):
+        output = folder / f"{name}.npz"
+        assert_succeeds(run_script("embed", "--embedding", json.dumps(name), "--table", *tables, "--output", output))
+    return folder
+
+
+def make_renders(corpus: Path, folder: Path) -> pd.DataFrame:
+    """Four clips of evaluation, new sounds; two of train, one of which is a copy; a silent one of a mere prompt."""
+    rows = [(f"evaluation{i}", "evaluation", chord(900 + i)) for i in range(4)]
+    rows += [("train0", "train", chord(0)), ("train1", "train", chord(950)), ("mine", "prompts", np.zeros(HERTZ))]
+    for clip, _, audio in rows:
+        write_wav(folder / f"{clip}.wav", audio, HERTZ)
+    references = [corpus / f"{clip}.wav" if split != "prompts" else "" for clip, split, _ in rows]
+    table = pd.DataFrame(
+        {"clip_id": [r[0] for r in rows], "split": [r[1] for r in rows], "prompt": "tones", "reference": references}
+    )
+    table.to_csv(folder.with_suffix(".csv"), index=False)
+    return table
+
+
+def evaluate(corpus: Path, renders: Path, *more: object) -> subprocess.CompletedProcess[str]:
+    table = renders.with_suffix(".csv")
+    embedded = renders.with_suffix(".npz")
+    given = ["--embedding", '"log-mel"', "--table", table, "--renders", renders]
+    assert_succeeds(run_script("embed", *given, "--output", embedded))
+    source = {"folder": "mine", "run": "mine", "base_model": "demo", "corpus": "demo"}
+    return run_script(
+        "evaluate", "--run", "mine", "--source", json.dumps(source), "--table", table, "--renders", renders,
+        "--embeddings", '["log-mel"]', "--embedded", embedded, "--recordings", corpus / "log-mel.npz",
+        "--thumbnails", corpus / "spectrogram.npz", "--bootstrap", 50, "--level", 0.9, "--seed", 0,
+        "--output", renders.with_suffix(".json"), "--clips", renders.with_name("clips.csv"), *more,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def told(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], pd.DataFrame]:
+    """What evaluate.py says of the renders: the JSON and the table of clips."""
+    folder = tmp_path_factory.mktemp("renders")
+    make_renders(corpus, folder / "mine")
+    digest = folder / "export.json"
+    digest.write_text('{"leg": "step-00000500"}')
+    assert_succeeds(evaluate(corpus, folder / "mine", "--weights-digest", digest))
+    text = (folder / "mine.json").read_text()
+    found = json.loads(text, parse_constant=lambda constant: pytest.fail(f"{constant} is not JSON"))
+    return found, pd.read_csv(folder / "clips.csv", index_col="clip_id")
+
+
+def test_every_measure_explains_itself(told: tuple[dict[str, Any], pd.DataFrame]) -> None:
+    found, _ = told
+    assert (found["name"], found["leg"], found["step"], found["corpus"]) == ("mine", "step-00000500", 500, "demo")
+    assert found["settings"] == {"bootstrap": 50, "level": 0.9, "seed": 0}
+    assert found["embeddings"][0]["name"] == "log-mel" and found["embeddings"][0]["dim"] == 192
+    for measure in found["measures"]:
+        assert set(measure) == KEYS and measure["better"] in ("higher", "lower") and measure["n"] >= 1
+        assert measure["low"] <= measure["value"] <= measure["high"]
+    keys = [measure["key"] for measure in found["measures"]]
+    assert len(keys) == len(set(keys))
+
+
+def test_sets_are_compared_split_by_split_with_what_was_recorded(told: tuple[dict[str, Any], pd.DataFrame]) -> None:
+    by_key = {measure["key"]: measure for measure in told[0]["measures"]}
+    kad, fad = by_key["evaluation/kad/log-mel"], by_key["evaluation/fad/log-mel"]
+    assert (kad["name"], kad["n"], kad["n_reference"], kad["note"]) == ("KAD (log-mel)", 4, 4, "")
+    assert fad["name"] == "FAD (log-mel)" and "go by KAD" in fad["note"]
+    assert by_key["train/kad/log-mel"]["n_reference"] == SPLITS["train"]
+    # A prompt has no recordings, and no reference to be compared with; as a signal it is measured all the same.
+    mere = {key for key in by_key if key.startswith("prompts/")}
+    assert mere == {
+        "prompts/silent", "prompts/clipped", "prompts/dc_offset", "prompts/memorised/log-mel",
+        "prompts/memorised/spectrogram",
+    }  # fmt: skip
+    assert by_key["prompts/silent"]["value"] == 1 and by_key["evaluation/silent"]["value"] == 0
+
+
+def test_copy_of_a_training_clip_is_told(told: tuple[dict[str, Any], pd.DataFrame]) -> None:
+    found, clips = told
+    for space in ("log-mel", "spectrogram"):
+        entry = next(entry for entry in found["memorisation"] if entry["space"] == space)
+        assert "train0" in entry["flagged"] and entry["n_train"] == 5 and entry["n_held_out"] == 6
+    assert next(e for e in found["memorisation"] if e["space"] == "spectrogram")["flagged"] == ["train0"]
+    assert clips.loc["train0", "nearest_train/spectrogram"] == "train0"
+    assert clips.loc["train0", "log_mel_distance"] < 0.01 < clips.loc["train1", "log_mel_distance"]
+
+
+def test_clips_are_told_in_table_and_json_alike(told: tuple[dict[str, Any], pd.DataFrame]) -> None:
+    found, clips = told
+    assert set(found["clips"]) == set(clips.index)
+    for clip, figures in found["clips"].items():
+        for key, value in figures.items():
+            assert clips.loc[clip, key] == (pytest.approx(value, rel=1e-4) if isinstance(value, float) else value)
+    assert "log_mel_distance" not in found["clips"]["mine"] and found["clips"]["mine"]["silent"] is True
+
+
+def test_missing_embedding_and_sound_are_named(corpus: Path, tmp_path: Path) -> None:
+    table = make_renders(corpus, tmp_path / "mine")
+    assert_succeeds(evaluate(corpus, tmp_path / "mine"))
+    more = table[["clip_id"]].assign(clip_id="new", split="evaluation", prompt="x", reference="")[:1]
+    pd.concat([table, more]).to_csv(tmp_path / "mine.csv", index=False)
+    again = ["--embedded", tmp_path / "mine.npz"]
+    assert_fails(run_again(corpus, tmp_path, again), "new.wav", "missing")
+    write_wav(tmp_path / "mine/new.wav", chord(7), HERTZ)
+    assert_fails(run_again(corpus, tmp_path, again), "mine.npz", "clip new")
+    (tmp_path / "mine.npz").write_bytes(b"no zip")
+    assert_fails(run_again(corpus, tmp_path, again), "mine.npz", "not a file of embeddings")
+
+
+def run_again(corpus: Path, folder: Path, embedded: list) -> subprocess.CompletedProcess[str]:
+    """evaluate.py without embedding anew."""
+    return run_script(
+        "evaluate", "--run", "mine", "--source", "{}", "--table", folder / "mine.csv", "--renders", folder / "mine",
+        "--embeddings", '["log-mel"]', *embedded, "--recordings", corpus / "log-mel.npz", "--thumbnails",
+        corpus / "spectrogram.npz", "--bootstrap", 10, "--level", 0.9, "--seed", 0, "--output", folder / "mine.json",
+        "--clips", folder / "clips.csv",
+    )  # fmt: skip
+
+
+def test_clap_score_is_the_cosine_of_caption_and_sound() -> None:
+    clips = pd.DataFrame({"clip_id": ["a", "b"], "split": "evaluation"})
+    vectors, text = np.array([[1, 0], [0, 2]], np.float32), np.array([[1, 0], [3, 4]], np.float32)
+    chosen = choice("laion/clap-htsat-unfused")
+    found = Evaluation(clips, 50, 0, 0.95)
+    found.score_captions(chosen, Embedded(["a", "b"], ["evaluation"] * 2, vectors, text, {}))
+    assert found.clips["clap_score/laion/clap-htsat-unfused"].tolist() == pytest.approx([1, 0.8])
+    (measure,) = found.measures
+    assert measure["value"] == pytest.approx(0.9) and (measure["n"], measure["better"]) == (2, "higher")
+    assert measure["name"] == "CLAP score (laion/clap-htsat-unfused)"
+    found.score_captions(choice("aisfx"), Embedded(["a", "b"], ["evaluation"] * 2, vectors, None, {}))
+    assert len(found.measures) == 1
+
+
+def test_one_clip_is_too_few_for_a_set() -> None:
+    found = Evaluation(pd.DataFrame({"clip_id": ["a"], "split": "evaluation"}), 50, 0, 0.95)
+    one = Embedded(["a"], ["evaluation"], np.ones((1, 3), np.float32), None, {})
+    found.compare_sets(choice("aisfx"), one, one)
+    assert [(m["value"], m["low"], m["n"]) for m in found.measures] == [(None, None, 1)] * 2
+    assert all("needs two" in m["note"] for m in found.measures)
