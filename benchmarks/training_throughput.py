@@ -1,7 +1,7 @@
 """Clips a second of training, against the loop of stable-audio-tools; what legs and the cache of prompts cost or bring.
 
-    uv run python benchmarks/training_throughput.py                          # the demo's model and clips
-    uv run python benchmarks/training_throughput.py --model full --batch 8   # Stable Audio Open 1.0's size, on a GPU
+    uv run python benchmarks/training_throughput.py  # the demo's model and clips
+    uv run python benchmarks/training_throughput.py --model full --threads 8 --workers 4 --stock-workers 8  # on a GPU
     uv run python benchmarks/training_throughput.py --what legs
     uv run python benchmarks/training_throughput.py --what prompts
 
@@ -14,7 +14,12 @@
   where they fit.
 
 Model, clips, window, batch, optimiser and schedule are the same. The clock runs from the start of the first step after
-the warm-up to the start of the last: no start, no validation, no saving.
+the warm-up to the start of the last: no start, no validation, no saving. CPU time is that of the process and its
+workers; with `--threads 1` it hardly depends on what else the machine does. `--quiet CORES` waits until others use less
+than that, and repeats a run that they disturbed.
+
+`--what legs` takes the default run, of `--steps` steps, in one leg and in two. `--what prompts` trains with and without
+the cache of encoded prompts.
 
 The demo's latents have to be there: `uv run snakemake --cores all results/samples`, or the two targets
 `results/latents/demo/demo/{development,validation}/0001-of-0001.json`. `--model full` makes all it needs: random
