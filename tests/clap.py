@@ -22,7 +22,8 @@ AUDIO = {
 }  # fmt: skip
 
 
-def save_tokenizer(folder: Path) -> None:
+def save_tokenizer(folder: Path, tokens: int) -> None:
+    """RoBERTa's kind of tokenizer, of 300 pieces; cuts after `tokens`."""
     from transformers import RobertaTokenizerFast
 
     tokenizer = Tokenizer(models.BPE())
@@ -33,13 +34,12 @@ def save_tokenizer(folder: Path) -> None:
     trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=special, initial_alphabet=alphabet)
     tokenizer.train_from_iterator(["rain on a roof", "a dog barks"], trainer)
     tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
-    RobertaTokenizerFast(tokenizer_object=tokenizer, model_max_length=77).save_pretrained(folder)
+    RobertaTokenizerFast(tokenizer_object=tokenizer, model_max_length=tokens).save_pretrained(folder)
 
 
 @cache
 def clap_files(pickled: bool = True) -> dict[str, bytes]:
     """What the Hub has of it: weights as LAION publishes them (`pytorch_model.bin`), or as safetensors."""
-    # Not while tests are collected: it reads the Hub's settings, which sao.model.build has to set first.
     from transformers import ClapConfig, ClapFeatureExtractor, ClapModel
 
     torch.manual_seed(0)
@@ -48,7 +48,7 @@ def clap_files(pickled: bool = True) -> dict[str, bytes]:
     with TemporaryDirectory() as name:
         folder = Path(name)
         model.save_pretrained(folder)
-        save_tokenizer(folder)
+        save_tokenizer(folder, 77)
         ClapFeatureExtractor(
             feature_size=16, sampling_rate=RATE, max_length_s=1, truncation="rand_trunc", padding="repeatpad"
         ).save_pretrained(folder)

@@ -30,6 +30,14 @@ settings.register_profile("project", deadline=None, derandomize=True, database=N
 settings.load_profile("project")
 
 
+def pytest_collection_finish() -> None:
+    """Test modules import huggingface_hub, and transformers, in their functions: it reads its settings once, and the
+    first model that is built (sao.model.build) has to set them before.
+    """
+    if "huggingface_hub" in sys.modules:
+        pytest.exit("huggingface_hub was imported while tests were collected: import it in a function", 3)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def environment() -> Iterator[None]:
     """Take back what a module left in the environment: a model that is built here turns the Hub off."""

@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from clap import save_tokenizer
 from conftest import BASE_MODEL, SCRIPTS, assert_succeeds, run_script
 from safetensors.numpy import save
 from sao.model_config import read_model_config
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import RobertaConfig, RobertaModel, RobertaTokenizerFast
 
 INSTALLED = importlib.util.find_spec("laion_clap") is not None
 BUILD = """
@@ -47,15 +46,9 @@ def build(folder: Path, output: Path) -> subprocess.CompletedProcess[str]:
 
 def save_encoder(folder: Path) -> None:
     """A RoBERTa of two thin layers, untrained; laion_clap wants its width to be 768."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=special, initial_alphabet=alphabet)
-    tokenizer.train_from_iterator(["rain on a roof", "a dog barks"], trainer)
-    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
-    RobertaTokenizerFast(tokenizer_object=tokenizer, model_max_length=512).save_pretrained(folder)
+    from transformers import RobertaConfig, RobertaModel
+
+    save_tokenizer(folder, 512)
     config = RobertaConfig(
         vocab_size=300, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, max_position_embeddings=514
     )
