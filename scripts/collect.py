@@ -11,8 +11,9 @@ from urllib.parse import quote
 
 import pandas as pd
 from sao import command
-from sao.command import InputError, log, parse
+from sao.command import log, parse
 from sao.files import link_or_copy, read_json
+from sao.renders import read_renders
 from sao.tables import read_table, write_table
 
 PAGE = """<!doctype html>
@@ -92,17 +93,14 @@ def main() -> None:
     tables = []
     shutil.rmtree(args.output, ignore_errors=True)
     for run, path, folder in zip(args.run, args.table, args.render, strict=True):
-        table = read_table(path)
+        table = read_renders(path, folder)
         table["run"] = run  # `base`, where there is only one
         for row in table.itertuples():
-            source = folder / row.file
-            if not source.is_file():
-                raise InputError(f"{source}: listed in {path}, but missing: delete {folder} and run again")
-            link_or_copy(source, args.output / run / source.name)
+            link_or_copy(Path(row.sound), args.output / run / row.file)
             if row.reference:
                 reference = Path(row.reference)
                 link_or_copy(reference, args.output / "reference" / f"{row.clip_id}{reference.suffix}")
-        tables.append(table)
+        tables.append(table.drop(columns="sound"))
     samples = pd.concat(tables, ignore_index=True)
     write_table(args.output / "samples.csv", samples)
     # results/data/<corpus>/dataset_configs/<base model>/dropped.csv

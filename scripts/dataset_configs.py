@@ -19,24 +19,12 @@ from sao.model_config import (
     ModelConfig,
     downsampling_ratio,
     read_model_config,
-    snapshot_folder,
-    text_encoder_name,
     text_max_length,
     window_frames,
 )
 from sao.tables import caption_columns, captions_of, read_table, write_table
+from sao.tokens import load_tokenizer
 from tokenizers import Tokenizer
-
-
-def load_tokenizer(folder: Path) -> Tokenizer:
-    """The text encoder's tokenizer with truncation and padding off, so that lengths are true."""
-    path = folder / "tokenizer.json"
-    if not path.is_file():
-        raise InputError(f"{path}: missing: the length of captions in tokens cannot be checked without it")
-    tokenizer = Tokenizer.from_file(str(path))
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
 
 
 def check_captions(table: pd.DataFrame, tokenizer: Tokenizer, max_length: int, found: Findings) -> int:
@@ -136,7 +124,7 @@ def main() -> None:
     args = parse(parser)
 
     config = read_model_config(args.model_config)
-    tokenizer = load_tokenizer(snapshot_folder(args.hub, text_encoder_name(config)))
+    tokenizer = load_tokenizer(config, args.hub)
     frames = window_frames(config, args.train_seconds)
     tables = {role: read_table(args.splits / f"{role}.csv") for role in ROLES}
     found = Findings()

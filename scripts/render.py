@@ -23,14 +23,12 @@ from sao.model_config import (
     check_sampler,
     downsampling_ratio,
     read_model_config,
-    snapshot_folder,
-    text_encoder_name,
     text_max_length,
     window_frames,
 )
 from sao.prompts import Clip, read_prompts, render_seed
 from sao.tables import read_table, write_table
-from tokenizers import Tokenizer
+from sao.tokens import load_tokenizer
 
 SILENT_DBFS = -60.0  # peak below which a rendered clip is called silent
 LOUDNESS_BLOCK = 0.4  # s, of ITU-R BS.1770-4
@@ -88,9 +86,7 @@ def check_ids(clips: Sequence[Clip]) -> None:
 
 def check_tokens(clips: Sequence[Clip], config: ModelConfig, hub: Path) -> None:
     """Raise InputError on a prompt that the text encoder would cut."""
-    tokenizer = Tokenizer.from_file(str(snapshot_folder(hub, text_encoder_name(config)) / "tokenizer.json"))
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
+    tokenizer = load_tokenizer(config, hub)
     limit = text_max_length(config)
     for clip in clips:
         for what, text in (("prompt", clip.prompt), ("negative prompt", clip.negative_prompt or "")):

@@ -51,32 +51,35 @@ def end_step(leg: str, items: int, batch: int) -> int:
     return int(at) if unit == "step" else math.ceil(int(at) * items / batch)
 
 
-def find_state(given: Path | None, folder: Path, provenance: dict[str, Any], end: int) -> Path | None:
-    """The state to go on from: the given one or, of the same provenance, one that lies further on the way to `end`.
+def find_state(
+    given: Path | None, folder: Path, provenance: dict[str, Any], end: int
+) -> tuple[Path | None, dict[str, Any] | None]:
+    """The state to go on from, and its file: the given one or, of the same provenance, one that lies further on the way to `end`.
 
     A training is a function of its provenance and the step, so any state on the way will do: that of a leg that was
     interrupted, or of an end that the run had before. Raises InputError when the given one has another provenance.
     """
     from sao.training import differences, read_state
 
-    best, reached = None, 0
+    best, furthest = None, None
     if given:
-        state = read_state(given)
-        if changes := differences(state["provenance"], provenance):
+        furthest = read_state(given)
+        if changes := differences(furthest["provenance"], provenance):
             raise InputError(
                 f"{given}: was trained from something else: {'; '.join(changes)}. Set that back, or delete "
                 f"{folder.parent} to train anew"
             )
-        best, reached = given, state["step"]
+        best = given
     for path in [*folder.parent.glob("*/state.ckpt"), *folder.parent.glob(".interrupted/*.ckpt")]:
         try:
             state = read_state(path)
         except InputError as error:  # not one that is needed
             log.warning("warning: %s", error)
             continue
+        reached = furthest["step"] if furthest else 0
         if state["provenance"] == provenance and reached < state["step"] <= end:
-            best, reached = path, state["step"]
-    return best
+            best, furthest = path, state
+    return best, furthest
 
 
 def main() -> None:
@@ -130,7 +133,6 @@ def main() -> None:
         make_optimizer,
         make_scheduler,
         prepare,
-        read_state,
         save_state,
         seed_step,
         versions,
@@ -190,8 +192,8 @@ def main() -> None:
     for stale in args.output.glob(".*.part*"):  # of a process that was killed while it wrote
         shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
     side = args.output.parent / ".interrupted" / f"{digest(provenance)[:16]}.ckpt"
-    found = find_state(args.resume, args.output, provenance, end)
-    start = read_state(found)["step"] if found else 0
+    found, state = find_state(args.resume, args.output, provenance, end)
+    start = state["step"] if state else 0
     stopping: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: stopping.append(number))
@@ -219,8 +221,7 @@ def main() -> None:
     average = MovingAverage(dit) if training["use_ema"] else None
     metrics = Metrics([], [])
 
-    if found:
-        state = read_state(found)
+    if state:
         with torch.no_grad():
             for key, weight in trained.items():
                 weight.copy_(state["weights"][key])

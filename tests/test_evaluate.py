@@ -55,6 +55,7 @@ def make_renders(corpus: Path, folder: Path) -> pd.DataFrame:
     table = pd.DataFrame(
         {"clip_id": [r[0] for r in rows], "split": [r[1] for r in rows], "prompt": "tones", "reference": references}
     )
+    table["file"] = table.clip_id + ".wav"
     table.to_csv(folder.with_suffix(".csv"), index=False)
     return table
 
@@ -135,7 +136,7 @@ def test_clips_are_told_in_table_and_json_alike(told: tuple[dict[str, Any], pd.D
 def test_missing_embedding_and_sound_are_named(corpus: Path, tmp_path: Path) -> None:
     table = make_renders(corpus, tmp_path / "mine")
     assert_succeeds(evaluate(corpus, tmp_path / "mine"))
-    more = table[["clip_id"]].assign(clip_id="new", split="evaluation", prompt="x", reference="")[:1]
+    more = table[["clip_id"]].assign(clip_id="new", split="evaluation", prompt="x", reference="", file="new.wav")[:1]
     pd.concat([table, more]).to_csv(tmp_path / "mine.csv", index=False)
     again = ["--embedded", tmp_path / "mine.npz"]
     assert_fails(run_again(corpus, tmp_path, again), "new.wav", "missing")

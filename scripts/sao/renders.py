@@ -11,15 +11,12 @@ from .tables import read_table
 
 
 def read_renders(table: Path, folder: Path) -> pd.DataFrame:
-    """The table with a column `sound`, the path of each WAV; `reference` is empty where there is none.
+    """The table with a column `sound`, the path of each sound; `reference` is empty where there is none.
 
     Raises InputError on a sound or a reference that is missing.
     """
     rows = read_table(table)
-    files = rows["file"] if "file" in rows else rows.clip_id + ".wav"
-    rows["sound"] = [(folder / name).as_posix() for name in files]
-    if "reference" not in rows:
-        rows["reference"] = ""
+    rows["sound"] = [(folder / name).as_posix() for name in rows.file]
     for path in [*rows.sound, *rows.reference[rows.reference != ""]]:
         if not Path(path).is_file():
             raise InputError(f"{path}: listed in {table}, but missing: delete {folder} and run again")
