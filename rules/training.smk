@@ -71,7 +71,9 @@ rule train:
         settings=lambda wildcards: PLAN.leg_settings(wildcards.run),
         # A function of the output is no rerun trigger: another logger trains nothing anew.
         running=lambda wildcards, output: PLAN.leg_settings(wildcards.run, moving=False),
-        resume=lambda wildcards, input: " ".join(f"--resume {shlex.quote(path)}" for path in input.state),
+        resume=lambda wildcards, input: " ".join(
+            f"--resume {shlex.quote(path)}" for path in input.state
+        ),
         model=lambda wildcards, input: os.path.dirname(input.weights),
         folder=lambda wildcards, output: os.path.dirname(output.summary),
         code=code_hash(SCRIPTS / "train.py"),
@@ -100,7 +102,9 @@ rule curves:
     input:
         metrics=lambda wildcards: f"{PLAN.last_leg(wildcards.run)}/metrics.csv",
         legs=lambda wildcards: expand(
-            "results/checkpoints/{run}/{leg}/training.json", run=wildcards.run, leg=PLAN.legs(wildcards.run)
+            "results/checkpoints/{run}/{leg}/training.json",
+            run=wildcards.run,
+            leg=PLAN.legs(wildcards.run),
         ),
     output:
         metrics="results/checkpoints/{run}/metrics.csv",
@@ -128,7 +132,9 @@ rule export:
     input:
         trained=lambda wildcards: ancient(PLAN.to_export(wildcards.exported, "weights")),
         trainings=lambda wildcards: PLAN.to_export(wildcards.exported, "training.json"),
-        weights=lambda wildcards: ancient(f"{PLAN.model_folder(wildcards.exported)}/model.safetensors"),
+        weights=lambda wildcards: ancient(
+            f"{PLAN.model_folder(wildcards.exported)}/model.safetensors"
+        ),
         clips=lambda wildcards: f"results/data/{PLAN.corpus(wildcards.exported)}/splits/train.csv",
         datasets=lambda wildcards: ancient(PLAN.datasets(wildcards.exported)),
     output:
