@@ -15,7 +15,11 @@ sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 from sao.code import code_hash
 from sao.command import InputError
 from sao.config import ROLES, resolve
+from sao.files import content_key
 from sao.plan import Plan
+
+
+report: "report/workflow.rst"
 
 
 configfile: "config.yaml"

@@ -1,4 +1,4 @@
-"""Draw docs/samples.png from results/samples, after the main job has run on the default config.
+"""Draw docs/samples.png and docs/page.png from results/samples, after the main job has run on the default config.
 
 uv run python docs/make_pictures.py
 """
@@ -14,6 +14,7 @@ import pandas as pd
 import soundfile
 import torch
 import torchaudio
+from playwright.sync_api import sync_playwright
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -50,6 +51,21 @@ def main() -> None:
         row[0].set_ylabel(textwrap.fill(clip.prompt, 24), rotation=0, ha="right", va="center", fontsize=8)
     axes[-1][0].set_xlabel("seconds", fontsize=8)
     figure.savefig("docs/samples.png", dpi=110)
+    photograph()
+
+
+def photograph() -> None:
+    """The page as Chromium shows it, from its players on."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 820, "height": 900}, color_scheme="light")
+        page.goto((SAMPLES / "index.html").resolve().as_uri())
+        page.select_option("#split", "train")
+        page.select_option("#sort", label="Log-mel distance, demo")
+        page.evaluate("document.activeElement.blur(); document.getElementById('listen').scrollIntoView()")
+        page.wait_for_timeout(1000)  # until the pictures are there
+        page.screenshot(path="docs/page.png")
+        browser.close()
 
 
 if __name__ == "__main__":

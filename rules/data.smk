@@ -118,7 +118,12 @@ rule validate:
         lambda wildcards: PLAN.manifests(wildcards.corpus),
     output:
         report="results/data/{corpus}/validation.json",
-        page="results/data/{corpus}/validation.html",
+        page=report(
+            "results/data/{corpus}/validation.html",
+            caption="../report/corpus.rst",
+            category="Corpora",
+            labels={"corpus": "{corpus}"},
+        ),
         dropped="results/data/{corpus}/manifests/dropped.csv",
     log:
         "results/logs/validate/{corpus}.log",

@@ -107,8 +107,21 @@ rule compare:
         expand("results/evaluation/{run}.json", run=PLAN.evaluated()),
     output:
         # A picture for each run with several legs.
-        *expand("results/evaluation/{run}.svg", run=PLAN.evaluated_runs()),
-        table="results/evaluation/summary.csv",
+        *(
+            report(
+                f"results/evaluation/{run}.svg",
+                caption="../report/steps.rst",
+                category="Evaluation",
+                labels={"figure": f"{run} by step"},
+            )
+            for run in PLAN.evaluated_runs()
+        ),
+        table=report(
+            "results/evaluation/summary.csv",
+            caption="../report/measures.rst",
+            category="Evaluation",
+            labels={"figure": "all measures"},
+        ),
         summary="results/evaluation/summary.json",
     log:
         "results/logs/compare.log",

@@ -90,15 +90,51 @@ rule gather:
         " --output {output.audio:q} --output-table {output.table:q} --log {log:q}"
 
 
+rule spectrograms:
+    input:
+        table="results/renders/{run}.csv",
+        renders=ancient("results/renders/{run}"),
+    output:
+        directory("results/spectrograms/{run}"),
+    log:
+        "results/logs/spectrograms/{run}.log",
+    benchmark:
+        "results/benchmarks/spectrograms/{run}.tsv"
+    conda:
+        "../envs/data.yaml"
+    threads: 2
+    resources:
+        mem_mb=500,
+    params:
+        # A base model is rendered once: what belongs to no run is drawn with it.
+        references=lambda wildcards: "--references" if PLAN.is_base(wildcards.run) else "",
+        code=code_hash(SCRIPTS / "spectrograms.py"),
+    message:
+        "Draw the spectrograms of {wildcards.run}"
+    shell:
+        'python "$SCRIPTS/spectrograms.py" --table {input.table:q} --renders {input.renders:q} {params.references}'
+        " --threads {threads} --output {output:q} --log {log:q}"
+
+
 rule collect:
     input:
         tables=expand("results/renders/{run}.csv", run=PLAN.renders),
         renders=ancient(expand("results/renders/{run}", run=PLAN.renders)),
+        spectrograms=ancient(expand("results/spectrograms/{run}", run=PLAN.renders)),
+        evaluation="results/evaluation/summary.json",
+        steps=expand("results/evaluation/{run}.svg", run=PLAN.evaluated_runs()),
+        trainings=expand("results/checkpoints/{run}/training.json", run=PLAN.runs),
+        curves=expand("results/checkpoints/{run}/loss.svg", run=PLAN.runs),
         reports=ancient(PLAN.reports()),
         datasets=ancient(list(dict.fromkeys(map(PLAN.datasets, PLAN.renders)))),
-        curves=expand("results/checkpoints/{run}/loss.svg", run=PLAN.runs),
     output:
-        directory("results/samples"),
+        report(
+            directory("results/samples"),
+            htmlindex="index.html",
+            caption="../report/samples.rst",
+            category="Samples",
+            labels={"page": "samples to listen to"},
+        ),
     log:
         "results/logs/collect.log",
     benchmark:
@@ -106,14 +142,17 @@ rule collect:
     conda:
         "../envs/data.yaml"
     resources:
-        mem_mb=400,
+        mem_mb=600,
     params:
         runs=[entry["label"] for entry in PLAN.renders.values()],
         dropped=lambda wildcards, input: [f"{folder}/dropped.csv" for folder in input.datasets],
+        rendering=PLAN.renderings(),
+        template=content_key(SCRIPTS / "sao" / "samples.html.j2"),
         code=code_hash(SCRIPTS / "collect.py"),
     message:
         "Collect the samples of all runs: results/samples/index.html"
     shell:
         'python "$SCRIPTS/collect.py" --run {params.runs:q} --table {input.tables:q} --render {input.renders:q}'
-        " --report {input.reports:q} --dropped {params.dropped:q}"
-        " --output {output:q} --log {log:q}"
+        " --spectrograms {input.spectrograms:q} --evaluation {input.evaluation:q} --steps {input.steps:q}"
+        " --training {input.trainings:q} --curve {input.curves:q} --rendering {params.rendering:q}"
+        " --report {input.reports:q} --dropped {params.dropped:q} --output {output:q} --log {log:q}"

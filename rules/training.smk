@@ -108,7 +108,12 @@ rule curves:
         ),
     output:
         metrics="results/checkpoints/{run}/metrics.csv",
-        picture="results/checkpoints/{run}/loss.svg",
+        picture=report(
+            "results/checkpoints/{run}/loss.svg",
+            caption="../report/loss.rst",
+            category="Training",
+            labels={"run": "{run}"},
+        ),
         summary="results/checkpoints/{run}/training.json",
     log:
         "results/logs/curves/{run}.log",

@@ -347,6 +347,15 @@ class Plan:
         """JSON: what decides a render, but for the prompts, which are an input; batch and shards decide nothing."""
         return json.dumps({k: v for k, v in self.render.items() if k not in ("prompts", "batch_size", "shards")})
 
+    def renderings(self) -> str:
+        """JSON: by run, the settings that it is rendered with, for a page that tells them."""
+        render = {key: value for key, value in self.render.items() if key not in ("batch_size", "shards")}
+        sampling = {run: self.base_models[entry["base_model"]]["sampling"] for run, entry in self.runs.items()}
+        return json.dumps({run: {"render": render, "sampling": chosen} for run, chosen in sampling.items()})
+
+    def is_base(self, run: str) -> bool:
+        return self._entry(run)["run"] is None
+
     def batch_options(self) -> str:
         size = self.render["batch_size"]
         return "" if size is None else options({"batch_size": size})

@@ -1,0 +1,36 @@
+"""Draw what a model rendered, and the recordings beside it: a small spectrogram a sound."""
+
+from __future__ import annotations
+
+import argparse
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from sao.command import log, parse, progress, run
+from sao.renders import read_renders
+from sao.spectrogram import draw
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--table", type=Path, required=True, help="table of the renders")
+    parser.add_argument("--renders", type=Path, required=True, help="folder of the renders")
+    parser.add_argument("--references", action="store_true", help="draw the recordings too, into OUTPUT/reference")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--output", type=Path, required=True, help="folder for <clip_id>.webp")
+    args = parse(parser)
+
+    rows = read_renders(args.table, args.renders)
+    jobs = [(Path(row.sound), args.output / f"{row.clip_id}.webp") for row in rows.itertuples()]
+    if args.references:
+        known = rows[rows.reference != ""]
+        folder = args.output / "reference"
+        jobs += [(Path(row.reference), folder / f"{row.clip_id}.webp") for row in known.itertuples()]
+    with ThreadPoolExecutor(args.threads) as pool:
+        for _ in progress(pool.map(lambda job: draw(*job), jobs), "drawing", len(jobs), unit="sounds"):
+            pass
+    log.info("%s: %d spectrograms", args.output, len(jobs))
+
+
+if __name__ == "__main__":
+    run(main)
