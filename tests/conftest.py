@@ -38,6 +38,13 @@ def pytest_collection_finish() -> None:
         pytest.exit("huggingface_hub was imported while tests were collected: import it in a function", 3)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In several processes, the tests of a module stay together, and so do those that look at the finished main job."""
+    for item in items:
+        group = "finished" if "finished" in item.fixturenames else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(autouse=True, scope="module")
 def environment() -> Iterator[None]:
     """Take back what a module left in the environment: a model that is built here turns the Hub off."""

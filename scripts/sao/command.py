@@ -134,12 +134,18 @@ def run(main: Callable[[], None]) -> None:
         fail("interrupted: no output is half-written; the same command goes on from here", 130)
     except Exception as error:  # noqa: BLE001 - the last frame: reported in full in the log, then exit 1
         _unexpected(error)
+    leave(0)
 
 
 def fail(message: str, code: int = 1) -> None:
     log.error("error: %s", message) if log.handlers else print(f"error: {message}", file=TERMINAL)
+    leave(code)
+
+
+def leave(code: int) -> None:
+    """Not sys.exit: worker threads and pools must not keep a failed job alive, and taking torch down takes 1.4 s."""
+    sys.stdout.flush()
     TERMINAL.flush()
-    # Not sys.exit: worker threads and pools must not keep a failed job alive.
     logging.shutdown()
     os._exit(code)
 
