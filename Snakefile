@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 from sao.code import code_hash
 from sao.command import InputError
 from sao.config import ROLES, resolve
-from sao.files import content_key
+from sao.files import content_key, link_folder
 from sao.plan import Plan
 
 
@@ -32,6 +32,10 @@ config_files = [
 ]
 try:
     config = resolve(config, [Path(path) for path in config_files])
+    # In a storage (docs/scaling.md) results are local copies. Tables and configs hold paths `results/…`: to those.
+    if storage.default_storage_provider:
+        query = f"{workflow.storage_settings.default_storage_prefix}/results"
+        link_folder(Path("results"), storage.default_storage_provider.object(query).local_path())
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
@@ -39,6 +43,11 @@ PLAN = Plan(config)
 SCRIPTS = Path(workflow.basedir) / "scripts"
 # The commands find the scripts through the environment: their text, a rerun trigger, names no place on a machine.
 shell.prefix(f"set -euo pipefail; export SCRIPTS={shlex.quote(str(SCRIPTS))}; ")
+
+
+def given(paths):
+    """What is a user's own, and not made here, is no part of a storage."""
+    return [path if path.startswith("results/") else local(path) for path in paths]
 
 
 wildcard_constraints:

@@ -115,7 +115,9 @@ rule manifest:
 
 rule validate:
     input:
-        lambda wildcards: PLAN.manifests(wildcards.corpus),
+        manifests=lambda wildcards: PLAN.manifests(wildcards.corpus),
+        # Named in the manifests, and vouched for by their hashes there.
+        audio=lambda wildcards: ancient(PLAN.recordings(wildcards.corpus)),
     output:
         report="results/data/{corpus}/validation.json",
         page=report(
@@ -140,7 +142,7 @@ rule validate:
     message:
         "Validate corpus {wildcards.corpus}: results/data/{wildcards.corpus}/validation.html"
     shell:
-        'python "$SCRIPTS/validate.py" --manifest {input:q} {params.options} --threads {threads}'
+        'python "$SCRIPTS/validate.py" --manifest {input.manifests:q} {params.options} --threads {threads}'
         " --output {output.report:q} --page {output.page:q} --dropped {output.dropped:q} --log {log:q}"
 
 
@@ -175,6 +177,7 @@ rule dataset_configs:
     input:
         splits=expand("results/data/{{corpus}}/splits/{role}.csv", role=ROLES),
         model_config=ancient("results/models/{base_model}/model_config.json"),
+        hub=ancient("results/models/{base_model}/hub"),
         model_digest="results/models/{base_model}/checksums.sha256",
     output:
         datasets=directory("results/data/{corpus}/dataset_configs/{base_model}"),
@@ -189,7 +192,6 @@ rule dataset_configs:
         mem_mb=500,
     params:
         splits=lambda wildcards, input: os.path.dirname(input.splits[0]),
-        model=lambda wildcards, input: os.path.dirname(input.model_config),
         source=lambda wildcards: PLAN.dataset_options(wildcards.corpus, wildcards.base_model),
         window=lambda wildcards: PLAN.crop_options(wildcards.corpus),
         on_invalid=lambda wildcards: PLAN.corpora[wildcards.corpus]["on_invalid"],
@@ -200,6 +202,6 @@ rule dataset_configs:
         "Write the dataset configs of corpus {wildcards.corpus} for base model {wildcards.base_model}"
     shell:
         'python "$SCRIPTS/dataset_configs.py" --splits {params.splits:q}'
-        " --model-config {input.model_config:q} --hub {params.model:q}/hub {params.source}"
+        " --model-config {input.model_config:q} --hub {input.hub:q} {params.source}"
         " {params.window} --on-invalid {params.on_invalid} --runs {params.runs:q}"
         " --output {output.datasets:q} --digest {output.digest:q} --log {log:q}"

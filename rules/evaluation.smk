@@ -30,8 +30,11 @@ rule embedding_model:
 rule embed:
     input:
         tables=lambda wildcards: PLAN.embedded_tables(wildcards.kind, wildcards.name),
-        sounds=lambda wildcards: ancient(PLAN.embedded_sounds(wildcards.kind, wildcards.name)),
+        sounds=lambda wildcards: ancient(
+            given(PLAN.embedded_sounds(wildcards.kind, wildcards.name))
+        ),
         model=lambda wildcards: PLAN.embedding_models(wildcards.embedding),
+        hub=lambda wildcards: ancient(PLAN.embedding_hubs(wildcards.embedding)),
     output:
         "results/embeddings/{embedding}/{kind}/{name}.npz",
     log:
@@ -68,6 +71,8 @@ rule evaluate:
         leg=lambda wildcards: PLAN.evaluation_leg(wildcards.run),
         embedded=lambda wildcards: PLAN.embedded("renders", wildcards.run),
         recordings=lambda wildcards: PLAN.embedded("corpora", PLAN.corpus(wildcards.run)),
+        # What the table names as references.
+        sounds=lambda wildcards: ancient(PLAN.recordings(PLAN.corpus(wildcards.run))),
         thumbnails=lambda wildcards: PLAN.thumbnails(PLAN.corpus(wildcards.run)),
     output:
         measures="results/evaluation/{run}.json",

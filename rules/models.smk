@@ -3,7 +3,7 @@
 
 rule base_model:
     input:
-        lambda wildcards: ancient(PLAN.base_model_files(wildcards.base_model)),
+        lambda wildcards: ancient(given(PLAN.base_model_files(wildcards.base_model))),
     output:
         config="results/models/{base_model}/model_config.json",
         weights="results/models/{base_model}/model.safetensors",

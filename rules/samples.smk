@@ -5,9 +5,9 @@ rule render:
     input:
         weights=lambda wildcards: ancient(PLAN.weights(wildcards.run)),
         digest=lambda wildcards: PLAN.weights_digest(wildcards.run),
-        config=lambda wildcards: ancient(f"{PLAN.model_folder(wildcards.run)}/model_config.json"),
+        model=lambda wildcards: ancient(PLAN.model_files(wildcards.run)),
         splits=lambda wildcards: PLAN.rendered_splits(wildcards.run),
-        prompts=PLAN.prompts(),
+        prompts=given(PLAN.prompts()),
         # For its order, and for what it leaves out: no prompt is rendered that the text encoder would cut.
         datasets=lambda wildcards: ancient(PLAN.datasets(wildcards.run)),
     output:
@@ -30,7 +30,7 @@ rule render:
         sampling=lambda wildcards: json.dumps(
             PLAN.base_models[PLAN.base_model(wildcards.run)]["sampling"]
         ),
-        model=lambda wildcards, input: os.path.dirname(input.config),
+        model=lambda wildcards, input: os.path.dirname(input.model[0]),
         splits=lambda wildcards: f"results/data/{PLAN.corpus(wildcards.run)}/splits",
         prompts=lambda wildcards, input: " ".join(
             f"--prompts {shlex.quote(path)}" for path in input.prompts

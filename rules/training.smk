@@ -3,9 +3,12 @@
 
 rule encode:
     input:
-        audio=lambda wildcards: ancient(PLAN.audio(wildcards.corpus, wildcards.split)),
+        audio=lambda wildcards: ancient(given([PLAN.audio(wildcards.corpus, wildcards.split)])),
         facts="results/data/{corpus}/audio/{split}.csv",
         weights=ancient("results/models/{base_model}/model.safetensors"),
+        model=ancient(
+            expand("results/models/{{base_model}}/{file}", file=["model_config.json", "hub"])
+        ),
         model_digest="results/models/{base_model}/checksums.sha256",
         # For its order alone: no audio is encoded before corpus and captions passed every check, and a changed
         # caption encodes nothing anew.
@@ -44,9 +47,10 @@ rule train:
         state=lambda wildcards: ancient(PLAN.leg_state(wildcards.run, wildcards.leg)),
         datasets=lambda wildcards: ancient(PLAN.datasets(wildcards.run)),
         datasets_digest=lambda wildcards: f"{PLAN.datasets(wildcards.run)}.sha256",
-        sounds=lambda wildcards: ancient(PLAN.sounds(wildcards.run)),
+        sounds=lambda wildcards: ancient(given(PLAN.sounds(wildcards.run))),
         sound_digests=lambda wildcards: PLAN.sound_digests(wildcards.run),
         weights=lambda wildcards: ancient(f"{PLAN.model_folder(wildcards.run)}/model.safetensors"),
+        model=lambda wildcards: ancient(PLAN.model_files(wildcards.run)),
         model_digest=lambda wildcards: f"{PLAN.model_folder(wildcards.run)}/checksums.sha256",
     output:
         # Removed once the next leg stands.
@@ -140,6 +144,7 @@ rule export:
         weights=lambda wildcards: ancient(
             f"{PLAN.model_folder(wildcards.exported)}/model.safetensors"
         ),
+        model=lambda wildcards: ancient(PLAN.model_files(wildcards.exported)),
         clips=lambda wildcards: f"results/data/{PLAN.corpus(wildcards.exported)}/splits/train.csv",
         datasets=lambda wildcards: ancient(PLAN.datasets(wildcards.exported)),
     output:

@@ -7,6 +7,7 @@ this one does not import. Put into a rule's params, it is an exact rerun trigger
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 from pathlib import Path
 
@@ -23,29 +24,29 @@ def _collect(path: Path, root: Path, seen: dict[str, str]) -> None:
     name = path.relative_to(root).as_posix()
     if name in seen:
         return
-    tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-    seen[name] = hashlib.sha256(_canonical(tree).encode()).hexdigest()
-    for node in ast.walk(tree):
-        for module in _imported(node, path, root):
-            _collect(module, root, seen)
-
-
-def _imported(node: ast.AST, path: Path, root: Path) -> list[Path]:
-    if isinstance(node, ast.Import):
-        names = [alias.name.split(".") for alias in node.names]
-        base = root
-    elif isinstance(node, ast.ImportFrom):
-        stem = node.module.split(".") if node.module else []
-        names = [stem, *([*stem, alias.name] for alias in node.names)]
-        base = path.parents[node.level - 1] if node.level else root
-    else:
-        return []
-    files = []
-    for parts in names:
+    seen[name], imports = _read(path.read_text(encoding="utf-8"), str(path))
+    for level, parts in imports:
+        base = path.parents[level - 1] if level else root
         for depth in range(1, len(parts) + 1):
             target = base.joinpath(*parts[:depth])
-            files += [f for f in (target.with_suffix(".py"), target / "__init__.py") if f.is_file()]
-    return files
+            for module in (target.with_suffix(".py"), target / "__init__.py"):
+                if module.is_file():
+                    _collect(module, root, seen)
+
+
+# Most modules are imported by many scripts, and all scripts are hashed at every start of Snakemake.
+@functools.cache
+def _read(text: str, path: str) -> tuple[str, list[tuple[int, tuple[str, ...]]]]:
+    """The hash of a module, and `(level, parts)` of every name that it imports."""
+    tree = ast.parse(text, filename=path)
+    imports: dict[tuple[int, tuple[str, ...]], None] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imports |= {(0, tuple(alias.name.split("."))): None for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            stem = tuple(node.module.split(".")) if node.module else ()
+            imports |= {(node.level, (*stem, *name)): None for name in ((), *((alias.name,) for alias in node.names))}
+    return hashlib.sha256(_canonical(tree).encode()).hexdigest(), list(imports)
 
 
 def _canonical(node: ast.AST) -> str:

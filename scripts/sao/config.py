@@ -49,7 +49,8 @@ def resolve(config: Config, files: list[Path]) -> Config:
     `files` are the config files that were merged into `config`, in order; an error names the last one that has the
     key. Raises InputError with one line for the first thing wrong.
     """
-    schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+    # PyYAML's own loader takes a tenth of a second for it, at every start of Snakemake.
+    schema = yaml.load(SCHEMA.read_text(encoding="utf-8"), yaml.CSafeLoader)
     config = copy.deepcopy(config)
     for section in SECTIONS:
         if isinstance(config.get(section), dict):

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from .command import InputError
+
 CHUNK = 1 << 20  # bytes
 
 
@@ -70,6 +72,18 @@ def content_key(path: Path, blocks: int = 64) -> str:
             handle.seek(block * (size - CHUNK) // (blocks - 1))
             hasher.update(handle.read(CHUNK))
     return hasher.hexdigest()[:16]
+
+
+def link_folder(link: Path, folder: Path) -> None:
+    """Make `link` a symbolic link to a folder, which is made if it is not there; raises InputError on anything else there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if link.is_dir() and link.samefile(folder):
+        return
+    if link.exists() and not link.is_symlink():
+        raise InputError(f"{link}: is in the way of a link to {folder}: move it aside, or start in another folder")
+    temporary = link.with_name(f".{link.name}.part{os.getpid()}")
+    temporary.symlink_to(folder)
+    temporary.replace(link)  # other jobs may be about to do the same
 
 
 def digest(*parts: Any) -> str:

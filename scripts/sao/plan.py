@@ -103,6 +103,12 @@ class Plan:
             return f"results/data/{corpus}/audio/{split}"
         return Path(entry["path"], "" if split == WHOLE else split).as_posix()
 
+    def recordings(self, corpus: str) -> list[str]:
+        """The folders of a corpus's sounds; none where they are a user's own, which are read where they lie."""
+        if self.corpora[corpus]["format"] == "audiofolder":
+            return []
+        return [self.audio(corpus, split) for split in published_splits(self.corpora[corpus])]
+
     def top(self, corpus: str, split: str) -> str | None:
         """The folder of a user's own whose top folders are the splits, if they are."""
         return None if split == WHOLE else Path(self.corpora[corpus]["path"]).as_posix()
@@ -225,6 +231,10 @@ class Plan:
 
     def model_folder(self, run: str) -> str:
         return f"results/models/{self.base_model(run)}"
+
+    def model_files(self, run: str) -> list[str]:
+        """What a base model is built from, beside its weights."""
+        return [f"{self.model_folder(run)}/model_config.json", f"{self.model_folder(run)}/hub"]
 
     def reports(self) -> list[str]:
         """The validation reports of the corpora that are used."""
@@ -403,6 +413,10 @@ class Plan:
         """Checksums of the weights of an embedding, where they are fetched."""
         return [f"results/embeddings/{name}/model/checksums.sha256"] if self._embedding(name)[1].is_clap else []
 
+    def embedding_hubs(self, name: str) -> list[str]:
+        """The folders of the weights themselves."""
+        return [path.replace("checksums.sha256", "hub") for path in self.embedding_models(name)]
+
     def embedding_downloads(self) -> list[str]:
         return [path for name in self.embeddings() for path in self.embedding_models(name)]
 
@@ -429,7 +443,7 @@ class Plan:
     def embedded_sounds(self, kind: str, name: str) -> list[str]:
         """The folders that they are in."""
         if kind == "renders":
-            return [f"results/renders/{name}"]
+            return [f"results/renders/{name}", *self.recordings(self.corpus(name))]  # the table names them, too
         return [self.audio(name, split) for split in published_splits(self.corpora[name])]
 
     def embedded(self, kind: str, name: str) -> list[str]:
