@@ -60,10 +60,12 @@ rule extract:
 
 rule scan:
     input:
-        lambda wildcards: PLAN.folder_files(wildcards.corpus, wildcards.split),
+        # Not the files themselves, of which there may be a million, but the list of them; no job makes it.
+        lambda wildcards: local(PLAN.listing(wildcards.corpus, wildcards.split)),
     output:
         captions="results/data/{corpus}/captions/{split}.csv",
         facts="results/data/{corpus}/audio/{split}.csv",
+        digests="results/data/{corpus}/audio/{split}.sha256",
     log:
         "results/logs/scan/{corpus}/{split}.log",
     benchmark:
@@ -76,14 +78,13 @@ rule scan:
     resources:
         mem_mb=800,
     params:
-        rest=lambda wildcards: PLAN.folder_rest(wildcards.corpus, wildcards.split),
         options=lambda wildcards: PLAN.scan_options(wildcards.corpus, wildcards.split),
         code=code_hash(SCRIPTS / "scan.py"),
     message:
         "Read {wildcards.split} of the folder of corpus {wildcards.corpus}"
     shell:
         'python "$SCRIPTS/scan.py" {params.options} --threads {threads}'
-        " --captions {output.captions:q} --facts {output.facts:q} --log {log:q}"
+        " --captions {output.captions:q} --facts {output.facts:q} --digests {output.digests:q} --log {log:q}"
 
 
 rule manifest:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 from sao.audio import Measuring
 from sao.command import log, parse, run
-from sao.folder import read_folder
+from sao.files import sha256, whole
+from sao.folder import read_folder, texts_below
 from sao.tables import caption_columns, write_table
 
 
@@ -22,8 +23,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--captions", type=Path, required=True, help="CSV of captions and further columns to write")
     parser.add_argument("--facts", type=Path, required=True, help="CSV of what was measured, a row a sound")
+    parser.add_argument("--digests", type=Path, required=True, help="sha256sum listing of sounds, tables and texts")
     args = parse(parser)
 
+    # Before they are read: what changes meanwhile is seen at the next start.
+    texts = {name: sha256(args.folder / name) for name in texts_below(args.folder, args.top)}
     told = read_folder(args.folder, args.caption_columns, args.top, args.splits)
     measuring = Measuring(args.threads)
     for name in told:
@@ -41,6 +45,9 @@ def main() -> None:
     facts = measuring.finish(f"measuring {args.folder}")
     write_table(args.captions, table)
     write_table(args.facts, facts)
+    digests = texts | dict(zip(facts.file_name, facts.sha256, strict=True))
+    with whole(args.digests) as temporary:
+        temporary.write_text("".join(f"{digests[name]}  {name}\n" for name in sorted(digests)), encoding="utf-8")
     log.info("%s: %d sounds, %.1f s", args.folder, len(facts), facts.seconds.sum())
 
 

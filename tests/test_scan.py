@@ -29,7 +29,7 @@ from conftest import (
 from hypothesis import given
 from hypothesis import strategies as st
 from sao.audio import measure
-from sao.clips import clip_id
+from sao.clips import clip_id, read_digests
 from sao.command import InputError
 from sao.folder import as_text, files_below, guess_caption_columns, read_folder
 from sao.tables import read_table
@@ -38,7 +38,7 @@ NAMES = (*ODD_NAMES, "LOUD.WAV", "`whoami` $(id).Wav", "50%.wav", "#1 & <b>.wav"
 
 
 def scan(folder: Path, out: Path, *more: object) -> subprocess.CompletedProcess[str]:
-    outputs = ["--captions", out / "captions.csv", "--facts", out / "facts.csv"]
+    outputs = ["--captions", out / "captions.csv", "--facts", out / "facts.csv", "--digests", out / "digests.sha256"]
     return run_script("scan", "--folder", folder, *outputs, *more)
 
 
@@ -99,7 +99,10 @@ def test_odd_names_from_folder_to_manifest_and_nothing_is_written_or_copied(tmp_
         for path in [folder, *folder.rglob("*")]:
             path.chmod(0o755)
     assert after == before
-    assert listing(tmp_path / "1") == {"captions.csv", "facts.csv"}
+    assert listing(tmp_path / "1") == {"captions.csv", "facts.csv", "digests.sha256"}
+    digests = read_digests(tmp_path / "1/digests.sha256")
+    assert digests.keys() == {*NAMES, "metadata.csv", "sub dir/metadata.jsonl", "sub dir/{a}.txt"}
+    assert all(checksum(folder / name, "sha256") == digest for name, digest in digests.items())
     for name in ("captions.csv", "facts.csv"):
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "4" / name).read_bytes()
 
@@ -199,7 +202,9 @@ def test_table_above_the_top_folders_tells_of_each(tmp_path: Path) -> None:
     assert told == {"a.wav": ["train/a.wav"], "x/b.wav": ["./train/x/b.wav"], "c.wav": ["c"]}
     assert list(read_folder(folder / "test", None, folder)) == ["a.wav"]
     options = ["--folder", folder / "train", "--top", folder, "--captions", tmp_path / "out/c.csv"]
-    assert_succeeds(run_script("scan", *options, "--facts", tmp_path / "out/f.csv"))
+    assert_succeeds(
+        run_script("scan", *options, "--facts", tmp_path / "out/f.csv", "--digests", tmp_path / "out/f.sha256")
+    )
     assert read_table(tmp_path / "out/c.csv").file_name.tolist() == ["a.wav", "c.wav", "x/b.wav"]
     write_csv(table, [*rows, {"file_name": "test/none.wav", "caption": "?"}])
     with pytest.raises(InputError, match=r"metadata\.csv, row 5: no sound 'test/none\.wav'"):

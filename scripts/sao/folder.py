@@ -50,14 +50,24 @@ def walk(root: Path) -> Iterator[str]:
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in files:
-            if not name.startswith("."):
-                yield Path(folder, name).relative_to(root).as_posix()
+        inside = os.path.relpath(folder, root)
+        start = "" if inside == "." else f"{inside}/"
+        yield from (start + name for name in files if not name.startswith("."))
+
+
+# Folders are listed at every start of Snakemake, with a million names maybe: these take none of Path's time.
+
+
+def suffix(name: str) -> str:
+    """As Path has it, in lower case."""
+    last = name.rpartition("/")[2]
+    at = last.rfind(".")
+    return last[at:].lower() if 0 < at < len(last) - 1 else ""
 
 
 def matters(name: str) -> bool:
     """Whether a file is a sound, a table or a text."""
-    return is_sound(name) or is_text(name) or Path(name).name in TABLES
+    return is_sound(name) or is_text(name) or name.rpartition("/")[2] in TABLES
 
 
 def files_below(root: Path) -> list[str]:
@@ -66,22 +76,28 @@ def files_below(root: Path) -> list[str]:
 
 
 def is_sound(name: str) -> bool:
-    return Path(name).suffix.lower() in SUFFIXES
+    return suffix(name) in SUFFIXES
 
 
 def is_text(name: str) -> bool:
-    return Path(name).suffix.lower() == ".txt"
+    return suffix(name) == ".txt"
 
 
 def may_be_sound(name: str) -> bool:
     """Whether a file may be a sound in a format that libsndfile lacks."""
-    suffix = Path(name).suffix.lower()
-    return suffix != "" and suffix not in SUFFIXES and suffix not in NO_SOUNDS
+    found = suffix(name)
+    return found != "" and found not in SUFFIXES and found not in NO_SOUNDS
 
 
 def own_tables(top: Path) -> list[Path]:
     """The metadata tables that lie in a folder itself."""
     return [top / name for name in TABLES if (top / name).is_file()]
+
+
+def texts_below(root: Path, top: Path | None) -> list[str]:
+    """Paths in `root` of all tables and texts, and of the tables in `top`."""
+    names = [name for name in files_below(root) if not is_sound(name) and is_file(root / name)]
+    return [*names, *(os.path.relpath(path, root) for path in (own_tables(top) if top else []))]
 
 
 def read_folder(

@@ -16,7 +16,8 @@ from .clips import shard_name
 from .config import ROLES, WHOLE, Config, file_name, published_splits, renders
 from .embedding_names import THUMBNAIL, Choice, choice
 from .files import content_key
-from .folder import files_below, is_utf8, own_tables
+from .folder import own_tables
+from .listing import update_listing
 
 
 def options(arguments: dict[str, Any]) -> str:
@@ -36,6 +37,7 @@ class Plan:
         )
         self.renders = renders(config)
         self.evaluation = config["evaluation"]
+        self._listed: set[str] = set()
 
     def files(self, corpus: str, used: bool = False) -> list[Config]:
         """The published files of a corpus: all, or those of the splits that are used."""
@@ -117,21 +119,17 @@ class Plan:
         """A pattern of the corpora of a format, for wildcards; matches nothing where there is none."""
         return pattern([k for k, v in self.corpora.items() if v["format"] == name])
 
-    def folder_files(self, corpus: str, split: str) -> list[str]:
-        """The files of a user's folder. Snakemake would take braces in a name for wildcards: see `folder_rest`.
-
-        Names that are not UTF-8 and links that lead nowhere are left to scan.py, which says what to do.
-        """
-        root, top = self.audio(corpus, split), self.top(corpus, split)
-        files = [f"{root}/{name}" for name in files_below(Path(root)) if is_utf8(name) and Path(root, name).is_file()]
-        files += [path.as_posix() for path in own_tables(Path(top))] if top else []
-        return [file for file in files if not {"{", "}"} & set(file)]
-
-    def folder_rest(self, corpus: str, split: str) -> list[str]:
-        """What is in the files that have braces in their names."""
-        root = Path(self.audio(corpus, split))
-        names = [name for name in files_below(root) if {"{", "}"} & set(f"{root}/{name}") and is_utf8(name)]
-        return [name + content_key(root / name) for name in names]
+    def listing(self, corpus: str, split: str) -> str:
+        """The list of what is in a user's folder, brought up to date: once, however often Snakemake asks."""
+        listing, digests = (
+            f"results/data/{corpus}/{part}" for part in (f"folder/{split}.txt", f"audio/{split}.sha256")
+        )
+        if listing not in self._listed:
+            top = self.top(corpus, split)
+            above = own_tables(Path(top)) if top else []
+            update_listing(Path(listing), Path(self.audio(corpus, split)), above, Path(digests))
+            self._listed.add(listing)
+        return listing
 
     def scan_options(self, corpus: str, split: str) -> str:
         entry, top = self.corpora[corpus], self.top(corpus, split)
