@@ -17,6 +17,7 @@ from sao.command import InputError
 from sao.config import ROLES, resolve
 from sao.files import content_key, link_folder
 from sao.plan import Plan
+from sao.resources import EMBEDDED, ENCODED, START, grown, megabytes, rows
 
 
 report: "report/workflow.rst"
@@ -32,6 +33,8 @@ config_files = [
 ]
 try:
     config = resolve(config, [Path(path) for path in config_files])
+    PLAN = Plan(config)
+    PLAN.check_walltime()
     # In a storage (docs/scaling.md) results are local copies. Tables and configs hold paths `results/…`: to those.
     if storage.default_storage_provider:
         query = f"{workflow.storage_settings.default_storage_prefix}/results"
@@ -39,7 +42,6 @@ try:
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
-PLAN = Plan(config)
 SCRIPTS = Path(workflow.basedir) / "scripts"
 # The commands find the scripts through the environment: their text, a rerun trigger, names no place on a machine.
 shell.prefix(f"set -euo pipefail; export SCRIPTS={shlex.quote(str(SCRIPTS))}; ")
@@ -48,6 +50,18 @@ shell.prefix(f"set -euo pipefail; export SCRIPTS={shlex.quote(str(SCRIPTS))}; ")
 def given(paths):
     """What is a user's own, and not made here, is no part of a storage."""
     return [path if path.startswith("results/") else local(path) for path in paths]
+
+
+# Here, jobs that need a GPU take turns (`--resources gpu=4` where there are more); on a cluster its scheduler sees to that.
+if workflow.resource_settings.nodes is None and "gpu" not in workflow.global_resources:
+    workflow.register_resource("gpu", 1)
+
+
+# These fetch from the internet, which the nodes of a cluster may not have.
+localrules:
+    download,
+    base_model,
+    embedding_model,
 
 
 wildcard_constraints:

@@ -14,7 +14,8 @@ rule download:
     conda:
         "../envs/data.yaml"
     resources:
-        mem_mb=300,
+        mem_mb=lambda wildcards, attempt: grown(300, attempt),
+        runtime=lambda wildcards, attempt: PLAN.minutes(720, attempt),
         # The profile allows two at a time from elsewhere.
         download=lambda wildcards: int(PLAN.is_remote(wildcards.corpus, wildcards.file)),
     params:
@@ -48,7 +49,11 @@ rule extract:
     # Decompressing fills one core, and measuring keeps up with it beside; so two archives share two cores.
     threads: 1
     resources:
-        mem_mb=800,
+        mem_mb=lambda wildcards, attempt: grown(800, attempt),
+        # Unpacks 10 MB of archive a second on a slow disk.
+        runtime=lambda wildcards, input, attempt: PLAN.minutes(
+            10 + 0.002 * megabytes(input.archives), attempt
+        ),
     params:
         code=code_hash(SCRIPTS / "extract.py"),
     message:
@@ -76,7 +81,8 @@ rule scan:
         "../envs/data.yaml"
     threads: 8
     resources:
-        mem_mb=800,
+        mem_mb=lambda wildcards, input, attempt: grown(800 + 0.01 * len(input), attempt),
+        runtime=lambda wildcards, input, attempt: PLAN.minutes(10 + 0.002 * len(input), attempt),
     params:
         options=lambda wildcards: PLAN.scan_options(wildcards.corpus, wildcards.split),
         code=code_hash(SCRIPTS / "scan.py"),
@@ -103,7 +109,8 @@ rule manifest:
     conda:
         "../envs/data.yaml"
     resources:
-        mem_mb=400,
+        mem_mb=lambda wildcards, input, attempt: grown(400 + 20 * input.size_mb, attempt),
+        runtime=lambda wildcards, input, attempt: PLAN.minutes(10 + input.size_mb, attempt),
     params:
         options=lambda wildcards: PLAN.manifest_options(wildcards.corpus, wildcards.split),
         code=code_hash(SCRIPTS / "manifest.py"),
@@ -136,7 +143,8 @@ rule validate:
         "../envs/data.yaml"
     threads: 8
     resources:
-        mem_mb=600,
+        mem_mb=lambda wildcards, input, attempt: grown(600 + 20 * input.size_mb, attempt),
+        runtime=lambda wildcards, input, attempt: PLAN.minutes(10 + input.size_mb, attempt),
     params:
         options=lambda wildcards: PLAN.validate_options(wildcards.corpus),
         code=code_hash(SCRIPTS / "validate.py"),
@@ -161,7 +169,8 @@ rule split:
     conda:
         "../envs/data.yaml"
     resources:
-        mem_mb=400,
+        mem_mb=lambda wildcards, input, attempt: grown(400 + 20 * input.size_mb, attempt),
+        runtime=lambda wildcards, input, attempt: PLAN.minutes(10 + input.size_mb, attempt),
     params:
         split=lambda wildcards: PLAN.split(wildcards.corpus),
         folder=lambda wildcards, output: os.path.dirname(output[0]),
@@ -190,7 +199,10 @@ rule dataset_configs:
     conda:
         "../envs/data.yaml"
     resources:
-        mem_mb=500,
+        mem_mb=lambda wildcards, input, attempt: grown(500 + 20 * megabytes(input.splits), attempt),
+        runtime=lambda wildcards, input, attempt: PLAN.minutes(
+            10 + megabytes(input.splits), attempt
+        ),
     params:
         splits=lambda wildcards, input: os.path.dirname(input.splits[0]),
         source=lambda wildcards: PLAN.dataset_options(wildcards.corpus, wildcards.base_model),

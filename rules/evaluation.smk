@@ -14,7 +14,8 @@ rule embedding_model:
     conda:
         "../envs/model.yaml"
     resources:
-        mem_mb=2000,
+        mem_mb=lambda wildcards, attempt: grown(2000, attempt),
+        runtime=lambda wildcards, attempt: PLAN.minutes(240, attempt),
     params:
         source=lambda wildcards: PLAN.embedding_source(wildcards.embedding),
         folder=lambda wildcards, output: os.path.dirname(output.digest),
@@ -49,7 +50,10 @@ rule embed:
         "../envs/model.yaml"
     threads: 1
     resources:
-        mem_mb=3000,
+        mem_mb=lambda wildcards, input, attempt: grown(3000 + 20 * megabytes(input.tables), attempt),
+        runtime=lambda wildcards, input, attempt: PLAN.minutes(
+            START + EMBEDDED / 60 * sum(map(rows, input.tables)), attempt
+        ),
         gpu=lambda wildcards: PLAN.embedding_gpus(wildcards.embedding),
     params:
         options=lambda wildcards: PLAN.embedding_options(wildcards.embedding),
@@ -89,7 +93,10 @@ rule evaluate:
     threads: 2
     resources:
         # Twice the thumbnails of a corpus of 4000 clips of 30 s, and as much again.
-        mem_mb=3000,
+        mem_mb=lambda wildcards, attempt: grown(3000, attempt),
+        runtime=lambda wildcards, input, attempt: PLAN.minutes(
+            15 + 0.05 * rows(input.table), attempt
+        ),
     params:
         name=lambda wildcards: PLAN.evaluated_as(wildcards.run),
         source=lambda wildcards: PLAN.evaluation_source(wildcards.run),
@@ -135,7 +142,8 @@ rule compare:
     conda:
         "../envs/data.yaml"
     resources:
-        mem_mb=400,
+        mem_mb=lambda wildcards, input, attempt: grown(400 + 20 * input.size_mb, attempt),
+        runtime=lambda wildcards, attempt: PLAN.minutes(10, attempt),
     params:
         pictures=lambda wildcards, output: [path for path in output if path.endswith(".svg")],
         code=code_hash(SCRIPTS / "compare.py"),

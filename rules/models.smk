@@ -16,7 +16,10 @@ rule base_model:
     conda:
         "../envs/model.yaml"
     resources:
-        mem_mb=lambda wildcards: PLAN.base_model_memory(wildcards.base_model),
+        mem_mb=lambda wildcards, attempt: grown(
+            PLAN.base_model_memory(wildcards.base_model), attempt
+        ),
+        runtime=lambda wildcards, attempt: PLAN.minutes(720, attempt),
     params:
         content=lambda wildcards: PLAN.base_model_content(wildcards.base_model),
         options=lambda wildcards: PLAN.base_model_options(wildcards.base_model),

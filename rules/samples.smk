@@ -23,7 +23,14 @@ rule render:
         "../envs/model.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards: PLAN.base_models[PLAN.base_model(wildcards.run)]["memory_mb"],
+        mem_mb=lambda wildcards, attempt: grown(PLAN.memory(wildcards.run), attempt),
+        runtime=lambda wildcards, input, attempt: PLAN.minutes(
+            PLAN.render_minutes(
+                dict(zip(PLAN.render["clips"], map(rows, input.splits))),
+                sum(map(rows, input.prompts)),
+            ),
+            attempt,
+        ),
         gpu=lambda wildcards: PLAN.base_models[PLAN.base_model(wildcards.run)]["gpus"],
     params:
         render=PLAN.render_settings(),
@@ -80,7 +87,10 @@ rule gather:
     conda:
         "../envs/data.yaml"
     resources:
-        mem_mb=400,
+        mem_mb=lambda wildcards, input, attempt: grown(400 + 20 * megabytes(input.tables), attempt),
+        runtime=lambda wildcards, input, attempt: PLAN.minutes(
+            10 + 0.005 * sum(map(rows, input.tables)), attempt
+        ),
     params:
         code=code_hash(SCRIPTS / "gather.py"),
     message:

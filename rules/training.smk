@@ -26,7 +26,12 @@ rule encode:
         "../envs/model.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards: PLAN.base_models[wildcards.base_model]["memory_mb"],
+        mem_mb=lambda wildcards, attempt: grown(
+            PLAN.base_models[wildcards.base_model]["memory_mb"], attempt
+        ),
+        runtime=lambda wildcards, input, attempt: PLAN.minutes(
+            START + ENCODED / 60 * rows(input.facts) / PLAN.shards, attempt
+        ),
         gpu=lambda wildcards: PLAN.base_models[wildcards.base_model]["gpus"],
     params:
         model=lambda wildcards, input: os.path.dirname(input.weights),
@@ -69,8 +74,17 @@ rule train:
         "../envs/model.yaml"
     threads: lambda wildcards: PLAN.resources(wildcards.run, "threads")
     resources:
-        mem_mb=lambda wildcards: PLAN.base_models[PLAN.base_model(wildcards.run)]["memory_mb"],
+        mem_mb=lambda wildcards, attempt: grown(PLAN.memory(wildcards.run), attempt),
+        runtime=lambda wildcards, attempt: PLAN.minutes(
+            PLAN.leg_minutes(wildcards.run, wildcards.leg), attempt
+        ),
         gpu=lambda wildcards: PLAN.resources(wildcards.run, "gpu"),
+        # Several processes are started by srun in the job, one for each device of each node.
+        nodes=lambda wildcards: PLAN.runs[wildcards.run]["num_nodes"],
+        mpi=lambda wildcards: "srun" if PLAN.processes(wildcards.run) > 1 else None,
+        tasks=lambda wildcards: PLAN.resources(wildcards.run, "tasks"),
+        tasks_per_gpu=lambda wildcards: PLAN.resources(wildcards.run, "tasks_per_gpu"),
+        cpus_per_task=lambda wildcards: PLAN.resources(wildcards.run, "cpus_per_task"),
     params:
         settings=lambda wildcards: PLAN.leg_settings(wildcards.run),
         # A function of the output is no rerun trigger: another logger trains nothing anew.
@@ -80,11 +94,12 @@ rule train:
         ),
         model=lambda wildcards, input: os.path.dirname(input.weights),
         folder=lambda wildcards, output: os.path.dirname(output.summary),
+        launch=lambda wildcards, output: PLAN.launcher(wildcards.run),
         code=code_hash(SCRIPTS / "train.py"),
     message:
         "Train run {wildcards.run} to {wildcards.leg}"
     shell:
-        'python "$SCRIPTS/train.py" --run {wildcards.run:q} --leg {wildcards.leg} {params.resume}'
+        '{params.launch}python "$SCRIPTS/train.py" --run {wildcards.run:q} --leg {wildcards.leg} {params.resume}'
         " --settings {params.settings:q} --running {params.running:q}"
         " --dataset-configs {input.datasets:q} --sound-digest {input.sound_digests:q}"
         " --model {params.model:q} --model-digest {input.model_digest:q} --code {params.code}"
@@ -126,7 +141,8 @@ rule curves:
     conda:
         "../envs/data.yaml"
     resources:
-        mem_mb=400,
+        mem_mb=lambda wildcards, attempt: grown(400, attempt),
+        runtime=lambda wildcards, attempt: PLAN.minutes(10, attempt),
     params:
         code=code_hash(SCRIPTS / "curves.py"),
     message:
@@ -162,7 +178,10 @@ rule export:
     conda:
         "../envs/model.yaml"
     resources:
-        mem_mb=lambda wildcards: PLAN.base_models[PLAN.base_model(wildcards.exported)]["memory_mb"],
+        mem_mb=lambda wildcards, attempt: grown(PLAN.memory(wildcards.exported), attempt),
+        runtime=lambda wildcards, input, attempt: PLAN.minutes(
+            START + 0.005 * megabytes(input.weights), attempt
+        ),
     params:
         source=lambda wildcards: PLAN.base_model_source(wildcards.exported),
         model=lambda wildcards, input: os.path.dirname(input.weights),

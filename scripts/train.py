@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sao.command import InputError, log, output_to_log, parse, progress, run
+from sao.command import InputError, is_first, log, output_to_log, parse, progress, run
 from sao.files import digest, read_json, sha256, size_text, whole, write_json
 from sao.memory import adapter_parameters, check, parameter_counts, total
 from sao.model import build, load_weights
@@ -189,7 +189,7 @@ def main() -> None:
 
     trained = {key: weight for key, weight in model.named_parameters() if weight.requires_grad}
 
-    for stale in args.output.glob(".*.part*"):  # of a process that was killed while it wrote
+    for stale in args.output.glob(".*.part*") if is_first() else ():  # of a process that was killed while it wrote
         shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
     side = args.output.parent / ".interrupted" / f"{digest(provenance)[:16]}.ckpt"
     found, state = find_state(args.resume, args.output, provenance, end)
@@ -199,7 +199,7 @@ def main() -> None:
         signal.signal(number, lambda number, _: stopping.append(number))
     stack = contextlib.ExitStack()
     log_row = list
-    if os.environ.get("LOCAL_RANK", "0") == os.environ.get("SLURM_PROCID", "0") == "0":
+    if is_first():
         # Before there are other processes, which would wait for one that cannot log in.
         log_row = stack.enter_context(loggers(args.run, settings, digest(provenance)[:16], args.output.parent, start))
 

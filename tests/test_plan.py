@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import yaml
 from conftest import ROOT, noise, write_wav
 from hypothesis import given
 from hypothesis import strategies as st
+from sao.command import InputError
 from sao.config import resolve
 from sao.plan import Plan
 
@@ -239,3 +241,72 @@ def test_trained_on_shards_of_latents_or_on_audio() -> None:
     audio = Plan(resolve(config | {"latents": {"enabled": False}}, [path]))
     assert audio.sounds("demo") == ["results/data/demo/audio/development", "results/data/demo/audio/validation"]
     assert "--latents" not in audio.dataset_options("demo", "demo")
+
+
+def scheduled(walltime: int | None = None, gpus: int = 1, **run: Any) -> Plan:
+    """The plan of the default config with the demo run changed."""
+    path = ROOT / "config.yaml"
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config["base_models"]["demo"]["gpus"] = gpus
+    config["runs"]["demo"] |= run
+    config["cluster"] = {"walltime": walltime}
+    return Plan(resolve(config, [path]))
+
+
+def test_a_leg_asks_for_the_time_of_its_own_steps() -> None:
+    legs = scheduled(steps=1100, checkpoint_every=500, seconds_per_step=6)
+    # 6 s, half as much again, and 10 minutes; the last leg has 100 steps.
+    asked = [legs.leg_minutes("demo", leg) for leg in legs.legs("demo")]
+    assert asked == pytest.approx([10 + 75, 10 + 75, 10 + 15])
+    assert [legs.minutes(asked[0], attempt) for attempt in (1, 2, 3)] == [85, 128, 170]
+    assert scheduled(100, steps=1100, seconds_per_step=6).minutes(asked[0], 3) == 100
+
+
+def test_an_epoch_asks_for_its_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = ROOT / "config.yaml"
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    del config["runs"]["demo"]["steps"]
+    config["runs"]["demo"] |= {"epochs": 4, "checkpoint_every": 2, "seconds_per_step": 6}
+    here = Plan(resolve(config, [path]))
+    monkeypatch.chdir(tmp_path)
+    assert here.leg_minutes("demo", "epoch-00000002") == 10
+    splits = tmp_path / "results/data/demo/splits"
+    splits.mkdir(parents=True)
+    (splits / "train.csv").write_text("clip_id\n" + "".join(f"{n}\n" for n in range(33)), encoding="utf-8")
+    assert here.leg_minutes("demo", "epoch-00000002") == pytest.approx(10 + 2 * 3 * 9 / 60)  # 3 batches of 16
+
+
+def test_a_leg_that_cannot_fit_is_one_line() -> None:
+    scheduled(85, steps=1100, seconds_per_step=6).check_walltime()
+    with pytest.raises(
+        InputError, match=r"runs\.demo: a leg of 500 steps .* 85 min .* 60 min: set checkpoint_every to 333 or"
+    ) as error:
+        scheduled(60, steps=1100, seconds_per_step=6).check_walltime()
+    assert "\n" not in str(error.value)
+    scheduled(60, steps=1100, seconds_per_step=6, checkpoint_every=333).check_walltime()
+    with pytest.raises(InputError, match="raise walltime"):
+        scheduled(10, steps=1100, seconds_per_step=6).check_walltime()
+
+
+def test_processes_of_a_training_are_started_by_srun_in_a_job() -> None:
+    one = scheduled(workers=1)
+    asked = {key: one.resources("demo", key) for key in ("gpu", "threads", "tasks", "tasks_per_gpu", "cpus_per_task")}
+    assert asked == {"gpu": 1, "threads": 3, "tasks": None, "tasks_per_gpu": None, "cpus_per_task": None}
+    assert one.launcher("demo") == ""
+    several = scheduled(workers=1, devices=2, num_nodes=2)
+    asked = {key: several.resources("demo", key) for key in asked}
+    assert asked == {"gpu": 4, "threads": 6, "tasks": 4, "tasks_per_gpu": 1, "cpus_per_task": 3}
+    command = several.launcher("demo")
+    for job, expected in (
+        (None, ""),
+        ("7", "srun --kill-on-bad-exit --nodes=2 --ntasks-per-node=2 --cpus-per-task=3 "),
+    ):
+        env = {"PATH": os.environ["PATH"]} | ({"SLURM_JOB_ID": job} if job else {})
+        said = subprocess.run(["bash", "-uc", f"echo {command}x"], env=env, capture_output=True, text=True, check=True)
+        assert said.stdout == f"{expected}x\n"
+    assert scheduled(gpus=0, devices=2).resources("demo", "tasks_per_gpu") is None
+
+
+def test_rendering_asks_for_the_clips_that_are_rendered() -> None:
+    # All of train and evaluation; 20 s each, and 10 minutes.
+    assert scheduled().render_minutes({"train": 50, "evaluation": 8}, prompts=2) == pytest.approx(30)

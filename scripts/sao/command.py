@@ -38,7 +38,7 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     log.propagate = False
     log.handlers = [logging.StreamHandler(TERMINAL)]
     log.handlers[0].setFormatter(logging.Formatter(f"{Path(sys.argv[0]).stem}: %(message)s"))
-    if os.environ.get("LOCAL_RANK", "0") != "0":  # one of several devices: the first speaks for all
+    if not is_first():  # one of several devices: the first speaks for all
         log.handlers[0].setLevel(logging.ERROR)
     elif args.log:
         args.log.parent.mkdir(parents=True, exist_ok=True)
@@ -46,6 +46,11 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
         log.handlers[1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         log.handlers[1].flush()
     return args
+
+
+def is_first() -> bool:
+    """Whether this is the only process, or the first of those that train together, however they were started."""
+    return os.environ.get("LOCAL_RANK", "0") == os.environ.get("SLURM_PROCID", "0") == "0"
 
 
 @contextlib.contextmanager

@@ -6,18 +6,22 @@ The rules call these and nothing else; Snakemake is not known here.
 from __future__ import annotations
 
 import json
+import math
 import re
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from .clips import shard_name
+from .command import InputError
 from .config import ROLES, WHOLE, Config, file_name, published_splits, renders
 from .embedding_names import THUMBNAIL, Choice, choice
 from .files import content_key
 from .folder import own_tables
 from .listing import update_listing
+from .resources import MARGIN, RENDERED, START, STEP, grown, rows
 
 
 def options(arguments: dict[str, Any]) -> str:
@@ -38,6 +42,7 @@ class Plan:
         self.renders = renders(config)
         self.evaluation = config["evaluation"]
         self._listed: set[str] = set()
+        self.walltime = config["cluster"]["walltime"]
 
     def files(self, corpus: str, used: bool = False) -> list[Config]:
         """The published files of a corpus: all, or those of the splits that are used."""
@@ -318,7 +323,7 @@ class Plan:
         How far the training goes is none of them: raising that repeats no leg.
         """
         aside = ("wandb", "tensorboard", "workers", "validate_every")
-        elsewhere = ("steps", "epochs", "checkpoint_every", "keep_states", "checkpoint")
+        elsewhere = ("steps", "epochs", "checkpoint_every", "keep_states", "checkpoint", "seconds_per_step")
         settings = {key: value for key, value in self.runs[run].items() if key not in elsewhere}
         return json.dumps({key: value for key, value in settings.items() if (key in aside) != moving})
 
@@ -380,15 +385,78 @@ class Plan:
         """
         return r"[^/@]+(@(step|epoch)-\d{8})?" if (self.render["shards"] > 1) == shards else pattern([])
 
-    def resources(self, run: str, what: str) -> int:
-        """GPUs or CPU threads of a training."""
+    def processes(self, run: str) -> int:
+        """How many a training has: one for each device of each node."""
+        return self.runs[run]["devices"] * self.runs[run]["num_nodes"]
+
+    def resources(self, run: str, what: str) -> int | None:
+        """What a training asks for: `gpu` in all, CPU `threads` a node, and for several processes also the others."""
+        settings, several = self.runs[run], self.processes(run) > 1
+        gpus = self.base_models[settings["base_model"]]["gpus"]
+        threads = settings["threads"] + settings["workers"]
+        return {
+            "gpu": gpus * self.processes(run),
+            "threads": threads * settings["devices"],
+            "cpus_per_task": threads if several else None,
+            "tasks": self.processes(run) if several else None,
+            "tasks_per_gpu": 1 if several and gpus == 1 else None,
+        }[what]
+
+    def launcher(self, run: str) -> str:
+        """What starts the processes of a training inside a job of SLURM; elsewhere Lightning starts them itself."""
+        if self.processes(run) == 1:
+            return ""
         settings = self.runs[run]
-        each = (
-            self.base_models[settings["base_model"]]["gpus"]
-            if what == "gpu"
-            else settings["threads"] + settings["workers"]
-        )
-        return each * settings["devices"]
+        given = {"nodes": settings["num_nodes"], "ntasks-per-node": settings["devices"]}
+        given["cpus-per-task"] = self.resources(run, "cpus_per_task")
+        return f"${{SLURM_JOB_ID:+srun --kill-on-bad-exit {' '.join(f'--{k}={v}' for k, v in given.items())}}} "
+
+    def memory(self, run: str) -> int:
+        """Main memory, in MB, of a job that holds the model of a run."""
+        return self.base_models[self.base_model(run)]["memory_mb"]
+
+    def minutes(self, needed: float, attempt: int = 1) -> int:
+        """What a job asks for: more at each attempt, and no more than the longest that a scheduler gives."""
+        return min(grown(needed, attempt), self.walltime or sys.maxsize)
+
+    def leg_minutes(self, run: str, leg: str) -> float:
+        """The time that a leg needs, with a margin."""
+        settings = self.runs[run]
+        unit, at = leg.split("-")
+        every = settings["checkpoint_every"]
+        length = int(at) - (int(at) - 1) // every * every
+        return START + length * self._unit_minutes(run, unit)
+
+    def _unit_minutes(self, run: str, unit: str) -> float:
+        """The time of a step or an epoch, with a margin."""
+        settings = self.runs[run]
+        minutes = MARGIN / 60 * (settings["seconds_per_step"] or STEP)
+        if unit == "epoch":
+            clips = Path(f"results/data/{settings['corpus']}/splits/train.csv")
+            # Not known before the corpus is there; a job is asked again when it is ready to run.
+            count = rows(clips) if clips.is_file() else 0
+            minutes *= math.ceil(count / (self.processes(run) * settings["batch_size"] * settings["accumulate"]))
+        return minutes
+
+    def check_walltime(self) -> None:
+        """Raises InputError where a leg cannot fit."""
+        for run in self.runs if self.walltime else ():
+            unit, _, every = self._length(run)
+            needed = grown(max(self.leg_minutes(run, leg) for leg in self.legs(run)))
+            if needed > self.walltime:
+                fits = int(round((self.walltime - START) / self._unit_minutes(run, unit), 6))
+                raise InputError(
+                    f"config: runs.{run}: a leg of {every} {unit}s takes up to {needed} min (seconds_per_step, half as "
+                    f"much again, and {START} min), more than cluster.walltime, {self.walltime} min: "
+                    + (f"set checkpoint_every to {fits} or less" if fits > 0 else "raise walltime")
+                    + ", or seconds_per_step to what was measured"
+                )
+
+    def render_minutes(self, clips: dict[str, int], prompts: int) -> float:
+        """For a shard, given how many clips each split has."""
+        wanted = self.render["clips"]
+        count = prompts + sum(n if wanted[role] == "all" else min(n, wanted[role]) for role, n in clips.items())
+        return START + RENDERED / 60 * math.ceil(count / self.render["shards"])
 
     # Rules embedding_model, embed, evaluate and compare.
 
