@@ -81,8 +81,8 @@ rule scan:
         "../envs/data.yaml"
     threads: 8
     resources:
-        mem_mb=lambda wildcards, input, attempt: grown(800 + 0.01 * len(input), attempt),
-        runtime=lambda wildcards, input, attempt: PLAN.minutes(10 + 0.002 * len(input), attempt),
+        mem_mb=lambda wildcards, input, attempt: grown(800 + 0.01 * rows(input[0]), attempt),
+        runtime=lambda wildcards, input, attempt: PLAN.minutes(10 + 0.002 * rows(input[0]), attempt),
     params:
         options=lambda wildcards: PLAN.scan_options(wildcards.corpus, wildcards.split),
         code=code_hash(SCRIPTS / "scan.py"),
@@ -143,8 +143,12 @@ rule validate:
         "../envs/data.yaml"
     threads: 8
     resources:
-        mem_mb=lambda wildcards, input, attempt: grown(600 + 20 * input.size_mb, attempt),
-        runtime=lambda wildcards, input, attempt: PLAN.minutes(10 + input.size_mb, attempt),
+        mem_mb=lambda wildcards, input, attempt: grown(
+            600 + 20 * megabytes(input.manifests), attempt
+        ),
+        runtime=lambda wildcards, input, attempt: PLAN.minutes(
+            10 + megabytes(input.manifests), attempt
+        ),
     params:
         options=lambda wildcards: PLAN.validate_options(wildcards.corpus),
         code=code_hash(SCRIPTS / "validate.py"),

@@ -104,6 +104,8 @@ rule spectrograms:
     input:
         table="results/renders/{run}.csv",
         renders=ancient("results/renders/{run}"),
+        # What the table names as references.
+        recordings=lambda wildcards: ancient(PLAN.recordings(PLAN.corpus(wildcards.run))),
     output:
         directory("results/spectrograms/{run}"),
     log:
@@ -114,7 +116,11 @@ rule spectrograms:
         "../envs/data.yaml"
     threads: 2
     resources:
-        mem_mb=500,
+        mem_mb=lambda wildcards, attempt: grown(500, attempt),
+        # With the recordings, two pictures a clip.
+        runtime=lambda wildcards, input, attempt: PLAN.minutes(
+            10 + 0.01 * rows(input.table), attempt
+        ),
     params:
         # A base model is rendered once: what belongs to no run is drawn with it.
         references=lambda wildcards: "--references" if PLAN.is_base(wildcards.run) else "",
@@ -131,6 +137,10 @@ rule collect:
         tables=expand("results/renders/{run}.csv", run=PLAN.renders),
         renders=ancient(expand("results/renders/{run}", run=PLAN.renders)),
         spectrograms=ancient(expand("results/spectrograms/{run}", run=PLAN.renders)),
+        recordings=lambda wildcards: ancient(
+            [path for run in PLAN.renders for path in PLAN.recordings(PLAN.corpus(run))]
+        ),
+        pages=ancient([path.replace(".json", ".html") for path in PLAN.reports()]),
         evaluation="results/evaluation/summary.json",
         steps=expand("results/evaluation/{run}.svg", run=PLAN.evaluated_runs()),
         trainings=expand("results/checkpoints/{run}/training.json", run=PLAN.runs),
@@ -152,7 +162,11 @@ rule collect:
     conda:
         "../envs/data.yaml"
     resources:
-        mem_mb=600,
+        # A megabyte of renders' tables becomes ten of page.
+        mem_mb=lambda wildcards, input, attempt: grown(600 + 50 * megabytes(input.tables), attempt),
+        runtime=lambda wildcards, input, attempt: PLAN.minutes(
+            10 + 0.005 * sum(map(rows, input.tables)), attempt
+        ),
     params:
         runs=[entry["label"] for entry in PLAN.renders.values()],
         dropped=lambda wildcards, input: [f"{folder}/dropped.csv" for folder in input.datasets],
