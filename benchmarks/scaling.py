@@ -63,7 +63,8 @@ def link_many(source: Path, targets: Iterator[Path]) -> None:
     """Hard links to copies of `source`."""
     for number, target in enumerate(targets):
         if number % LINKS == 0:
-            original = source.with_name(f"{source.name}.{number}")
+            original = source.with_name(f"{source.name}.copy")
+            original.unlink(missing_ok=True)
             shutil.copyfile(source, original)
         os.link(original, target)
 

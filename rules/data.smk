@@ -212,6 +212,8 @@ rule dataset_configs:
         source=lambda wildcards: PLAN.dataset_options(wildcards.corpus, wildcards.base_model),
         window=lambda wildcards: PLAN.crop_options(wildcards.corpus),
         on_invalid=lambda wildcards: PLAN.corpora[wildcards.corpus]["on_invalid"],
+        # Where the configs lie stands in them: this path, in a storage too.
+        output=lambda wildcards: f"results/data/{wildcards.corpus}/dataset_configs/{wildcards.base_model}",
         # A function of the output is no rerun trigger: another batch size is checked again by the training itself.
         runs=lambda wildcards, output: PLAN.batches(wildcards.corpus, wildcards.base_model),
         code=code_hash(SCRIPTS / "dataset_configs.py"),
@@ -221,4 +223,4 @@ rule dataset_configs:
         'python "$SCRIPTS/dataset_configs.py" --splits {params.splits:q}'
         " --model-config {input.model_config:q} --hub {input.hub:q} {params.source}"
         " {params.window} --on-invalid {params.on_invalid} --runs {params.runs:q}"
-        " --output {output.datasets:q} --digest {output.digest:q} --log {log:q}"
+        " --output {params.output:q} --digest {output.digest:q} --log {log:q}"
