@@ -1,0 +1,312 @@
+"""The graph on a SLURM of its own: two nodes with a fake GPU each, on this machine, brought up by `.ci/slurm`.
+
+Runs where root has Debian's slurmctld, slurmd, slurm-client and munge. The whole graph with a leg that is cancelled and
+one that runs out of time is always run there, in about four minutes on two idle cores. What takes as long again (a node
+that dies, a Snakemake that dies, two runs side by side, a training of two processes) runs with SLURM_FAULTS=1.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT, copy_checkout
+
+MISSING = [name for name in ("slurmctld", "slurmd", "srun", "munged") if not shutil.which(name)]
+needs_slurm = pytest.mark.skipif(
+    bool(MISSING) or os.geteuid() != 0,
+    reason=f"SLURM's daemons need root and Debian's slurmctld, slurmd, slurm-client and munge; missing: {MISSING}",
+)
+more_faults = pytest.mark.skipif(os.environ.get("SLURM_FAULTS") != "1", reason="takes minutes: set SLURM_FAULTS=1")
+
+LEG = 250  # steps; on one thread about half a minute, long enough to be caught in the middle
+RUN = {"steps": 2 * LEG, "checkpoint_every": LEG, "validate_every": LEG, "batch_size": 16, "threads": 1}
+CONFIG = {
+    "base_models": {"demo": {"gpus": 1, "sampling": {"steps": 2}}},
+    "runs": {"demo": RUN},
+    "render": {"clips": {"train": 2, "evaluation": 2}},
+}
+LAST = f"results/checkpoints/demo/step-{2 * LEG:08d}/weights/model.safetensors"
+# No accounting database here; and a look at the jobs every few seconds.
+COMMAND = ["snakemake", "--profile", "profiles/slurm", "--slurm-status-command", "squeue"]
+COMMAND += ["--slurm-init-seconds-before-status-checks", "1", "--max-threads", "2"]
+PATIENCE = 600  # s
+
+
+def sh(*command: str, **more: object) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60, **more).stdout
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of a SLURM that is up: the one of `.ci/run`, or one of our own."""
+    given = os.environ.get("SLURM_CI")
+    folder = Path(given) if given else tmp_path_factory.mktemp("slurm")
+    sh("bash", str(ROOT / ".ci/slurm"), "start", str(folder))
+    yield folder
+    if not given:
+        sh("bash", str(ROOT / ".ci/slurm"), "stop", str(folder))
+
+
+def wait_for(condition: Callable[[], object], what: str, running: subprocess.Popen | None = None) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, f"waited for {what} in vain"
+        assert running is None or running.poll() is None, f"ended before {what}"
+        time.sleep(0.3)
+
+
+def jobs(checkout: Path) -> list[dict[str, str]]:
+    """What SLURM knows of the jobs of a folder, in the order in which they were handed in."""
+    lines = sh("scontrol", "show", "job", "--oneliner").splitlines()
+    found = [dict(part.partition("=")[::2] for part in line.split(" ") if "=" in part) for line in lines]
+    return sorted((job for job in found if job.get("WorkDir") == str(checkout)), key=lambda job: int(job["JobId"]))
+
+
+def running_job(checkout: Path, comment: str) -> dict[str, str] | None:
+    return next((j for j in jobs(checkout) if j["JobState"] == "RUNNING" and comment in j["Comment"]), None)
+
+
+def processes_of(job: str) -> dict[int, bytes]:
+    """The processes of a SLURM job and the daemons that watch over its steps, with their commands."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            environment, command = (folder / "environ").read_bytes(), (folder / "cmdline").read_bytes()
+        except (ProcessLookupError, FileNotFoundError):
+            continue  # gone meanwhile
+        if f"SLURM_JOB_ID={job}\0".encode() in environment or command.startswith(f"slurmstepd: [{job}.".encode()):
+            found[int(folder.name)] = command
+    return found
+
+
+def log(checkout: Path, leg: int, run: str = "demo") -> str:
+    path = checkout / f"results/logs/train/{run}/step-{leg:08d}.log"
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def snakemake(checkout: Path, *target: str, config: str = "ci.yaml") -> subprocess.Popen:
+    """Snakemake in the background; what it says is appended to `said.log`."""
+    with (checkout / "said.log").open("a", encoding="utf-8") as said:
+        return subprocess.Popen(
+            [*COMMAND, f"--configfile={config}", *target],
+            cwd=checkout,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+        )
+
+
+def finish(process: subprocess.Popen, checkout: Path) -> str:
+    code = process.wait(timeout=2 * PATIENCE)
+    said = (checkout / "said.log").read_text(encoding="utf-8")
+    assert code == 0, said[-8000:]
+    return said
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], bytes]]:
+    """The last weights of a training on this machine, without a cluster. It runs while the cluster prepares data."""
+    checkout = copy_checkout(tmp_path_factory.mktemp("local") / "checkout")
+    (checkout / "ci.yaml").write_text(yaml.safe_dump(CONFIG))
+    command = ["snakemake", "--cores", "2", "--configfile=ci.yaml", str(Path(LAST).parent)]
+    with (checkout / "said.log").open("w") as said:
+        process = subprocess.Popen(command, cwd=checkout, stdout=said, stderr=said, start_new_session=True)
+
+    def weights() -> bytes:
+        assert process.wait(timeout=PATIENCE) == 0, (checkout / "said.log").read_text()[-4000:]
+        return (checkout / LAST).read_bytes()
+
+    yield weights
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def disturbed(
+    slurm: Path, undisturbed: Callable[[], bytes], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Path, str]]:
+    """A checkout in which the whole graph ran on SLURM while legs were killed, and what Snakemake said."""
+    checkout = copy_checkout(tmp_path_factory.mktemp("cluster") / "checkout").resolve()
+    (checkout / "ci.yaml").write_text(yaml.safe_dump(CONFIG))
+    process = snakemake(checkout, "all")
+    try:
+        wait_for(lambda: "training demo: " in log(checkout, LEG), "the first leg", process)
+        sh("scancel", running_job(checkout, "rule_train_")["JobId"])
+        wait_for(lambda: "training demo: " in log(checkout, 2 * LEG), "the second leg", process)
+        job = running_job(checkout, "rule_train_last_")
+        # A minute is the least that SLURM takes for a limit: the training stands still until that has passed.
+        training = [pid for pid, command in processes_of(job["JobId"]).items() if b"train.py" in command]
+        for pid in training:
+            os.kill(pid, signal.SIGSTOP)
+        sh("scontrol", "update", f"JobId={job['JobId']}", "TimeLimit=1")
+        wait_for(lambda: not running_job(checkout, "rule_train_last_"), "the time limit", process)
+        for pid in training:
+            with contextlib.suppress(ProcessLookupError):  # SLURM may have woken it, to end it
+                os.kill(pid, signal.SIGCONT)
+        said = finish(process, checkout)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGINT)  # it cancels its jobs
+            process.wait(timeout=PATIENCE)
+    yield checkout, said
+
+
+@needs_slurm
+def test_whole_graph_runs(disturbed: tuple[Path, str]) -> None:
+    checkout, said = disturbed
+    assert (checkout / "results/samples/index.html").is_file()
+    assert (checkout / "results/evaluation/summary.json").is_file()
+    assert "Traceback" not in said
+    comments = {job["Comment"].partition("_wildcards")[0] for job in jobs(checkout)}
+    assert {"rule_extract", "rule_encode", "rule_train", "rule_train_last", "rule_render"} <= comments
+    # What fetches runs where Snakemake runs.
+    assert not {"rule_download", "rule_base_model"} & comments
+    assert (checkout / "results/benchmarks/download/demo").is_dir()
+
+
+@needs_slurm
+def test_gpu_jobs_hold_a_gpu_each_and_queue_for_it(disturbed: tuple[Path, str]) -> None:
+    checkout, _ = disturbed
+    held = [job for job in jobs(checkout) if "gres:gpu:1" in job.get("TresPerJob", "")]
+    others = [job for job in jobs(checkout) if job not in held]
+    rules = {re.sub("^rule_|_wildcards.*", "", job["Comment"]) for job in held}
+    assert {"encode", "train", "train_last", "render"} <= rules
+    assert not {re.sub("^rule_|_wildcards.*", "", job["Comment"]) for job in others} & {"train", "render", "encode"}
+    assert {job["Partition"] for job in held} == {"gpu"} and {job["Partition"] for job in others} == {"cpu"}
+    times = [
+        (datetime.fromisoformat(j["StartTime"]), datetime.fromisoformat(j["EndTime"]), j["NodeList"]) for j in held
+    ]
+    for number, (start, end, node) in enumerate(times):
+        for other_start, other_end, other_node in times[:number]:
+            assert node != other_node or start >= other_end or other_start >= end
+    # Three wait for two GPUs when the data is ready: one of them had to wait.
+    waited = [
+        job for job in held if datetime.fromisoformat(job["StartTime"]) > datetime.fromisoformat(job["SubmitTime"])
+    ]
+    assert (
+        max((datetime.fromisoformat(j["StartTime"]) - datetime.fromisoformat(j["SubmitTime"])).seconds for j in waited)
+        > 3
+    )
+
+
+@needs_slurm
+def test_killed_legs_go_on_and_give_the_same_weights(
+    disturbed: tuple[Path, str], undisturbed: Callable[[], bytes]
+) -> None:
+    checkout, _ = disturbed
+    legs = [job for job in jobs(checkout) if "rule_train" in job["Comment"]]
+    assert [job["JobState"] for job in legs] == ["CANCELLED", "COMPLETED", "TIMEOUT", "COMPLETED"]
+    for leg in (LEG, 2 * LEG):
+        step = int(re.search(rf"resuming at step (\d+) of {leg}, from .*\.interrupted", log(checkout, leg))[1])
+        assert leg - LEG < step < leg
+    # Asks for more the second time.
+    memory = [int(job["MinMemoryNode"].removesuffix("M")) for job in legs]
+    assert memory == [4000, 6000, 4000, 6000]
+    assert (checkout / LAST).read_bytes() == undisturbed(), "the weights differ from those of an undisturbed training"
+
+
+@pytest.fixture
+def prepared(disturbed: tuple[Path, str], tmp_path: Path) -> Path:
+    """A copy whose data and latents are there, and no training."""
+    checkout = shutil.copytree(disturbed[0], tmp_path / "checkout", symlinks=True).resolve()
+    for name in ("checkpoints", "renders/demo", "samples", "evaluation", "logs/train"):
+        shutil.rmtree(checkout / "results" / name, ignore_errors=True)
+    (checkout / "said.log").unlink()
+    return checkout
+
+
+@needs_slurm
+@more_faults
+def test_leg_goes_to_another_node_when_its_own_dies(slurm: Path, prepared: Path, undisturbed: Callable) -> None:
+    process = snakemake(prepared, str(Path(LAST).parent))
+    wait_for(lambda: "training demo: " in log(prepared, 2 * LEG), "the second leg", process)
+    job = running_job(prepared, "rule_train_last_")
+    node = job["NodeList"]
+    daemon = int((slurm / f"slurmd-{node}.pid").read_text())
+    try:
+        for pid in [daemon, *processes_of(job["JobId"])]:
+            os.kill(pid, signal.SIGKILL)
+        finish(process, prepared)
+        after = next(j for j in jobs(prepared) if j["JobId"] == job["JobId"])
+        assert int(after["Restarts"]) == 1 and after["NodeList"] != node
+        assert (prepared / LAST).read_bytes() == undisturbed()
+    finally:
+        sh("slurmd", "-N", node, "-f", str(slurm / "slurm.conf"))
+        wait_for(lambda: "idle" in sh("sinfo", "-h", "-n", node, "-o", "%t"), f"node {node}")
+
+
+@needs_slurm
+@more_faults
+def test_snakemake_dies_and_starts_again_while_its_job_runs(prepared: Path, slurm: Path, undisturbed: Callable) -> None:
+    target = str(Path(LAST).parent)
+    process = snakemake(prepared, target)
+    wait_for(lambda: "training demo: " in log(prepared, LEG), "the first leg", process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    orphan = running_job(prepared, "rule_train_")
+    assert orphan
+    sh("snakemake", "--unlock", "--configfile=ci.yaml", cwd=prepared)
+    finish(snakemake(prepared, target), prepared)
+    assert len([job for job in jobs(prepared) if "rule_train_wildcards" in job["Comment"]]) >= 2
+    wait_for(lambda: not running_job(prepared, "rule_train"), "the job of the dead Snakemake")
+    assert (prepared / LAST).read_bytes() == undisturbed()
+    # And nothing is left to do.
+    again = subprocess.run(
+        [*COMMAND, "-n", "--configfile=ci.yaml", target], cwd=prepared, capture_output=True, text=True
+    )
+    assert "Nothing to be done" in again.stdout + again.stderr
+
+
+@needs_slurm
+@more_faults
+def test_two_runs_of_different_configs_share_a_folder(prepared: Path, slurm: Path, undisturbed: Callable) -> None:
+    other = CONFIG | {"runs": {"demo": None, "other": RUN | {"base_model": "demo", "corpus": "demo", "seed": 1}}}
+    (prepared / "other.yaml").write_text(yaml.safe_dump(other))
+    theirs = LAST.replace("/demo/", "/other/")
+    one = snakemake(prepared, str(Path(LAST).parent))
+    two = snakemake(prepared, str(Path(theirs).parent), config="other.yaml")
+    finish(one, prepared)
+    finish(two, prepared)
+    assert (prepared / LAST).read_bytes() == undisturbed()
+    assert (prepared / theirs).read_bytes() != undisturbed()
+
+
+@needs_slurm
+@more_faults
+@pytest.mark.parametrize("shape", [{"devices": 2}, {"num_nodes": 2}], ids=str)
+def test_several_processes_train_as_one_job(
+    prepared: Path, slurm: Path, shape: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")  # the names of the virtual nodes resolve to nothing
+    settings = {"steps": 4, "checkpoint_every": 4, "batch_size": 4, **shape}
+    config = {"base_models": {"demo": {"gpus": 0}}, "runs": {"demo": RUN | settings}}
+    (prepared / "ci.yaml").write_text(yaml.safe_dump(config))
+    finish(snakemake(prepared, "results/checkpoints/demo/step-00000004/weights"), prepared)
+    job = next(job for job in jobs(prepared) if "rule_train" in job["Comment"])
+    assert (job["NumTasks"], job["NumNodes"]) == ("2", str(shape.get("num_nodes", 1)))
+    assert "batch of 8 (4 × 2 devices × 1)" in log(prepared, 4)
+
+
+def test_every_rule_says_what_it_needs() -> None:
+    text = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("rules/*.smk"))
+    rules = dict(re.findall(r"^rule (\w+):\n(.*?)(?=^\S|\Z)", text, re.M | re.S))
+    for name, body in rules.items():
+        assert re.search(r"^        mem_mb=", body, re.M), name
+        # The default of profiles/slurm does for `collect`.
+        assert name == "collect" or re.search(r"^        runtime=", body, re.M), name
+    assert {name for name, body in rules.items() if re.search(r"^        gpu=", body, re.M)} == {
+        *("encode", "train", "render", "embed")
+    }
+    # No site in the rules.
+    assert not re.search("partition|account|qos|constraint", text.replace("wildcard_constraints", ""))
