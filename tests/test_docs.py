@@ -51,6 +51,7 @@ def test_commands_work_as_a_dry_run(command: tuple[str, ...], checkout: Path) ->
         "results/data/sounds/validation.html": "validate",
         "results/checkpoints/demo/step-00000500/model.safetensors": "export",
         "results/renders/demo@step-00000500": "render",
+        "results/renders/demo": "render",
         "results/evaluation/summary.json": "compare",
     }
     assert next((rule for target, rule in makers.items() if target in command), "collect") in done.stdout + done.stderr
