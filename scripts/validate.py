@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 from sao.command import InputError, log, parse, progress, run
 from sao.config import ROLES
@@ -114,14 +117,25 @@ def check_corpus(table: pd.DataFrame, found: Findings) -> None:
     usual = table.sample_rate.mode().iloc[0]
     for row in table[table.sample_rate != usual].itertuples():
         found.warning("sample_rate", row, f"is at {row.sample_rate} Hz; most clips are at {usual} Hz")
+    # Only keys that come twice are remembered: a million clips have forty million.
+    keys, counts = np.unique(
+        np.fromiter((hash(key) for _, _, text in captions(table) for key in near_keys(text)), np.int64),
+        return_counts=True,
+    )
+    shared = set(keys[counts > 1].tolist())
     seen: dict[str, tuple[str, str]] = {}
+    for row, column, text in captions(table):
+        near = [seen.setdefault(key, (text, row.path)) for key in near_keys(text) if hash(key) in shared]
+        if other := next((entry for entry in near if entry[1] != row.path), None):
+            found.warning("caption", row, f"{column} ({text!r}) is nearly that of {other[1]} ({other[0]!r})")
+
+
+def captions(table: pd.DataFrame) -> Iterator[tuple[Any, str, str]]:
+    """`(row, column, text)` of every caption."""
     columns = caption_columns(table)
     for row in table.itertuples():
         for column in columns[: row.caption_count]:
-            text = getattr(row, column)
-            near = [seen.setdefault(key, (text, row.path)) for key in near_keys(text)]
-            if other := next((entry for entry in near if entry[1] != row.path), None):
-                found.warning("caption", row, f"{column} ({text!r}) is nearly that of {other[1]} ({other[0]!r})")
+            yield row, column, getattr(row, column)
 
 
 def near_keys(caption: str) -> list[str]:

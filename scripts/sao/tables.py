@@ -19,16 +19,16 @@ def read_rows(path: Path, required: list[str], encoding: str = "utf-8") -> list[
     A file that is UTF-8 is read as such, whatever `encoding` it should have.
     """
     data = path.read_bytes()
-    lines = data.split(b"\n")
     if data.startswith(codecs.BOM_UTF8) or is_utf8(data):
         encoding = "utf-8"
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
         row = data.count(b"\n", 0, error.start) + 1
+        line = data.split(b"\n")[row - 1]
         raise InputError(
             f"{path}, row {row}: byte 0x{data[error.start]:02x} is not {encoding.upper()} "
-            f"({lines[row - 1][:60]!r}): save the file as {encoding.upper()}"
+            f"({line[:60]!r}): save the file as {encoding.upper()}"
         ) from None
     if "\0" in text:
         raise InputError(f"{path}, row {text.count(chr(10), 0, text.index(chr(0))) + 1}: holds a NUL byte: remove it")
