@@ -35,21 +35,12 @@ try:
     config = resolve(config, [Path(path) for path in config_files])
     PLAN = Plan(config)
     PLAN.check_walltime()
-    # In a storage (docs/scaling.md) results are local copies. Tables and configs hold paths `results/…`: to those.
-    if storage.default_storage_provider:
-        query = f"{workflow.storage_settings.default_storage_prefix}/results"
-        link_folder(Path("results"), storage.default_storage_provider.object(query).local_path())
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
 SCRIPTS = Path(workflow.basedir) / "scripts"
 # The commands find the scripts through the environment: their text, a rerun trigger, names no place on a machine.
 shell.prefix(f"set -euo pipefail; export SCRIPTS={shlex.quote(str(SCRIPTS))}; ")
-
-
-def given(paths):
-    """What is a user's own, and not made here, is no part of a storage."""
-    return [path if path.startswith("results/") else local(path) for path in paths]
 
 
 # Here, jobs that need a GPU take turns (`--resources gpu=4` where there are more); on a cluster its scheduler sees to that.
@@ -71,6 +62,7 @@ wildcard_constraints:
     run="[^/]+",
 
 
+include: "rules/storage.smk"
 include: "rules/data.smk"
 include: "rules/models.smk"
 include: "rules/training.smk"
