@@ -68,13 +68,13 @@ include: "rules/models.smk"
 include: "rules/training.smk"
 include: "rules/samples.smk"
 include: "rules/evaluation.smk"
+include: "rules/publish.smk"
 
 
 rule all:
     default_target: True
     input:
         "results/samples",
-        "results/evaluation/summary.json",
 
 
 # Everything that needs the internet, for machines where only some nodes have it.
@@ -82,3 +82,10 @@ rule downloads:
     input:
         PLAN.downloads(),
         PLAN.embedding_downloads(),
+
+
+# The only target that uploads a model, and part of no other. Of an exception Snakemake would tell the traceback.
+rule publish:
+    input:
+        lambda wildcards: PLAN.uploads() or sys.exit(f"error: {PLAN.nothing_to_publish()}"),
+    localrule: True

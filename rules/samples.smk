@@ -145,6 +145,8 @@ rule collect:
         steps=expand("results/evaluation/{run}.svg", run=PLAN.evaluated_runs()),
         trainings=expand("results/checkpoints/{run}/training.json", run=PLAN.runs),
         curves=expand("results/checkpoints/{run}/loss.svg", run=PLAN.runs),
+        # A model that one listens to has its card.
+        cards=ancient([PLAN.card(run) for run in PLAN.runs]),
         reports=ancient(PLAN.reports()),
         datasets=ancient(list(dict.fromkeys(map(PLAN.datasets, PLAN.renders)))),
     output:

@@ -161,13 +161,9 @@ rule export:
             f"{PLAN.model_folder(wildcards.exported)}/model.safetensors"
         ),
         model=lambda wildcards: ancient(PLAN.model_files(wildcards.exported)),
-        clips=lambda wildcards: f"results/data/{PLAN.corpus(wildcards.exported)}/splits/train.csv",
-        datasets=lambda wildcards: ancient(PLAN.datasets(wildcards.exported)),
     output:
         weights="results/checkpoints/{exported}/model.safetensors",
         config="results/checkpoints/{exported}/model_config.json",
-        card="results/checkpoints/{exported}/README.md",
-        attribution="results/checkpoints/{exported}/ATTRIBUTION.csv",
         digest="results/checkpoints/{exported}/export.json",
     log:
         "results/logs/export/{exported}.log",
@@ -183,7 +179,6 @@ rule export:
             START + 0.005 * megabytes(input.weights), attempt
         ),
     params:
-        source=lambda wildcards: PLAN.base_model_source(wildcards.exported),
         model=lambda wildcards, input: os.path.dirname(input.weights),
         folder=lambda wildcards, output: os.path.dirname(output.digest),
         code=code_hash(SCRIPTS / "export.py"),
@@ -191,5 +186,4 @@ rule export:
         "Export the model of {wildcards.exported}"
     shell:
         'python "$SCRIPTS/export.py" --trained {input.trained:q} --training {input.trainings:q}'
-        " --model {params.model:q} --source {params.source:q} --clips {input.clips:q}"
-        " --dropped {input.datasets:q}/dropped.csv --output {params.folder:q} --digest {output.digest:q} --log {log:q}"
+        " --model {params.model:q} --output {params.folder:q} --digest {output.digest:q} --log {log:q}"

@@ -1,17 +1,14 @@
-"""Put what a leg trained into the bare model: every key matched, or no file; and say what it is made of."""
+"""Put what a leg trained into the bare model: every key matched, or no file."""
 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sao.card import attribution, model_card
 from sao.command import InputError, log, parse, run
 from sao.files import read_json, sha256, whole, write_json
 from sao.model import assert_same_keys, read_safetensors
-from sao.tables import read_table, write_table
 
 if TYPE_CHECKING:
     import torch
@@ -41,12 +38,7 @@ def main() -> None:
     parser.add_argument("--trained", type=Path, required=True, nargs="+", help="weights folders of legs")
     parser.add_argument("--training", type=Path, required=True, nargs="+", help="training.json of these legs")
     parser.add_argument("--model", type=Path, required=True, help="folder of the base model")
-    parser.add_argument("--source", type=json.loads, required=True, help="JSON: where the base model is from")
-    parser.add_argument("--clips", type=Path, required=True, help="train.csv of the corpus")
-    parser.add_argument("--dropped", type=Path, required=True, help="CSV of clips that this model cannot take")
-    parser.add_argument(
-        "--output", type=Path, required=True, help="folder for the model, its README.md and ATTRIBUTION.csv"
-    )
+    parser.add_argument("--output", type=Path, required=True, help="folder for the model")
     parser.add_argument("--digest", type=Path, required=True)
     args = parse(parser)
 
@@ -71,17 +63,12 @@ def main() -> None:
         save_file({key: value.contiguous() for key, value in weights.items()}, temporary)
     with whole(args.output / "model_config.json") as temporary:
         temporary.write_bytes((args.model / "model_config.json").read_bytes())
-    clips = read_table(args.clips)
-    clips = clips[~clips.clip_id.isin(read_table(args.dropped).clip_id)]
-    write_table(args.output / "ATTRIBUTION.csv", attribution(clips))
     summary = {
         "leg": training["leg"],
         "keys": len(weights),
         "changed_keys": len(changed),
         "sha256": sha256(args.output / "model.safetensors"),
     }
-    with whole(args.output / "README.md") as temporary:
-        temporary.write_text(model_card(training, args.source, clips, summary), encoding="utf-8")
     write_json(args.digest, summary)
     log.info("%s: %d keys, all matched; %d differ from the base model", folder, len(weights), len(changed))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import http.server
 import json
@@ -10,7 +11,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import unquote, urlsplit
+
+import yaml
 
 Files = dict[str, bytes]
 
@@ -32,6 +36,27 @@ class Hub:
     asked: list[tuple[str, str, str, dict[str, str]]] = field(default_factory=list)  # server, method, path, headers
     endpoint: str = ""
     cdn: str = ""
+    # For what is uploaded:
+    user: str = "someone"  # whose token it is
+    role: str = "write"  # of the token
+    writable: tuple[str, ...] = ("someone", "team")  # owners below whom it may write
+    heads: dict[str, str] = field(default_factory=dict)  # repository -> the commit that `main` is at
+    private: dict[str, bool] = field(default_factory=dict)
+    messages: list[str] = field(default_factory=list)  # of the commits
+    objects: Files = field(default_factory=dict)  # large files by SHA-256
+    parts: dict[str, dict[int, bytes]] = field(default_factory=dict)  # of large files that come in several
+    part_size: int | None = None  # bytes, to ask for parts
+    # step of an upload (create, info, yaml, preupload, batch, put, commit) -> what happens to its next requests: a
+    # status, "drop" before it is done, "lose" the answer after it, or "hide" that there is such a repository
+    troubles: dict[str, list[int | str]] = field(default_factory=dict)
+
+    def at(self, repo: str) -> Files:
+        """The files of a repository at `main`."""
+        return self.repos[repo, self.heads[repo]]
+
+    def steps(self) -> list[str]:
+        """The methods and the ends of the paths of all requests that changed something."""
+        return [f"{method} {path}" for _, method, path, _ in self.asked if method in ("POST", "PUT")]
 
     def transfers(self, name: str) -> list[dict[str, str]]:
         """Headers of the GET requests for the content of a file."""
@@ -39,7 +64,9 @@ class Hub:
         return [h for s, method, path, h in self.asked if (s, method) == (server, "GET") and path.endswith(f"/{name}")]
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
+class Reading(http.server.BaseHTTPRequestHandler):
+    """What a Hub answers to one who reads."""
+
     protocol_version = "HTTP/1.1"
     hub: Hub
     server_name: str
@@ -63,6 +90,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             .partition("/revision/" if path.startswith("/api/models/") else "/resolve/")
         )
         revision, _, name = rest.partition("/")
+        revision = hub.heads.get(repo, "main") if revision == "main" else revision
         if repo in hub.refusal:
             return self.say(*hub.refusal[repo])
         if hub.token and self.headers.get("Authorization") != f"Bearer {hub.token}":
@@ -132,11 +160,188 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body) if length is None else length))
         self.send_header("Connection", "close")
         self.end_headers()
-        if self.command == "GET":
+        if self.command != "HEAD":
             self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
         pass
+
+
+class Handler(Reading):
+    """And to one who uploads, by git LFS over plain HTTP; it does not speak Xet."""
+
+    def do_GET(self) -> None:
+        path = urlsplit(self.path).path
+        if self.server_name == "hub" and path == "/api/whoami-v2":
+            return self.upload_step("whoami", path)
+        if self.server_name == "hub" and path.count("/") == 4 and path.startswith("/api/models/"):
+            return self.upload_step("info", path)
+        return super().do_GET()
+
+    def do_POST(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        ends = {
+            "/api/repos/create": "create",
+            "/api/validate-yaml": "yaml",
+            "/preupload/main": "preupload",
+            "/info/lfs/objects/batch": "batch",
+            "/verify": "verify",
+            "/complete": "complete",
+            "/commit/main": "commit",
+        }
+        return self.upload_step(next(step for end, step in ends.items() if path.endswith(end)), path)
+
+    def do_PUT(self) -> None:
+        return self.upload_step("put", unquote(urlsplit(self.path).path))
+
+    def upload_step(self, step: str, path: str) -> None:
+        self.close_connection = True
+        self.hub.asked.append((self.server_name, self.command, path, dict(self.headers)))
+        body = self.body()
+        queue = self.hub.troubles.get(step)
+        trouble = queue.pop(0) if queue else None
+        if isinstance(trouble, int):
+            return self.say(trouble, "")
+        if trouble == "drop":
+            return None
+        if trouble == "hide":
+            return self.refuse(404, "Repository not found", "RepoNotFound")
+        if self.server_name == "hub" and self.headers.get("Authorization") != f"Bearer {self.hub.token}":
+            return self.refuse(401, "Invalid credentials in Authorization header")
+        status, answer, headers = getattr(self, step)(path, body)
+        if trouble == "lose":
+            return None
+        return self.send(status, json.dumps(answer).encode(), headers)
+
+    def body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        parts = []
+        while size := int(self.rfile.readline(), 16):
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(parts)
+
+    def refuse(self, status: int, message: str, code: str = "") -> None:
+        headers = {"X-Error-Message": message} | ({"X-Error-Code": code} if code else {})
+        self.send(status, json.dumps({"error": message}).encode(), headers)
+
+    def may_write(self, repo: str) -> bool:
+        return self.hub.role == "write" and repo.split("/")[0] in self.hub.writable
+
+    def whoami(self, path: str, body: bytes) -> tuple[int, Any, dict]:
+        token = {"displayName": "tests", "role": self.hub.role}
+        return 200, {"type": "user", "name": self.hub.user, "auth": {"type": "access_token", "accessToken": token}}, {}
+
+    def info(self, path: str, body: bytes) -> tuple[int, Any, dict]:
+        repo = path.removeprefix("/api/models/")
+        if repo not in self.hub.heads:
+            return 404, {"error": "Repository not found"}, {"X-Error-Code": "RepoNotFound"}
+        told = {"id": repo, "sha": self.hub.heads[repo], "private": self.hub.private[repo], "siblings": []}
+        return 200, told, {}
+
+    def create(self, path: str, body: bytes) -> tuple[int, Any, dict]:
+        asked = json.loads(body)
+        repo = f"{asked['organization']}/{asked['name']}"
+        url = {"url": f"{self.hub.endpoint}/{repo}"}
+        if repo in self.hub.heads:
+            return 409, {"error": "You already created this model repo"} | url, {}
+        if not self.may_write(repo):
+            return self.forbidden(f"You don't have the rights to create a model under the namespace {repo}")
+        # How it is asked for differs with the version of the client; without a word it is public.
+        self.hub.private[repo] = asked.get("visibility") == "private" or asked.get("private") is True
+        self.hub.heads[repo] = "0" * 40
+        self.hub.repos[repo, "0" * 40] = {".gitattributes": b"*.safetensors filter=lfs\n"}
+        return 200, url, {}
+
+    def yaml(self, path: str, body: bytes) -> tuple[int, Any, dict]:
+        try:
+            front = yaml.safe_load(json.loads(body)["content"].split("---\n")[1])
+        except (yaml.YAMLError, IndexError) as error:
+            return 400, {"errors": [{"message": str(error)}], "warnings": []}, {}
+        if not isinstance(front, dict) or front.get("license", "other") not in ("other", "mit", "apache-2.0"):
+            return 400, {"errors": [{"message": '"license" must be one of [other, mit]'}], "warnings": []}, {}
+        return 200, {"errors": [], "warnings": []}, {}
+
+    def preupload(self, path: str, body: bytes) -> tuple[int, Any, dict]:
+        repo = path.removeprefix("/api/models/").removesuffix("/preupload/main")
+        if not self.may_write(repo):
+            return self.forbidden(f"You are not authorized to write to {repo}")
+        there = self.hub.at(repo)
+        told = []
+        for file in json.loads(body)["files"]:
+            name = file["path"]
+            large = name.endswith(self.hub.lfs)
+            oid = self.oid(name, there[name]) if name in there else None
+            told.append({"path": name, "uploadMode": "lfs" if large else "regular", "shouldIgnore": False, "oid": oid})
+        return 200, {"files": told}, {}
+
+    def oid(self, name: str, data: bytes) -> str:
+        hashes = self.hashes(name, data)
+        return hashes["lfs"]["sha256"] if "lfs" in hashes else hashes["blobId"]
+
+    def batch(self, path: str, body: bytes) -> tuple[int, Any, dict]:
+        hub, told = self.hub, []
+        for file in json.loads(body)["objects"]:
+            oid, size = file["oid"], file["size"]
+            entry: dict[str, Any] = {"oid": oid, "size": size}
+            if oid not in hub.objects:
+                upload: dict[str, Any] = {"href": f"{hub.cdn}/{oid}"}
+                if hub.part_size:
+                    parts = {str(n): f"{hub.cdn}/{oid}/{n}" for n in range(1, -(-size // hub.part_size) + 1)}
+                    upload = {"href": f"{hub.cdn}/{oid}/complete", "header": {"chunk_size": str(hub.part_size)}}
+                    upload["header"] |= parts
+                verify = {"href": f"{hub.endpoint}/{oid}/verify"}
+                entry["actions"] = {"upload": upload, "verify": verify}
+            told.append(entry)
+        return 200, {"transfer": "multipart" if hub.part_size else "basic", "objects": told}, {}
+
+    def put(self, path: str, body: bytes) -> tuple[int, Any, dict]:
+        _, oid, *part = path.split("/")
+        if part:
+            self.hub.parts.setdefault(oid, {})[int(part[0])] = body
+        elif hashlib.sha256(body).hexdigest() != oid:
+            return 400, {"error": "not what was announced"}, {}
+        else:
+            self.hub.objects[oid] = body
+        return 200, {}, {"ETag": f'"{hashlib.md5(body).hexdigest()}"'}
+
+    def complete(self, path: str, body: bytes) -> tuple[int, Any, dict]:
+        told = json.loads(body)
+        parts = self.hub.parts[told["oid"]]
+        data = b"".join(parts[part["partNumber"]] for part in told["parts"])
+        if hashlib.sha256(data).hexdigest() != told["oid"]:
+            return 400, {"error": "not what was announced"}, {}
+        self.hub.objects[told["oid"]] = data
+        return 200, {}, {}
+
+    def verify(self, path: str, body: bytes) -> tuple[int, Any, dict]:
+        told = json.loads(body)
+        found = self.hub.objects.get(told["oid"])
+        return (200, {}, {}) if found is not None and len(found) == told["size"] else (404, {"error": "missing"}, {})
+
+    def commit(self, path: str, body: bytes) -> tuple[int, Any, dict]:
+        hub, repo = self.hub, path.removeprefix("/api/models/").removesuffix("/commit/main")
+        files = dict(hub.at(repo))
+        for line in map(json.loads, body.splitlines()):
+            value = line["value"]
+            if line["key"] == "header":
+                hub.messages.append(value["summary"])
+            elif line["key"] == "file":
+                files[value["path"]] = base64.b64decode(value["content"])
+            elif value["oid"] not in hub.objects:
+                return 400, {"error": f"{value['path']} was not uploaded"}, {}
+            else:
+                files[value["path"]] = hub.objects[value["oid"]]
+        commit = hashlib.sha1(hub.heads[repo].encode() + body).hexdigest()
+        hub.repos[repo, commit], hub.heads[repo] = files, commit
+        url = f"{hub.endpoint}/{repo}/commit/{commit}"
+        return 200, {"success": True, "commitOid": commit, "commitUrl": url, "hookOutput": ""}, {}
+
+    @staticmethod
+    def forbidden(message: str) -> tuple[int, Any, dict]:
+        return 403, {"error": message}, {"X-Error-Message": message}
 
 
 @contextmanager

@@ -70,6 +70,7 @@ def full() -> Config:
     config = put(config, "base_models.hub", HUB | {"sampling": {"steps": 10}})
     config = put(config, "corpora.folder", FOLDER | {"split": {"seed": 1}, "licenses": {"allow": ["CC0"]}})
     config = put(config, "runs.demo.adapter", {"rank": 4})
+    config = put(config, "runs.demo.publish", {"repo": "a/b"})
     return put(put(config, "runs.demo.wandb", {"project": "p"}), "latents", {"shards": 2})
 
 
@@ -200,6 +201,11 @@ WRONG = [
     ("runs.demo.corpus", "other", "found 'other', an unknown corpus; allowed: demo"),
     ("runs.demo.wandb", {}, "missing"),
     ("runs.demo.wandb", {"project": "p", "mode": "on"}, "found 'on'; allowed: online, offline, disabled"),
+    ("runs.demo.publish", {}, "missing"),
+    ("runs.demo.publish", {"repo": "model"}, "found 'model'; allowed: text that matches"),
+    ("runs.demo.publish", {"repo": "https://huggingface.co/a/b"}, "allowed: text that matches"),
+    ("runs.demo.publish", {"repo": "a/b", "private": "yes"}, "found 'yes', string; allowed: boolean"),
+    ("runs.demo.publish", {"repo": "a/b", "public": True}, "publish.public: unknown key"),
     ("runs.demo.method", "lokr", "found 'lokr'; allowed: full, lora, dora"),
     ("runs.demo.precision", "16", "found '16'; allowed: 32-true, 16-mixed, bf16-mixed, bf16-true"),
     ("runs.demo.keep_states", "best", "found 'best'; allowed: last, all"),
@@ -277,6 +283,15 @@ def test_wrong_value_is_named_with_what_is_allowed(key: str, value: Any, words: 
     message = complaint(put(load(DEMO), key, value))
     assert words in message
     assert message.startswith("config: ") and str(DEMO) in message
+
+
+def test_two_runs_are_not_published_to_one_repository() -> None:
+    config = put(load(DEMO), "runs.demo.publish", {"repo": "someone/Model"})
+    config = put(config, "runs.other", RUN | {"publish": {"repo": "someone/model"}})
+    assert "runs.other.publish.repo: 'someone/model' is that of run demo too" in complaint(config)
+    config = put(config, "runs.other.publish.repo", "someone/other")
+    found = resolve(config, [DEMO])["runs"]
+    assert found["other"]["publish"] == {"repo": "someone/other", "private": True}
 
 
 def test_folder_that_is_used_must_be_there(tmp_path: Path) -> None:

@@ -53,6 +53,7 @@ def test_commands_work_as_a_dry_run(command: tuple[str, ...], checkout: Path) ->
         "results/renders/demo@step-00000500": "render",
         "results/renders/demo": "render",
         "results/evaluation/summary.json": "compare",
+        "publish": "upload",
     }
     assert next((rule for target, rule in makers.items() if target in command), "collect") in done.stdout + done.stderr
 

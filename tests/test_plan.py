@@ -222,11 +222,34 @@ def test_what_moves_no_weight_retrains_nothing() -> None:
         {"wandb": {"project": "p"}},
         {"keep_states": "all"},
         {"tensorboard": True},
+        {"publish": {"repo": "a/b"}},
     ):
         assert json.loads(training(**{"steps": 1000} | change).leg_settings("demo")) == settings
     assert json.loads(training(steps=1000, seed=1).leg_settings("demo")) != settings
     aside = json.loads(training(steps=1000, workers=3).leg_settings("demo", moving=False))
     assert aside["workers"] == 3 and not aside.keys() & settings.keys()
+
+
+def test_publishing_is_no_setting_of_a_training() -> None:
+    plain, published = training(steps=9), training(steps=9, publish={"repo": "me/it", "private": False})
+    assert published.leg_settings("demo", moving=False) == plain.leg_settings("demo", moving=False)
+    assert published.base_model_source("demo") == plain.base_model_source("demo")
+
+
+def test_runs_that_are_published() -> None:
+    assert training(steps=9).uploads() == [] and training(steps=9).upload_pattern() == "(?!)"
+    private, public = (training(steps=9, publish={"repo": "me/demo", "private": p}) for p in (True, False))
+    assert private.uploads() == ["results/published/demo.json"] and private.upload_pattern() == "demo"
+    assert private.upload_options("demo") == "--repo me/demo"
+    assert public.upload_options("demo") == "--repo me/demo --public"
+
+
+def test_a_card_tells_of_the_run_or_leg_and_its_base_model() -> None:
+    here = training(steps=9)
+    base = "results/evaluation/base--demo--demo.json"
+    assert here.card_measures("demo") == ["results/evaluation/demo.json", base]
+    assert here.card_measures("demo/step-00000003") == ["results/evaluation/demo@step-00000003.json", base]
+    assert here.card("demo") == "results/checkpoints/demo/README.md"
 
 
 def test_trained_on_shards_of_latents_or_on_audio() -> None:

@@ -1,13 +1,25 @@
-"""What a fine-tuned model was made from: its model card and the credits of the clips it was trained on."""
+"""What a fine-tuned model is: its model card, and the credits of the clips that it was trained on."""
 
 from __future__ import annotations
 
+import json
+import math
 from collections import Counter
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from .licenses import parse, short_name
+from .model_config import ModelConfig, downsampling_ratio, has_clap, objective, text_encoder_name, window_frames
+from .tables import caption_columns, captions_of
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelCardData
+
+TAGS = ["stable-audio-tools", "text-to-audio", "audio-generation"]
+COMPARED_BY = "evaluation"  # the split that models are compared by
 
 
 def attribution(clips: pd.DataFrame) -> pd.DataFrame:
@@ -23,53 +35,246 @@ def attribution(clips: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def model_card(training: dict[str, Any], source: dict[str, str], clips: pd.DataFrame, weights: dict[str, Any]) -> str:
-    """A README.md with the Hub's front matter.
+@dataclass(frozen=True)
+class Card:
+    """All that a model card tells of."""
 
-    `training` is training.json, `source` says where the base model is from, `clips` are the training clips, `weights`
-    is export.json.
-    """
-    settings = training["settings"]
-    base = source.get("repo") or settings["base_model"]
-    front = ["library_name: stable-audio-tools", "pipeline_tag: text-to-audio"]
-    front += [f"base_model: {base}"] if "repo" in source else []
-    revision = f" at revision `{source['revision']}`" if "revision" in source else ""
-    licenses = Counter(map(short_name, clips.license))
-    restricted = sum(n for name, n in licenses.items() if "-NC" in parse(name)[0])
-    unknown = licenses.get("unknown", 0)
-    notes = []
-    if restricted:
-        notes.append(f"{restricted} of the clips are under non-commercial licences.")
-    if unknown:
-        notes.append(f"The licence of {unknown} of the clips is not known.")
-    averaged = "; those of the diffusion model are moving averages" if training["moving_average"] else ""
-    lines = [
-        "---",
-        *front,
-        "---",
-        "",
-        f"# {training['run']}",
-        "",
-        f"`{base}`{revision}, fine-tuned for {training['steps']} steps on {len(clips)} clips "
-        f"({clips.seconds.sum() / 3600:.2f} h) of the corpus `{settings['corpus']}` with stable-audio-tools. "
-        f"SHA-256 of `model.safetensors`: `{weights['sha256']}`; {weights['keys']} tensors, of which "
-        f"{weights['changed_keys']} differ from the base model{averaged}.",
-        "",
-        "## Training data",
-        "",
-        "`ATTRIBUTION.csv` names author, link and licence of every clip that it was trained on.",
-        *([" ".join(notes)] if notes else []),
-        "The licence of the base model applies to this model too.",
-        "",
-        "| Licence | Clips |",
-        "| --- | ---: |",
-        *(f"| {name} | {count} |" for name, count in sorted(licenses.items())),
-        "",
-        "## Settings",
-        "",
-        "| Setting | Value |",
-        "| --- | --- |",
-        *(f"| {key} | {value} |" for key, value in settings.items()),
-        "",
-    ]
-    return "\n".join(lines)
+    training: dict[str, Any]  # training.json of the leg that was exported
+    export: dict[str, Any]  # export.json
+    config: ModelConfig
+    source: dict[str, Any]  # where the base model is from: name, repo, revision, path, text_encoder, clap
+    digests: dict[str, str]  # SHA-256 of the files of the base model, by path
+    sampling: dict[str, Any]  # settings of the sampler
+    train_seconds: float | None  # the training window, None for the model's own
+    clips: pd.DataFrame  # what was trained on
+    measures: dict[str, Any]  # what rule `evaluate` found of this model
+    base_measures: dict[str, Any]  # and of its base model
+
+    def text(self) -> str:
+        """README.md, with the Hub's front matter."""
+        parts = [
+            f"---\n{self.front().to_yaml()}\n---\n",
+            f"# {self.training['run']}\n",
+            self.summary(),
+            "## How to load it\n",
+            self.loading(),
+            "## Training data\n",
+            self.data(),
+            "## Measures\n",
+            self.figures(),
+            "## Settings\n",
+            self.settings(),
+        ]
+        return "\n".join(parts)
+
+    def front(self) -> ModelCardData:
+        """What the Hub reads of a card."""
+        from huggingface_hub import EvalResult, ModelCardData
+
+        run, corpus = self.training["run"], self.training["settings"]["corpus"]
+        results = [
+            EvalResult(
+                task_type="text-to-audio",
+                dataset_type=corpus,
+                dataset_name=corpus,
+                dataset_split=measure["split"],
+                metric_type=measure["measure"],
+                metric_name=measure["name"],
+                metric_value=measure["value"],
+            )
+            for measure in self.measures["measures"]
+            if measure["split"] == COMPARED_BY and measure["value"] is not None
+        ]
+        repo = self.source.get("repo")
+        licence = {"license": "other", "license_link": f"https://huggingface.co/{repo}"} if repo else {}
+        return ModelCardData(
+            base_model=repo,
+            **licence,
+            library_name="stable-audio-tools",
+            pipeline_tag="text-to-audio",
+            tags=TAGS,
+            model_name=run if results else None,
+            eval_results=results or None,
+        )
+
+    def summary(self) -> str:
+        training, export = self.training, self.export
+        averaged = "; those of the diffusion model are moving averages" if training["moving_average"] else ""
+        return (
+            f"{self.base()}, fine-tuned with stable-audio-tools for {training['steps']} steps on {len(self.clips)} clips "
+            f"of the corpus `{training['settings']['corpus']}`.\n\n"
+            f"- SHA-256 of `model.safetensors`: `{export['sha256']}`. Of its {export['keys']} tensors "
+            f"{export['changed_keys']} differ from the base model's{averaged}.\n"
+            f"- SHA-256 of the base model's weights: `{self.digests['model.safetensors']}`.\n"
+        )
+
+    def base(self) -> str:
+        """The base model, and where it is from."""
+        if repo := self.source.get("repo"):
+            return f"[{repo}](https://huggingface.co/{repo}) at revision `{self.source['revision']}`"
+        path = Path(self.source["path"])
+        # Of a path on someone's machine the last part, which is no one's secret.
+        return f"The base model `{self.source['name']}` (folder `{path.name if path.is_absolute() else path}`)"
+
+    def loading(self) -> str:
+        """Python that loads the model and makes a sound with it, and what has to be in place."""
+        versions = self.training["provenance"]
+        return (
+            f"In this folder, with stable-audio-tools {versions['stable-audio-tools']} and torch {versions['torch']}:\n\n"
+            "```python\n"
+            "import safetensors.torch, stable_audio_tools\n"
+            'model = stable_audio_tools.create_model_from_config_path("model_config.json")\n'
+            'safetensors.torch.load_model(model, "model.safetensors")\n'
+            "```\n\n"
+            f"{self.encoder()}\n\n"
+            "A sound, from the caption of a clip that it was trained on and with the base model's sampling settings:\n\n"
+            f"```python\n{self.generation()}```\n"
+        )
+
+    def encoder(self) -> str:
+        """What stable-audio-tools loads by name beside the weights."""
+        name = text_encoder_name(self.config)
+        told = f"The text encoder is not part of the weights: stable-audio-tools loads `{name}` from the Hub's cache. "
+        digest = next((d for path, d in self.digests.items() if is_encoder(path, name)), None)
+        known = f"It was trained with that of SHA-256 `{digest}`" if digest else "It was trained with that"
+        if encoder := self.source.get("text_encoder"):
+            told += f"{known}, `{encoder['repo']}` at revision `{encoder['revision']}`."
+        else:
+            told += (
+                f"{known}, which came with the base model and need not be the published one: set `HF_HUB_CACHE` to the "
+                f"folder `hub` that was made with it (`results/models/{self.source['name']}/hub`) and `HF_HUB_OFFLINE` to "
+                "1 before Python starts."
+            )
+        if has_clap(self.config):
+            clap = self.source.get("clap", {})
+            place = f" `{clap['file']}` of `{clap['repo']}` at revision `{clap['revision']}`" if "repo" in clap else ""
+            told += (
+                f" The checkpoint of CLAP is a file of its own,{place or ' that of the base model'} (SHA-256 "
+                f"`{self.digests['hub/clap.pt']}` once its tensors alone are kept): put its path into `clap_ckpt_path` in "
+                "`model_config.json`, and install laion-clap."
+            )
+        return told
+
+    def generation(self) -> str:
+        """Code that renders the first training clip's caption to `sound.wav`."""
+        row = self.clips.iloc[0].to_dict()
+        prompt = captions_of(row, caption_columns(row))[0]
+        sampling = self.sampling
+        rate, samples = self.config["sample_rate"], self.window()
+        seconds = min(row["seconds"], samples / rate)  # of a clip that is trained on by crops, a window
+        sigma_min = f"sigma_min={sampling['sigma_min']}, " if objective(self.config) == "v" else ""
+        lines = [
+            "import soundfile, torch",
+            "from stable_audio_tools.inference.generation import generate_diffusion_cond",
+            "",
+            'device = "cuda" if torch.cuda.is_available() else "cpu"',
+            f"prompt, seconds = {literal(prompt)}, {seconds:.6g}",
+            "audio = generate_diffusion_cond(",
+            "    model.to(device).eval(),",
+            f"    conditioning=[{conditioning('prompt', seconds)}],",
+            *(
+                [f"    negative_conditioning=[{conditioning(literal(sampling['negative_prompt']), seconds)}],"]
+                if sampling["negative_prompt"] is not None
+                else []
+            ),
+            f"    sampler_type={literal(sampling['sampler'])}, steps={sampling['steps']}, "
+            f"cfg_scale={sampling['cfg_scale']},",
+            f"    {sigma_min}sigma_max={sampling['sigma_max']},",
+            f"    sample_size={samples}, seed=0, device=device,",
+            ")  # [1, channels, samples]",
+            f'soundfile.write("sound.wav", audio[0, :, : round(seconds * {rate})].T.cpu().numpy(), {rate})',
+        ]
+        return "".join(f"{line}\n" for line in lines)
+
+    def window(self) -> int:
+        """Samples of the training window."""
+        return window_frames(self.config, self.train_seconds) * downsampling_ratio(self.config)
+
+    def data(self) -> str:
+        """The clips, and what their licences ask for."""
+        licences = Counter(map(short_name, self.clips.license))
+        restricted = sum(n for name, n in licences.items() if "-NC" in parse(name)[0])
+        notes = [f"{restricted} of the clips are under non-commercial licences."] if restricted else []
+        notes += [f"The licence of {n} of the clips is not known."] if (n := licences.get("unknown", 0)) else []
+        settings = self.training["settings"]
+        told = [
+            f"{len(self.clips)} clips of the corpus `{settings['corpus']}`, {self.clips.seconds.sum() / 3600:.2f} h; "
+            f"{self.training['validation_clips']} more to validate on. `ATTRIBUTION.csv` names author, link and licence of "
+            "every clip that it was trained on.",
+            *notes,
+            "The licence of the base model applies to this model too.",
+        ]
+        return " ".join(told) + "\n\n" + table(("Licence", "Clips"), sorted(licences.items()), "-r")
+
+    def figures(self) -> str:
+        """Every measure, beside that of the base model."""
+        found, base = self.measures, {m["key"]: m for m in self.base_measures["measures"]}
+        splits = list(dict.fromkeys(m["split"] for m in found["measures"]))
+        if not found["measures"]:
+            return "None was taken.\n"
+        rows = [
+            (
+                measure["split"],
+                measure["name"] + (f" ({measure['unit']})" if measure["unit"] else ""),
+                measure["better"],
+                interval(base[measure["key"]]) if measure["key"] in base else "–",
+                interval(measure),
+                measure["n"],
+            )
+            for measure in sorted(found["measures"], key=lambda m: splits.index(m["split"]))
+        ]
+        level = f"{found['settings']['level']:.4g}"
+        notes = dict.fromkeys(f"{m['name']}, {m['split']}: {m['note']}." for m in found["measures"] if m["note"])
+        told = (
+            f"Of sounds rendered from the captions of clips, with a bootstrap interval over clips (level {level}) and the "
+            f"number of clips n. `{COMPARED_BY}` is what models are compared by: its clips were held out. On `train` a low "
+            "distance only says how well the clips were learned.\n\n"
+        )
+        header = ("Split", "Measure", "Better", "Base model", "This model", "n")
+        return told + table(header, rows, "---rrr") + "".join(f"\n- {note}" for note in notes) + "\n" * bool(notes)
+
+    def settings(self) -> str:
+        """How it was trained."""
+        training, provenance = self.training, self.training["provenance"]
+        rows = [
+            ("leg", training["leg"]),
+            ("steps", training["steps"]),
+            ("clips a step", training["batch"]),
+            ("parameters trained", training["trained_parameters"]),
+            ("validation loss", f"{training['validation_loss']:.4f}"),
+            # Those that move the weights: where a training was logged is no one's affair.
+            *((k, v if isinstance(v, str) else json.dumps(v)) for k, v in provenance["settings"].items()),
+            *((key, provenance[key]) for key in ("stable-audio-tools", "torch")),
+        ]
+        return table(("Setting", "Value"), rows, "--")
+
+
+def is_encoder(path: str, name: str) -> bool:
+    """Whether a file of a base model is the weights of this text encoder."""
+    return path.startswith(f"hub/models--{name.replace('/', '--')}/") and path.endswith("/model.safetensors")
+
+
+def literal(text: str) -> str:
+    """A Python string, on one line whatever is in it."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def conditioning(prompt: str, seconds: float) -> str:
+    """Python of what a clip tells the conditioners, as rule `render` has it."""
+    return f'{{"prompt": {prompt}, "seconds_start": 0, "seconds_total": {math.ceil(seconds)}}}'
+
+
+def interval(measure: dict[str, Any]) -> str:
+    """`0.231 [0.12, 0.34]`, or a dash where there is no value."""
+    if measure["value"] is None:
+        return "–"
+    bounds = [measure["low"], measure["high"]]
+    return f"{measure['value']:.4g}" + (f" [{bounds[0]:.4g}, {bounds[1]:.4g}]" if None not in bounds else "")
+
+
+def table(header: tuple[str, ...], rows: list[tuple], sides: str) -> str:
+    """A Markdown table; `sides` has a sign a column, `r` for one of numbers."""
+    marks = ["---:" if side == "r" else "---" for side in sides]
+    lines = [header, marks, *rows]
+    cells = [[" ".join(str(cell).split()).replace("|", r"\|") for cell in line] for line in lines]
+    return "".join(f"| {' | '.join(line)} |\n" for line in cells)

@@ -158,6 +158,7 @@ def _check_references(config: Config, files: list[Path]) -> None:
         refer(["runs", name, "base_model"], run["base_model"], config["base_models"], "base model")
         refer(["runs", name, "corpus"], run["corpus"], config["corpora"], "corpus")
         _check_run(name, run, config["latents"]["enabled"], files)
+    _check_published(config["runs"], files)
     for name, corpus in config["corpora"].items():
         _check_corpus(name, corpus, files, refer)
     for name in dict.fromkeys(run["corpus"] for run in config["runs"].values()):
@@ -205,6 +206,19 @@ def _check_run(name: str, run: Config, on_latents: bool, files: list[Path]) -> N
         if is_wrong:
             where = _where(["runs", name, key], files)
             raise InputError(f"config: runs.{name}.{key}: {message} ({where})")
+
+
+def _check_published(runs: Config, files: list[Path]) -> None:
+    """No repository may be that of two runs: one would replace the other."""
+    seen: dict[str, str] = {}
+    for name, run in runs.items():
+        repo = run["publish"]["repo"] if run["publish"] else None
+        other = seen.setdefault(repo.lower(), name) if repo else name
+        if other != name:
+            key = ["runs", name, "publish", "repo"]
+            raise InputError(
+                f"config: {'.'.join(key)}: {repo!r} is that of run {other} too; give each its own ({_where(key, files)})"
+            )
 
 
 def _check_corpus(name: str, corpus: Config, files: list[Path], refer: Callable[..., None]) -> None:

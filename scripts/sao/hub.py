@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -62,7 +63,12 @@ def describe(repo: str, revision: str, name: str) -> HubFile:
     """Ask the Hub for size and hash of a file; raises InputError where it cannot be had."""
     url = hf_hub_url(repo, name, revision=revision)
     timeout = constants.HF_HUB_ETAG_TIMEOUT if "HF_HUB_ETAG_TIMEOUT" in os.environ else ANSWER_TIMEOUT
-    metadata = _persist(lambda: get_hf_file_metadata(url, timeout=timeout), repo, revision, name, tries=2)
+    metadata = persist(
+        lambda: get_hf_file_metadata(url, timeout=timeout),
+        f"{repo}: {name}",
+        partial(_explain, repo, revision, name),
+        2,
+    )
     if not metadata.etag:
         raise InputError(f"{repo}: {name}: the server tells no hash of it: is HF_ENDPOINT a Hub?")
     return HubFile(repo, revision, name, metadata.size, metadata.etag)
@@ -137,7 +143,7 @@ def _transfer(file: HubFile, path: Path, bar: Iterator[int]) -> None:
                 displayed_filename=file.name,
             )
 
-    _persist(get, file.repo, file.revision, file.name, tries=5)
+    persist(get, f"{file.repo}: {file.name}", partial(_explain, file.repo, file.revision, file.name), tries=5)
 
 
 def _complaint(file: HubFile, path: Path) -> str:
@@ -158,8 +164,11 @@ def _complaint(file: HubFile, path: Path) -> str:
     return "" if wanted in found else f"has the hash {found[0]}, the Hub says {wanted}"
 
 
-def _persist(call: Callable[[], Result], repo: str, revision: str, name: str, tries: int) -> Result:
-    """Call; again after a passing failure of the server or, up to `tries` calls, of the network."""
+def persist(call: Callable[[], Result], label: str, explain: Callable[[Exception], InputError], tries: int) -> Result:
+    """Call; again after a passing failure of the server or, up to `tries` calls, of the network.
+
+    Raises what `explain` makes of any other failure, and of the last.
+    """
     for number in range(max(tries, len(PAUSES) + 1)):
         try:
             return call()
@@ -169,16 +178,16 @@ def _persist(call: Callable[[], Result], repo: str, revision: str, name: str, tr
             status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
             most = len(PAUSES) + 1 if status in PASSING else tries if status is None else 1
             if isinstance(error, ValueError | OfflineModeIsEnabled) or number + 1 >= most:
-                raise _explain(error, repo, revision, name) from None
+                raise explain(error) from None
             asked = error.response.headers.get("Retry-After", "") if status else ""
             pause = min(int(asked), LONGEST_PAUSE) if asked.isdecimal() else PAUSES[min(number, len(PAUSES) - 1)]
-            log.info("%s: %s: %s; again in %d s", repo, name, _said(error), pause)
+            log.info("%s: %s; again in %d s", label, said(error), pause)
             time.sleep(pause)
     raise AssertionError("unreachable")
 
 
-def _explain(error: Exception, repo: str, revision: str, name: str) -> InputError:
-    """The line that a user sees."""
+def _explain(repo: str, revision: str, name: str, error: Exception) -> InputError:
+    """The line that a user sees of a file that cannot be had."""
     steps = (
         f"(1) accept the licence at https://huggingface.co/{repo}, (2) make a token at "
         "https://huggingface.co/settings/tokens, (3) log in with `hf auth login` or set HF_TOKEN"
@@ -195,26 +204,28 @@ def _explain(error: Exception, repo: str, revision: str, name: str) -> InputErro
         return NoSuchFile(f"{repo}: has no {name} at {revision}: correct the file's name or `revision` in the config")
     if isinstance(error, HfHubHTTPError):
         if error.response.status_code in (401, 403):
-            return InputError(f"{repo}: access to {name} denied ({_said(error)}): {steps}")
+            return InputError(f"{repo}: access to {name} denied ({said(error)}): {steps}")
         advice = "try again later" if error.response.status_code in PASSING else "check `repo` and HF_ENDPOINT"
-        return InputError(f"{repo}: {name} at {revision} cannot be fetched ({_said(error)}): {advice}")
+        return InputError(f"{repo}: {name} at {revision} cannot be fetched ({said(error)}): {advice}")
     if isinstance(error, OfflineModeIsEnabled):
         return InputError(
             f"{repo}: {name} cannot be fetched: HF_HUB_OFFLINE is set; unset it, there is no network then"
         )
     if isinstance(error, FileMetadataError | ValueError):
-        return InputError(f"{repo}: {name} cannot be fetched ({_said(error)}): check `repo` and HF_ENDPOINT")
+        return InputError(f"{repo}: {name} cannot be fetched ({said(error)}): check `repo` and HF_ENDPOINT")
     return InputError(
-        f"{repo}: {name} cannot be fetched from {constants.ENDPOINT} ({_said(error)}): is there a network? Run again: "
+        f"{repo}: {name} cannot be fetched from {constants.ENDPOINT} ({said(error)}): is there a network? Run again: "
         "what has arrived is kept"
     )
 
 
-def _said(error: Exception) -> str:
+def said(error: Exception) -> str:
     """An error's first line without anything secret."""
     if isinstance(error, HfHubHTTPError):
-        text = f"{error.response.status_code} {error.response.reason_phrase}"
-    else:
-        text = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+        return without_token(f"{error.response.status_code} {error.response.reason_phrase}")
+    return without_token(next(iter(str(error).strip().splitlines()), "") or type(error).__name__)
+
+
+def without_token(text: str) -> str:
     token = get_token()
     return text.replace(token, "***") if token else text

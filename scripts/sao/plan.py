@@ -219,8 +219,9 @@ class Plan:
 
     def base_model_source(self, run: str) -> str:
         """JSON: what the model card says of where the base model is from."""
-        entry = self.base_models[self.base_model(run)]
-        return json.dumps({key: entry[key] for key in ("repo", "revision", "path") if key in entry})
+        name = self.base_model(run)
+        keys = ("repo", "revision", "path", "text_encoder", "clap")
+        return json.dumps({"name": name} | {k: v for k, v in self.base_models[name].items() if k in keys})
 
     def _entry(self, run: str) -> Config:
         """What is rendered under this name, which may be that of one leg of a run (`demo@…`, `demo/step-00000500`)."""
@@ -323,7 +324,7 @@ class Plan:
         How far the training goes is none of them: raising that repeats no leg.
         """
         aside = ("wandb", "tensorboard", "workers", "validate_every")
-        elsewhere = ("steps", "epochs", "checkpoint_every", "keep_states", "checkpoint", "seconds_per_step")
+        elsewhere = ("steps", "epochs", "checkpoint_every", "keep_states", "checkpoint", "publish", "seconds_per_step")
         settings = {key: value for key, value in self.runs[run].items() if key not in elsewhere}
         return json.dumps({key: value for key, value in settings.items() if (key in aside) != moving})
 
@@ -550,6 +551,36 @@ class Plan:
     def evaluation_options(self) -> str:
         entries = {"embeddings": json.dumps(self.evaluation["embeddings"])}
         return options(entries | {key: self.evaluation[key] for key in ("bootstrap", "level", "seed")})
+
+    # Rules model_card and upload.
+
+    def card(self, run: str) -> str:
+        return f"{self.exported(run)}/README.md"
+
+    def card_measures(self, exported: str) -> list[str]:
+        """What was measured of an exported model (`demo`, `demo/step-00000500`), and of its base model."""
+        entry = self._entry(exported)
+        pair = (None, entry["base_model"], entry["corpus"])
+        base = next(k for k, v in self.renders.items() if (v["run"], v["base_model"], v["corpus"]) == pair)
+        return [f"results/evaluation/{name}.json" for name in (exported.replace("/", "@"), base)]
+
+    def uploads(self) -> list[str]:
+        """What says that a run was published, for each that is to be."""
+        return [f"results/published/{name}.json" for name, run in self.runs.items() if run["publish"]]
+
+    def nothing_to_publish(self) -> str:
+        """What a user is told where none is."""
+        return (
+            f"config: no run is to be published: set runs.NAME.publish.repo, NAME being one of {', '.join(self.runs)}"
+        )
+
+    def upload_pattern(self) -> str:
+        """A pattern of the runs that are to be published."""
+        return pattern([name for name, run in self.runs.items() if run["publish"]])
+
+    def upload_options(self, run: str) -> str:
+        chosen = self.runs[run]["publish"]
+        return options({"repo": chosen["repo"]}) + ("" if chosen["private"] else " --public")
 
 
 def leg_name(unit: str, at: int) -> str:

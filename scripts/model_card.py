@@ -1,0 +1,71 @@
+"""Write the model card of an exported model and the credits of the clips that it was trained on."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from sao.card import Card, attribution
+from sao.clips import read_digests
+from sao.command import InputError, log, parse, run
+from sao.files import read_json, whole
+from sao.model_config import read_model_config
+from sao.tables import read_table, write_table
+
+
+def of_leg(leg: str, paths: list[Path]) -> dict[str, Any]:
+    """The training.json of a leg; raises InputError where none of `paths` is."""
+    found = [told for told in map(read_json, paths) if told["leg"] == leg]
+    if not found:
+        raise InputError(
+            f"{paths[-1]}: {leg} was exported, and this is of another leg: delete the export and run again"
+        )
+    return found[0]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--export", type=Path, required=True, help="export.json")
+    parser.add_argument("--training", type=Path, required=True, nargs="+", help="training.json of the legs")
+    parser.add_argument("--model-config", type=Path, required=True)
+    parser.add_argument("--source", type=json.loads, required=True, help="JSON: where the base model is from")
+    parser.add_argument("--model-digest", type=Path, required=True, help="checksums.sha256 of the base model")
+    parser.add_argument("--sampling", type=json.loads, required=True, help="JSON: the base model's `sampling`")
+    parser.add_argument("--train-seconds", type=float)
+    parser.add_argument("--clips", type=Path, required=True, help="train.csv of the corpus")
+    parser.add_argument("--dropped", type=Path, required=True, help="CSV of clips that this model cannot take")
+    parser.add_argument("--measures", type=Path, required=True, help="JSON of rule evaluate")
+    parser.add_argument("--base-measures", type=Path, required=True, help="the same of the base model")
+    parser.add_argument("--card", type=Path, required=True)
+    parser.add_argument("--attribution", type=Path, required=True)
+    args = parse(parser)
+
+    export, measures = read_json(args.export), read_json(args.measures)
+    if measures["leg"] != export["leg"]:
+        raise InputError(
+            f"{args.measures}: is of {measures['leg']}, and {export['leg']} was exported: delete it and run again"
+        )
+    clips = read_table(args.clips)
+    clips = clips[~clips.clip_id.isin(read_table(args.dropped).clip_id)]
+    card = Card(
+        training=of_leg(export["leg"], args.training),
+        export=export,
+        config=read_model_config(args.model_config),
+        source=args.source,
+        digests=read_digests(args.model_digest),
+        sampling=args.sampling,
+        train_seconds=args.train_seconds,
+        clips=clips,
+        measures=measures,
+        base_measures=read_json(args.base_measures),
+    )
+    write_table(args.attribution, attribution(clips))
+    with whole(args.card) as temporary:
+        temporary.write_text(card.text(), encoding="utf-8")
+    log.info("%s: %d clips, %d measures", args.card, len(clips), len(measures["measures"]))
+
+
+if __name__ == "__main__":
+    run(main)
