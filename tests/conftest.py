@@ -38,6 +38,7 @@ def pytest_collection_finish() -> None:
         pytest.exit("huggingface_hub was imported while tests were collected: import it in a function", 3)
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """In several processes, the tests of a module stay together, and so do those that look at the finished main job."""
     for item in items:
