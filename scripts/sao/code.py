@@ -49,18 +49,23 @@ def _read(text: str, path: str) -> tuple[str, list[tuple[int, tuple[str, ...]]]]
     return hashlib.sha256(_canonical(tree).encode()).hexdigest(), list(imports)
 
 
+# With a docstring, maybe. (A union in the call would be made anew for each node.)
+_DOCUMENTED = (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
 def _canonical(node: ast.AST) -> str:
     """Like `ast.dump` without docstrings, positions and empty fields (which differ between Python versions)."""
-    if isinstance(node, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and node.body:
+    if isinstance(node, _DOCUMENTED) and node.body:
         first = node.body[0]
         if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
             node.body = node.body[1:]
     fields = []
-    for name, value in ast.iter_fields(node):
-        if name in ("type_comment", "kind") or value in (None, []):
+    for name in node._fields:
+        value = getattr(node, name, None)
+        if value is None or value == [] or name in ("type_comment", "kind"):
             continue
         if isinstance(value, list):
-            text = "[" + ",".join(_canonical(v) if isinstance(v, ast.AST) else repr(v) for v in value) + "]"
+            text = "[" + ",".join([_canonical(v) if isinstance(v, ast.AST) else repr(v) for v in value]) + "]"
         else:
             text = _canonical(value) if isinstance(value, ast.AST) else repr(value)
         fields.append(f"{name}={text}")
