@@ -1,8 +1,9 @@
 """The graph on a SLURM of its own: two nodes with a fake GPU each, on this machine, brought up by `.ci/slurm`.
 
 Runs where root has Debian's slurmctld, slurmd, slurm-client and munge. The whole graph with a leg that is cancelled and
-one that runs out of time is always run there, in about four minutes on two idle cores. What takes as long again (a node
-that dies, a Snakemake that dies, two runs side by side, a training of two processes) runs with SLURM_FAULTS=1.
+one that runs out of time is always run there: eleven minutes on two cores that other work loaded threefold. What took
+nine more (a node that dies, a Snakemake that dies, two runs side by side, a training of two processes) runs with
+SLURM_FAULTS=1.
 """
 
 from __future__ import annotations
