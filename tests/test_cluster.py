@@ -306,8 +306,7 @@ def test_every_rule_says_what_it_needs() -> None:
     rules = dict(re.findall(r"^rule (\w+):\n(.*?)(?=^\S|\Z)", text, re.M | re.S))
     for name, body in rules.items():
         assert re.search(r"^        mem_mb=", body, re.M), name
-        # The default of profiles/slurm does for `collect`.
-        assert name == "collect" or re.search(r"^        runtime=", body, re.M), name
+        assert re.search(r"^        runtime=", body, re.M), name
     assert {name for name, body in rules.items() if re.search(r"^        gpu=", body, re.M)} == {
         *("encode", "train", "render", "embed")
     }
