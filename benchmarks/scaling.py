@@ -270,7 +270,7 @@ def time_scripts(graph: Graph, *targets: str) -> dict[str, dict[str, float]]:
 
 
 def timed(command: list[str], cwd: Path, expect: str) -> dict[str, float]:
-    """`s`, `cpu` and `mb` of a command that has to say `expect`."""
+    """`s` and `cpu` of a command that has to say `expect`. (Its memory would be this process's, before it is forked.)"""
     with tempfile.TemporaryFile() as said:
         start = time.monotonic()
         process = subprocess.Popen(command, cwd=cwd, stdout=said, stderr=said)
@@ -280,7 +280,7 @@ def timed(command: list[str], cwd: Path, expect: str) -> dict[str, float]:
         text = said.read().decode()
     if status or not re.search(expect, text):
         sys.exit(f"{' '.join(command)}: {text[-3000:]}")
-    return {"s": seconds, "cpu": used.ru_utime + used.ru_stime, "mb": used.ru_maxrss / 1024}
+    return {"s": seconds, "cpu": used.ru_utime + used.ru_stime}
 
 
 def bare(folder: Path) -> list[str]:
@@ -309,12 +309,14 @@ def measure(clips: int, folder: Path, args: argparse.Namespace) -> dict:
     first += [entry["url"] for split in corpus.get("splits", {}).values() for kind in split.values() for entry in kind]
     first = [path.removeprefix(f"{work}/") for path in first]
     graph.run("--touch", "--forceall", *first)
-    scripts = time_scripts(graph, f"{data}/dataset_configs/demo.sha256")
+    scripts = {} if args.starts else time_scripts(graph, f"{data}/dataset_configs/demo.sha256")
     make_latents(work, shards, args.latents)
     finish(graph)
     new = Graph(folder / "new", corpus, shards, args.legs)
     if args.format == "audiofolder":
         (new.work / "sounds").symlink_to(work / "sounds")
+    # What was made keeps the disk busy for a while.
+    os.sync()
     commands = {
         "bare": (bare(folder / "bare"), folder / "bare", "Nothing to be done"),
         "dry run": (new.command("-n", "--quiet"), new.work, "total|job"),
@@ -325,9 +327,7 @@ def measure(clips: int, folder: Path, args: argparse.Namespace) -> dict:
         for name, command in commands.items():
             taken = timed(*command)
             rounds[name] += [taken] if number else []  # the first one fills the caches
-    starts = {
-        name: {key: median(one[key] for one in taken) for key in ("s", "cpu", "mb")} for name, taken in rounds.items()
-    }
+    starts = {name: {key: median(one[key] for one in taken) for key in ("s", "cpu")} for name, taken in rounds.items()}
     jobs = int(re.search(r"^total\s+(\d+)", new.run("-n"), re.M)[1])
     sizes = {
         "captions": megabytes(f"{data}/archives/captions_*.csv", work) or megabytes(f"{data}/captions/*.csv", work),
@@ -345,8 +345,8 @@ def show(result: dict) -> None:
     base = result["starts"]["bare"]
     for name, figures in {**result["starts"], **result["scripts"]}.items():
         ratio = f"  {figures['s'] / base['s']:.2f} x bare, CPU {figures['cpu'] / base['cpu']:.2f} x"
-        shown = ratio if name in result["starts"] else ""
-        print(f"{name:16} {figures['s']:8.2f} s {figures['cpu']:8.2f} s CPU {figures['mb']:7.0f} MB{shown}")
+        shown = ratio if name in result["starts"] else f"{figures['mb']:7.0f} MB"
+        print(f"{name:16} {figures['s']:8.2f} s {figures['cpu']:8.2f} s CPU {shown}")
     print(", ".join(f"{name} {size:.1f} MB" for name, size in result["MB"].items()), flush=True)
 
 
@@ -357,6 +357,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--legs", type=int, default=20, help="legs of the training")
     parser.add_argument("--no-latents", dest="latents", action="store_false", help="leave the latents' folders empty")
+    parser.add_argument("--starts", action="store_true", help="run no job: what they would make is empty, too")
     parser.add_argument("--folder", type=Path, help="where to work")
     parser.add_argument("--keep", action="store_true", help="leave what was made there")
     parser.add_argument("--output", type=Path, help="also write the figures to this JSON")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import copy_checkout
+from conftest import ROOT, copy_checkout
 from sao.command import InputError
 from sao.files import link_folder
 
@@ -70,7 +71,8 @@ def in_bucket(endpoint: str) -> dict[str, bytes]:
 def test_data_stage_in_a_bucket_is_that_on_a_disk(tmp_path: Path, endpoint: str) -> None:
     here, there = copy_checkout(tmp_path / "disk"), copy_checkout(tmp_path / "bucket")
     snakemake(here)
-    given = ["--default-storage-provider", "s3", "--default-storage-prefix", "s3://bucket/sao"]
+    page = (ROOT / "docs/scaling.md").read_text(encoding="utf-8")
+    given = re.search(r"uv run snakemake .*(--default-storage-provider .*)", page)[1].split()
     snakemake(there, *given, endpoint=endpoint)
     stored = in_bucket(endpoint)
     made = {
@@ -80,7 +82,6 @@ def test_data_stage_in_a_bucket_is_that_on_a_disk(tmp_path: Path, endpoint: str)
         if path.is_file() and not any(part.startswith(".") for part in path.relative_to(here).parts)
     }
     assert len(made) > 60 and "results/data/demo/splits/train.csv" in made
-    # Their log and the report's page hold no path of a machine either.
     different = [name for name, content in made.items() if stored.get(f"sao/{name}") != content]
     assert different == []
     assert "Nothing to be done" in snakemake(there, "-n", *given, endpoint=endpoint)
