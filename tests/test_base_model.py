@@ -535,7 +535,7 @@ def everything_written(folder: Path) -> str:
 def test_token_is_written_nowhere(tmp_path: Path, hub: Hub) -> None:
     checkout = tmp_path / "checkout"
     checkout.mkdir()
-    for name in ("Snakefile", "config.yaml", "rules", "schemas", "scripts", "envs", "profiles", "resources"):
+    for name in ("Snakefile", "config.yaml", "rules", "schemas", "scripts", "envs", "profiles", "report", "resources"):
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, checkout / name)
     entry = {
         "repo": "someone/model",

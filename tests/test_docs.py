@@ -31,7 +31,7 @@ RULES = {
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The repository without results, with the example config of the README."""
     folder = tmp_path_factory.mktemp("checkout")
-    for name in ("Snakefile", "config.yaml", "rules", "scripts", "schemas", "envs", "profiles", "resources"):
+    for name in ("Snakefile", "config.yaml", "rules", "scripts", "schemas", "envs", "profiles", "report", "resources"):
         (folder / name).symlink_to(ROOT / name)
     shutil.copytree(ROOT / "configs", folder / "configs")
     for name, text in re.findall(r"```yaml\n# (\S+)\n(.*?)```", TEXT, re.S):

@@ -54,7 +54,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory, base_model: Path, publish
     folder = tmp_path_factory.mktemp("rectified_flow")
     checkout = folder / "checkout"
     checkout.mkdir()
-    for name in ("Snakefile", "rules", "schemas", "scripts", "envs", "profiles"):
+    for name in ("Snakefile", "rules", "schemas", "scripts", "envs", "profiles", "report"):
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, checkout / name)
     config = rectified_flow(json.loads((BASE_MODEL / "model_config.json").read_text(encoding="utf-8")))
     (folder / "hub").symlink_to(base_model / "hub")
