@@ -138,9 +138,9 @@ rule collect:
         renders=ancient(expand("results/renders/{run}", run=PLAN.renders)),
         spectrograms=ancient(expand("results/spectrograms/{run}", run=PLAN.renders)),
         recordings=lambda wildcards: ancient(
-            [path for run in PLAN.renders for path in PLAN.recordings(PLAN.corpus(run))]
+            [path for corpus in PLAN.used_corpora() for path in PLAN.recordings(corpus)]
         ),
-        pages=ancient([path.replace(".json", ".html") for path in PLAN.reports()]),
+        pages=ancient([path.removesuffix("json") + "html" for path in PLAN.reports()]),
         evaluation="results/evaluation/summary.json",
         steps=expand("results/evaluation/{run}.svg", run=PLAN.evaluated_runs()),
         trainings=expand("results/checkpoints/{run}/training.json", run=PLAN.runs),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from .licenses import parse, short_name
+from .measures import interval, notes
 from .model_config import ModelConfig, downsampling_ratio, has_clap, objective, text_encoder_name, window_frames
 from .tables import caption_columns, captions_of
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
 
 TAGS = ["stable-audio-tools", "text-to-audio", "audio-generation"]
+DIGITS = 4
 COMPARED_BY = "evaluation"  # the split that models are compared by
 
 
@@ -194,14 +196,14 @@ class Card:
         """The clips, and what their licences ask for."""
         licences = Counter(map(short_name, self.clips.license))
         restricted = sum(n for name, n in licences.items() if "-NC" in parse(name)[0])
-        notes = [f"{restricted} of the clips are under non-commercial licences."] if restricted else []
-        notes += [f"The licence of {n} of the clips is not known."] if (n := licences.get("unknown", 0)) else []
+        limits = [f"{restricted} of the clips are under non-commercial licences."] if restricted else []
+        limits += [f"The licence of {n} of the clips is not known."] if (n := licences.get("unknown", 0)) else []
         settings = self.training["settings"]
         told = [
             f"{len(self.clips)} clips of the corpus `{settings['corpus']}`, {self.clips.seconds.sum() / 3600:.2f} h; "
             f"{self.training['validation_clips']} more to validate on. `ATTRIBUTION.csv` names author, link and licence of "
             "every clip that it was trained on.",
-            *notes,
+            *limits,
             "The licence of the base model applies to this model too.",
         ]
         return " ".join(told) + "\n\n" + table(("Licence", "Clips"), sorted(licences.items()), "-r")
@@ -217,21 +219,21 @@ class Card:
                 measure["split"],
                 measure["name"] + (f" ({measure['unit']})" if measure["unit"] else ""),
                 measure["better"],
-                interval(base[measure["key"]]) if measure["key"] in base else "–",
-                interval(measure),
+                interval(base.get(measure["key"]), DIGITS),
+                interval(measure, DIGITS),
                 measure["n"],
             )
             for measure in sorted(found["measures"], key=lambda m: splits.index(m["split"]))
         ]
         level = f"{found['settings']['level']:.4g}"
-        notes = dict.fromkeys(f"{m['name']}, {m['split']}: {m['note']}." for m in found["measures"] if m["note"])
+        caveats = notes(found["measures"])
         told = (
             f"Of sounds rendered from the captions of clips, with a bootstrap interval over clips (level {level}) and the "
             f"number of clips n. `{COMPARED_BY}` is what models are compared by: its clips were held out. On `train` a low "
             "distance only says how well the clips were learned.\n\n"
         )
         header = ("Split", "Measure", "Better", "Base model", "This model", "n")
-        return told + table(header, rows, "---rrr") + "".join(f"\n- {note}" for note in notes) + "\n" * bool(notes)
+        return told + table(header, rows, "---rrr") + "".join(f"\n- {note}" for note in caveats) + "\n" * bool(caveats)
 
     def settings(self) -> str:
         """How it was trained."""
@@ -262,14 +264,6 @@ def literal(text: str) -> str:
 def conditioning(prompt: str, seconds: float) -> str:
     """Python of what a clip tells the conditioners, as rule `render` has it."""
     return f'{{"prompt": {prompt}, "seconds_start": 0, "seconds_total": {math.ceil(seconds)}}}'
-
-
-def interval(measure: dict[str, Any]) -> str:
-    """`0.231 [0.12, 0.34]`, or a dash where there is no value."""
-    if measure["value"] is None:
-        return "–"
-    bounds = [measure["low"], measure["high"]]
-    return f"{measure['value']:.4g}" + (f" [{bounds[0]:.4g}, {bounds[1]:.4g}]" if None not in bounds else "")
 
 
 def table(header: tuple[str, ...], rows: list[tuple], sides: str) -> str:

@@ -11,6 +11,9 @@ from urllib.parse import quote
 import jinja2
 import pandas as pd
 
+from .measures import interval, notes
+
+DIGITS = 3
 # Shown beside a sound, and what its rows can be sorted by: `(key of a clip's figures, name, format)`.
 FIGURES = (
     ("clap_score", "CLAP score", "{:.3f}"),
@@ -71,7 +74,8 @@ def clip_entries(samples: pd.DataFrame, summary: dict[str, Any]) -> list[dict[st
                 }
             )
         recording = []
-        if first.reference:
+        if first.reference:  # the same facts in every model's figures
+            known = summary["runs"][first.run]["clips"][clip]
             told = [("Duration", f"{known['reference_seconds']:.2f} s")]
             told += [(name, text) for _, name, _, text in figures_of(known, "reference_")]
             recording.append(
@@ -106,27 +110,21 @@ def measure_rows(summary: dict[str, Any], models: list[str]) -> dict[str, list[d
     splits: dict[str, list[dict[str, Any]]] = {}
     for key, first in {key: m for measures in by_model.values() for key, m in measures.items()}.items():
         best = summary["best"].get(key)
-        measures = [by_model[name].get(key) for name in models]
-        known = [m if m and m["value"] is not None else None for m in measures]
-        differ = len({m["value"] for m in known if m}) > 1
+        found = [by_model[name].get(key) for name in models]
+        values = [m["value"] if m else None for m in found]
+        differ = len({value for value in values if value is not None}) > 1
         cells = [
             {
-                "text": f"{m['value']:.3g} [{m['low']:.3g}, {m['high']:.3g}]" if m else "–",
-                "n": m["n"] if m else None,
-                "best": bool(m) and differ and m["value"] == best["value"],
+                "text": interval(m, DIGITS),
+                "n": None if value is None else m["n"],
+                "best": differ and value is not None and value == best["value"],
             }
-            for m in known
+            for m, value in zip(found, values, strict=True)
         ]
         elsewhere = f"{best['run']}, {best['value']:.3g}" if best and best["run"] not in models else ""
         row = {"name": first["name"], "unit": first["unit"], "better": first["better"], "elsewhere": elsewhere}
         splits.setdefault(first["split"], []).append(row | {"cells": cells})
     return dict(sorted(splits.items(), key=lambda item: (item[0] != "evaluation", item[0])))
-
-
-def measure_notes(summary: dict[str, Any], models: list[str]) -> list[str]:
-    """Each caveat once, with the measure that it is of."""
-    told = [m for name in models for m in summary["runs"][name]["measures"] if m["note"]]
-    return list(dict.fromkeys(f"{m['name']}, {m['split']}: {m['note']}." for m in told))
 
 
 def corpus_entry(report: dict[str, Any], dropped: list[pd.DataFrame], page: str) -> dict[str, Any]:
@@ -183,7 +181,7 @@ def render_page(
         splits=list(dict.fromkeys(clip["split"] for clip in clips)),
         sortable=list(dict.fromkeys(key for clip in clips for key in clip["figures"])),
         measures=measure_rows(summary, models),
-        notes=measure_notes(summary, models),
+        notes=notes(m for name in models for m in summary["runs"][name]["measures"]),
         level=summary["settings"]["level"],
         corpora=corpora,
         runs=[

@@ -1,6 +1,6 @@
-"""Which files the config asks for: pure functions from a resolved config to paths and command-line options.
+"""Which files the config asks for: from a resolved config to paths, command-line options and resources.
 
-The rules call these and nothing else; Snakemake is not known here.
+Where those depend on what is on the disk, that is looked at: a user's folder, the length of a table. The rules call these and nothing else; Snakemake is not known here.
 """
 
 from __future__ import annotations
@@ -44,6 +44,10 @@ class Plan:
         self._listed: set[str] = set()
         self.walltime = config["cluster"]["walltime"]
 
+    def used_corpora(self) -> list[str]:
+        """Those that a run trains on."""
+        return list(dict.fromkeys(run["corpus"] for run in self.runs.values()))
+
     def files(self, corpus: str, used: bool = False) -> list[Config]:
         """The published files of a corpus: all, or those of the splits that are used."""
         entry = self.corpora[corpus]
@@ -77,8 +81,9 @@ class Plan:
 
     def downloads(self) -> list[str]:
         """All that the runs need from elsewhere: the files of their corpora, and their base models."""
-        corpora = dict.fromkeys(run["corpus"] for run in self.runs.values())
-        names = [(corpus, file_name(file["url"])) for corpus in corpora for file in self.files(corpus, used=True)]
+        names = [
+            (corpus, file_name(file["url"])) for corpus in self.used_corpora() for file in self.files(corpus, used=True)
+        ]
         paths = [f"results/data/{corpus}/archives/{name}" for corpus, name in names]
         models = [f"results/models/{run['base_model']}/checksums.sha256" for run in self.runs.values()]
         return list(dict.fromkeys(paths + models))
@@ -242,14 +247,13 @@ class Plan:
 
     def reports(self) -> list[str]:
         """The validation reports of the corpora that are used."""
-        corpora = dict.fromkeys(run["corpus"] for run in self.runs.values())
-        return [f"results/data/{corpus}/validation.json" for corpus in corpora]
+        return [f"results/data/{corpus}/validation.json" for corpus in self.used_corpora()]
 
     def batches(self, corpus: str, base_model: str) -> str:
         """JSON: what has to fill a batch, for each run that trains on this."""
         return json.dumps(
             {
-                name: {"batch": run["batch_size"] * run["devices"] * run["num_nodes"], "captions": run["captions"]}
+                name: {"batch": run["batch_size"] * self.processes(name), "captions": run["captions"]}
                 for name, run in self.runs.items()
                 if (run["corpus"], run["base_model"]) == (corpus, base_model)
             }
@@ -341,12 +345,12 @@ class Plan:
 
     def weights(self, run: str) -> str:
         """The exported model of a run, or the base model itself."""
-        if self._entry(run)["run"] is None:
+        if self.is_base(run):
             return f"{self.model_folder(run)}/model.safetensors"
         return f"{self.exported(run)}/model.safetensors"
 
     def weights_digest(self, run: str) -> str:
-        if self._entry(run)["run"] is None:
+        if self.is_base(run):
             return f"{self.model_folder(run)}/checksums.sha256"
         return f"{self.exported(run)}/export.json"
 
@@ -546,7 +550,7 @@ class Plan:
 
     def evaluation_leg(self, run: str) -> list[str]:
         """The file that names the leg of a fine-tuned model."""
-        return [] if self._entry(run)["run"] is None else [self.weights_digest(run)]
+        return [] if self.is_base(run) else [self.weights_digest(run)]
 
     def evaluation_options(self) -> str:
         entries = {"embeddings": json.dumps(self.evaluation["embeddings"])}
