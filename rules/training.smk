@@ -63,6 +63,7 @@ rule train:
         weights=directory("results/checkpoints/{run}/{leg}/weights"),
         metrics="results/checkpoints/{run}/{leg}/metrics.csv",
         summary="results/checkpoints/{run}/{leg}/training.json",
+        speed="results/checkpoints/{run}/{leg}/speed.json",
     log:
         "results/logs/train/{run}/{leg}.log",
     benchmark:
@@ -113,6 +114,7 @@ use rule train as train_last with:
         weights=directory("results/checkpoints/{run}/{leg}/weights"),
         metrics="results/checkpoints/{run}/{leg}/metrics.csv",
         summary="results/checkpoints/{run}/{leg}/training.json",
+        speed="results/checkpoints/{run}/{leg}/speed.json",
     wildcard_constraints:
         run=rf"(?=({PLAN.kept_states()})/)[^/]+",
 

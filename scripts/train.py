@@ -10,6 +10,7 @@ import math
 import os
 import shutil
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,7 @@ def main() -> None:
 
     import torch
     from sao.dataset import Clips, TrainingClips, ValidationClips, collate, positions
+    from sao.scratch import on_scratch
     from sao.training import (
         Metrics,
         MovingAverage,
@@ -151,7 +153,8 @@ def main() -> None:
     # What there is to learn, and whether it fits, before anything large is loaded.
     clips = Clips(args.dataset_configs / "train.json", config)
     train_set = TrainingClips(clips, settings["captions"], settings["seed"], training, settings["phase_flip"])
-    validation_set = ValidationClips(Clips(args.dataset_configs / "validation.json", config))
+    validation_clips = Clips(args.dataset_configs / "validation.json", config)
+    validation_set = ValidationClips(validation_clips)
     batch, accumulate = settings["batch_size"], settings["accumulate"]
     effective = batch * devices * accumulate
     if len(train_set) < batch * devices:
@@ -299,6 +302,10 @@ def main() -> None:
     bar = progress(range(start, end), f"training {args.run}", end, "steps", start, note=lambda: f"loss {loss:.4f}")
     objective.train()
     with stack, output_to_log(), out_of_memory(args.run):
+        if settings["scratch"]:
+            used, identity = [clips, validation_clips], digest(provenance)[:16]
+            stack.enter_context(on_scratch(used, identity, fabric.local_rank == 0, fabric.barrier))
+        began = time.monotonic()
         for step in bar:
             loss = 0.0
             for part in range(accumulate):
@@ -329,6 +336,7 @@ def main() -> None:
             if float(fabric.all_reduce(torch.tensor(float(bool(stopping))))) and step < end:
                 save(side)
                 raise KeyboardInterrupt if fabric.is_global_zero else SystemExit(1)
+        took = time.monotonic() - began
     if metrics.losses:  # interrupted at what is the end now
         metrics.close_row(step, scheduler.get_last_lr()[0])
     if metrics.rows[-1][2] is None:
@@ -342,6 +350,15 @@ def main() -> None:
     write_weights(args.output / "weights", model, weights, settings)
     with whole(args.output / "metrics.csv") as temporary:
         temporary.write_text(metrics.csv(), encoding="utf-8")
+    # No part of what was trained: it differs each time. For the time that further legs ask a scheduler for.
+    write_json(
+        args.output / "speed.json",
+        {
+            "seconds_per_step": took / (end - start) if end > start else None,
+            "device": torch.cuda.get_device_name() if on_gpu else "cpu",
+            "settings": args.settings,
+        },
+    )
     write_json(
         args.output / "training.json",
         {

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import random
+import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +22,7 @@ from hypothesis import strategies as st
 from sao.command import InputError
 from sao.dataset import VALIDATION_TIMESTEPS, Clips, TrainingClips, ValidationClips, collate, positions
 from sao.files import read_json
+from sao.scratch import on_scratch
 from test_train import make_corpus
 
 MODEL = read_json(BASE_MODEL / "model_config.json")
@@ -399,3 +403,47 @@ def test_stock_dataset_of_audio_reads_it_and_leaves_other_sides_out(copy: Path, 
     assert {info["relpath"] for _, info in items} == set(captions) - set(other_side)
     for audio, info in items:
         assert audio.shape == (2, 3 * 44100) and info["prompt"] in captions[info["relpath"]]
+
+
+@pytest.mark.parametrize("source", ["latents", "audio_dir"])
+def test_clips_are_read_from_the_copy_on_scratch_while_there_is_one(
+    copy: Path, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(copy / "scratch"))
+    (copy / "scratch").mkdir()
+    data, other = dataset(source), clips(source, "validation")
+    before = list(epoch(data))
+    sounds = Path("encoded" if source == "latents" else "audio")
+    with on_scratch([data.clips, other], "name", True, lambda: None):
+        sounds.rename("elsewhere")
+        for item, same in zip(before, epoch(data), strict=True):
+            assert item["info"]["prompt"] == same["info"]["prompt"]
+            for key in {"latents", "audio", "noise"} & set(item):
+                assert torch.equal(item[key], same[key])
+        assert other.read(other.clips[0], 0, 0.0)
+        Path("elsewhere").rename(sounds)
+        assert len(list((copy / "scratch").iterdir())) == 1
+    assert list((copy / "scratch").iterdir()) == []
+    assert torch.equal(before[0]["noise"], data[0]["noise"])
+
+
+def test_scratch_without_room_is_a_warning_and_the_same_clips(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(copy))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 1))
+    data = dataset()
+    monkeypatch.setattr(logging.getLogger("sao"), "propagate", True)
+    with on_scratch([data.clips], "name", True, lambda: None):
+        assert data.clips.places == {} and "latents" in data[0]
+    assert re.search(r"read where they are: no copy in .*: [\d.]+ MB are needed, 0.0 MB are free", caplog.text)
+    assert not list(copy.glob("sao-*"))
+
+
+def test_copies_of_two_trainings_do_not_meet(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(copy))
+    one, two = dataset().clips, dataset().clips
+    with on_scratch([one], "one", True, lambda: None):
+        with on_scratch([two], "two", True, lambda: None):
+            assert set(one.places.values()).isdisjoint(two.places.values())
+        assert all(place.is_dir() for place in one.places.values())

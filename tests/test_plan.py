@@ -17,7 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sao.command import InputError
 from sao.config import resolve
+from sao.files import write_json
 from sao.plan import Plan
+from sao.resources import STEP
 
 Corpus = dict[str, Any]
 
@@ -284,6 +286,26 @@ def test_a_leg_asks_for_the_time_of_its_own_steps() -> None:
     assert asked == pytest.approx([10 + 75, 10 + 75, 10 + 15])
     assert [legs.minutes(asked[0], attempt) for attempt in (1, 2, 3)] == [85, 128, 170]
     assert scheduled(100, steps=1100, seconds_per_step=6).minutes(asked[0], 3) == 100
+
+
+def test_a_leg_asks_for_the_time_that_others_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = scheduled(steps=1500, checkpoint_every=500)
+    monkeypatch.chdir(tmp_path)
+    assert here.seconds_per_step("demo") == STEP
+    settings = json.loads(here.leg_settings("demo"))
+    other = settings | {"batch_size": 1}
+    for number, (seconds, measured) in enumerate(
+        [(0.2, settings), (0.3, settings), (None, settings), (9, other)], start=1
+    ):
+        write_json(
+            tmp_path / f"results/checkpoints/demo/step-{500 * number:08d}/speed.json",
+            {"seconds_per_step": seconds, "device": "cpu", "settings": measured},
+        )
+    assert here.seconds_per_step("demo") == 0.3
+    assert here.leg_minutes("demo", "step-00001500") == pytest.approx(10 + 500 * 0.3 * 1.5 / 60)
+    configured = here.runs["demo"] | {"seconds_per_step": 7}
+    monkeypatch.setitem(here.runs, "demo", configured)
+    assert here.seconds_per_step("demo") == 7
 
 
 def test_an_epoch_asks_for_its_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,7 @@ from conftest import (
     assert_succeeds,
     checksum,
     dropped_table,
+    listing,
     official,
     run_script,
 )
@@ -37,7 +38,7 @@ DEMO = ROOT / "resources/demo/corpus"
 # Runs scripts as `python scripts/<name>.py` would, each in a process of its own, forked from one that has imported the
 # libraries already: that is most of what a short training takes.
 FORKS = """
-import json, os, runpy, sys
+import json, os, runpy, sys, tempfile
 import pandas, soundfile, torch, torchaudio, transformers.models.t5, tokenizers
 import lightning_fabric, peft, stable_audio_tools.models.factory
 for line in sys.stdin:
@@ -57,6 +58,7 @@ for line in sys.stdin:
             os.environ[key] = value
     for number, file in ((0, "/dev/null"), (1, order["output"] + ".out"), (2, order["output"] + ".err")):
         os.dup2(os.open(file, os.O_RDWR | os.O_CREAT | os.O_TRUNC), number)
+    tempfile.tempdir = None
     sys.argv = order["command"]
     sys.path[0] = os.path.dirname(sys.argv[0])
     code = 1
@@ -203,7 +205,7 @@ SETTINGS = {
     "scheduler": None, "gradient_clip": 0, "ema": None, "precision": "32-true", "recompute_activations": False,
     "compile": False, "captions": "random", "phase_flip": False, "seed": 3,
 }  # fmt: skip
-RUNNING = {"wandb": None, "tensorboard": False, "workers": 0, "validate_every": 4}
+RUNNING = {"wandb": None, "tensorboard": False, "workers": 0, "validate_every": 4, "scratch": False}
 ADAPTER = {"rank": 4, "alpha": 8, "dropout": 0.1, "target_modules": ["to_qkv", "to_out"], "base_precision": "32"}
 LORA = {"method": "lora", "adapter": ADAPTER}
 CONSTANT = {"scheduler": {"type": "constant"}}
@@ -547,6 +549,32 @@ def test_two_processes_train_as_one(trainer: Trainer, tmp_path: Path, whole: dic
     one, two = (load_file(folder / "weights/model.safetensors") for folder in (whole["latents"], found))
     for key, value in one.items():
         torch.testing.assert_close(two[key], value, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("source", "changes"),
+    [("latents", {"workers": 2}), ("latents", {"devices": 2, "batch_size": 2}), ("audio_dir", {})],
+)
+def test_clips_on_scratch_give_the_same_training(
+    trainer: Trainer, tmp_path: Path, whole: dict[str, Path], source: str, changes: dict
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    started = trainer.start(tmp_path / "run", 8, datasets=source, scratch=True, env={"TMPDIR": str(scratch)}, **changes)
+    result = started.finish()
+    assert_succeeds(result)
+    assert result.stderr.count(f"clips are read from a copy in {scratch}") == 1
+    assert listing(scratch) == set()
+    made = tmp_path / "run" / leg(8)
+    pd.testing.assert_frame_equal(losses(made), losses(whole[source]), check_exact=False, rtol=1e-5)
+    if "devices" not in changes:
+        assert_same_leg(made, whole[source])
+
+
+def test_speed_is_told_and_no_part_of_what_is_trained(whole: dict[str, Path]) -> None:
+    speed = json.loads((whole["latents"] / "speed.json").read_text())
+    assert 0.001 < speed["seconds_per_step"] < 60 and speed["settings"] == SETTINGS and speed["device"]
+    assert "seconds_per_step" not in (whole["latents"] / "training.json").read_text()
 
 
 def test_loss_that_is_nan_ends_the_training(trainer: Trainer, tmp_path: Path) -> None:

@@ -53,6 +53,15 @@ class Clips:
         self.channels: int = model_config["model"]["io_channels"]
         read = _latent_clips if self.on_latents else _audio_clips
         self.clips = [clip for entry in config["datasets"] for clip in read(entry)]
+        self.places: dict[Path, Path] = {}  # of folders that are read elsewhere
+
+    def files(self) -> list[Path]:
+        """All that is read of the clips."""
+        ends = (".npy", ".std", ".json") if self.on_latents else ()
+        return [path for clip in self.clips for path in (map(clip.path.with_suffix, ends) if ends else [clip.path])]
+
+    def _place(self, clip: Clip) -> Path:
+        return self.places.get(clip.path.parent, clip.path.parent) / clip.path.name
 
     def read(self, clip: Clip, caption: int, crop: float, flip: bool = False) -> tuple[Item, dict[str, Any]]:
         """`(what is heard, what the conditioners are told)` of the part at quantile `crop` of where it may start.
@@ -64,7 +73,7 @@ class Clips:
             mean, std, info = self._latents(clip)
             stored = mean.shape[1]
         else:
-            audio = load_audio(clip.path, self.model_config["sample_rate"], self.audio_channels)
+            audio = load_audio(self._place(clip), self.model_config["sample_rate"], self.audio_channels)
             whole = padded(-audio if flip else audio, downsampling_ratio(self.model_config), self.frames)
             stored = whole.shape[1] // downsampling_ratio(self.model_config)
             info = clip_facts(audio.shape[1], self.model_config, stored)
@@ -87,9 +96,10 @@ class Clips:
         return heard, info
 
     def _latents(self, clip: Clip) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
+        path = self._place(clip)
         try:
-            mean, std = (np.load(clip.path.with_suffix(end), allow_pickle=False) for end in (".npy", ".std"))
-            info = json.loads(clip.path.with_suffix(".json").read_text(encoding="utf-8"))
+            mean, std = (np.load(path.with_suffix(end), allow_pickle=False) for end in (".npy", ".std"))
+            info = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
             least = (self.channels, max(self.frames, len(info["padding_mask"])))
         except (OSError, ValueError, EOFError, KeyError) as error:
             reason = f"{type(error).__name__}: {error}"

@@ -5,6 +5,7 @@ Where those depend on what is on the disk, that is looked at: a user's folder, t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -42,7 +43,7 @@ class Plan:
         self.renders = renders(config)
         self.evaluation = config["evaluation"]
         self._listed: set[str] = set()
-        self.walltime = config["cluster"]["walltime"]
+        self.walltime, self.scratch = config["cluster"]["walltime"], config["cluster"]["scratch"]
 
     def used_corpora(self) -> list[str]:
         """Those that a run trains on."""
@@ -327,9 +328,10 @@ class Plan:
 
         How far the training goes is none of them: raising that repeats no leg.
         """
-        aside = ("wandb", "tensorboard", "workers", "validate_every")
+        aside = ("wandb", "tensorboard", "workers", "validate_every", "scratch")
         elsewhere = ("steps", "epochs", "checkpoint_every", "keep_states", "checkpoint", "publish", "seconds_per_step")
         settings = {key: value for key, value in self.runs[run].items() if key not in elsewhere}
+        settings["scratch"] = self.scratch
         return json.dumps({key: value for key, value in settings.items() if (key in aside) != moving})
 
     def to_export(self, exported: str, file: str) -> list[str]:
@@ -432,10 +434,21 @@ class Plan:
         length = int(at) - (int(at) - 1) // every * every
         return START + length * self._unit_minutes(run, unit)
 
+    def seconds_per_step(self, run: str) -> float:
+        """As configured; else the most that a leg with the run's present settings took; else a guess."""
+        if (configured := self.runs[run]["seconds_per_step"]) is not None:
+            return configured
+        settings, measured = json.loads(self.leg_settings(run)), []
+        for path in Path("results/checkpoints", run).glob("*/speed.json"):
+            with contextlib.suppress(FileNotFoundError, ValueError):  # just being removed, or written elsewhere
+                speed = json.loads(path.read_text(encoding="utf-8"))
+                measured += [speed["seconds_per_step"]] if speed["settings"] == settings else []
+        return max(filter(None, measured), default=STEP)
+
     def _unit_minutes(self, run: str, unit: str) -> float:
         """The time of a step or an epoch, with a margin."""
         settings = self.runs[run]
-        minutes = MARGIN / 60 * (settings["seconds_per_step"] or STEP)
+        minutes = MARGIN / 60 * self.seconds_per_step(run)
         if unit == "epoch":
             clips = Path(f"results/data/{settings['corpus']}/splits/train.csv")
             # Not known before the corpus is there; a job is asked again when it is ready to run.
