@@ -48,6 +48,12 @@ if workflow.resource_settings.nodes is None and "gpu" not in workflow.global_res
     workflow.register_resource("gpu", 1)
 
 
+# With `--sdm conda apptainer`, the conda environments are those of this image.
+if config["cluster"]["container"]:
+
+    containerized: config["cluster"]["container"]
+
+
 # These fetch from the internet, which the nodes of a cluster may not have.
 localrules:
     download,

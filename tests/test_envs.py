@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
+from conda import install
 from conftest import ROOT, copy_checkout
 from packaging.markers import Marker
 
@@ -70,12 +73,57 @@ def test_every_rule_names_an_environment_that_is_there() -> None:
     assert named == {f"envs/{env.name}" for env in ENVS}
 
 
-@pytest.mark.skipif(not shutil.which("conda"), reason="conda is not on PATH: the environments were not made")
-def test_smallest_environment_is_made_and_runs_a_rule(tmp_path: Path) -> None:
+@pytest.fixture(params=["conda", "stand-in"])
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A PATH with conda on it, or with what stands in for it: tests/conda.py."""
+    if request.param == "stand-in":
+        return f"{install(tmp_path / 'conda')}:{os.environ['PATH']}"
+    if not shutil.which("conda"):
+        pytest.skip("conda is not on PATH: the environments were not made by it")
+    return os.environ["PATH"]
+
+
+def snakemake(checkout: Path, path: str, *more: str) -> str:
+    command = ["snakemake", "--cores", "2", "--use-conda", *more]
+    done = subprocess.run(
+        command, cwd=checkout, env=os.environ | {"PATH": path}, capture_output=True, text=True, timeout=1800
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_smallest_environment_is_made_and_runs_a_rule(tmp_path: Path, path: str) -> None:
     checkout = copy_checkout(tmp_path / "checkout")
     target = "results/data/demo/splits/train.csv"
-    command = ["snakemake", "--cores", "2", "--use-conda", "--until", "manifest", target]
-    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, timeout=1800)
-    assert done.returncode == 0, done.stdout + done.stderr
+    snakemake(checkout, path, "--until", "manifest", "--", target)
     assert (checkout / "results/data/demo/manifests/development.csv").is_file()
-    assert list((checkout / ".snakemake/conda").glob("*/bin/python"))
+    assert len(list((checkout / ".snakemake/conda").glob("*/bin/python"))) == 1
+    said = snakemake(checkout, path, "-n", "results/samples")
+    assert re.search(r"^encode +2$", said, re.M) and not re.search(r"^(download|extract|manifest) ", said, re.M)
+
+
+def test_dockerfile_is_what_containerize_gives() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "envs/containerize.py"], capture_output=True, text=True, timeout=120, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    made = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    assert made == done.stdout, "run uv run python envs/containerize.py > Dockerfile"
+    for env in ENVS:
+        assert f"COPY envs/{env.name} " in made
+        assert (f"COPY envs/{env.stem}.post-deploy.sh " in made) == env.with_suffix(".post-deploy.sh").is_file()
+
+
+def test_container_is_used_where_one_is_named(tmp_path: Path) -> None:
+    """As far as a dry run goes: apptainer is asked for its version, and in the image conda for its own."""
+    checkout, programs = copy_checkout(tmp_path / "checkout"), install(tmp_path / "conda")
+    inside = 'for last; do :; done; exec sh -c "$last"'
+    (programs / "apptainer").write_text(
+        f'#!/bin/sh\n[ "$1" != --version ] || exec echo apptainer version 1.3.0\n{inside}\n'
+    )
+    (programs / "apptainer").chmod(0o755)
+    (checkout / "site.yaml").write_text("cluster: {container: 'docker://example.org/sao:1'}\n")
+    path = f"{programs}:{os.environ['PATH']}"
+    said = snakemake(checkout, path, "--software-deployment-method", "apptainer", "-n", "--configfile=site.yaml")
+    assert "image docker://example.org/sao:1 will be pulled" in said
+    assert "will be pulled" not in snakemake(checkout, path, "-n")

