@@ -1,7 +1,8 @@
 """Stands in for conda where there is none: what Snakemake asks of it, with uv's environments instead of conda's.
 
 An environment's pip section is installed, and its post-deploy script run, as conda and Snakemake would; what cannot be
-seen this way is conda-forge's own `python` and `pip`. `install(folder)` puts a program `conda` there.
+seen this way is conda-forge's own `python` and `pip`. `install(folder)` puts a program `conda` there, and an
+`apptainer` that runs a command without its image.
 """
 
 from __future__ import annotations
@@ -18,9 +19,16 @@ def install(folder: Path) -> Path:
     """The folder to be put on PATH."""
     programs = folder / "bin"
     programs.mkdir(parents=True)
-    program = programs / "conda"
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{Path(__file__).resolve()}" "{folder}" "$@"\n')
-    program.chmod(0o755)
+    lines = {
+        "conda": f'exec "{sys.executable}" "{Path(__file__).resolve()}" "{folder}" "$@"',
+        "apptainer": """case $1 in
+            --version) echo apptainer version 1.3.0 ;;
+            *) for last; do :; done; exec sh -c "$last" ;;
+        esac""",
+    }
+    for name, text in lines.items():
+        (programs / name).write_text(f"#!/bin/sh\n{text}\n")
+        (programs / name).chmod(0o755)
     # Snakemake sources it, with the environment's folder.
     (programs / "activate").write_text('source "$1/bin/activate"\n')
     return programs

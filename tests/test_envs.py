@@ -117,11 +117,6 @@ def test_dockerfile_is_what_containerize_gives() -> None:
 def test_container_is_used_where_one_is_named(tmp_path: Path) -> None:
     """As far as a dry run goes: apptainer is asked for its version, and in the image conda for its own."""
     checkout, programs = copy_checkout(tmp_path / "checkout"), install(tmp_path / "conda")
-    inside = 'for last; do :; done; exec sh -c "$last"'
-    (programs / "apptainer").write_text(
-        f'#!/bin/sh\n[ "$1" != --version ] || exec echo apptainer version 1.3.0\n{inside}\n'
-    )
-    (programs / "apptainer").chmod(0o755)
     (checkout / "site.yaml").write_text("cluster: {container: 'docker://example.org/sao:1'}\n")
     path = f"{programs}:{os.environ['PATH']}"
     said = snakemake(checkout, path, "--software-deployment-method", "apptainer", "-n", "--configfile=site.yaml")
