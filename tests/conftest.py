@@ -30,20 +30,30 @@ settings.register_profile("project", deadline=None, derandomize=True, database=N
 settings.load_profile("project")
 
 
-def pytest_collection_finish() -> None:
+def pytest_collection_finish(session: pytest.Session) -> None:
     """Test modules import huggingface_hub, and transformers, in their functions: it reads its settings once, and the
     first model that is built (sao.model.build) has to set them before.
     """
     if "huggingface_hub" in sys.modules:
         pytest.exit("huggingface_hub was imported while tests were collected: import it in a function", 3)
+    grouped = getattr(session.config.option, "loadgroup", False)  # in a process of pytest-xdist
+    if grouped and not all("@" in item.nodeid for item in session.items):
+        pytest.exit("this pytest-xdist keeps no groups together with this pytest: what is shared is made twice", 3)
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """In several processes, the tests of a module stay together, and so do those that look at the finished main job."""
+    """In several processes, the tests of a module stay together, and so do those that look at the finished main job.
+
+    What takes longest comes first, or one process would be left with it at the end.
+    """
     for item in items:
         group = "finished" if "finished" in item.fixturenames else item.path.stem
         item.add_marker(pytest.mark.xdist_group(group))
+    first = ["test_cluster", "finished"]
+    groups = [next(item.iter_markers("xdist_group")).args[0] for item in items]
+    order = sorted(range(len(items)), key=lambda at: first.index(groups[at]) if groups[at] in first else len(first))
+    items[:] = [items[at] for at in order]
 
 
 @pytest.fixture(autouse=True, scope="module")
