@@ -10,6 +10,7 @@ import math
 import os
 import shutil
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -104,6 +105,13 @@ def main() -> None:
     settings = args.settings | args.running
     devices = settings["devices"] * settings["num_nodes"]
     os.environ["OMP_NUM_THREADS"] = str(settings["threads"])
+
+    # Workers send batches by sockets below it, whose names take 32 characters; with longer ones Python would wait for ever.
+    if settings["workers"] and len(os.fsencode(tempfile.gettempdir())) > 107 - 32:
+        raise InputError(
+            f"run {args.run}: workers need a shorter TMPDIR, of 75 characters at most, than {tempfile.gettempdir()}: set "
+            "one, or workers to 0"
+        )
 
     config = read_model_config(args.model / "model_config.json")
     training = training_config(config, settings)

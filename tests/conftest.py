@@ -56,6 +56,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items[:] = [items[at] for at in order]
 
 
+@pytest.fixture(autouse=True, scope="session")
+def demo_hub(base_model: Path) -> None:
+    """Have huggingface_hub read its settings for the demo's model, whichever test of this process imports it first."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_CACHE", str((base_model / "hub").resolve()))
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        import huggingface_hub.constants  # noqa: F401
+
+
 @pytest.fixture(autouse=True, scope="module")
 def environment() -> Iterator[None]:
     """Take back what a module left in the environment: a model that is built here turns the Hub off."""

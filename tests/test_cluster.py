@@ -282,8 +282,17 @@ def test_snakemake_dies_and_starts_again_while_two_jobs_run(prepared: Path, slur
     ).groups()
     assert set(sh("bash", "-c", cancel, cwd=prepared).split()) == orphans
     sh("bash", "-c", unlock.removeprefix("uv run "), cwd=prepared)
-    finish(snakemake(prepared, *targets), prepared)
-    assert len([job for job in jobs(prepared) if "rule_train_" in job["Comment"]]) >= 4
+    # They stand still until the new Snakemake has handed in its own, which wait for the GPUs.
+    still = [pid for job in orphans for pid, command in processes_of(job).items() if b"train.py" in command]
+    try:
+        for pid in still:
+            os.kill(pid, signal.SIGSTOP)
+        again = snakemake(prepared, *targets)
+        wait_for(lambda: len([job for job in jobs(prepared) if "rule_train_" in job["Comment"]]) == 4, "jobs", again)
+    finally:
+        for pid in still:
+            os.kill(pid, signal.SIGCONT)
+    finish(again, prepared)
     wait_for(lambda: not running_job(prepared, "rule_train"), "the jobs of the dead Snakemake")
     for path in (FIRST, THEIRS):
         assert (prepared / path).read_bytes() == undisturbed(path)

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -558,17 +559,25 @@ def test_two_processes_train_as_one(trainer: Trainer, tmp_path: Path, whole: dic
 def test_clips_on_scratch_give_the_same_training(
     trainer: Trainer, tmp_path: Path, whole: dict[str, Path], source: str, changes: dict
 ) -> None:
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
+    scratch = Path(tempfile.mkdtemp())  # of a short name, for the sockets of workers
     started = trainer.start(tmp_path / "run", 8, datasets=source, scratch=True, env={"TMPDIR": str(scratch)}, **changes)
     result = started.finish()
     assert_succeeds(result)
     assert result.stderr.count(f"clips are read from a copy in {scratch}") == 1
     assert listing(scratch) == set()
+    shutil.rmtree(scratch)
     made = tmp_path / "run" / leg(8)
     pd.testing.assert_frame_equal(losses(made), losses(whole[source]), check_exact=False, rtol=1e-5)
     if "devices" not in changes:
         assert_same_leg(made, whole[source])
+
+
+def test_temporary_folder_that_is_too_deep_for_workers_is_refused(trainer: Trainer, tmp_path: Path) -> None:
+    deep = tmp_path / ("x" * 75)
+    deep.mkdir()
+    command = trainer.command(tmp_path / "run", 2, workers=1)
+    result = run_script("train", *command, cwd=trainer.corpus, env={"TMPDIR": str(deep)})
+    assert_fails(result, "run run: workers need a shorter TMPDIR", deep, "workers to 0")
 
 
 def test_speed_is_told_and_no_part_of_what_is_trained(whole: dict[str, Path]) -> None:
