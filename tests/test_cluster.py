@@ -97,9 +97,29 @@ def log(checkout: Path, leg: int, run: str = "demo") -> str:
     return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
-def training(checkout: Path) -> list[str]:
-    """The runs whose first leg is at its steps."""
-    return [run for run in ("demo", "other") if f"training {run}: " in log(checkout, LEG, run)]
+@contextlib.contextmanager
+def two_legs_held(checkout: Path, running: subprocess.Popen) -> Iterator[dict[str, dict[str, str]]]:
+    """The jobs of two runs, `demo` and `other`, whose first legs stand still in the midst of their steps meanwhile."""
+    held: dict[str, dict[str, str]] = {}
+    still: list[int] = []
+
+    def both() -> bool:
+        for run in {"demo", "other"} - set(held):
+            if f"training {run}: " in log(checkout, LEG, run):
+                held[run] = running_job(checkout, f"rule_train_wildcards_{run}")
+                for pid, command in processes_of(held[run]["JobId"]).items():
+                    if b"train.py" in command:
+                        os.kill(pid, signal.SIGSTOP)
+                        still.append(pid)
+        return len(held) == 2
+
+    try:
+        wait_for(both, "two legs", running)
+        yield held
+    finally:
+        for pid in still:
+            with contextlib.suppress(ProcessLookupError):  # it was killed
+                os.kill(pid, signal.SIGCONT)
 
 
 def snakemake(checkout: Path, *target: str, config: str = "ci.yaml") -> subprocess.Popen:
@@ -245,14 +265,13 @@ def test_node_dies_under_one_of_two_configs_in_a_folder(slurm: Path, prepared: P
     (prepared / "other.yaml").write_text(yaml.safe_dump(CONFIG | {"runs": {"demo": None, "other": OTHER}}))
     one = snakemake(prepared, str(Path(FIRST).parent))
     two = snakemake(prepared, str(Path(THEIRS).parent), config="other.yaml")
-    wait_for(lambda: len(training(prepared)) == 2, "two legs", one)
-    job, their_job = (running_job(prepared, f"rule_train_wildcards_{run}") for run in ("demo", "other"))
-    node = job["NodeList"]
-    assert their_job["NodeList"] != node
-    daemon = int((slurm / f"slurmd-{node}.pid").read_text())
-    try:
+    with two_legs_held(prepared, one) as held:
+        job, node = held["demo"], held["demo"]["NodeList"]
+        assert held["other"]["NodeList"] != node
+        daemon = int((slurm / f"slurmd-{node}.pid").read_text())
         for pid in [daemon, *processes_of(job["JobId"])]:
             os.kill(pid, signal.SIGKILL)
+    try:
         finish(two, prepared)
         finish(one, prepared)
         after = next(j for j in jobs(prepared) if j["JobId"] == job["JobId"])
@@ -269,38 +288,29 @@ def test_snakemake_dies_and_starts_again_while_two_jobs_run(prepared: Path, slur
     (prepared / "ci.yaml").write_text(yaml.safe_dump(CONFIG | {"runs": CONFIG["runs"] | {"other": OTHER}}))
     targets = ["--", *(str(Path(path).parent) for path in (FIRST, THEIRS))]
     process = snakemake(prepared, *targets)
-    wait_for(lambda: len(training(prepared)) == 2, "two legs", process)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    orphans = {job["JobId"] for job in jobs(prepared) if job["JobState"] == "RUNNING"}
-    assert len(orphans) == 2
-    # As docs/cluster.md has it, but that nothing is cancelled.
-    unlock, cancel = re.search(
-        r"^(uv run snakemake --unlock)\n(squeue .*) \| xargs -r scancel$",
-        (ROOT / "docs/cluster.md").read_text(encoding="utf-8"),
-        re.MULTILINE,
-    ).groups()
-    assert set(sh("bash", "-c", cancel, cwd=prepared).split()) == orphans
-    sh("bash", "-c", unlock.removeprefix("uv run "), cwd=prepared)
-    # They stand still until the new Snakemake has handed in its own, which wait for the GPUs.
-    still = [pid for job in orphans for pid, command in processes_of(job).items() if b"train.py" in command]
-    try:
-        for pid in still:
-            os.kill(pid, signal.SIGSTOP)
+    with two_legs_held(prepared, process) as held:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        orphans = {job["JobId"] for job in held.values()}
+        # As docs/cluster.md has it, but that nothing is cancelled.
+        unlock, cancel = re.search(
+            r"^(uv run snakemake --unlock)\n(squeue .*) \| xargs -r scancel$",
+            (ROOT / "docs/cluster.md").read_text(encoding="utf-8"),
+            re.MULTILINE,
+        ).groups()
+        assert set(sh("bash", "-c", cancel, cwd=prepared).split()) == orphans
+        sh("bash", "-c", unlock.removeprefix("uv run "), cwd=prepared)
         again = snakemake(prepared, *targets)
+        # They go on when the new Snakemake has handed in its own, which wait for the GPUs.
         wait_for(lambda: len([job for job in jobs(prepared) if "rule_train_" in job["Comment"]]) == 4, "jobs", again)
-    finally:
-        for pid in still:
-            os.kill(pid, signal.SIGCONT)
     finish(again, prepared)
     wait_for(lambda: not running_job(prepared, "rule_train"), "the jobs of the dead Snakemake")
     for path in (FIRST, THEIRS):
         assert (prepared / path).read_bytes() == undisturbed(path)
     # And nothing is left to do.
-    again = subprocess.run(
-        [*COMMAND, "-n", "--configfile=ci.yaml", *targets], cwd=prepared, capture_output=True, text=True
-    )
-    assert "Nothing to be done" in again.stdout + again.stderr
+    dry = [*COMMAND, "-n", "--configfile=ci.yaml", *targets]
+    said = subprocess.run(dry, cwd=prepared, capture_output=True, text=True)
+    assert "Nothing to be done" in said.stdout + said.stderr
 
 
 @needs_slurm
