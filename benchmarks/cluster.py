@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import math
 import re
 import shutil
 import subprocess
@@ -53,7 +54,7 @@ def run(work: Path, more: list[str]) -> tuple[float, list[dict[str, str]], dict[
         shutil.copy(ROOT / name, work / name)
     (work / "small.yaml").write_text(yaml.safe_dump(CONFIG))
     start = time.monotonic()
-    done = subprocess.run([*COMMAND, *more, "results/samples"], cwd=work, capture_output=True, text=True)
+    done = subprocess.run([*COMMAND, *more, "--", "results/samples"], cwd=work, capture_output=True, text=True)
     took = time.monotonic() - start
     said = done.stdout + done.stderr
     if done.returncode:
@@ -95,11 +96,12 @@ def main() -> None:
                 took, jobs, worked, seen = run(Path(folder, name.replace(" ", "-")).resolve(), more)
                 rows = defaultdict(list)
                 for job in jobs:
-                    ends = {"EndTime": job["EndTime"], "Seen": seen.get(job["JobId"], job["EndTime"])}
-                    rows[kind(job)].append(
-                        (seconds(job, "SubmitTime", "StartTime"), seconds(job, "StartTime", "EndTime"),
-                         seconds(ends, "EndTime", "Seen"))
-                    )  # fmt: skip
+                    ends = job | {"Seen": seen.get(job["JobId"], "")}
+                    unseen = seconds(ends, "EndTime", "Seen") if ends["Seen"] else math.nan  # of a group it is not told
+                    queued, spent = (
+                        seconds(job, *times) for times in (("SubmitTime", "StartTime"), ("StartTime", "EndTime"))
+                    )
+                    rows[kind(job)].append((queued, spent, unseen))
                 print(f"\n{name}: {took:.0f} s, {len(jobs)} jobs\n{'':18}jobs queued    job unseen")
                 for rule, times in rows.items():
                     print(
