@@ -6,8 +6,9 @@ Brings up `.ci/slurm`, two nodes on this machine, and runs the graph with two tr
 
 - queued: from being handed in to its start on a node,
 - job: from start to end on the node,
-- work: what the scripts took (Snakemake's benchmark files), so that `job` less `work` is what Snakemake costs in a job,
-- unseen: from its end to Snakemake's noticing, when what comes next is handed in.
+- unseen: from its end to Snakemake's noticing, when what comes next is handed in (not told of a group),
+
+and of all jobs together the time on the nodes, less what the scripts took by Snakemake's benchmark files.
 """
 
 from __future__ import annotations
@@ -72,11 +73,8 @@ def run(work: Path, more: list[str]) -> tuple[float, list[dict[str, str]], dict[
 
 def noticed(said: str) -> dict[str, str]:
     """When Snakemake said that a job of SLURM had ended, by the job's number."""
-    numbers = {}
-    for ids, slurm in re.findall(r"^(?:Job|Group job) (\S+) has been submitted with SLURM jobid (\d+)", said, re.M):
-        numbers[ids] = slurm
-    found = {}
-    stamp = None
+    numbers = dict(re.findall(r"^Job (\S+) has been submitted with SLURM jobid (\d+)", said, re.M))
+    found, stamp = {}, ""
     for line in said.splitlines():
         if match := re.match(r"\[(\w{3} \w{3} +\d+ [\d:]+ \d{4})\]", line):
             stamp = datetime.strptime(match[1], "%a %b %d %H:%M:%S %Y").isoformat()

@@ -109,7 +109,7 @@ rule manifest:
     conda:
         "../envs/data.yaml"
     resources:
-        # Half as much again as was measured at a million clips (docs/scaling.md); so do the next three.
+        # At a million clips 1.5 to 2 times what was measured (docs/scaling.md); so for the next three rules.
         mem_mb=lambda wildcards, input, attempt: grown(400 + 12 * input.size_mb, attempt),
         runtime=lambda wildcards, input, attempt: PLAN.minutes(10 + input.size_mb, attempt),
     params:

@@ -202,7 +202,8 @@ def main() -> None:
 
     for stale in args.output.glob(".*.part*") if is_first() else ():  # of a process that was killed while it wrote
         shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
-    side = args.output.parent / ".interrupted" / f"{digest(provenance)[:16]}.ckpt"
+    identity = digest(provenance)[:16]
+    side = args.output.parent / ".interrupted" / f"{identity}.ckpt"
     found, state = find_state(args.resume, args.output, provenance, end)
     start = state["step"] if state else 0
     stopping: list[int] = []
@@ -212,7 +213,7 @@ def main() -> None:
     log_row = list
     if is_first():
         # Before there are other processes, which would wait for one that cannot log in.
-        log_row = stack.enter_context(loggers(args.run, settings, digest(provenance)[:16], args.output.parent, start))
+        log_row = stack.enter_context(loggers(args.run, settings, identity, args.output.parent, start))
 
     precision = "bf16-mixed" if settings["precision"] == "bf16-true" else settings["precision"]
     with output_to_log():
@@ -311,7 +312,7 @@ def main() -> None:
     objective.train()
     with stack, output_to_log(), out_of_memory(args.run):
         if settings["scratch"]:
-            used, identity = [clips, validation_clips], digest(provenance)[:16]
+            used = [clips, validation_clips]
             stack.enter_context(on_scratch(used, identity, fabric.local_rank == 0, fabric.barrier))
         began = time.monotonic()
         for step in bar:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from .command import log
+from .command import log, progress
 from .dataset import Clips
 from .files import size_text
 
@@ -54,6 +54,7 @@ def _copy(files: list[Path], places: dict[Path, Path], folder: Path) -> None:
     for place in places.values():
         place.mkdir(parents=True)
     with ThreadPoolExecutor(COPIES) as pool:
-        # As a list, or an error would go unseen.
-        list(pool.map(lambda path: shutil.copyfile(path, places[path.parent] / path.name), files))
+        copies = pool.map(lambda path: shutil.copyfile(path, places[path.parent] / path.name), files)
+        for _ in progress(copies, "copying clips", len(files), "files"):
+            pass  # an error of a copy is raised here
     log.info("clips are read from a copy in %s: %d files, %s", folder, len(files), size_text(size))
