@@ -57,6 +57,7 @@ if config["cluster"]["container"]:
 # These fetch from the internet, which the nodes of a cluster may not have.
 localrules:
     download,
+    rehearse,
     base_model,
     embedding_model,
 

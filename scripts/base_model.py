@@ -10,6 +10,7 @@ from sao.clips import write_digests
 from sao.command import InputError, log, parse, progress, run
 from sao.files import digest, link_or_copy, read_json, sha256, size_text, write_json
 from sao.model_config import has_clap, read_model_config, text_conditioner, text_encoder_name
+from sao.safetensors_header import Shapes, assert_same_weights, tensor_shapes
 
 ENCODER_WEIGHTS = "model.safetensors"
 ENCODER_FILES = ["config.json", "tokenizer.json", "tokenizer_config.json", ENCODER_WEIGHTS]
@@ -139,6 +140,13 @@ def place(files: dict[str, Path], output: Path, moved: bool) -> None:
             (refs / "main").write_text(target.parent.name, encoding="utf-8")
 
 
+def check_weights(found: Shapes, args: argparse.Namespace) -> None:
+    """Raise InputError unless weights are those of the model that was built without them."""
+    expected = {key: tuple(shape) for key, shape in read_json(args.shapes).items()}
+    config = read_model_config(args.output / "model_config.json")
+    assert_same_weights(found, expected, config, f"{args.repo or args.path}: {args.weights}")
+
+
 def refuse_pickles(files: dict[str, Path]) -> None:
     """Raise InputError on weights that are no safetensors file under the name of one.
 
@@ -170,6 +178,7 @@ def main() -> None:
     parser.add_argument("--clap-repo", help="or where it is on the Hub")
     parser.add_argument("--clap-revision")
     parser.add_argument("--clap-file")
+    parser.add_argument("--shapes", type=Path, required=True, help="JSON: shapes of the weights, from rehearse.py")
     parser.add_argument("--output", type=Path, required=True, help="folder of the model")
     parser.add_argument("--digest", type=Path, required=True, help="sha256sum listing of the folder")
     args = parse(parser)
@@ -187,6 +196,8 @@ def main() -> None:
     args.digest.unlink(missing_ok=True)
     shutil.rmtree(args.output / "hub", ignore_errors=True)
     place(files, args.output, moved=not args.path)
+    # Of pickled weights this is the first that is known of their shapes.
+    check_weights(tensor_shapes(args.output / "model.safetensors"), args)
     if CLAP in files:
         config = read_json(args.output / "model_config.json")
         text_conditioner(config)["config"]["clap_ckpt_path"] = (args.output / CLAP).as_posix()

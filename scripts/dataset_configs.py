@@ -50,13 +50,21 @@ def check_captions(table: pd.DataFrame, tokenizer: Tokenizer, max_length: int, f
 
 def check_durations(table: pd.DataFrame, config: ModelConfig, frames: int, found: Findings) -> None:
     """Find clips that the window would cut."""
-    window, own = (n / config["sample_rate"] for n in (frames * downsampling_ratio(config), config["sample_size"]))
+    window = frames * downsampling_ratio(config) / config["sample_rate"]
+    longest = window_frames(config, None) * downsampling_ratio(config) / config["sample_rate"]
     for row in table[table.seconds > window].itertuples():
+        if row.seconds <= longest:
+            advice = (
+                f": raise train_seconds (null is the model's own {longest:.6g} s), cut the clip, or set random_crop"
+            )
+        else:
+            advice = (
+                ", which is the model's own: cut the clip, or set random_crop"
+                if window == longest
+                else (f", and the model's own {longest:.6g} s: cut the clip, or set random_crop")
+            )
         found.error(
-            "duration",
-            row,
-            f"lasts {row.seconds:.2f} s, the training window is {window:.2f} s: raise train_seconds (the model allows "
-            f"{own:.2f} s) or cut the clip",
+            "duration", row, f"lasts {row.seconds:.6g} s, longer than the training window of {window:.6g} s{advice}"
         )
 
 

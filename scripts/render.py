@@ -188,7 +188,6 @@ def main() -> None:
         from sao.sampling import render
 
     torch.set_num_threads(args.threads)
-    torch.backends.cudnn.allow_tf32 = False
     model = model.to(pick_device()).eval().requires_grad_(False)
     about = {"run": args.run, "checkpoint": args.weights.as_posix()}
     about["model_sha256"] = weights_hash(args.weights, args.weights_digest)

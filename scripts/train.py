@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import copy
 import json
 import math
 import os
@@ -20,31 +19,7 @@ from sao.command import InputError, is_first, log, output_to_log, parse, progres
 from sao.files import digest, read_json, sha256, size_text, whole, write_json
 from sao.memory import adapter_parameters, check, parameter_counts, total
 from sao.model import build, load_weights
-from sao.model_config import ModelConfig, read_model_config
-
-
-def training_config(config: ModelConfig, settings: dict[str, Any]) -> dict[str, Any]:
-    """The `training` section of a model config with the run's changes; raises InputError without a learning rate."""
-    training = copy.deepcopy(config.get("training", {}))
-    chosen = training.get("optimizer_configs", {}).get("diffusion", {})
-    if not chosen:  # stable-audio-tools' own default
-        chosen = {"optimizer": {"type": "Adam", "config": {"lr": training.get("learning_rate")}}}
-    if settings["optimizer"] is not None:
-        chosen["optimizer"] = copy.deepcopy(settings["optimizer"])
-    if settings["scheduler"] is not None:
-        chosen["scheduler"] = settings["scheduler"]
-    options = chosen["optimizer"].setdefault("config", {})
-    if settings["learning_rate"] is not None:
-        options["lr"] = settings["learning_rate"]
-    if options.get("lr") is None:
-        raise InputError("the optimiser has no learning rate: set learning_rate in the run")
-    if settings["ema"] is None:
-        training["use_ema"] = (
-            training.get("use_ema", True) and settings["method"] == "full" and settings["precision"] != "bf16-true"
-        )
-    else:
-        training["use_ema"] = settings["ema"]
-    return training | {"optimizer_configs": {"diffusion": chosen}}
+from sao.model_config import read_model_config, training_config
 
 
 def end_step(leg: str, items: int, batch: int) -> int:
@@ -114,9 +89,10 @@ def main() -> None:
         )
 
     config = read_model_config(args.model / "model_config.json")
-    training = training_config(config, settings)
-    if settings["precision"] == "bf16-true" and training["use_ema"]:
-        raise InputError(f"run {args.run}: a moving average in bfloat16 does not move: set ema to false")
+    try:
+        training = training_config(config, settings)
+    except InputError as error:
+        raise InputError(f"run {args.run}: {error}") from None
     files = sorted(path for path in args.dataset_configs.rglob("*") if path.is_file() and path.suffix != ".pyc")
     provenance = {
         "settings": args.settings,
@@ -139,24 +115,25 @@ def main() -> None:
         Metrics,
         MovingAverage,
         Objective,
+        Update,
         low_precision,
         make_optimizer,
         make_scheduler,
         prepare,
         save_state,
-        seed_step,
+        try_optimizer,
         versions,
     )
 
     provenance |= versions()
     on_gpu = torch.cuda.is_available()
-    if settings["precision"] == "16-mixed" and not on_gpu:
-        raise InputError(
-            f"run {args.run}: precision 16-mixed needs a GPU, and none is found: set 32-true or bf16-mixed"
-        )
     if on_gpu and settings["devices"] > torch.cuda.device_count():
         raise InputError(f"run {args.run}: devices is {settings['devices']}; {torch.cuda.device_count()} are there")
     torch.set_num_threads(settings["threads"])
+    try:
+        try_optimizer(training, settings)
+    except InputError as error:
+        raise InputError(f"run {args.run}: {error}") from None
 
     # What there is to learn, and whether it fits, before anything large is loaded.
     clips = Clips(args.dataset_configs / "train.json", config)
@@ -215,19 +192,20 @@ def main() -> None:
         # Before there are other processes, which would wait for one that cannot log in.
         log_row = stack.enter_context(loggers(args.run, settings, identity, args.output.parent, start))
 
-    precision = "bf16-mixed" if settings["precision"] == "bf16-true" else settings["precision"]
     with output_to_log():
+        # Of Fabric's precisions the plain one: the others round what comes in, timesteps too, before the objective has it.
         fabric = Fabric(
             accelerator="gpu" if on_gpu else "cpu",
             devices=settings["devices"],
             num_nodes=settings["num_nodes"],
             strategy=settings["strategy"],
-            precision=precision,
+            precision="32-true",
         )
         fabric.launch()
-        objective = Objective(model, training, settings["seed"]).to(fabric.device)
+        objective = Objective(model, training, settings["seed"], settings["precision"]).to(fabric.device)
         optimizer = make_optimizer(training, settings, list(trained.values()))
         objective, optimizer = fabric.setup(objective, optimizer)
+    update = Update(fabric, objective, optimizer, list(trained.values()), settings)
     scheduler = make_scheduler(training, optimizer.optimizer)
     dit = {key: weight for key, weight in trained.items() if key.startswith("model.")}
     average = MovingAverage(dit) if training["use_ema"] else None
@@ -239,7 +217,7 @@ def main() -> None:
                 weight.copy_(state["weights"][key])
         optimizer.load_state_dict(state["optimizer"])
         scheduler.load_state_dict(state["scheduler"])
-        fabric.strategy.precision.load_state_dict(state["scaler"])
+        update.scaler.load_state_dict(state["scaler"])
         metrics = Metrics(state["rows"], state["losses"])
         if average:
             average.step = state["average"].pop("step")
@@ -257,7 +235,7 @@ def main() -> None:
             "average": {**average.average, "step": average.step} if average else None,
             "optimizer": optimizer.state_dict(),
             "scheduler": scheduler.state_dict(),
-            "scaler": fabric.strategy.precision.state_dict(),
+            "scaler": update.scaler.state_dict(),
             "rows": metrics.rows,
             "losses": losses,
         }
@@ -285,7 +263,7 @@ def main() -> None:
         total = torch.zeros(2, dtype=torch.float64, device=fabric.device)
         objective.eval()
         # Past DistributedDataParallel, which would wait for ranks that have a batch less.
-        with torch.no_grad(), fabric.autocast():
+        with torch.no_grad():
             for items in loader(validation_set, batches):
                 losses = objective.module(items, None)
                 total += torch.stack([losses.double().sum(), torch.tensor(len(losses), device=fabric.device)])
@@ -316,23 +294,13 @@ def main() -> None:
             stack.enter_context(on_scratch(used, identity, fabric.local_rank == 0, fabric.barrier))
         began = time.monotonic()
         for step in bar:
-            loss = 0.0
-            for part in range(accumulate):
-                items = next(batches)
-                seed_step(settings["seed"], step * accumulate + part, fabric.global_rank)
-                with fabric.no_backward_sync(objective, enabled=part < accumulate - 1):
-                    error = objective(items, step).mean() / accumulate
-                    fabric.backward(error)
-                loss += error.item()
+            loss = update.backward(batches, step)
             still_finite("loss", float(fabric.all_reduce(torch.tensor(loss))), step + 1)
-            if settings["gradient_clip"]:
-                limit = settings["gradient_clip"]
-                norm = fabric.clip_gradients(objective, optimizer, max_norm=limit, error_if_nonfinite=False)
-                if settings["precision"] != "16-mixed":  # whose scaler passes over such a step
-                    still_finite("norm of the gradient", float(norm), step + 1)
-            optimizer.step()
-            optimizer.zero_grad()
-            rate = scheduler.get_last_lr()[0]
+            norm = update.clip()
+            if norm is not None and not update.scaler.is_enabled():  # which passes over a step that overflows
+                still_finite("norm of the gradient", norm, step + 1)
+            update.apply(step)
+            rate = float(scheduler.get_last_lr()[0])
             scheduler.step()
             if average:
                 average.update()
@@ -347,7 +315,7 @@ def main() -> None:
                 raise KeyboardInterrupt if fabric.is_global_zero else SystemExit(1)
         took = time.monotonic() - began
     if metrics.losses:  # interrupted at what is the end now
-        metrics.close_row(step, scheduler.get_last_lr()[0])
+        metrics.close_row(step, float(scheduler.get_last_lr()[0]))
     if metrics.rows[-1][2] is None:
         metrics.rows[-1][2] = validate()
     save(args.output / "state.ckpt")

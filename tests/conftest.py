@@ -107,6 +107,14 @@ def run_script(
     )
 
 
+def write_shapes(path: Path, weights: Path | dict[str, Sequence[int]]) -> Path:
+    """What rule rehearse gives: a JSON of the shapes of weights by key; of a file, those that it has."""
+    from sao.safetensors_header import tensor_shapes
+
+    path.write_text(json.dumps(tensor_shapes(weights) if isinstance(weights, Path) else weights), encoding="utf-8")
+    return path
+
+
 def assert_succeeds(result: subprocess.CompletedProcess[str]) -> None:
     assert result.returncode == 0, result.stderr
     assert "error:" not in result.stderr and "Traceback" not in result.stderr, result.stderr
@@ -288,7 +296,9 @@ def base_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's base model, brought into place by base_model.py. Not to be changed: files may be hard links."""
     folder = tmp_path_factory.mktemp("base_model")
     digest = folder / "checksums.sha256"
-    assert_succeeds(run_script("base_model", "--path", BASE_MODEL, "--output", folder, "--digest", digest))
+    shapes = write_shapes(folder.with_suffix(".json"), BASE_MODEL / "model.safetensors")
+    command = ("--path", BASE_MODEL, "--shapes", shapes, "--output", folder, "--digest", digest)
+    assert_succeeds(run_script("base_model", *command))
     return folder
 
 

@@ -135,11 +135,12 @@ class Reading(http.server.BaseHTTPRequestHandler):
             return self.say(mishap, "")
         if mishap == "damage":
             data = bytes([data[0] ^ 1]) + data[1:]
-        status, start = 200, 0
+        status, start, stop = 200, 0, len(data)
         if wanted := self.headers.get("Range"):
-            start = int(wanted.removeprefix("bytes=").removesuffix("-"))
-            status, headers["Content-Range"] = 206, f"bytes {start}-{len(data) - 1}/{len(data)}"
-        part = data[start:]
+            first, _, last = wanted.removeprefix("bytes=").partition("-")
+            start, stop = int(first), min(int(last) + 1, len(data)) if last else len(data)
+            status, headers["Content-Range"] = 206, f"bytes {start}-{stop - 1}/{len(data)}"
+        part = data[start:stop]
         broken = mishap in ("cut", "stall")
         self.send(status, part[: len(part) // 2] if broken else part, headers, length=len(part))
         if mishap == "stall":

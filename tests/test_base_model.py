@@ -16,7 +16,17 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import BASE_MODEL, ROOT, SCRIPTS, assert_fails, assert_succeeds, checksum, listing, run_script
+from conftest import (
+    BASE_MODEL,
+    ROOT,
+    SCRIPTS,
+    assert_fails,
+    assert_succeeds,
+    checksum,
+    listing,
+    run_script,
+    write_shapes,
+)
 from hub import Hub, serve_hub
 from safetensors.numpy import save
 from safetensors.torch import load_file
@@ -31,6 +41,7 @@ ENCODER = "someone/tiny-t5"
 TEXT_ENCODER_FILES = {"config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"}
 REVISION, ENCODER_REVISION, CLAP_REVISION = "a" * 40, "b" * 40, "c" * 40
 MODEL_FILES = ("model_config.json", "model.safetensors")
+SHAPES = {"a": [400_000]}
 WEIGHTS = save({"a": np.frombuffer(np.random.default_rng(0).bytes(400_000), np.uint8)})
 TOKEN = "hf_secretOfTheTests"
 STEPS = ("(1) accept the licence at https://huggingface.co/someone/model", "(2) make a token", "(3) log in", "HF_TOKEN")
@@ -63,10 +74,12 @@ def source(tmp_path: Path) -> Path:
     return folder
 
 
-def take(source: Path, output: Path, *more: object) -> subprocess.CompletedProcess[str]:
-    return run_script(
-        "base_model", "--path", source, "--output", output, "--digest", output / "checksums.sha256", *more
-    )
+def take(
+    source: Path, output: Path, *more: object, shapes: dict[str, list[int]] = SHAPES
+) -> subprocess.CompletedProcess[str]:
+    expected = write_shapes(source.parent / "shapes.json", shapes)
+    given = ["--path", source, "--shapes", expected, "--output", output, "--digest", output / "checksums.sha256"]
+    return run_script("base_model", *given, *more)
 
 
 def assert_whole(output: Path, source: Path) -> None:
@@ -101,7 +114,7 @@ def test_changed_model_replaces_the_old_one(source: Path, tmp_path: Path) -> Non
     for name in ("model.safetensors", "text_encoder/tokenizer.json"):
         (source / name).unlink()  # what is in place may be a hard link of it
         (source / name).write_bytes(save({"changed": np.zeros(1)}))
-    assert_succeeds(take(source, output))
+    assert_succeeds(take(source, output, shapes={"changed": [1]}))
     assert_whole(output, source)
     assert len(list((output / "hub").glob("*/snapshots/*"))) == 1
 
@@ -154,7 +167,16 @@ def without(key: str, value: object = None) -> str:
         (without("model.diffusion.diffusion_objective", "x"), ["diffusion_objective is 'x'", "rectified_flow"]),
         (without("model.conditioning"), ["model.conditioning.cond_dim is missing"]),
         (without("model.conditioning.configs"), ["model.conditioning.configs is missing"]),
-        (without("model.conditioning.configs", []), ["0 t5 or clap_text"]),
+        (without("model.conditioning.configs", []), ["0 t5 or clap_text", "its conditioners: none"]),
+        (
+            without("model.conditioning.configs.0.type", "source_mix"),
+            ["its conditioners: prompt (source_mix), seconds_start (number), seconds_total (number)"],
+        ),
+        *(
+            (without("model.diffusion.type", kind), [f"model.diffusion.type is '{kind}'", "only 'dit'"])
+            for kind in ("adp_cfg_1d", "adp_1d", "mmdit")
+        ),
+        (without("model.diffusion.config.patch_size", 0), ["patch_size is 0"]),
         (without("model.conditioning.configs.1.id"), ["configs, entry 2", "no id"]),
         (without("model.conditioning.configs.0.config.max_length", "long"), ["max_length"]),
         (without("model.conditioning.configs.0.id", "text"), ["'text' (t5)", "does not tell"]),
@@ -217,7 +239,11 @@ def test_files_of_other_names_are_taken(source: Path, tmp_path: Path) -> None:
     torch.save({"state_dict": {"a": shared, "b": shared[:2]}, "step": 7}, source / "base_model.ckpt")
     output = tmp_path / "out"
     names = ["--model-config", "base_model_config.json", "--weights", "base_model.ckpt"]
-    assert_succeeds(take(source, output, *names))
+    # What is pickled tells its shapes only when it is here.
+    assert_fails(
+        take(source, output, *names, shapes={"a": [6], "c": [2]}), "base_model.ckpt", "missing (c", "unexpected (b"
+    )
+    assert_succeeds(take(source, output, *names, shapes={"a": [6], "b": [2]}))
     assert (output / "model_config.json").read_bytes() == (source / "base_model_config.json").read_bytes()
     weights = load_file(output / "model.safetensors")
     assert set(weights) == {"a", "b"} and torch.equal(weights["a"], shared) and torch.equal(weights["b"], shared[:2])
@@ -335,7 +361,10 @@ def files_of(hub: Hub) -> dict[str, bytes]:
 def command(output: Path, encoder: str = ENCODER) -> list[object]:
     pinned = ["--repo", "someone/model", "--revision", REVISION]
     pinned += ["--text-encoder-repo", encoder, "--text-encoder-revision", ENCODER_REVISION]
-    return [*pinned, "--output", output, "--digest", output / "checksums.sha256"]
+    shapes = output.parent / "shapes.json"
+    if not shapes.is_file():
+        write_shapes(shapes, SHAPES)
+    return [*pinned, "--shapes", shapes, "--output", output, "--digest", output / "checksums.sha256"]
 
 
 def environment(url: str, home: Path, **more: str) -> dict[str, str]:
@@ -508,6 +537,7 @@ def test_checkpoint_on_the_hub_is_converted(tmp_path: Path, hub: Hub) -> None:
     files_of(hub)["base_model_config.json"] = files_of(hub).pop("model_config.json")
     output = tmp_path / "out"
     names = ["--model-config", "base_model_config.json", "--weights", "base_model.ckpt"]
+    write_shapes(tmp_path / "shapes.json", {"a": [3]})
     assert_succeeds(fetch(hub, output, *names))
     assert torch.equal(load_file(output / "model.safetensors")["a"], torch.ones(3))
     assert {p.name for p in output.iterdir()} == {*MODEL_FILES, "hub", "checksums.sha256"}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from clap import save_tokenizer
-from conftest import BASE_MODEL, SCRIPTS, assert_succeeds, run_script
+from conftest import BASE_MODEL, SCRIPTS, assert_succeeds, run_script, write_shapes
 from safetensors.numpy import save
 from sao.model_config import read_model_config
 
@@ -72,7 +72,8 @@ def source(tmp_path: Path) -> Path:
 
 def take(source: Path, checkpoint: Path, output: Path) -> Path:
     options = ["--clap-path", checkpoint, "--output", output, "--digest", output / "checksums.sha256"]
-    assert_succeeds(run_script("base_model", "--path", source, *options))
+    shapes = write_shapes(source.with_suffix(".json"), source / "model.safetensors")
+    assert_succeeds(run_script("base_model", "--path", source, "--shapes", shapes, *options))
     return output
 
 

@@ -647,7 +647,6 @@ def test_split_with_a_dot_in_its_name(trainer: Trainer, tmp_path: Path) -> None:
 
 ONLINE = {"wandb": {"project": "p", "mode": "online"}}
 REFUSED = {
-    "16-mixed": ({"precision": "16-mixed"}, ["16-mixed needs a GPU", "bf16-mixed"]),
     "batch": ({"batch_size": 17}, ["16 training clips do not fill one batch of 17", "lower batch_size or add clips"]),
     "ema": ({"precision": "bf16-true", "ema": True}, ["moving average in bfloat16 does not move", "ema to false"]),
     "wandb": (ONLINE, ["Weights & Biases", "wandb login", "wandb.mode to offline"]),

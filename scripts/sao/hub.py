@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from huggingface_hub import constants, get_hf_file_metadata, get_token, hf_hub_url
+from huggingface_hub import HfApi, constants, get_hf_file_metadata, get_token, hf_hub_url
 from huggingface_hub.errors import (
     EntryNotFoundError,
     FileMetadataError,
@@ -23,7 +23,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from huggingface_hub.file_download import http_get
-from huggingface_hub.utils import build_hf_headers, disable_progress_bars
+from huggingface_hub.utils import SafetensorsParsingError, build_hf_headers, disable_progress_bars
 from huggingface_hub.utils.logging import set_verbosity_error
 
 from .command import InputError, log, progress
@@ -72,6 +72,22 @@ def describe(repo: str, revision: str, name: str) -> HubFile:
     if not metadata.etag:
         raise InputError(f"{repo}: {name}: the server tells no hash of it: is HF_ENDPOINT a Hub?")
     return HubFile(repo, revision, name, metadata.size, metadata.etag)
+
+
+def remote_shapes(repo: str, revision: str, name: str) -> dict[str, tuple[int, ...]]:
+    """Shapes by key of the tensors of a safetensors file, of which the header alone is fetched; raises InputError."""
+    try:
+        metadata = persist(
+            lambda: HfApi().parse_safetensors_file_metadata(repo, name, revision=revision),
+            f"{repo}: {name}",
+            partial(_explain, repo, revision, name),
+            2,
+        )
+    except SafetensorsParsingError as error:
+        raise InputError(
+            f"{repo}: {name} is no safetensors file ({said(error)}): check `weights` in the config"
+        ) from None
+    return {key: tuple(entry.shape) for key, entry in metadata.tensors.items()}
 
 
 def fetch(files: list[HubFile], folder: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from .command import InputError
 from .files import size_text
 from .model_config import ModelConfig, downsampling_ratio, text_max_length
+from .safetensors_header import tensor_shapes
 
 Settings = dict[str, Any]
 Counts = dict[str, Any]
@@ -18,6 +19,7 @@ Counts = dict[str, Any]
 T5_BASE_BYTES = 2 * 109_628_544  # the encoder's parameters in float16
 # What conditioners, noise and loss keep, and what lives for a moment beside it, in tensors of their inputs' size.
 LATENT_TENSORS, CONTEXT_TENSORS = 8, 6
+EIGHT_BIT_TENSORS = 6  # of the largest weight in float32, in a step of the 8-bit optimiser
 ENCODER_TENSORS = 5  # of a clip in the encoder's first layer, while audio is encoded
 USABLE = 0.95  # of what is free; the allocator's fragments take the rest
 ATTENTION = ["to_q", "to_kv", "to_qkv", "to_out"]
@@ -29,26 +31,13 @@ def parameter_counts(weights: Path) -> Counts:
 
     Reads a safetensors file's header alone; raises InputError unless the file is as long as the header says.
     """
-    size = weights.stat().st_size
-    try:
-        with weights.open("rb") as handle:
-            length = int.from_bytes(handle.read(8), "little")
-            if length > size - 8:
-                raise ValueError(f"a header of {length} bytes in a file of {size}")
-            header = json.loads(handle.read(length))
-        tensors = {key: entry for key, entry in header.items() if key != "__metadata__"}
-        end = 8 + length + max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
-        if end != size:
-            raise ValueError(f"{size} bytes, where the header tells of {end}")
-        counts: Counts = {"model": 0, "conditioner": 0, "pretransform": 0, "shapes": {}}
-        for key, entry in tensors.items():
-            part = key.split(".")[0]
-            if part in ("model", "conditioner", "pretransform"):
-                counts[part] += math.prod(entry["shape"])
-            if part == "model":
-                counts["shapes"][key] = tuple(entry["shape"])
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise InputError(f"{weights}: not a whole safetensors file ({error})") from None
+    counts: Counts = {"model": 0, "conditioner": 0, "pretransform": 0, "shapes": {}}
+    for key, shape in tensor_shapes(weights).items():
+        part = key.split(".")[0]
+        if part in ("model", "conditioner", "pretransform"):
+            counts[part] += math.prod(shape)
+        if part == "model":
+            counts["shapes"][key] = shape
     return counts
 
 
@@ -77,12 +66,15 @@ def estimate(
     stored = 2 if low or (not full and settings["adapter"]["base_precision"] == "bf16") else 4
     adapters = 0 if full else adapter_parameters(counts, settings)
     trained = counts["model"] + counts["conditioner"] if full else adapters
-    # Adapters stay float32. Full training in bfloat16 has a third state, of Kahan summation.
-    gradients, states = (2 * trained, 6 * trained) if low and full else (4 * trained, 8 * trained)
+    # Adapters stay float32. Full training in bfloat16 has states of 8 bits, and a scale for each block of 256.
+    gradients, states = (
+        (2 * trained, round(2 * trained * (1 + 4 / 256))) if low and full else (4 * trained, 8 * trained)
+    )
     largest = max((math.prod(shape) for shape in counts["shapes"].values()), default=0)
-    # optimi's takes one root at a time. torch's AdamW has no temporary, being fused; `foreach`, its own default on a GPU,
-    # would take 4 bytes a parameter, which decides the peak of a full fine-tuning.
-    temporary = 2 * largest if low and full else 0
+    # torchao's computes one weight at a time in float32: weight, gradient, moments, and what comes of them. torch's AdamW
+    # has no temporary, being fused; `foreach`, its own default on a GPU, would take 4 bytes for each parameter, which
+    # decides the peak of a full fine-tuning.
+    temporary = EIGHT_BIT_TENSORS * 4 * largest if low and full else 0
 
     parts = {
         "weights": stored * (counts["model"] + counts["conditioner"]) + 4 * adapters,

@@ -25,23 +25,53 @@ def build(config: ModelConfig, hub: Path) -> torch.nn.Module:
     """
     os.environ["HF_HUB_CACHE"] = str(hub.resolve())
     os.environ["HF_HUB_OFFLINE"] = "1"
+    full_float32()
+    if has_clap(config):
+        config = copy.deepcopy(config)
+        text_conditioner(config)["config"]["clap_ckpt_path"] = str(hub / "clap.pt")
+        with output_to_log():
+            prepare_clap()
+    return create(config, hub.parent / "model_config.json")
+
+
+def create(config: ModelConfig, source: object) -> torch.nn.Module:
+    """stable-audio-tools' model of a config that is from `source`; raises InputError where it cannot build one.
+
+    The autoencoder is float32 whatever `model_half` says: latents are made once, and a CPU has no fast float16.
+    """
+    config = copy.deepcopy(config)  # stable-audio-tools changes some of it
+    config["model"]["pretransform"].pop("model_half", None)
     with output_to_log():
         warnings.filterwarnings("ignore", category=FutureWarning)
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.filterwarnings("ignore", message="pkg_resources")
         from stable_audio_tools.models.factory import create_model_from_config
 
-        if has_clap(config):
-            config = copy.deepcopy(config)
-            text_conditioner(config)["config"]["clap_ckpt_path"] = str(hub / "clap.pt")
-            prepare_clap()
         try:
             return create_model_from_config(config)
-        except (AssertionError, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        except InputError as error:
+            raise InputError(f"{source}: {error}") from None
+        except ModuleNotFoundError as error:
+            package = (error.name or first_line(error)).split(".")[0]
             raise InputError(
-                f"{hub.parent / 'model_config.json'}: stable-audio-tools cannot build this model "
-                f"({type(error).__name__}: {first_line(error)})"
+                f"{source}: the model needs the Python package {package}, which is not part of this workflow: it cannot "
+                "be fine-tuned here"
             ) from None
+        except Exception as error:  # noqa: BLE001 - stable-audio-tools checks little of a config
+            raise InputError(
+                f"{source}: stable-audio-tools cannot build this model ({type(error).__name__}: {first_line(error)})"
+            ) from None
+
+
+def full_float32() -> None:
+    """Compute in float32 where that is asked for: no TF32, of 10 binary digits, in convolutions and products of matrices.
+
+    The one place where this is decided, for encoding, training, rendering and embedding alike.
+    """
+    import torch
+
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def prepare_clap() -> None:
@@ -143,7 +173,7 @@ def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
         raise InputError(f"{path}: not a whole safetensors file ({error})") from None
 
 
-def assert_same_keys(found: dict[str, tuple], expected: dict[str, tuple], path: Path) -> None:
+def assert_same_keys(found: dict[str, tuple], expected: dict[str, tuple], path: object) -> None:
     """Raise InputError, with counts and an example, unless `found` has the keys and shapes of `expected`."""
     missing = sorted(set(expected) - set(found))
     unexpected = sorted(set(found) - set(expected))
@@ -161,4 +191,5 @@ def pick_device() -> str:
     """`cuda` where there is a GPU, else `cpu`."""
     import torch
 
+    full_float32()
     return "cuda" if torch.cuda.is_available() else "cpu"

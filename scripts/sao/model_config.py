@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +32,14 @@ SAMPLERS = {
 }  # by diffusion objective (stable_audio_tools/inference/sampling.py)
 
 
-def read_model_config(path: Path) -> ModelConfig:
-    """The config of a `diffusion_cond` latent model; raises InputError on anything else and on what is missing in it."""
+def read_model_config(file: Path, source: str | None = None) -> ModelConfig:
+    """The config of a `diffusion_cond` latent model; raises InputError on anything else and on what is missing in it.
+
+    `source` is what messages call the file, where its path says nothing to a user.
+    """
+    path = source or file
     try:
-        config = read_json(path)
+        config = read_json(file)
     except ValueError as error:
         raise InputError(f"{path}: not valid JSON ({error})") from None
     if not isinstance(config, dict):
@@ -56,7 +62,14 @@ def read_model_config(path: Path) -> ModelConfig:
     if config["sample_size"] < downsampling_ratio(config):
         raise InputError(f"{path}: sample_size is less than one latent frame (downsampling_ratio): correct it")
     _need(config, path, "model.diffusion.config", dict)
-    _need(config, path, "model.diffusion.type", str)
+    kind = _need(config, path, "model.diffusion.type", str)
+    if kind != "dit":
+        raise InputError(f"{path}: model.diffusion.type is {kind!r}; only 'dit' can be fine-tuned here")
+    patch = config["model"]["diffusion"]["config"].get("patch_size", 1)
+    if not isinstance(patch, int) or isinstance(patch, bool) or patch < 1:
+        raise InputError(
+            f"{path}: model.diffusion.config.patch_size is {patch!r}, no positive whole number: correct it"
+        )
     if objective(config) not in SAMPLERS:
         raise InputError(
             f"{path}: model.diffusion.diffusion_objective is {objective(config)!r}; known are {', '.join(SAMPLERS)}"
@@ -83,7 +96,7 @@ def read_model_config(path: Path) -> ModelConfig:
     return config
 
 
-def _need(config: ModelConfig, path: Path, key: str, kind: type) -> Any:
+def _need(config: ModelConfig, path: object, key: str, kind: type) -> Any:
     """The value at a dotted key; raises InputError unless it is there and of this type."""
     value: Any = config
     for part in key.split("."):
@@ -118,27 +131,30 @@ def downsampling_ratio(config: ModelConfig) -> int:
 
 
 def window_frames(config: ModelConfig, train_seconds: float | None) -> int:
-    """Latent frames of the training window: `train_seconds` rounded up, or the model's own `sample_size`.
+    """Latent frames of the training window: `train_seconds`, or the model's own `sample_size`, rounded up.
 
-    Raises InputError when the window is longer than what the model was made for.
+    Up to what the diffusion transformer can process: a whole number of its patches. Raises InputError when the window is
+    longer than what the model was made for.
     """
-    ratio, own = downsampling_ratio(config), config["sample_size"]
-    if train_seconds is None:
-        return own // ratio
-    frames = -(-round(train_seconds * config["sample_rate"]) // ratio)
-    if frames * ratio > own:
+    own, rate = config["sample_size"], config["sample_rate"]
+    samples = own if train_seconds is None else max(round(train_seconds * rate), 1)
+    if samples > own:
         raise InputError(
-            f"train_seconds = {train_seconds} is longer than the model's window of {own / config['sample_rate']:.2f} s; "
-            "set it to null or less"
+            f"train_seconds = {train_seconds:g} is longer than the model's window of {math.floor(1000 * own / rate) / 1000:g} s: set it to null or "
+            "less"
         )
-    return frames
+    patch = config["model"]["diffusion"]["config"].get("patch_size", 1)
+    return math.ceil(samples / (downsampling_ratio(config) * patch)) * patch
 
 
 def text_conditioner(config: ModelConfig) -> ModelConfig:
     """The T5 or CLAP entry of `model.conditioning.configs`, its `id` being the key that a caption goes to."""
     entries = [c for c in config["model"]["conditioning"]["configs"] if c["type"] in ("t5", "clap_text")]
     if len(entries) != 1:
-        raise InputError(f"has {len(entries)} t5 or clap_text conditioners; exactly one is supported")
+        there = ", ".join(f"{c['id']} ({c['type']})" for c in config["model"]["conditioning"]["configs"]) or "none"
+        raise InputError(
+            f"has {len(entries)} t5 or clap_text conditioners; exactly one is supported; its conditioners: {there}"
+        )
     return entries[0]
 
 
@@ -161,3 +177,34 @@ def snapshot_folder(hub: Path, repo: str) -> Path:
     """The one snapshot of a repository in a Hub cache."""
     root = hub / f"models--{repo.replace('/', '--')}"
     return root / "snapshots" / (root / "refs" / "main").read_text(encoding="utf-8").strip()
+
+
+def training_config(config: ModelConfig, settings: dict[str, Any]) -> dict[str, Any]:
+    """The `training` section of a model config with the run's changes; raises InputError where it makes no training."""
+    training = copy.deepcopy(config.get("training") or {})
+    chosen = (training.get("optimizer_configs") or {}).get("diffusion") or {}
+    if not chosen:  # stable-audio-tools' own default
+        chosen = {"optimizer": {"type": "Adam", "config": {"lr": training.get("learning_rate")}}}
+    if settings["optimizer"] is not None:
+        chosen["optimizer"] = copy.deepcopy(settings["optimizer"])
+    if settings["scheduler"] is not None:
+        chosen["scheduler"] = settings["scheduler"]
+    for part in ("optimizer", *(["scheduler"] if chosen.get("scheduler") else [])):
+        if not isinstance(chosen.get(part), dict) or not isinstance(chosen[part].get("type"), str):
+            raise InputError(
+                f"the model config's training.optimizer_configs.diffusion.{part} has no type: set the run's {part}"
+            )
+    options = chosen["optimizer"]["config"] = chosen["optimizer"].get("config") or {}
+    if settings["learning_rate"] is not None:
+        options["lr"] = settings["learning_rate"]
+    if options.get("lr") is None:
+        raise InputError("the optimiser has no learning rate: set learning_rate in the run")
+    if settings["ema"] is None:
+        training["use_ema"] = (
+            training.get("use_ema", True) and settings["method"] == "full" and settings["precision"] != "bf16-true"
+        )
+    else:
+        training["use_ema"] = settings["ema"]
+    if settings["precision"] == "bf16-true" and training["use_ema"]:
+        raise InputError("a moving average in bfloat16 does not move: set ema to false")
+    return training | {"optimizer_configs": {"diffusion": chosen}}

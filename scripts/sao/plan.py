@@ -192,13 +192,17 @@ class Plan:
             {"audio": json.dumps({split: self.audio(corpus, split) for split in splits}, ensure_ascii=False)}
         )
 
+    def base_model_source_options(self, base_model: str) -> str:
+        """Where model config and weights of a base model come from."""
+        entry = self.base_models[base_model]
+        return options({k: entry[k] for k in ("path", "repo", "revision", "model_config", "weights") if k in entry})
+
     def base_model_options(self, base_model: str) -> str:
         """Where a base model comes from."""
         entry = self.base_models[base_model]
-        names = {key: entry[key] for key in ("path", "repo", "revision", "model_config", "weights") if key in entry}
         encoder = {f"text_encoder_{key}": value for key, value in entry.get("text_encoder", {}).items()}
         clap = {f"clap_{key}": value for key, value in entry.get("clap", {}).items()}
-        return options({**names, **encoder, **clap})
+        return f"{self.base_model_source_options(base_model)} {options({**encoder, **clap})}".strip()
 
     def base_model_files(self, base_model: str) -> list[str]:
         """The files of a local base model: a change in them is a change of the model.
@@ -218,6 +222,11 @@ class Plan:
         """In MB; converting a pickled checkpoint takes the model's own, everything else is streamed."""
         entry = self.base_models[base_model]
         return 500 if entry["weights"].endswith(".safetensors") and "clap" not in entry else entry["memory_mb"]
+
+    def trainings(self, base_model: str) -> str:
+        """JSON: by run, the settings that decide the weights that a base model is trained to."""
+        names = [name for name, run in self.runs.items() if run["base_model"] == base_model]
+        return json.dumps({name: json.loads(self.leg_settings(name)) for name in names})
 
     def base_model_content(self, base_model: str) -> list[str]:
         """What is in those files: their time stamps mean nothing."""

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import importlib.util
+import io
 import math
+import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,7 +24,20 @@ from .encoding import moments
 from .files import whole
 from .model import first_line
 
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
 State = dict[str, Any]
+
+# What the network computes in under autocast. Everything around it, the objective and its target, is float32.
+AUTOCAST = {"32-true": None, "16-mixed": torch.float16, "bf16-mixed": torch.bfloat16, "bf16-true": torch.bfloat16}
+# Arguments that say how an optimiser computes, not what: decided here, because torch refuses some of them together.
+COMPUTING = ("foreach", "fused", "capturable")
+FUSED = ("Adam", "AdamW")
+EIGHT_BIT = ("Adam8bit", "AdamW8bit")
+# Arguments of bitsandbytes' 8-bit optimisers, with the values at which torchao's do the same.
+BITSANDBYTES = {"block_wise": True, "percentile_clipping": 100, "optim_bits": 8, "is_paged": False}
+QUANTIZED, BLOCK = 4096, 256  # torchao keeps the states of a tensor in 8 bits from this size on, in blocks
 
 
 class PromptCache:
@@ -58,30 +76,54 @@ class PromptCache:
 def prepare(model: torch.nn.Module, recompute_activations: bool, compile_blocks: bool) -> None:
     """Encode each prompt once; recompute activations or keep them; compile the transformer's blocks.
 
-    stable-audio-tools recomputes them always, which a large model needs and a small one only pays for
-    (`use_checkpointing`, stable_audio_tools/models/transformer.py). Raises InputError where the model has no
-    transformer that could do otherwise.
+    stable-audio-tools recomputes activations always, which a large model needs and a small one only pays for
+    (`use_checkpointing`, stable_audio_tools/models/transformer.py). Raises InputError where blocks cannot be compiled.
     """
     for conditioner in model.conditioner.conditioners.values():
         if type(conditioner).__name__ == "T5Conditioner" and not conditioner.enable_grad:
             conditioner.__dict__["model"] = PromptCache(conditioner.model)
-    transformer = getattr(model.model.model, "transformer", None)
-    if transformer is None and (compile_blocks or not recompute_activations):
-        raise InputError("the base model has no transformer: leave recompute_activations and compile as they are")
+    dit = model.model.model
+    dit.timestep_features.forward = functools.partial(in_float32, dit.timestep_features.forward)
     if not recompute_activations:
-        transformer.forward = functools.partial(transformer.forward, use_checkpointing=False)
+        dit.transformer.forward = functools.partial(dit.transformer.forward, use_checkpointing=False)
     if compile_blocks:
-        for block in transformer.layers:
+        if missing := missing_compiler():
+            raise InputError(f"compile needs {missing}, which is not installed: install it, or set compile to false")
+        # stable-audio-tools turns this on as it is imported: what cannot be compiled would run eagerly, without a word.
+        torch._dynamo.config.suppress_errors = False
+        for block in dit.transformer.layers:
             block.compile()
+
+
+def in_float32(forward: Any, t: torch.Tensor) -> torch.Tensor:
+    """Call `forward`, the Fourier features of the timesteps `t [batch, 1]`, past autocast.
+
+    Autocast would round timesteps to 8 binary digits (0.9985 to 1.0), and angles of up to 20 as well, while rendering
+    does neither.
+    """
+    with torch.autocast(t.device.type, enabled=False):
+        return forward(t.float())
+
+
+def missing_compiler() -> str | None:
+    """What `torch.compile` needs for the device and does not find, or None."""
+    if torch.cuda.is_available():
+        if importlib.util.find_spec("triton") is None:
+            return "the Python package triton"
+        names = [os.environ["CC"]] if os.environ.get("CC") else ["gcc", "clang", "cc"]
+        return None if any(map(shutil.which, names)) else f"a C compiler ({' or '.join(names)})"
+    name = os.environ.get("CXX", "g++")
+    return None if shutil.which(name) else f"a C++ compiler ({name})"
 
 
 class Objective(torch.nn.Module):
     """The loss of a conditioned latent diffusion model, after DiffusionCondTrainingWrapper of stable-audio-tools.
 
-    Nothing in it is drawn at random: noise, timestep and dropout come with the batch (sao/dataset.py).
+    Nothing in it is drawn at random: noise, timestep and dropout come with the batch (sao/dataset.py). Noised latents,
+    timesteps, target and loss are float32 in every `precision`; only the diffusion transformer runs in a lower one.
     """
 
-    def __init__(self, model: torch.nn.Module, training: dict[str, Any], seed: int) -> None:
+    def __init__(self, model: torch.nn.Module, training: dict[str, Any], seed: int, precision: str = "32-true") -> None:
         super().__init__()
         self.dit, self.conditioner = model.model, model.conditioner
         # Not registered: it is neither trained nor needed on the device where there are latents.
@@ -89,31 +131,40 @@ class Objective(torch.nn.Module):
         self.scale = float(getattr(model.pretransform, "scale", 1.0))
         self.mask_padding = training.get("mask_padding", False)
         self.mask_dropout, self.seed = training.get("mask_padding_dropout", 0.0), seed
+        self.lower = AUTOCAST[precision]
 
-    def forward(self, batch: Item, step: int | None) -> torch.Tensor:
-        """Mean squared error `[batch]` of each clip; `step` is None for a validation, which masks nothing."""
-        noise, t = batch["noise"], batch["t"]
-        x = self.latents(batch) / self.scale
-        if self.model.dist_shift is not None and step is not None:
-            t = self.model.dist_shift.time_shift(t, x.shape[2])
-        if self.model.diffusion_objective == "v":
-            alpha, sigma = torch.cos(t * math.pi / 2)[:, None, None], torch.sin(t * math.pi / 2)[:, None, None]
-            target = noise * alpha - x * sigma
-        else:  # rectified_flow, rf_denoiser
-            alpha, sigma = 1 - t[:, None, None], t[:, None, None]
-            target = noise - x
-        with torch.autocast(x.device.type, enabled=False):  # the text encoder is float16, and numbers need precision
+    def forward(self, batch: Item, number: int | None) -> torch.Tensor:
+        """Mean squared error `[batch]` of each clip.
+
+        `number` is that of the batch among all of the training, on all devices: a mask is dropped for a whole batch. None
+        for a validation, which masks nothing.
+        """
+        device = batch["noise"].device.type
+        with torch.autocast(device, enabled=False):
+            noise, t = batch["noise"], batch["t"]
+            x = self.latents(batch) / self.scale
+            if self.model.dist_shift is not None and number is not None:
+                t = self.model.dist_shift.time_shift(t, x.shape[2])
+            if self.model.diffusion_objective == "v":
+                alpha, sigma = torch.cos(t * math.pi / 2)[:, None, None], torch.sin(t * math.pi / 2)[:, None, None]
+                target = noise * alpha - x * sigma
+            else:  # rectified_flow, rf_denoiser
+                alpha, sigma = 1 - t[:, None, None], t[:, None, None]
+                target = noise - x
+            noised = x * alpha + noise * sigma
             given = self.model.get_conditioning_inputs(self.conditioner(batch["info"], x.device))
-        for key in ("cross_attn_cond", "prepend_cond"):  # as cfg_dropout_prob does (models/dit.py)
-            if given[key] is not None:
-                given[key] = torch.where(batch["keep"][:, None, None], given[key], torch.zeros_like(given[key]))
+            for key in ("cross_attn_cond", "prepend_cond"):  # as cfg_dropout_prob does (models/dit.py)
+                if given[key] is not None:
+                    given[key] = torch.where(batch["keep"][:, None, None], given[key], torch.zeros_like(given[key]))
         mask = None
-        masked = self.mask_padding and step is not None
+        masked = self.mask_padding and number is not None
         # Dropped now and then, to learn the silence of the padding.
-        if masked and seed_for(self.seed, "mask", step) / 2**32 >= self.mask_dropout:
+        if masked and seed_for(self.seed, "mask", number) / 2**32 >= self.mask_dropout:
             mask = torch.stack([info["padding_mask"][0] for info in batch["info"]]).to(x.device)
             given["mask"] = mask
-        output = self.dit(x * alpha + noise * sigma, t, **given)
+        assert {noised.dtype, t.dtype, target.dtype} == {torch.float32}, "the objective has to be float32"
+        with torch.autocast(device, dtype=self.lower, enabled=self.lower is not None):
+            output = self.dit(noised, t, **given)
         error = mse_loss(output.float(), target, reduction="none").mean(dim=1)
         if mask is None:
             return error.mean(dim=1)
@@ -125,7 +176,7 @@ class Objective(torch.nn.Module):
         if "latents" in batch:
             return batch["latents"]
         autoencoder, made = self.model.pretransform.model.to(batch["noise"].device), []
-        with torch.no_grad(), torch.autocast(batch["noise"].device.type, enabled=False):
+        with torch.no_grad():
             for audio, start, posterior in zip(batch["audio"], batch["start"], batch["posterior"], strict=True):
                 mean, std = moments(autoencoder, audio)
                 here = slice(start, start + posterior.shape[1])
@@ -158,11 +209,70 @@ class MovingAverage:
             weight.data, self.average[key] = self.average[key], weight.data
 
 
+class Update:
+    """One step of the optimiser: gradients of several batches, clipped, and in 16-mixed scaled, then applied.
+
+    In three parts, so that a caller can stop a training that has diverged before its weights have changed.
+    """
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        objective: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        weights: list[torch.Tensor],
+        settings: dict[str, Any],
+    ) -> None:
+        """`objective` and `optimizer` as `fabric.setup` gives them; `weights` are those that are trained."""
+        self.fabric, self.objective, self.optimizer, self.weights = fabric, objective, optimizer, weights
+        self.accumulate, self.seed = settings["accumulate"], settings["seed"]
+        self.limit = settings["gradient_clip"]
+        # Gradients of float16 vanish where they are small, so the loss is scaled up; elsewhere this passes all through.
+        self.scaler = torch.amp.GradScaler(fabric.device.type, enabled=settings["precision"] == "16-mixed")
+
+    def backward(self, batches: Iterator[Item], step: int) -> float:
+        """Add the gradients of the next batches of optimiser step `step`, and return their mean loss."""
+        loss = 0.0
+        for part in range(self.accumulate):
+            number = step * self.accumulate + part
+            items = next(batches)
+            seed_step(self.seed, number, self.fabric.global_rank)
+            with self.fabric.no_backward_sync(self.objective, enabled=part < self.accumulate - 1):
+                drawn = number * self.fabric.world_size + self.fabric.global_rank
+                error = self.objective(items, drawn).mean() / self.accumulate
+                self.fabric.backward(self.scaler.scale(error))
+            loss += error.item()
+        return loss
+
+    def clip(self) -> float | None:
+        """Clip the gradients and return their norm before, where the run clips; None where it does not.
+
+        In 16-mixed the norm may be infinite: such a step is passed over.
+        """
+        if not self.limit:
+            return None
+        self.scaler.unscale_(self.optimizer.optimizer)
+        return float(torch.nn.utils.clip_grad_norm_(self.weights, self.limit))
+
+    def apply(self, step: int) -> None:
+        """Change the weights, and forget the gradients."""
+        # Rounding to bfloat16 is drawn at random: alike on all devices, or their weights would part.
+        seed_step(self.seed, step, -1)
+        self.scaler.step(self.optimizer.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+
+
 def low_precision(module: torch.nn.Module) -> None:
-    """Keep the matrices of linear layers and convolutions in bfloat16; all else, Fourier features say, stays precise."""
+    """Keep the matrices of linear layers and convolutions in bfloat16.
+
+    All else stays float32: Fourier features, norms, biases, and matrices that are too small for 8-bit states.
+    """
     for layer in module.modules():
         if isinstance(layer, torch.nn.Linear | torch.nn.Conv1d):
-            layer.to(torch.bfloat16)
+            size = layer.weight.numel()
+            if size >= QUANTIZED and size % BLOCK == 0:
+                layer.weight.data = layer.weight.data.to(torch.bfloat16)
 
 
 def make_optimizer(
@@ -170,33 +280,90 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """The optimiser of a model config's `training` section, Adam and AdamW fused.
 
-    In bfloat16 the one of `optimi` with Kahan summation, without which most updates are lost in rounding (Zamirai et al.,
-    2020, arXiv:2010.06192). Raises InputError on one that cannot be made.
+    With bf16-true Adam and AdamW are torchao's of 8 bits, whose stochastic rounding loses no update of a bfloat16 weight
+    on the average: 6 bytes for each parameter (weight 2, gradient 2, states 2), where float32 takes 16. Raises InputError
+    on one that cannot be made.
     """
     entry = config["optimizer_configs"]["diffusion"]["optimizer"]
-    kind, options = entry["type"], dict(entry.get("config", {}))
-    if settings["precision"] == "bf16-true":
-        import optimi
-
-        if kind not in ("Adam", "AdamW"):
-            raise InputError(f"precision bf16-true has Adam and AdamW, not {kind}: set the run's optimizer.type")
-        make = functools.partial(getattr(optimi, kind), kahan_sum=True)
+    kind, options = entry["type"], {k: v for k, v in (entry.get("config") or {}).items() if k not in COMPUTING}
+    low = settings["precision"] == "bf16-true"
+    if low and kind not in (*FUSED, *EIGHT_BIT):
+        raise InputError(f"precision bf16-true has Adam and AdamW, not {kind}: set the run's optimizer.type")
+    if kind in EIGHT_BIT:
+        options = {k: v for k, v in options.items() if BITSANDBYTES.get(k, ...) != v}
+    if low or kind in EIGHT_BIT:
+        if options.pop("amsgrad", False):
+            raise InputError(f"optimiser {kind} keeps 8-bit states here, which has no amsgrad: set it to false")
+        make = functools.partial(eight_bit(kind.removesuffix("8bit")), bf16_stochastic_round=True)
     else:
         make = getattr(torch.optim, kind, None)
         if not isinstance(make, type) or not issubclass(make, torch.optim.Optimizer):
             raise InputError(f"torch.optim has no optimiser {kind!r}: set the run's optimizer.type, say to AdamW")
-        if kind in ("Adam", "AdamW"):
-            options.setdefault("fused", True)  # one pass over the weights, no temporaries
+        if kind in FUSED:
+            options["fused"] = True  # one pass over the weights, no temporaries
     try:
         return make(weights, **options)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"optimiser {kind} does not take {options}: {first_line(error)}") from None
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"optimiser {kind} cannot be made with {options} ({first_line(error)}): set the run's optimizer"
+        ) from None
+
+
+def eight_bit(kind: str) -> type[torch.optim.Optimizer]:
+    """torchao's `Adam` or `AdamW` with states of 8 bits (Dettmers et al., 2022, arXiv:2110.02861).
+
+    It compiles its step for each shape of a weight. Where that is not possible, and on a CPU, where it would take longer
+    than it saves, the step runs eagerly.
+    """
+    from torchao import optim
+
+    class EightBit(getattr(optim, f"{kind}8bit")):
+        def _new_buffer(self, p: torch.Tensor, signed: bool) -> torch.Tensor:
+            state = super()._new_buffer(p, signed)
+            # Of a small weight: in bfloat16, as torchao has it, a second moment would never decay.
+            return state.float() if type(state) is torch.Tensor else state
+
+        def step(self, closure: Any = None) -> Any:
+            eager = not torch.cuda.is_available() or missing_compiler() is not None
+            with torch.compiler.set_stance("force_eager" if eager else "default"):
+                return super().step(closure)
+
+    return EightBit
+
+
+def try_optimizer(config: dict[str, Any], settings: dict[str, Any]) -> None:
+    """Take two steps with optimiser and schedule of a `training` section, on made-up weights of a model's shapes.
+
+    Raises InputError where they cannot be made or cannot step: before anything is downloaded, and not after hours.
+    """
+    stored = torch.bfloat16 if settings["precision"] == "bf16-true" else torch.float32
+    shapes = {(64, 64): stored, (64, 64, 1): stored, (64,): torch.float32}
+    weights = [torch.nn.Parameter(torch.ones(shape, dtype=dtype)) for shape, dtype in shapes.items()]
+    optimizer = make_optimizer(config, settings, weights)
+    scheduler = make_scheduler(config, optimizer)
+    kind = config["optimizer_configs"]["diffusion"]["optimizer"]["type"]
+    try:
+        for _ in range(2):
+            for weight in weights:
+                weight.grad = torch.full_like(weight, 0.5)
+            optimizer.step()
+            scheduler.step()
+        saved = io.BytesIO()
+        torch.save(optimizer.state_dict(), saved)
+        saved.seek(0)
+        optimizer.load_state_dict(torch.load(saved, weights_only=True))
+    except Exception as error:  # noqa: BLE001 - whatever an optimiser raises, the user hears of it now
+        raise InputError(
+            f"optimiser {kind} cannot take a step ({type(error).__name__}: {first_line(error)}): set the run's optimizer"
+        ) from None
+    if not all(torch.isfinite(weight).all() for weight in weights):
+        raise InputError(f"optimiser {kind} makes weights infinite or NaN at its first step: lower the learning rate")
 
 
 def make_scheduler(config: dict[str, Any], optimizer: torch.optim.Optimizer) -> Any:
     """The learning-rate schedule of a model config's `training` section, or a constant one; raises InputError."""
     entry = config["optimizer_configs"]["diffusion"].get("scheduler") or {"type": "constant"}
-    kind, options = entry["type"], entry.get("config", {})
+    kind, options = entry["type"], entry.get("config") or {}
     schedulers = torch.optim.lr_scheduler
     try:
         if kind == "constant" and not options:
@@ -210,8 +377,10 @@ def make_scheduler(config: dict[str, Any], optimizer: torch.optim.Optimizer) -> 
                 "torch.optim.lr_scheduler that needs no metric"
             )
         return make(optimizer, **options)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"schedule {kind} does not take {options}: {first_line(error)}") from None
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        raise InputError(
+            f"schedule {kind} cannot be made with {options} ({first_line(error)}): set the run's scheduler"
+        ) from None
 
 
 def inverse_lr(base: float, inv_gamma: float = 1.0, power: float = 1.0, warmup: float = 0.0, final_lr: float = 0.0):
