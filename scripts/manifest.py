@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pandas as pd
 from sao.clips import clip_id
 from sao.command import InputError, log, parse, run
+from sao.placeholders import is_placeholder
 from sao.tables import caption_columns, read_rows, read_table, write_table
 
-# Clotho's columns, and what else they are called.
+# Clotho's columns, and what else they are called: in tables of people's own, in Freesound's API (`username`, `url`).
+# Its `id` is no `sound_id`, since other tables number their rows under that name.
 METADATA = {
     "keywords": ("tags",),
-    "sound_id": (),
+    "sound_id": ("freesound_id",),
     "sound_link": ("link", "url", "source"),
     "start_end_samples": (),
-    "manufacturer": ("author", "artist", "creator"),
-    "license": ("licence",),
+    "manufacturer": ("author", "artist", "creator", "username", "user", "uploader"),
+    "license": ("licence", "license_url", "licence_url", "license_name", "licence_name"),
 }
+# The page of a sound on Freesound, which names its `sound_id`.
+FREESOUND = re.compile(r"https?://(?:www\.)?freesound\.org/(?:people/[^/]+/sounds|s)/(\d+)", re.IGNORECASE)
+LINKS = ("sound_link", "sound link", "link", "url")  # a `source` may be a microphone
 Row = dict[str, str]
 
 
@@ -40,11 +47,41 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+def web_address(text: str) -> str:
+    """An http(s) address; `www.…` is taken for https. Nothing for any other text."""
+    address = f"https://{text}" if text.lower().startswith("www.") else text
+    try:
+        parts = urlsplit(address)
+        host = parts.hostname
+    except ValueError:  # no valid host
+        return ""
+    return address if parts.scheme in ("http", "https") and host and not re.search(r"[\s<>\"]", address) else ""
+
+
 def origin(row: Row) -> Row:
-    """Clotho's metadata columns of a row, whatever they are called there."""
-    lower = {key.lower(): value for key, value in row.items()}
-    named = {column: (column, *others) for column, others in METADATA.items()}
-    return {column: one_line(next((lower[n] for n in names if lower.get(n)), "")) for column, names in named.items()}
+    """Clotho's metadata columns of a row, whatever they are called there.
+
+    Words for nothing (`NA`) are no link, author or licence, and a link is an http(s) address. A `sound_id` stays as it
+    is, for validation to name; where there is no such column, it follows from a link to Freesound.
+    """
+    cells = {re.sub(r"[\s-]+", "_", key.strip().lower()): one_line(value) for key, value in row.items()}
+    found = {}
+    for column, others in METADATA.items():
+        texts = [cells[name] for name in (column, *others) if cells.get(name)]
+        if column == "sound_link":
+            texts = [web_address(text) for text in texts]
+        if column in ("sound_link", "manufacturer", "license"):
+            texts = ["" if is_placeholder(text) else text for text in texts]
+        found[column] = next(filter(None, texts), "")
+    if not {"sound_id", *METADATA["sound_id"]} & set(cells) and (page := FREESOUND.match(found["sound_link"])):
+        found["sound_id"] = page[1]
+    return found
+
+
+def lost_links(rows: list[Row]) -> list[str]:
+    """What a column for links holds that is neither an address nor a word for nothing."""
+    texts = [one_line(value) for row in rows for key, value in row.items() if key.strip().lower() in LINKS]
+    return [text for text in texts if not is_placeholder(text) and not web_address(text)]
 
 
 def main() -> None:
@@ -72,6 +109,14 @@ def main() -> None:
         log.warning("warning: %s: %d clips have no row, %r the first", args.metadata[0], len(lonely), lonely[0])
     if not captions:
         raise InputError(f"{tables}: no clip; an empty split cannot be used")
+
+    if odd := lost_links([captions[name] | metadata.get(name, {}) for name in sorted(names)]):
+        log.warning(
+            "warning: %s: %r is no http(s) address, and no link is kept of it (%d such)",
+            ", ".join(map(str, [*args.captions, *args.metadata])),
+            odd[0],
+            len(odd),
+        )
 
     counts = {name: int(row.get("caption_count") or len(caption_columns(row))) for name, row in captions.items()}
     columns = [f"caption_{i}" for i in range(1, max(counts.values()) + 1)]
