@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
@@ -152,6 +153,14 @@ def test_folder_has_all_that_the_page_shows(made: Path) -> None:
     wanted |= {"index.html", "samples.csv", "corpora/my <corpus>.html"}
     wanted |= {"curves/one-loss.svg", "curves/two-loss.svg", "curves/two-measures.svg"}
     assert listing(made) == wanted
+
+
+def test_page_names_what_was_left_out_of_a_corpus(made: Path) -> None:
+    text = html.unescape((made / "index.html").read_text(encoding="utf-8"))
+    assert "26 left out (leak: 25, tokens: 1)" in text
+    for number in range(25):
+        assert (f"<li>audio/<train> {number}.wav (train) has the same sound_id {number}</li>" in text) == (number < 20)
+    assert "<li>leak: 5 more, in the report</li>" in text and "<li>x.wav too long</li>" in text
 
 
 def test_nothing_of_an_earlier_config_stays(tmp_path: Path) -> None:
