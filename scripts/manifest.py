@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import re
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -25,7 +26,7 @@ METADATA = {
 }
 # The page of a sound on Freesound, which names its `sound_id`.
 FREESOUND = re.compile(r"https?://(?:www\.)?freesound\.org/(?:people/[^/]+/sounds|s)/(\d+)", re.IGNORECASE)
-LINKS = ("sound_link", "sound link", "link", "url")  # a `source` may be a microphone
+LINKS = ("sound_link", "link", "url")  # a `source` may be a microphone
 Row = dict[str, str]
 
 
@@ -58,16 +59,21 @@ def web_address(text: str) -> str:
     return address if parts.scheme in ("http", "https") and host and not re.search(r"[\s<>\"]", address) else ""
 
 
+@functools.cache  # each row has the same
+def plain(column: str) -> str:
+    """A column's name in lower case with underscores."""
+    return re.sub(r"[\s-]+", "_", column.strip().lower())
+
+
 def origin(row: Row) -> Row:
     """Clotho's metadata columns of a row, whatever they are called there.
 
     Words for nothing (`NA`) are no link, author or licence, and a link is an http(s) address. A `sound_id` stays as it
     is, for validation to name; where there is no such column, it follows from a link to Freesound.
     """
-    cells = {re.sub(r"[\s-]+", "_", key.strip().lower()): one_line(value) for key, value in row.items()}
-    found = {}
+    cells, found = {plain(column): value for column, value in row.items()}, {}
     for column, others in METADATA.items():
-        texts = [cells[name] for name in (column, *others) if cells.get(name)]
+        texts = [one_line(cells[name]) for name in (column, *others) if cells.get(name)]
         if column == "sound_link":
             texts = [web_address(text) for text in texts]
         if column in ("sound_link", "manufacturer", "license"):
@@ -78,9 +84,9 @@ def origin(row: Row) -> Row:
     return found
 
 
-def lost_links(rows: list[Row]) -> list[str]:
-    """What a column for links holds that is neither an address nor a word for nothing."""
-    texts = [one_line(value) for row in rows for key, value in row.items() if key.strip().lower() in LINKS]
+def lost_links(row: Row) -> list[str]:
+    """What the columns for links hold that is neither an address nor a word for nothing."""
+    texts = [one_line(value) for column, value in row.items() if plain(column) in LINKS]
     return [text for text in texts if not is_placeholder(text) and not web_address(text)]
 
 
@@ -110,21 +116,14 @@ def main() -> None:
     if not captions:
         raise InputError(f"{tables}: no clip; an empty split cannot be used")
 
-    if odd := lost_links([captions[name] | metadata.get(name, {}) for name in sorted(names)]):
-        log.warning(
-            "warning: %s: %r is no http(s) address, and no link is kept of it (%d such)",
-            ", ".join(map(str, [*args.captions, *args.metadata])),
-            odd[0],
-            len(odd),
-        )
-
     counts = {name: int(row.get("caption_count") or len(caption_columns(row))) for name, row in captions.items()}
     columns = [f"caption_{i}" for i in range(1, max(counts.values()) + 1)]
     further = {"given_split": args.split_column, "given_group": args.group_column}
-    rows = []
+    rows, odd = [], []
     for fact in facts.to_dict("records"):
         name = fact.pop("file_name")
         told = captions[name] | metadata.get(name, {})
+        odd += lost_links(told)
         row = {"clip_id": clip_id(args.split, name), "path": (args.audio / name).as_posix()} | fact
         row |= {"published_split": args.split, "file_name": name} | origin(told)
         for column, given in further.items():
@@ -138,6 +137,9 @@ def main() -> None:
         row["caption_count"] = counts[name]
         row |= {column: one_line(captions[name].get(column, "")) for column in columns}
         rows.append(row)
+    if odd:
+        where = ", ".join(map(str, [*args.captions, *args.metadata]))
+        log.warning("warning: %s: %r is no http(s) address, and is left out (%d such)", where, odd[0], len(odd))
     write_table(args.output, pd.DataFrame(rows))
     log.info("%s: %d clips, %.1f s", args.output, len(rows), facts.seconds.sum())
 

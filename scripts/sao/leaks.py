@@ -28,19 +28,20 @@ def find_leaks(table: pd.DataFrame) -> list[Leak]:
     `table` has a `role`, one of the three, for each clip. Ties are followed from clip to clip: what shares audio with a
     validation clip whose recording is in evaluation too is tied to evaluation.
     """
-    rows = list(table.itertuples())
+    roles, paths = table.role.tolist(), table.path.tolist()
     members: dict[tuple[str, str], list[int]] = defaultdict(list)
-    keys_of: list[list[tuple[str, str]]] = [[] for _ in rows]
+    keys_of: dict[int, list[tuple[str, str]]] = defaultdict(list)  # of the few that share anything
     for what, keys in ties(table).items():
         shared = keys[(keys != "") & keys.duplicated(keep=False)]
         for at, key in zip(table.index.get_indexer(shared.index), shared, strict=True):
             members[what, key].append(at)
             keys_of[at].append((what, key))
+    tied = sorted(keys_of)
 
     side: dict[int, str] = {}  # of each clip, the side that it is tied to
     tie: dict[int, tuple[int, tuple[str, str]]] = {}  # to which clip, by what
     for role in JUDGES_FIRST:
-        own = [at for at, row in enumerate(rows) if row.role == role and at not in side and keys_of[at]]
+        own = [at for at in tied if roles[at] == role and at not in side]
         side |= dict.fromkeys(own, role)
         queue = deque(own)
         while queue:
@@ -54,12 +55,13 @@ def find_leaks(table: pd.DataFrame) -> list[Leak]:
     def message(at: int) -> str:
         near, (what, key) = tie[at]
         label = what if what == "audio" else f"{what} {key}"
-        told = f"({rows[at].role}) has the same {label} as {rows[near].path} ({rows[near].role})"
+        told = f"({roles[at]}) has the same {label} as {paths[near]} ({roles[near]})"
         last = near
         while last in tie:
             last = tie[last][0]
         if last != near:
-            told += f", which is tied to {rows[last].path} ({side[at]})"
+            told += f", which is tied to {paths[last]} ({side[at]})"
         return f"{told}: it would leak"
 
-    return [Leak(row, message(at)) for at, row in enumerate(rows) if row.role != side.get(at, row.role)]
+    found = [at for at in tied if roles[at] != side[at]]
+    return [Leak(row, message(at)) for at, row in zip(found, table.iloc[found].itertuples(), strict=True)]
