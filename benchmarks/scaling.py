@@ -137,12 +137,13 @@ def _metadata(name: str, number: int) -> list[str]:
 
 
 def _facts(split: str, every: list[str], digest: str) -> Iterator[list]:
-    yield "file_name,sha256,audio_sha256,seconds,sample_rate,channels,frames,peak_dbfs,rms_dbfs,dc_offset,problem".split(
-        ","
-    )
+    yield [
+        *("file_name", "sha256", "audio_sha256", "seconds", "sample_rate", "channels", "frames", "peak_dbfs"),
+        *("rms_dbfs", "dc_offset", "clipped_run", "problem"),
+    ]
     for name in every:
         own = hashlib.sha256(f"{split}/{name}".encode()).hexdigest()
-        yield [name, digest, own, 2.5, 44100, 1, 110250, -8.12, -21.34, 0.0, ""]
+        yield [name, digest, own, 2.5, 44100, 1, 110250, -8.12, -21.34, 0.0, 0, ""]
 
 
 def make_folder(work: Path, clips: int) -> dict:

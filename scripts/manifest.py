@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import functools
+import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pandas as pd
 from sao.clips import clip_id
 from sao.command import InputError, log, parse, run
+from sao.placeholders import is_placeholder
 from sao.tables import caption_columns, read_rows, read_table, write_table
 
-# Clotho's columns, and what else they are called.
+# Clotho's columns, and what else they are called: in tables of people's own, in Freesound's API (`username`, `url`).
+# Its `id` is no `sound_id`, since other tables number their rows under that name.
 METADATA = {
     "keywords": ("tags",),
-    "sound_id": (),
+    "sound_id": ("freesound_id",),
     "sound_link": ("link", "url", "source"),
     "start_end_samples": (),
-    "manufacturer": ("author", "artist", "creator"),
-    "license": ("licence",),
+    "manufacturer": ("author", "artist", "creator", "username", "user", "uploader"),
+    "license": ("licence", "license_url", "licence_url", "license_name", "licence_name"),
 }
+# The page of a sound on Freesound, which names its `sound_id`.
+FREESOUND = re.compile(r"https?://(?:www\.)?freesound\.org/(?:people/[^/]+/sounds|s)/(\d+)", re.IGNORECASE)
+LINKS = ("sound_link", "link", "url")  # a `source` may be a microphone
 Row = dict[str, str]
 
 
@@ -40,11 +48,46 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+def web_address(text: str) -> str:
+    """An http(s) address; `www.…` is taken for https. Nothing for any other text."""
+    address = f"https://{text}" if text.lower().startswith("www.") else text
+    try:
+        parts = urlsplit(address)
+        host = parts.hostname
+    except ValueError:  # no valid host
+        return ""
+    return address if parts.scheme in ("http", "https") and host and not re.search(r"[\s<>\"]", address) else ""
+
+
+@functools.cache  # each row has the same
+def plain(column: str) -> str:
+    """A column's name in lower case with underscores."""
+    return re.sub(r"[\s-]+", "_", column.strip().lower())
+
+
 def origin(row: Row) -> Row:
-    """Clotho's metadata columns of a row, whatever they are called there."""
-    lower = {key.lower(): value for key, value in row.items()}
-    named = {column: (column, *others) for column, others in METADATA.items()}
-    return {column: one_line(next((lower[n] for n in names if lower.get(n)), "")) for column, names in named.items()}
+    """Clotho's metadata columns of a row, whatever they are called there.
+
+    Words for nothing (`NA`) are no link, author or licence, and a link is an http(s) address. A `sound_id` stays as it
+    is, for validation to name; where there is no such column, it follows from a link to Freesound.
+    """
+    cells, found = {plain(column): value for column, value in row.items()}, {}
+    for column, others in METADATA.items():
+        texts = [one_line(cells[name]) for name in (column, *others) if cells.get(name)]
+        if column == "sound_link":
+            texts = [web_address(text) for text in texts]
+        if column in ("sound_link", "manufacturer", "license"):
+            texts = ["" if is_placeholder(text) else text for text in texts]
+        found[column] = next(filter(None, texts), "")
+    if not {"sound_id", *METADATA["sound_id"]} & set(cells) and (page := FREESOUND.match(found["sound_link"])):
+        found["sound_id"] = page[1]
+    return found
+
+
+def lost_links(row: Row) -> list[str]:
+    """What the columns for links hold that is neither an address nor a word for nothing."""
+    texts = [one_line(value) for column, value in row.items() if plain(column) in LINKS]
+    return [text for text in texts if not is_placeholder(text) and not web_address(text)]
 
 
 def main() -> None:
@@ -76,10 +119,11 @@ def main() -> None:
     counts = {name: int(row.get("caption_count") or len(caption_columns(row))) for name, row in captions.items()}
     columns = [f"caption_{i}" for i in range(1, max(counts.values()) + 1)]
     further = {"given_split": args.split_column, "given_group": args.group_column}
-    rows = []
+    rows, odd = [], []
     for fact in facts.to_dict("records"):
         name = fact.pop("file_name")
         told = captions[name] | metadata.get(name, {})
+        odd += lost_links(told)
         row = {"clip_id": clip_id(args.split, name), "path": (args.audio / name).as_posix()} | fact
         row |= {"published_split": args.split, "file_name": name} | origin(told)
         for column, given in further.items():
@@ -93,6 +137,9 @@ def main() -> None:
         row["caption_count"] = counts[name]
         row |= {column: one_line(captions[name].get(column, "")) for column in columns}
         rows.append(row)
+    if odd:
+        where = ", ".join(map(str, [*args.captions, *args.metadata]))
+        log.warning("warning: %s: %r is no http(s) address, and is left out (%d such)", where, odd[0], len(odd))
     write_table(args.output, pd.DataFrame(rows))
     log.info("%s: %d clips, %.1f s", args.output, len(rows), facts.seconds.sum())
 

@@ -9,17 +9,18 @@ from pathlib import Path
 import pandas as pd
 from sao.command import InputError, log, parse, run
 from sao.config import ROLES
-from sao.splits import assign
+from sao.splits import assign, ties
 from sao.tables import read_table, read_tables, write_table
 
 
 def assert_disjoint(splits: dict[str, pd.DataFrame]) -> None:
-    """Raise InputError if a clip, by id or by audio, is in two splits."""
-    owner: dict[str, str] = {}
+    """Raise InputError if two splits share a clip, audio, a recording or a group."""
+    owner: dict[tuple[str, str], str] = {}
     for role, table in splits.items():
-        for key in [*table.clip_id, *filter(None, table.audio_sha256)]:
-            if owner.setdefault(key, role) != role:
-                raise InputError(f"clip {key} is both in {owner[key]} and in {role}: it would leak")
+        for what, keys in ({"clip": table.clip_id} | ties(table)).items():
+            for key in filter(None, keys.unique()):
+                if owner.setdefault((what, key), role) != role:
+                    raise InputError(f"{what} {key} is both in {owner[what, key]} and in {role}: it would leak")
 
 
 def main() -> None:

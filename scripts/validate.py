@@ -16,15 +16,15 @@ from sao.command import InputError, log, parse, progress, run
 from sao.config import ROLES
 from sao.files import sha256, whole, write_json
 from sao.findings import Findings
-from sao.licenses import allowed, short_name
+from sao.leaks import find_leaks
+from sao.licenses import NO_LICENSE, allowed, is_known, label, short_name
 from sao.report import page
 from sao.splits import assign, known
 from sao.tables import caption_columns, read_tables, write_table
 
 ODD_DC_OFFSET = 0.05  # of full scale
-CLIPPED_DBFS = -0.01  # a peak at or above this is at full scale
 OUTLIER = 3.0  # interquartile ranges beyond the quartiles (Tukey's "far out")
-SHOWN = 5  # warnings of a kind that are logged; the report has all
+SHOWN = 5  # findings of a kind that are logged; the report has all
 
 
 def check_licenses(table: pd.DataFrame, allow: list[str] | None, found: Findings) -> None:
@@ -32,10 +32,24 @@ def check_licenses(table: pd.DataFrame, allow: list[str] | None, found: Findings
     if allow is None:
         return
     for row in table[~table.license.map(lambda text: allowed(text, allow))].itertuples():
-        found.leave_out("license", row, f"is under {short_name(row.license)}, which `licenses.allow` does not name")
+        is_under = f"is under {short_name(row.license)}" if short_name(row.license) != NO_LICENSE else "has no licence"
+        found.leave_out("license", row, f"{is_under}, which `licenses.allow` does not name")
     for entry in allow:
         if not table.license.map(lambda text, entry=entry: allowed(text, [entry])).any():
             found.remark("license", f"no clip is under {entry}, which `licenses.allow` names")
+
+
+def warn_of_licenses(table: pd.DataFrame, allow: list[str] | None, found: Findings) -> None:
+    """Tell licences that are not known, each once, and how many clips have none where others have one.
+
+    What `allow` names word for word has been seen.
+    """
+    kinds = Counter(table.license.map(short_name))
+    for name, number in sorted(kinds.items()):
+        if name != NO_LICENSE and not is_known(name) and not allowed(name, allow or []):
+            found.remark("license", f"{number} clips have an unknown licence, {name!r}: read what it allows")
+    if len(kinds) > 1 and kinds[NO_LICENSE]:
+        found.remark("license", f"{kinds[NO_LICENSE]} clips have no licence")
 
 
 def check_clips(table: pd.DataFrame, silence_dbfs: float, train_seconds: float | None, found: Findings) -> None:
@@ -55,8 +69,8 @@ def check_clips(table: pd.DataFrame, silence_dbfs: float, train_seconds: float |
         for column in columns[: row.caption_count]:
             if not getattr(row, column).strip():
                 found.error("caption", row, f"{column} is empty")
-        if row.peak_dbfs >= CLIPPED_DBFS:
-            found.warning("clipping", row, f"peaks at {row.peak_dbfs} dBFS: probably clipped")
+        if row.clipped_run:
+            found.warning("clipping", row, f"has {row.clipped_run} samples in a row at full scale: probably clipped")
         if row.dc_offset > ODD_DC_OFFSET:
             found.warning("dc_offset", row, f"has a DC offset of {row.dc_offset}")
         if some_known and not known(row.sound_id):
@@ -78,32 +92,25 @@ def check_files(table: pd.DataFrame, threads: int, found: Findings) -> None:
                 found.error("checksum", row, "is not what was measured (its SHA-256 differs): it changed since")
 
 
-def check_pairs(table: pd.DataFrame, found: Findings) -> None:
-    """What only shows between clips: duplicates anywhere, and leaks from one side into another."""
+def check_ids(table: pd.DataFrame, found: Findings) -> None:
+    """That each clip has a name of its own."""
     for row in table[table.clip_id.duplicated(keep=False)].itertuples():
         found.error("clip_id", row, f"shares its clip_id {row.clip_id}")
-    rank = table.role.map({role: n for n, role in enumerate(reversed(ROLES))})
-    ordered = table.assign(rank=rank).sort_values(["rank", "clip_id"])  # evaluation first: it stays as published
-    sound_id = ordered.sound_id.where(ordered.sound_id.map(known), "")
-    keys = {"audio": ordered.audio_sha256, "sound_id": sound_id}
-    if "given_group" in table:
-        keys["group"] = ordered.given_group.str.strip()
-    for what, key in keys.items():
-        for value, group in ordered[key != ""].groupby(key[key != ""], sort=True):
-            if len(group) == 1:
-                continue
-            first, *others = group.itertuples()
-            label = what if what == "audio" else f"{what} {value}"
-            for row in others:
-                if row.role != first.role:
-                    found.error(
-                        "leak",
-                        row,
-                        f"({row.role}) has the same {label} as {first.path} ({first.role}): it would leak into "
-                        "training or evaluation; remove one",
-                    )
-                elif what == "audio":
-                    found.warning("duplicate", row, f"has the same audio as {first.path}")
+
+
+def check_leaks(table: pd.DataFrame, on_leak: str, found: Findings) -> None:
+    """Leaks from one side into another: errors, or clips that are left out."""
+    report = found.leave_out if on_leak == "drop" else found.error
+    for leak in find_leaks(table):
+        report("leak", leak.row, leak.message)
+
+
+def check_duplicates(table: pd.DataFrame, found: Findings) -> None:
+    """Identical audio within a side."""
+    for _, group in table[table.audio_sha256.duplicated(keep=False)].groupby("audio_sha256", sort=True):
+        first, *others = group.sort_values("clip_id").itertuples()
+        for row in others:
+            found.warning("duplicate", row, f"has the same audio as {first.path}")
 
 
 def check_corpus(table: pd.DataFrame, found: Findings) -> None:
@@ -148,11 +155,24 @@ def near_keys(caption: str) -> list[str]:
     return list(dict.fromkeys(" ".join(kept) for kept in [words, *less]))
 
 
+def advice(found: Findings) -> str:
+    """What to do about the errors, the first of which is shown before it."""
+    texts = {
+        "leak": "remove one of the two, with its row in the captions; of archives that have to stay as they are "
+        "published, set the corpus's on_leak to drop, which leaves out the one on the side that judges less",
+        "other": "mend or remove it, and its row in the captions, or set the corpus's on_invalid to drop",
+    }
+    kinds = dict.fromkeys("leak" if entry["check"] == "leak" else "other" for entry in found.errors)
+    first, *more = kinds
+    return f": {texts[first]}" + "".join(f"; for the {kind} errors: {texts[kind]}" for kind in more)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--manifest", type=Path, required=True, nargs="+")
     parser.add_argument("--split", type=json.loads, required=True, help="JSON: method and sides of the corpus's split")
     parser.add_argument("--on-invalid", choices=["fail", "drop"], default="fail")
+    parser.add_argument("--on-leak", choices=["fail", "drop"], default="fail")
     parser.add_argument("--licenses", type=json.loads, help="JSON: list of the licences that are allowed")
     parser.add_argument("--silence-dbfs", type=float, required=True)
     parser.add_argument("--train-seconds", type=float)
@@ -173,12 +193,14 @@ def main() -> None:
     chosen = chosen[~chosen.path.isin(found.paths(found.left_out))]
     check_clips(chosen, args.silence_dbfs, args.train_seconds, found)
     check_files(chosen, args.threads, found)
-    sound = chosen[~chosen.path.isin(found.paths(found.errors))]
-    check_pairs(sound, found)
+    check_ids(chosen[~chosen.path.isin(found.paths(found.errors))], found)
     if args.on_invalid == "drop":
         found.drop_errors()
+    check_leaks(chosen[~chosen.path.isin(found.paths(found.errors + found.left_out))], args.on_leak, found)
     kept = chosen[~chosen.path.isin(found.paths(found.left_out))]
     good = kept[~kept.path.isin(found.paths(found.errors))]
+    check_duplicates(good, found)
+    warn_of_licenses(kept, args.licenses, found)
     if len(good):
         check_corpus(good, found)
     counts = Counter(kept.role)
@@ -187,16 +209,19 @@ def main() -> None:
     summary = {
         "corpus": args.page.parent.name,
         "on_invalid": args.on_invalid,
+        "on_leak": args.on_leak,
         "clips": {role: counts[role] for role in ROLES},
         "seconds": round(float(kept.seconds.sum()), 3),
         "captions": int(kept.caption_count.sum()),
         "sample_rates": {str(k): int(v) for k, v in sorted(Counter(kept.sample_rate).items())},
-        "licenses": dict(sorted(Counter(map(short_name, kept.license)).items())),
+        "licenses": dict(sorted(Counter(map(label, kept.license)).items())),
         "errors": found.errors,
         "warnings": found.warnings,
         "left_out": found.left_out,
     }
-    for finding in found.first_warnings(SHOWN):
+    for finding in found.first(found.left_out, SHOWN):
+        log.info("left out: %s", finding)
+    for finding in found.first(found.warnings, SHOWN):
         log.warning("warning: %s", finding)
     if found.errors or empty:
         # Not an output: Snakemake takes the outputs of a failed job away.
@@ -209,8 +234,7 @@ def main() -> None:
                 f"{', '.join(map(str, args.manifest))}: no clip is left for {empty[0]} ({len(found.left_out)} of "
                 f"{len(table)} are left out): correct the corpus's `split`, `licenses` or data{seen}"
             )
-        advice = f": mend or remove it, and its row in the captions, or set on_invalid to drop{seen}"
-        raise found.failure(advice)
+        raise found.failure(advice(found) + seen)
     write_table(args.dropped, pd.DataFrame(found.left_out, columns=Findings.COLUMNS))
     with whole(args.page) as temporary:
         temporary.write_text(page(kept, summary), encoding="utf-8")

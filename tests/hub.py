@@ -82,8 +82,11 @@ class Reading(http.server.BaseHTTPRequestHandler):
         hub, path = self.hub, unquote(urlsplit(self.path).path)
         hub.asked.append((self.server_name, self.command, path, dict(self.headers)))
         if self.server_name == "cdn":
-            _, repo_owner, repo_name, revision, name = path.split("/", 4)
-            return self.content(hub.repos[f"{repo_owner}/{repo_name}", revision][name], name)
+            (repo, revision), files = next(
+                item for item in hub.repos.items() if path.startswith("/{}/{}/".format(*item[0]))
+            )
+            name = path.removeprefix(f"/{repo}/{revision}/")
+            return self.content(files[name], name)
         repo, _, rest = (
             path.removeprefix("/api/models")
             .lstrip("/")

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import checksum, noise, write_wav
-from sao.audio import measure
+from hypothesis import given
+from hypothesis import strategies as st
+from sao.audio import BLOCK, REACH, STEP, Clipping, measure
 
+FORMATS = [("wav", "PCM_U8"), ("wav", "PCM_16"), ("wav", "PCM_24"), ("wav", "FLOAT"), ("flac", "PCM_16")]
 # By suffix: what a user may bring, and one that libsndfile reads but cannot seek in.
 CONTAINERS = {
     "wav": ["PCM_16", "PCM_24", "FLOAT", "DOUBLE", "PCM_U8", "ULAW", "GSM610"],
@@ -134,3 +137,90 @@ def test_placeholder_size_of_a_pipe_is_no_loss(tmp_path: Path) -> None:
     data[4:8] = data[40:44] = b"\xff\xff\xff\xff"
     path.write_bytes(data)
     assert measure(path).problem == ""
+
+
+# ------------------------------------------------------------------------------------------------------------ clipping
+
+
+def clipped_run(path: Path, audio: np.ndarray, subtype: str = "PCM_16", rate: int = 44100) -> int:
+    soundfile.write(path, audio, rate, subtype=subtype)
+    return measure(path).clipped_run
+
+
+def tone(hertz: float, phase: float = 0.0, rate: int = 44100) -> np.ndarray:
+    """Two seconds that reach full scale exactly."""
+    wave = np.sin(2 * np.pi * hertz * np.arange(2 * rate) / rate + phase)
+    return wave / np.abs(wave).max()
+
+
+@pytest.mark.parametrize(("suffix", "subtype"), FORMATS)
+@pytest.mark.parametrize("rate", [8000, 44100])
+def test_smooth_peak_is_not_clipped_and_one_that_is_cut_off_is(
+    tmp_path: Path, suffix: str, subtype: str, rate: int
+) -> None:
+    path = tmp_path / f"a.{suffix}"
+    for hertz in (20, 50, 110, 440):
+        for phase in (0, 0.3, 1.1):
+            whole = tone(hertz, phase, rate)
+            assert [clipped_run(path, sign * whole, subtype, rate) for sign in (1, -1)] == [0, 0], (hertz, phase)
+            # 1 dB over full scale, 0.94 radians of each half period are cut off.
+            cut = 0.943 / (2 * np.pi * hertz / rate)
+            if cut > 4:
+                found = clipped_run(path, np.clip(whole * 10 ** (1 / 20), -1, 1), subtype, rate)
+                assert found == pytest.approx(cut, abs=1 + 0.12 * cut), (hertz, phase)  # 8 bits round up to full scale
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "FLOAT"])
+def test_two_samples_at_full_scale_are_no_clipping(tmp_path: Path, subtype: str) -> None:
+    found = []
+    for run in (0, 1, 2, 3, 7):
+        audio = noise("quiet", 1, 44100)[:, 0]
+        audio[1000 : 1000 + run] = -1
+        audio[3000 : 3000 + run : 2] = 1  # not in a row
+        found.append(clipped_run(tmp_path / "a.wav", audio, subtype))
+    assert found == [0, 0, 0, 3, 7]
+
+
+def test_run_of_one_channel_is_not_that_of_two(tmp_path: Path) -> None:
+    audio = noise("stereo", 1, 44100, 2)
+    audio[100:102, 0] = audio[102:104, 1] = audio[500:505, 1] = 1
+    assert clipped_run(tmp_path / "a.wav", audio) == 5
+    audio[500:505, 1] = 0
+    assert clipped_run(tmp_path / "a.wav", audio) == 0
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_run_across_blocks_is_one(tmp_path: Path, channels: int) -> None:
+    frames = BLOCK // channels
+    audio = noise("long", (2.5 * frames) / 44100, 44100, channels)
+    audio[frames - 2 : frames + 2, -1] = 1
+    assert clipped_run(tmp_path / "a.wav", audio) == 4
+    audio[frames - 50 : 2 * frames + 50, 0] = -1
+    assert clipped_run(tmp_path / "a.wav", audio) == frames + 100
+
+
+def test_run_at_either_end_counts(tmp_path: Path) -> None:
+    quiet = noise("quiet", 0.1, 44100)[:, 0]
+    assert clipped_run(tmp_path / "a.wav", np.concatenate([np.ones(9), quiet])) == 9
+    assert clipped_run(tmp_path / "a.wav", np.concatenate([quiet, -np.ones(9)])) == 9
+    assert clipped_run(tmp_path / "a.wav", np.ones(9)) == 9
+    assert clipped_run(tmp_path / "a.wav", tone(20, np.pi / 2)) == 0  # begins at its peak
+
+
+LEVELS = st.sampled_from([0.0, 0.5, 0.999, 1 - 3 * STEP, 1 - STEP, 1.0, -1.0])
+RUNS = st.lists(st.tuples(LEVELS, st.sampled_from([1, 2, 3, 5, 70, 400])), max_size=30)
+
+
+@given(RUNS, st.lists(st.integers(1, 300), min_size=1, max_size=5))
+def test_it_does_not_matter_in_what_pieces_a_sound_comes(runs: list[tuple[float, int]], sizes: list[int]) -> None:
+    audio = np.concatenate([np.zeros(0), *(np.full(length, level) for level, length in runs)]).astype(np.float32)
+    whole, parts = Clipping(STEP), Clipping(STEP)
+    whole.add(audio, last=True)
+    at = step = 0
+    while at < len(audio):
+        size = sizes[step % len(sizes)]
+        parts.add(audio[at : at + size])
+        assert len(parts.held) <= 4 * REACH + size  # however long the sound and its runs
+        at, step = at + size, step + 1
+    parts.add(audio[:0], last=True)
+    assert parts.longest == whole.longest

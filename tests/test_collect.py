@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
@@ -27,6 +28,10 @@ CLIPS = (
     ("c%23", "train", "Übung: ein Horn.", 1.5),
     ("z", "prompts", "A made up sound.", 1.0),
 )
+LEFT_OUT = [
+    {"check": "leak", "path": f"audio/<train> {n}.wav", "message": f"(train) has the same sound_id {n}"}
+    for n in range(25)
+]
 MODELS = ("base", "one", "two")
 
 
@@ -100,7 +105,7 @@ def make_inputs(root: Path) -> list[object]:
     (root / "summary.json").write_text(json.dumps(summary()))
     data = root / "data/my corpus"
     (data / "dataset_configs/demo").mkdir(parents=True)
-    told = {"corpus": "my <corpus>", "clips": {"train": 3, "evaluation": 2}, "warnings": [1], "left_out": [{"check": "license"}], "licenses": {"CC0-1.0": 4, "CC-BY-3.0": 1}}  # fmt: skip
+    told = {"corpus": "my <corpus>", "clips": {"train": 3, "evaluation": 2}, "warnings": [1], "left_out": LEFT_OUT, "licenses": {"CC0-1.0": 4, "CC-BY-3.0": 1}}  # fmt: skip
     (data / "validation.json").write_text(json.dumps(told))
     (data / "validation.html").write_text("<title>the corpus</title>")
     dropped = data / "dataset_configs/demo/dropped.csv"
@@ -148,6 +153,14 @@ def test_folder_has_all_that_the_page_shows(made: Path) -> None:
     wanted |= {"index.html", "samples.csv", "corpora/my <corpus>.html"}
     wanted |= {"curves/one-loss.svg", "curves/two-loss.svg", "curves/two-measures.svg"}
     assert listing(made) == wanted
+
+
+def test_page_names_what_was_left_out_of_a_corpus(made: Path) -> None:
+    text = html.unescape((made / "index.html").read_text(encoding="utf-8"))
+    assert "26 left out (leak: 25, tokens: 1)" in text
+    for number in range(25):
+        assert (f"<li>audio/<train> {number}.wav (train) has the same sound_id {number}</li>" in text) == (number < 20)
+    assert "<li>leak: 5 more, in the report</li>" in text and "<li>x.wav too long</li>" in text
 
 
 def test_nothing_of_an_earlier_config_stays(tmp_path: Path) -> None:
@@ -239,7 +252,12 @@ def test_summary_tells_measures_settings_and_corpus(page: Page) -> None:
     assert "10 [9, 11] n = 2" in text and "KAD, evaluation: go by KAD." in text
     best = page.eval_on_selector_all("td.best", "cells => cells.map(c => c.textContent.trim())")
     assert best == ["8 [7, 9] n = 2"]  # not of what is equal for all, nor of what is best elsewhere
-    assert "5 clips, 2 left out (license: 1, tokens: 1), 1 warnings. Licences: CC0-1.0: 4, CC-BY-3.0: 1." in text
+    assert "5 clips, 26 left out (leak: 25, tokens: 1), 1 warnings. Licences: CC0-1.0: 4, CC-BY-3.0: 1." in text
+    assert "0.wav" not in text
+    page.locator("summary", has_text="Left out of my <corpus>").click()
+    text = page.locator("section").first.inner_text()
+    assert "audio/<train> 19.wav (train) has the same sound_id 19" in text and "x.wav too long" in text
+    assert "leak: 5 more, in the report" in text and "<train> 20.wav" not in text
     page.locator("summary", has_text="Settings").click()
     page.locator("summary", has_text="train").click()
     text = page.locator("section").first.inner_text()

@@ -116,6 +116,9 @@ def test_merged_config_leaves_the_default_run_out() -> None:
     merged = resolve(load(DEMO, CLOTHO), [DEMO, CLOTHO])
     assert set(merged["corpora"]) == {"demo", "clotho"} and set(merged["runs"]) == {"clotho"}
     assert merged["corpora"]["clotho"]["train_seconds"] == 30
+    # As published it has leaks, and a first run needs no account for its log.
+    assert merged["corpora"]["clotho"]["on_leak"] == "drop"
+    assert merged["runs"]["clotho"]["wandb"]["mode"] == "offline"
     assert merged["render"]["clips"] == {"train": 32, "evaluation": "all"}
 
 
@@ -246,6 +249,7 @@ WRONG = [
     ("corpora.demo.format", "audiofolder", "missing; format audiofolder needs it"),
     ("corpora.demo.caption_columns", [], "non-empty"),
     ("corpora.demo.on_invalid", "ignore", "found 'ignore'; allowed: fail, drop"),
+    ("corpora.demo.on_leak", "keep", "found 'keep'; allowed: fail, drop"),
     ("corpora.demo.licenses", ["CC0"], "allowed: object or null"),
     ("corpora.demo.licenses", {}, "missing"),
     ("corpora.demo.licenses", {"allow": []}, "non-empty"),
@@ -358,7 +362,8 @@ def test_sides_of_a_folder(corpus: Config, sides: list[list[str]], published: li
         "seed": 42,
         "group": None,
     }
-    assert (resolved["on_invalid"], resolved["licenses"], resolved["caption_columns"]) == ("fail", None, None)
+    assert (resolved["licenses"], resolved["caption_columns"]) == (None, None)
+    assert (resolved["on_invalid"], resolved["on_leak"]) == ("fail", "fail")
 
 
 def test_sides_of_published_splits() -> None:

@@ -21,6 +21,7 @@ from conftest import (
     write_csv,
     write_wav,
 )
+from manifest import METADATA, origin
 from sao.audio import Measuring
 from sao.clips import clip_id
 from sao.tables import write_table
@@ -211,10 +212,100 @@ def test_columns_that_the_split_goes_by(tmp_path: Path, split: PublishedSplit) -
 def test_metadata_is_found_under_other_names(tmp_path: Path, split: PublishedSplit) -> None:
     """What a folder's own table may call Clotho's columns."""
     rows = [
-        {"file_name": n, "caption_1": "A.", "Tags": "t", "URL": "u", "Licence": "CC0", "artist": "me", "sound_id": "7"}
+        {
+            "file_name": n,
+            "caption_1": "A.",
+            "Tags": "t",
+            "URL": "https://u.org",
+            "Licence": "CC0",
+            "artist": "me",
+            "sound_id": "7",
+        }
         for n in ("one.wav", "two, too.wav")
     ]
     write_csv(split.captions, rows)
     assert_succeeds(manifest(tmp_path, split, "--metadata"))
     row = read(tmp_path / "manifest.csv").loc[0]
-    assert (row.keywords, row.sound_link, row.license, row.manufacturer, row.sound_id) == ("t", "u", "CC0", "me", 7)
+    assert (row.keywords, row.sound_link, row.license, row.manufacturer, row.sound_id) == (
+        "t",
+        "https://u.org",
+        "CC0",
+        "me",
+        7,
+    )
+
+
+def test_freesounds_names_are_known(tmp_path: Path, split: PublishedSplit) -> None:
+    """As its API has them. A bare `id` may be anything; the recording follows from the page."""
+    page = "https://freesound.org/people/{}/sounds/{}/"
+    rows = [
+        {"file_name": n, "caption_1": "A.", "id": str(i), "url": page.format("Ann B", 77 + i).replace(" ", "%20"),
+         "username": "Ann B", "license": "Attribution NonCommercial", "tags": "t"}
+        for i, n in enumerate(("one.wav", "two, too.wav"))
+    ]  # fmt: skip
+    write_csv(split.captions, rows)
+    result = manifest(tmp_path, split, "--metadata")
+    assert_succeeds(result)
+    assert "warning" not in result.stderr
+    table = read(tmp_path / "manifest.csv")
+    assert list(table.sound_id) == [77, 78] and set(table.manufacturer) == {"Ann B"}
+    assert list(table.sound_link) == [row["url"] for row in rows]
+    assert set(table.license) == {"Attribution NonCommercial"}
+
+
+@pytest.mark.parametrize("column", ["user", "username", " Uploader", "creator", "Author"])
+def test_author_is_found(column: str) -> None:
+    assert origin({column: "Ann"})["manufacturer"] == "Ann"
+
+
+@pytest.mark.parametrize("nothing", ["NA", "n/a", "None", "-", "Not found", "<NA>", " ", "unknown", "?"])
+def test_word_for_nothing_is_no_link_author_or_licence(nothing: str) -> None:
+    row = dict.fromkeys(["sound_link", "manufacturer", "license", "sound_id"], nothing)
+    assert origin(row) == dict.fromkeys(METADATA, "") | {"sound_id": nothing.strip()}
+    more = row | {"url": "https://example.org/1", "author": "Ann", "licence": "CC0"}
+    found = origin(more)
+    assert (found["sound_link"], found["manufacturer"], found["license"]) == ("https://example.org/1", "Ann", "CC0")
+
+
+LINKS = {
+    "https://freesound.org/s/5/": "https://freesound.org/s/5/",
+    "HTTP://example.org/a?b=c&d#e": "HTTP://example.org/a?b=c&d#e",
+    "www.example.org/x": "https://www.example.org/x",
+    "https://example.org/Größe/雨": "https://example.org/Größe/雨",
+    "Zoom H4n": "",
+    "ftp://example.org/a": "",
+    "javascript:alert(1)": "",
+    "https://": "",
+    "https:///path": "",
+    "https://[x/": "",
+    "https://example.org/a b": "",
+    "example": "",
+}
+
+
+@pytest.mark.parametrize(("text", "link"), LINKS.items())
+@pytest.mark.parametrize("column", ["sound_link", "Link", "url", "source"])
+def test_link_is_a_web_address_or_nothing(column: str, text: str, link: str) -> None:
+    assert origin({column: text})["sound_link"] == link
+
+
+def test_known_sound_id_is_not_replaced_by_that_of_the_link() -> None:
+    link = "https://freesound.org/people/x/sounds/12/"
+    assert origin({"sound_id": "7", "url": link})["sound_id"] == "7"
+    assert origin({"sound_id": "Not found", "url": link})["sound_id"] == "Not found"
+    assert origin({"freesound_id": "8", "url": link})["sound_id"] == "8"
+    assert origin({"url": link})["sound_id"] == "12" and origin({"id": "9"})["sound_id"] == ""
+    assert origin({"url": "https://example.org/sounds/12/"})["sound_id"] == ""
+
+
+def test_lost_link_is_told_once(tmp_path: Path, split: PublishedSplit) -> None:
+    rows = [
+        {"file_name": n, "caption_1": "A.", "link": link, "source": "Zoom H4n"}
+        for n, link in {"one.wav": "somewhere", "two, too.wav": "NA"}.items()
+    ]
+    write_csv(split.captions, rows)
+    result = manifest(tmp_path, split, "--metadata")
+    assert_succeeds(result)
+    warnings = [line for line in result.stderr.splitlines() if "warning" in line]
+    assert len(warnings) == 1 and "'somewhere'" in warnings[0] and "(1 such)" in warnings[0], result.stderr
+    assert set(read(tmp_path / "manifest.csv").sound_link.fillna("")) == {""}

@@ -273,6 +273,7 @@ def test_clips_licences_and_settings_are_told(exported: Path, base_model: Path, 
     table.loc[0, "license"] = "http://creativecommons.org/licenses/by-nc/3.0/"
     table.loc[1, "license"] = ""
     table.loc[2, "license"] = "mine | not\nyours"
+    table.loc[3, "license"] = "Attribution-NonCommercial-NoDerivs"
     table.loc[0, "caption_1"] = 'Say "```" \\ then\nline | two, naïve – 雨.'
     table["seconds"] = "1800"
     table.to_csv(tmp_path / "train.csv", index=False)
@@ -283,10 +284,12 @@ def test_clips_licences_and_settings_are_told(exported: Path, base_model: Path, 
     for text in (
         "9 clips of the corpus `demo`, 4.50 h; 2 more to validate on",
         "| CC-BY-NC-3.0 | 1 |\n",
-        "| CC0-1.0 | 6 |\n",
-        "| unknown | 1 |\n",
-        "| mine \\| not yours | 1 |\n",
-        "1 of the clips are under non-commercial licences. The licence of 1 of the clips is not known.",
+        "| CC-BY-NC-ND | 1 |\n",
+        "| CC0-1.0 | 5 |\n",
+        "| missing | 1 |\n",
+        "| unknown licence: mine \\| not yours | 1 |\n",
+        "2 of the clips are under non-commercial licences. 1 of the clips are under licences that forbid derivatives. "
+        "1 of the clips are under licences that are not known. The licence of 1 of the clips is missing.",
         "| batch_size | 16 |\n",
         f"| leg | {LEG} |\n",
         "| validation loss | 0.5678 |\n",

@@ -114,7 +114,9 @@ def test_options_survive_the_shell() -> None:
     validated = arguments(here.validate_options("mine"))
     assert json.loads(validated.pop("--licenses")) == ["CC-BY", odd]
     assert json.loads(validated.pop("--split")) == json.loads(here.split("mine"))
-    assert validated == {"--on-invalid": "drop", "--silence-dbfs": "-60", "--train-seconds": "2.5"}
+    policies = {"--on-invalid": "drop", "--on-leak": "fail"}
+    assert validated == policies | {"--silence-dbfs": "-60", "--train-seconds": "2.5"}
+    assert arguments(plan(on_leak="drop").validate_options("mine"))["--on-leak"] == "drop"
 
 
 def test_corpora_by_format() -> None:

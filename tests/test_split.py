@@ -100,7 +100,7 @@ def test_sides_drawn_are_the_same_when_clips_are_gone(tmp_path: Path, manifests:
     assert ids(tmp_path / "few") == {role: found & kept for role, found in whole.items()}
 
 
-@pytest.mark.parametrize("column", ["clip_id", "audio_sha256"])
+@pytest.mark.parametrize("column", ["clip_id", "audio_sha256", "sound_id"])
 def test_clip_in_two_roles_is_a_leak(tmp_path: Path, manifests: dict[str, Path], column: str) -> None:
     value = pd.read_csv(manifests["development"], dtype=str)[column][3]
 
@@ -111,6 +111,20 @@ def test_clip_in_two_roles_is_a_leak(tmp_path: Path, manifests: dict[str, Path],
     result = split(tmp_path, [manifests["development"], manifests["validation"], leaking])
     assert_fails(result, value, "train", "evaluation", "leak")
     assert not (tmp_path / "splits").exists()
+
+
+def test_group_in_two_roles_is_a_leak_and_unknown_ones_are_none(tmp_path: Path, manifests: dict[str, Path]) -> None:
+    for name, values in {"Ann": ["Ann", "Bob"], "NA": ["NA", "NA"]}.items():
+        tables = []
+        for side in SPLITS:
+
+            def grouped(table: pd.DataFrame, side: str = side, values: list[str] = values) -> None:
+                table["given_group"] = side
+                table.loc[:1, "given_group"] = values
+
+            tables.append(edit_table(manifests[side], tmp_path / f"{name}/{side}.csv", grouped))
+        result = split(tmp_path / name, tables)
+        assert_fails(result, "group Ann", "train", "validation") if name == "Ann" else assert_succeeds(result)
 
 
 @pytest.mark.parametrize("missing", ["validation.json", "dropped.csv", "none.csv"])

@@ -170,6 +170,11 @@ def test_words_for_no_recording(text: str) -> None:
     assert not known(text)
 
 
+def test_word_for_no_group_is_none() -> None:
+    clips = table([("a", "", "NA"), ("b", "", "NA"), ("c", "", "0"), ("d", "", "0")])
+    assert groups(clips).tolist() == ["sound 00000", "sound 00001", "group 0", "group 0"]
+
+
 @pytest.mark.parametrize("text", ["1", "00", "207809", "not a word for nothing"])
 def test_recordings(text: str) -> None:
     assert known(text)

@@ -86,8 +86,8 @@ def write_corpus(folder: Path, clips: Iterable[Clip]) -> dict[str, Path]:
 WORDS = [f"{a}{b}" for a in ("Rain", "Bell", "Crow", "Wind", "Horn") for b in ("ing", "s", "fall", "er", "let", "ish")]
 COLUMNS = [
     *("clip_id", "path", "sha256", "audio_sha256", "seconds", "sample_rate", "channels", "frames", "peak_dbfs"),
-    *("rms_dbfs", "dc_offset", "problem", "published_split", "file_name", "keywords", "sound_id", "sound_link"),
-    *("start_end_samples", "manufacturer", "license", "caption_count", "caption_1"),
+    *("rms_dbfs", "dc_offset", "clipped_run", "problem", "published_split", "file_name", "keywords", "sound_id"),
+    *("sound_link", "start_end_samples", "manufacturer", "license", "caption_count", "caption_1"),
 ]
 
 
@@ -152,11 +152,12 @@ def test_sound_corpus_gives_two_reports_and_an_empty_list(tmp_path: Path, manife
     assert report == {
         "corpus": "out",
         "on_invalid": "fail",
+        "on_leak": "fail",
         "clips": {"train": 10, "validation": 2, "evaluation": 2},
         "seconds": 1.4,
         "captions": 28,
         "sample_rates": {"8000": 14},
-        "licenses": {"CC0-1.0": 12, "unknown": 2},
+        "licenses": {"CC0-1.0": 12, "missing": 2},
         "errors": [],
         "warnings": report["warnings"],
         "left_out": [],
@@ -228,7 +229,8 @@ def test_what_is_dropped_is_listed_with_the_reason_and_gone_from_all_splits(
     tmp_path: Path, spoilt: tuple[Path, dict[str, Path]]
 ) -> None:
     folder, manifests = spoilt
-    assert_succeeds(validate(tmp_path, manifests, "--train-seconds", 0.4, "--on-invalid", "drop"))
+    dropping = ["--on-invalid", "drop", "--on-leak", "drop"]
+    assert_succeeds(validate(tmp_path, manifests, "--train-seconds", 0.4, *dropping))
     report, dropped = report_of(tmp_path), read_table(tmp_path / "out/manifests/dropped.csv")
     assert tuple(dropped.columns) == DROPPED
     assert report["errors"] == [] and report["left_out"] == dropped[list(report["left_out"][0])].to_dict("records")
@@ -319,8 +321,22 @@ def test_oddities_are_warned_of_and_allowed(tmp_path: Path) -> None:
         assert warning["path"] in text and warning["message"] in text
 
 
+def test_sound_that_touches_full_scale_is_not_called_clipped(tmp_path: Path) -> None:
+    """As all of Clotho's clips do; a run of samples is told with its length."""
+    peaks = np.tile([0.1, -0.1, 0.2, -0.2], 200)
+    clips = []
+    for run in (1, 2, 3, 40):
+        audio = peaks.copy()
+        audio[100 : 100 + run] = 1
+        clips.append(Clip("development", f"{run}.wav", audio))
+    assert_succeeds(validate(tmp_path, write_corpus(tmp_path, [*plain(), *clips])))
+    warnings = [entry for entry in report_of(tmp_path)["warnings"] if entry["check"] == "clipping"]
+    assert [Path(entry["path"]).name for entry in warnings] == ["3.wav", "40.wav"]
+    assert "has 40 samples in a row at full scale" in warnings[1]["message"]
+
+
 def test_many_warnings_of_a_kind_are_cut_in_the_log_and_whole_in_the_report(tmp_path: Path) -> None:
-    clips = [*plain(), *(Clip("development", f"clipped {n}.wav", FULL_SCALE * (1 - n / 1e5)) for n in range(8))]
+    clips = [*plain(), *(Clip("development", f"clipped {n}.wav", np.sign(noise(f"loud {n}"))) for n in range(8))]
     result = validate(tmp_path, write_corpus(tmp_path, clips))
     assert_succeeds(result)
     assert sum("probably clipped" in line for line in result.stderr.splitlines()) == 5
@@ -382,11 +398,40 @@ def test_licences_that_are_not_allowed_are_left_out(tmp_path: Path) -> None:
     assert report["licenses"] == {"CC-BY-4.0": 3, "CC0-1.0": 3}
     names = ["development 2.wav", "nobody's.wav", "validation 2.wav", "evaluation 2.wav"]
     assert checks(report["left_out"]) == {"license": names}
-    assert "CC-BY-NC-3.0" in report["left_out"][0]["message"] and "unknown" in report["left_out"][1]["message"]
+    assert "CC-BY-NC-3.0" in report["left_out"][0]["message"] and "no licence" in report["left_out"][1]["message"]
     assert "no clip is under CC-Sampling+" in result.stderr and checks(report["warnings"])["license"] == [""]
     assert [Path(path).name for path in read_table(tmp_path / "out/manifests/dropped.csv").path] == names
     text = page_text(tmp_path / "out/validation.html")
     assert "Left out: 4" in text and "CC-BY-NC-3.0" in text
+
+
+def test_unknown_licences_are_told_once_each_and_missing_ones_counted(tmp_path: Path) -> None:
+    odd = ["My own", "My own", "MIT", "", "NA", "Attribution NonCommercial"]
+    clips = [Clip("development", f"{n}.wav", columns={"license": text}) for n, text in enumerate(odd)]
+    result = validate(tmp_path, write_corpus(tmp_path, [*plain(), *clips]))
+    assert_succeeds(result)
+    report = report_of(tmp_path)
+    assert report["licenses"] == {
+        "CC-BY-NC": 1, "CC0-1.0": 9, "missing": 2, "unknown licence: MIT": 1, "unknown licence: My own": 2
+    }  # fmt: skip
+    messages = [entry["message"] for entry in report["warnings"] if entry["check"] == "license"]
+    assert [message.split(",")[0] for message in messages] == [
+        "1 clips have an unknown licence", "2 clips have an unknown licence", "2 clips have no licence"
+    ]  # fmt: skip
+    assert "'MIT'" in messages[0] and "'My own'" in messages[1]
+    # What is named word for word has been seen; nothing else lets it in.
+    allow = json.dumps(["CC0", "my own"])
+    assert_succeeds(validate(tmp_path, write_corpus(tmp_path, [*plain(), *clips]), "--licenses", allow))
+    report = report_of(tmp_path)
+    assert report["licenses"] == {"CC0-1.0": 9, "unknown licence: My own": 2}
+    assert "license" not in checks(report["warnings"])
+
+
+def test_corpus_without_licences_is_not_warned_of_any(tmp_path: Path) -> None:
+    clips = [Clip(clip.split, clip.name, columns={"license": ""}) for clip in plain()]
+    assert_succeeds(validate(tmp_path, write_corpus(tmp_path, clips)))
+    assert "license" not in checks(report_of(tmp_path)["warnings"])
+    assert report_of(tmp_path)["licenses"] == {"missing": 9}
 
 
 def test_licence_is_looked_at_before_the_audio(tmp_path: Path) -> None:
@@ -444,7 +489,7 @@ def test_the_same_samples_in_another_container_are_a_leak(tmp_path: Path) -> Non
     clips.append(Clip("evaluation", "b.flac", flac.getvalue()))
     manifests = write_corpus(tmp_path, clips)
     assert_fails(validate(tmp_path, manifests), "copy.flac", "(train)", "has the same audio as", "a.wav", "leak")
-    assert_succeeds(validate(tmp_path, manifests, "--on-invalid", "drop"))
+    assert_succeeds(validate(tmp_path, manifests, "--on-leak", "drop"))
     report = report_of(tmp_path)
     assert checks(report["left_out"]) == {"leak": ["copy.flac"]}
     assert checks(report["warnings"])["duplicate"] == ["b.flac"]
@@ -456,8 +501,67 @@ def test_given_group_on_two_sides_is_a_leak(tmp_path: Path) -> None:
     clips += [Clip(s, f"{s}, ungrouped.wav", columns={"given_group": " "}) for s in SPLITS]
     manifests = write_corpus(tmp_path, clips)
     assert_fails(validate(tmp_path, manifests), "/development.wav", "(train)", "same group Ann", "leak")
-    assert_succeeds(validate(tmp_path, manifests, "--on-invalid", "drop"))
+    assert_succeeds(validate(tmp_path, manifests, "--on-leak", "drop"))
     assert checks(report_of(tmp_path)["left_out"]) == {"leak": ["development.wav"]}
+
+
+@pytest.mark.parametrize("unknown", ["NA", "n/a", "<NA>", "Unknown"])
+def test_word_for_no_group_ties_nothing(tmp_path: Path, unknown: str) -> None:
+    clips = [Clip(c.split, c.name, columns={"given_group": unknown}) for c in plain()]
+    assert_succeeds(validate(tmp_path, write_corpus(tmp_path, clips)))
+
+
+# --------------------------------------------------------------------------------------------------------------- leaks
+
+
+def leaking(pairs: int = 1) -> list[Clip]:
+    """Sound clips, and so many recordings that are in train and in evaluation."""
+    both = [(n, split) for n in range(pairs) for split in ("development", "evaluation")]
+    return [*plain(), *(Clip(s, f"{s} pair {n}.wav", columns={"sound_id": f"7{n}"}) for n, s in both)]
+
+
+def test_leak_and_broken_file_have_policies_of_their_own(tmp_path: Path) -> None:
+    broken = Clip("validation", "silent.wav", np.zeros(800))
+    manifests = write_corpus(tmp_path, [*leaking(), broken])
+    fails = {
+        (): ["silent.wav", "and 1 more", "on_invalid to drop", "leak errors", "on_leak to drop"],
+        ("--on-invalid", "drop"): ["development pair 0.wav", "(train) has the same sound_id 70", "on_leak to drop"],
+        ("--on-leak", "drop"): ["silent.wav", "on_invalid to drop"],
+    }
+    for policy, words in fails.items():
+        lines = error_lines(validate(tmp_path, manifests, *policy))
+        assert len(lines) == (1 if policy else 2) and all(word in lines[-1] for word in words), lines
+        assert ("on_invalid" in lines[-1]) == (policy != ("--on-invalid", "drop"))
+        assert ("on_leak" in lines[-1]) == (policy != ("--on-leak", "drop"))
+    assert_succeeds(validate(tmp_path, manifests, "--on-invalid", "drop", "--on-leak", "drop"))
+    report = report_of(tmp_path)
+    assert checks(report["left_out"]) == {"silent": ["silent.wav"], "leak": ["development pair 0.wav"]}
+    assert (report["on_invalid"], report["on_leak"]) == ("drop", "drop")
+
+
+def test_clip_that_is_left_out_for_another_reason_holds_no_other_back(tmp_path: Path) -> None:
+    manifests = write_corpus(tmp_path, leaking())
+    table = read_table(manifests["evaluation"])
+    Path(table.path.iloc[-1]).unlink()
+    assert_succeeds(validate(tmp_path, manifests, "--on-invalid", "drop"))
+    assert checks(report_of(tmp_path)["left_out"]) == {"checksum": ["evaluation pair 0.wav"]}
+
+
+def test_few_leaks_are_named_in_the_log_and_many_counted(tmp_path: Path) -> None:
+    result = validate(tmp_path, write_corpus(tmp_path, leaking(7)), "--on-leak", "drop")
+    assert_succeeds(result)
+    lines = [line for line in result.stderr.splitlines() if "left out:" in line]
+    assert [f"pair {n}.wav (train)" in line for n, line in enumerate(lines)] == [True] * 5 + [False]
+    assert lines[-1].endswith("left out: leak: 2 more, in the report")
+    assert len(read_table(tmp_path / "out/manifests/dropped.csv")) == 7
+    text = page_text(tmp_path / "out/validation.html")
+    assert "Left out: 7" in text and "development pair 6.wav" in text
+
+
+def test_leaks_that_leave_a_side_empty_fail(tmp_path: Path) -> None:
+    clips = [Clip(split, f"{split}.wav", columns={"sound_id": "7"}) for split in SPLITS]
+    result = validate(tmp_path, write_corpus(tmp_path, clips), "--on-leak", "drop")
+    assert_fails(result, "no clip is left for train", "2 of 3")
 
 
 # ---------------------------------------------------------------------------------------------------------- the page

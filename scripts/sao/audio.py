@@ -18,6 +18,11 @@ from .files import sha256
 
 BLOCK = 1 << 18  # samples read at a time: bounded memory whatever the length
 OGG_PAGE = 65307  # bytes of the longest page there can be
+STEP = 2**-15  # of 16 bits, full scale = 1
+# Formats whose steps are coarser, and what they are at the top of the range.
+STEPS = {"PCM_U8": 2**-7, "PCM_S8": 2**-7, "DPCM_8": 2**-7, "DWVW_12": 2**-11, "ULAW": 2**-5, "ALAW": 2**-5}
+CLIPPED = 3  # consecutive samples at full scale from which on a sound is called clipped
+REACH = 64  # samples beside such a run that are looked at, at most
 UNKNOWN_BYTES = 0x7FFF0000  # a declared size from here on is the placeholder of a program that wrote to a pipe
 
 
@@ -34,12 +39,64 @@ class Measured:
     peak_dbfs: float = -math.inf  # dB relative to full scale
     rms_dbfs: float = -math.inf
     dc_offset: float = 0.0  # largest over the channels, full scale = 1
+    clipped_run: int = 0  # samples of the longest run at full scale in a channel; 0 where nothing is clipped
     problem: str = ""
 
 
 def decibels(amplitude: float) -> float:
     """20 log10, with -inf for nothing."""
     return 20 * math.log10(amplitude) if amplitude > 0 else -math.inf
+
+
+class Clipping:
+    """The longest run of consecutive samples at full scale in one channel, which comes in pieces of any length.
+
+    At full scale is what lies at most one step below it, on either side. One or two such samples are what
+    normalisation to the peak leaves behind. More of them are clipping, unless they are the top of a smooth peak, which
+    rounding flattens. The top of such a peak is a parabola. The n samples of a run of it are at most 2 steps deep (-127
+    and -128 of 8 bits, rounded down), so k samples beside the run it has fallen by at most 2 (1 + 2k / (n - 1))^2
+    steps, and one for rounding. A wave that is cut off falls much more steeply. Half the length of the run away this
+    is plain even with 8 bits, where the first sample beside the run may be only two steps lower.
+    """
+
+    def __init__(self, step: float) -> None:
+        self.step = step  # full scale = 1
+        self.longest = 0
+        self.held = np.zeros(0, np.float32)  # the latest levels: what runs that are not decided yet need
+        self.decided = 0  # runs that begin before this sample of `held` are decided
+        self.left_out = 0  # samples that the run that begins there has beside those in `held`
+
+    def add(self, samples: np.ndarray, last: bool = False) -> None:
+        """Go on with `samples` `[frames]`, full scale = 1. After the `last` ones, `longest` is final."""
+        level = np.concatenate([self.held, np.abs(samples)])
+        edges = np.flatnonzero(np.diff(level >= 1 - self.step, prepend=False, append=False))
+        starts, ends = edges[::2], edges[1::2]
+        lengths = ends - starts + np.where(starts == self.decided, self.left_out, 0)
+        waits = np.zeros(len(starts), bool) if last else ends + REACH > len(level)
+        new = (starts >= self.decided) & ~waits & (lengths >= max(CLIPPED, self.longest + 1))
+        flat = ~self.is_smooth(level, starts[new], ends[new], lengths[new])
+        self.longest = int(lengths[new][flat].max(initial=self.longest))
+
+        first = np.flatnonzero(waits)[:1]
+        begin, end = (starts[first[0]], ends[first[0]]) if len(first) else (len(level), len(level))
+        # A run may be as long as the file: of its inside nothing is needed but the length.
+        kept = min(end - begin, 2 * REACH)
+        self.left_out = int(lengths[first[0]] - kept) if len(first) else 0
+        before = max(0, begin - REACH)
+        self.held = np.concatenate([level[before : begin + kept], level[end:]])
+        self.decided = int(begin - before)
+
+    def is_smooth(self, level: np.ndarray, starts: np.ndarray, ends: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """Whether the runs `[starts, ends)` of `level` are tops of smooth peaks; True or False for each."""
+        beside = np.minimum((lengths + 1) // 2, REACH)
+        allowed = self.step * (1 + 2 * (1 + 2 * beside / (lengths - 1)) ** 2)
+        smooth, seen = np.ones(len(starts), bool), np.zeros(len(starts), bool)
+        for at in (starts - beside, ends - 1 + beside):
+            there = (at >= 0) & (at < len(level))  # nothing is beside a run that begins or ends the sound
+            fall = 1 - level[np.where(there, at, 0)]
+            smooth &= ~there | (fall <= allowed)
+            seen |= there
+        return smooth & seen
 
 
 def missing_bytes(sound: soundfile.SoundFile) -> int:
@@ -88,6 +145,7 @@ def measure(path: Path) -> Measured:
             samples.update(f"{sound.samplerate} {sound.channels} ".encode())
             breaks_off = sound.format == "OGG" and ends_within_page(path)
             guessed = sound.format == "MP3" and not tells_length(path)
+            clipping = [Clipping(STEPS.get(sound.subtype, STEP)) for _ in range(sound.channels)]
             while len(block := sound.read(BLOCK // sound.channels, dtype="float32", always_2d=True)):
                 flat = block.reshape(-1)
                 high, low = max(high, float(flat.max())), min(low, float(flat.min()))
@@ -100,6 +158,8 @@ def measure(path: Path) -> Measured:
                 # float32 holds what any container has of 24 bits or less exactly, so that copies agree.
                 samples.update(block)
                 count += len(block)
+                for channel, column in zip(clipping, block.T, strict=True):
+                    channel.add(column)
     except (soundfile.SoundFileError, RuntimeError) as error:
         # Without the path, which is another one while an archive is unpacked.
         facts.problem = f"cannot be read ({getattr(error, 'error_string', str(error)).rstrip('.')})"
@@ -108,6 +168,8 @@ def measure(path: Path) -> Measured:
     if count == 0:
         facts.problem = "has no samples"
         return facts
+    for channel in clipping:
+        channel.add(np.zeros(0, np.float32), last=True)
     facts.audio_sha256 = samples.hexdigest()
     if missing:
         facts.problem = f"is cut short: {missing} bytes of audio are missing"
@@ -121,6 +183,7 @@ def measure(path: Path) -> Measured:
     facts.peak_dbfs = round(decibels(max(high, -low)), 2)
     facts.rms_dbfs = round(decibels(math.sqrt(square / (count * facts.channels))), 2)
     facts.dc_offset = round(float(np.abs(np.asarray(total) / count).max()), 5)
+    facts.clipped_run = max(channel.longest for channel in clipping)
     return facts
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from .licenses import parse, short_name
+from .licenses import MISSING, UNKNOWN, forbids_derivatives, is_non_commercial, label
 from .measures import interval, notes
 from .model_config import ModelConfig, downsampling_ratio, has_clap, objective, text_encoder_name, window_frames
 from .tables import caption_columns, captions_of
@@ -194,10 +194,16 @@ class Card:
 
     def data(self) -> str:
         """The clips, and what their licences ask for."""
-        licences = Counter(map(short_name, self.clips.license))
-        restricted = sum(n for name, n in licences.items() if "-NC" in parse(name)[0])
-        limits = [f"{restricted} of the clips are under non-commercial licences."] if restricted else []
-        limits += [f"The licence of {n} of the clips is not known."] if (n := licences.get("unknown", 0)) else []
+        licences = Counter(map(label, self.clips.license))
+        names = self.clips.license
+        unknown = sum(number for name, number in licences.items() if name.startswith(UNKNOWN))
+        kinds = [
+            (names.map(is_non_commercial).sum(), "{} of the clips are under non-commercial licences."),
+            (names.map(forbids_derivatives).sum(), "{} of the clips are under licences that forbid derivatives."),
+            (unknown, "{} of the clips are under licences that are not known."),
+            (licences[MISSING], "The licence of {} of the clips is missing."),
+        ]
+        limits = [text.format(number) for number, text in kinds if number]
         settings = self.training["settings"]
         told = [
             f"{len(self.clips)} clips of the corpus `{settings['corpus']}`, {self.clips.seconds.sum() / 3600:.2f} h; "

@@ -50,10 +50,11 @@ class Findings:
         others = f" (and {more} more, listed above)" if more else ""
         return InputError(f"{first['path']} {first['message']}{others}{advice}")
 
-    def first_warnings(self, number: int) -> list[str]:
-        """The first warnings of each check as text, and how many more there are."""
+    @staticmethod
+    def first(findings: list[Finding], number: int) -> list[str]:
+        """The first findings of each check as text, and how many more there are."""
         kinds = defaultdict(list)
-        for entry in self.warnings:
+        for entry in findings:
             kinds[entry["check"]].append(f"{entry['path']} {entry['message']}".strip())
         lines = []
         for check, texts in kinds.items():

@@ -11,9 +11,11 @@ from urllib.parse import quote
 import jinja2
 import pandas as pd
 
+from .findings import Findings
 from .measures import interval, notes
 
 DIGITS = 3
+NAMED = 20  # clips left out, of a kind, that are named; the corpus's own page has more
 # Shown beside a sound, and what its rows can be sorted by: `(key of a clip's figures, name, format)`.
 FIGURES = (
     ("clap_score", "CLAP score", "{:.3f}"),
@@ -129,15 +131,15 @@ def measure_rows(summary: dict[str, Any], models: list[str]) -> dict[str, list[d
 
 def corpus_entry(report: dict[str, Any], dropped: list[pd.DataFrame], page: str) -> dict[str, Any]:
     """What the runs of a corpus were made from, and what was left out and why; from its validation.json."""
-    reasons = Counter(entry["check"] for entry in report["left_out"])
-    for table in dropped:
-        reasons.update(table.check)
+    left_out = [*report["left_out"], *(row for table in dropped for row in table.to_dict("records"))]
+    reasons = Counter(entry["check"] for entry in left_out)
     return {
         "name": report["corpus"],
         "page": page,
         "clips": sum(report["clips"].values()),
         "dropped": reasons.total(),
         "reasons": ", ".join(f"{check}: {count}" for check, count in sorted(reasons.items())),
+        "left_out": Findings.first(left_out, NAMED),
         "warnings": len(report["warnings"]),
         "licenses": ", ".join(f"{name}: {count}" for name, count in report["licenses"].items()),
     }

@@ -170,7 +170,8 @@ class Plan:
     def validate_options(self, corpus: str) -> str:
         entry = self.corpora[corpus]
         allow = {} if entry["licenses"] is None else {"licenses": json.dumps(entry["licenses"]["allow"])}
-        chosen = {"split": self.split(corpus), "on_invalid": entry["on_invalid"]} | allow
+        policies = {key: entry[key] for key in ("on_invalid", "on_leak")}
+        chosen = {"split": self.split(corpus)} | policies | allow
         window = "" if entry["random_crop"] else self.window_options(corpus)
         return f"{options(chosen)} --silence-dbfs={entry['silence_dbfs']} {window}"
 

@@ -8,13 +8,12 @@ import pandas as pd
 
 from .clips import seed_for
 from .config import ROLES
+from .placeholders import is_placeholder
 
-UNKNOWN = frozenset(("", "-", "?", "0", "n/a", "na", "nan", "none", "null", "not found", "unknown"))
 
-
-def known(value: str) -> bool:
+def known(sound_id: str) -> bool:
     """Whether a `sound_id` names a recording; Clotho writes words where it knows none."""
-    return value.strip().lower() not in UNKNOWN
+    return not is_placeholder(sound_id) and sound_id.strip() != "0"
 
 
 def assign(table: pd.DataFrame, split: dict[str, Any]) -> pd.Series:
@@ -44,6 +43,16 @@ def draw(table: pd.DataFrame, split: dict[str, Any]) -> pd.Series:
     return roles
 
 
+def ties(table: pd.DataFrame) -> dict[str, pd.Series]:
+    """What clips must not share across two sides, by name: for each clip a key, or nothing where it has none."""
+    sound_id = table.sound_id.str.strip()
+    keys = {"audio": table.audio_sha256, "sound_id": sound_id.where(sound_id.map(known), "")}
+    if "given_group" in table:
+        group = table.given_group.str.strip()
+        keys["group"] = group.mask(group.map(is_placeholder), "")
+    return keys
+
+
 def groups(table: pd.DataFrame) -> pd.Series:
     """What must stay together, by name: the given group, else the recording (`sound_id`), else the clip itself.
 
@@ -51,9 +60,10 @@ def groups(table: pd.DataFrame) -> pd.Series:
     """
     # What is the surer name comes first in the alphabet: a clip that joins a group brings no other name to it.
     # A lone clip goes by its id and not its audio, so that a file that is encoded anew stays on its side.
-    names = ("sound " + table.clip_id).where(~table.sound_id.map(known), "recording " + table.sound_id)
-    if "given_group" in table:
-        names = names.where(table.given_group.str.strip() == "", "group " + table.given_group)
+    keys = ties(table)
+    names = ("sound " + table.clip_id).where(keys["sound_id"] == "", "recording " + keys["sound_id"])
+    if "group" in keys:
+        names = names.where(keys["group"] == "", "group " + keys["group"])
     parent = {name: name for name in names}
 
     def root(name: str) -> str:
@@ -61,8 +71,8 @@ def groups(table: pd.DataFrame) -> pd.Series:
             name = parent[name]
         return name
 
-    for keys in (table.audio_sha256, table.sound_id.where(table.sound_id.map(known), "")):
-        for key, together in names.groupby(keys):
+    for what in ("audio", "sound_id"):
+        for key, together in names.groupby(keys[what]):
             first, *others = sorted({root(name) for name in together}) if key else [""]
             for other in others:
                 parent[other] = first

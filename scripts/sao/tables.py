@@ -74,7 +74,7 @@ def read_table(path: Path) -> pd.DataFrame:
     for column in ("seconds", "peak_dbfs", "rms_dbfs", "dc_offset", "train_loss", "validation_loss"):
         if column in table:
             table[column] = pd.to_numeric(table[column])
-    for column in ("sample_rate", "channels", "frames", "seed", "caption_count", "step"):
+    for column in ("sample_rate", "channels", "frames", "clipped_run", "seed", "caption_count", "step"):
         if column in table:
             table[column] = pd.to_numeric(table[column]).astype("Int64")
     return table
