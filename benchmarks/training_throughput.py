@@ -225,8 +225,8 @@ def leg(job: Job) -> Job:
     return {"marks": marks, "steps": clock.steps()}
 
 
-def flops(job: Job) -> Job:
-    """FLOPs of a clip, forward and backward without recomputation, and the rate of a large matmul in bfloat16."""
+def clip_flops(job: Job) -> Job:
+    """FLOPs of a clip, forward and backward without recomputation, the frozen text encoder left out."""
     from sao.model import build, load_weights
 
     config = trained_config(job)
@@ -241,42 +241,42 @@ def flops(job: Job) -> Job:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     prepare(model, False, False)
     objective = Objective(model, config["training"], 0).to(device)
-    clips = Clips(Path(job["datasets"], "train.json"), config, model.pretransform.io_channels)
+    clips = Clips(Path(job["datasets"], "train.json"), config)
     batch = collate([TrainingClips(clips, "first", 0, config["training"], False)[0]])
     batch = {key: value.to(device) if isinstance(value, torch.Tensor) else value for key, value in batch.items()}
     with torch.no_grad():
-        objective.conditioner(batch["info"], device)  # the frozen text encoder is not counted
+        objective.conditioner(batch["info"], device)  # the prompt is encoded, and kept
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:  # other kernels recompute
         objective(batch, 0).mean().backward()
-    del objective, model
+    return {"flops": counter.get_total_flops()}
 
-    size, times = MATMUL if device == "cuda" else MATMUL // 8, 50
-    a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
-    for measured in (False, True):
+
+def matmul_rate(_: Job) -> Job:
+    """FLOPs a second of a large matmul in bfloat16."""
+    import torch
+
+    on_gpu = torch.cuda.is_available()
+    size, times = MATMUL if on_gpu else MATMUL // 8, 50
+    a, b = (torch.randn(size, size, device="cuda" if on_gpu else "cpu", dtype=torch.bfloat16) for _ in range(2))
+    for _ in range(2):  # the first time warms up
         start = time.perf_counter()
         for _ in range(times):
             a @ b
-        if device == "cuda":
+        if on_gpu:
             torch.cuda.synchronize()
-        if measured:
-            rate = times * 2 * size**3 / (time.perf_counter() - start)
-    return {"flops": counter.get_total_flops(), "rate": rate}
+        seconds = time.perf_counter() - start
+    return {"rate": times * 2 * size**3 / seconds}
 
 
 def make_full(job: Job) -> Job:
     """A model of Stable Audio Open 1.0's architecture with random weights, clips of noise, and latents of noise."""
     folder, config = Path(job["folder"]), full_config(job["depth"])
     use_hub(folder / "model/hub")
-    import numpy as np
-    import soundfile
     import torch
-    from dataset_configs import write_hook
     from safetensors.torch import save_file
-    from sao.clips import clip_id, write_digests
-    from sao.encoding import clip_facts
+    from sao.clips import write_digests
     from sao.files import write_json
     from sao.model import build
-    from sao.model_config import window_frames
     from transformers import T5Config, T5EncoderModel
 
     hub, revision = folder / "model/hub/models--t5-base", 40 * "0"
@@ -291,9 +291,23 @@ def make_full(job: Job) -> Job:
     state = build(config, folder / "model/hub").state_dict()
     save_file({key: value.clone().contiguous() for key, value in state.items()}, folder / "model/model.safetensors")
 
+    write_digests(folder / "digest", folder / "model", [folder / "model/model_config.json"])
+    return {"frames": make_clips(folder, config, 2 * job["batch"], job["seconds"])}
+
+
+def make_clips(folder: Path, config: Job, count: int, seconds: float) -> int:
+    """Clips of noise as audio and as latents, with the dataset configs of both; the length of a window, in frames."""
+    import numpy as np
+    import soundfile
+    from dataset_configs import write_hook
+    from sao.clips import clip_id
+    from sao.encoding import clip_facts
+    from sao.files import write_json
+    from sao.model_config import window_frames
+
     rng, rate = np.random.default_rng(0), config["sample_rate"]
-    samples, frames = int(job["seconds"] * rate), window_frames(config, job["seconds"])
-    names = [f"noise {number}.wav" for number in range(2 * job["batch"])]
+    samples, frames = int(seconds * rate), window_frames(config, seconds)
+    names = [f"noise {number}.wav" for number in range(count)]
     captions = {name: [f"Noise number {name[6:-4]} hisses without end in a large empty hall."] for name in names}
     ids = {name: clip_id("noise", name) for name in names}
     for made in ("audio", "latents"):
@@ -316,8 +330,7 @@ def make_full(job: Job) -> Job:
         entry = {"id": role, "path": str(here), "custom_metadata_module": f"{here}/metadata.py"}
         dataset = {"dataset_type": "pre_encoded", "datasets": [entry], "latent_crop_length": frames}
         write_json(folder / f"datasets/{role}.json", dataset | {"random_crop": False, "drop_last": role == "train"})
-    write_digests(folder / "digest", folder / "model", [folder / "model/model_config.json"])
-    return {"frames": frames}
+    return frames
 
 
 def use_hub(hub: Path) -> None:
@@ -522,8 +535,9 @@ def alternate(rounds: int, runs: dict[str, tuple[Any, Job]]) -> dict[str, list[J
             result = apart(function, job)
             results[name].append(result)
             print(
-                f"round {number + 1} {name}: {result['steps_s']:.2f} steps/s, "
-                f"{1e3 * result['cpu_clip']:.2f} CPU ms/clip; {result['others']:.2f} cores busy with others",
+                f"round {number + 1} {name}: {result['steps_s']:.2f} steps/s, {result['clips_s']:.2f} clips/s, "
+                f"{1e3 * result['cpu_clip']:.2f} CPU ms/clip, peak {result['peak'] / 1e6:.0f} MB; "
+                f"{result['others']:.2f} cores busy with others",
                 file=sys.stderr,
                 flush=True,
             )
@@ -536,19 +550,19 @@ def median(results: list[Job], key: str) -> float:
 
 def throughput(job: Job, rounds: int) -> None:
     results = alternate(rounds, {"stock": (stock, job), "ours": (ours, job)})
-    on_gpu = results["ours"][0]["gpu"]
-    counted = apart(flops, job) if on_gpu else None
-    print("         clips/s  CPU ms/clip  peak MB" + ("  MFU" if counted else ""))
-    for name, found in results.items():
-        clips = median(found, "clips_s")
-        share = f"  {clips * counted['flops'] / counted['rate']:.1%}" if counted else ""
-        print(
-            f"{name:7}  {clips:7.2f}  {1e3 * median(found, 'cpu_clip'):11.2f}  {median(found, 'peak') / 1e6:7.0f}{share}"
-        )
-    rate, cpu = (median(results["ours"], key) / median(results["stock"], key) for key in ("clips_s", "cpu_clip"))
-    print(f"ratio    {rate:7.2f}  {1 / cpu:11.2f}")
-    if counted:
-        print(f"{counted['flops'] / 1e12:.2f} TFLOP a clip, {counted['rate'] / 1e12:.0f} TFLOP/s in a matmul")
+    print("         clips/s  CPU ms/clip  peak MB")
+    clips, cpu, peak = (
+        {n: median(found, key) for n, found in results.items()} for key in ("clips_s", "cpu_clip", "peak")
+    )
+    for name in results:
+        print(f"{name:7}  {clips[name]:7.2f}  {1e3 * cpu[name]:11.2f}  {peak[name] / 1e6:7.0f}")
+    print(f"ratio    {clips['ours'] / clips['stock']:7.2f}  {cpu['stock'] / cpu['ours']:11.2f}")
+    if results["ours"][0]["gpu"]:
+        flops = apart(clip_flops, job)["flops"]
+        print(f"{flops / 1e12:.2f} TFLOP a clip")
+        rate = apart(matmul_rate, job)["rate"]
+        print(f"{rate / 1e12:.0f} TFLOP/s in a matmul")
+        print("of which are used: " + ", ".join(f"{n} {each * flops / rate:.1%}" for n, each in clips.items()))
 
 
 def prompts(job: Job, rounds: int) -> None:
@@ -564,7 +578,7 @@ def prompts(job: Job, rounds: int) -> None:
 def in_legs(job: Job, rounds: int, steps: int) -> None:
     """A run of `steps` in one leg and in two; what a leg costs, whatever its length. In seconds and CPU seconds."""
     # As often as in the default run: four validations, the last of each leg at its end.
-    job |= {"validate_every": steps // 4, "resume": None}
+    job |= {"validate_every": max(1, steps // 4), "resume": None}
     totals: dict[int, list[list[float]]] = {1: [], 2: []}
     seconds: list[dict[str, list[float]]] = []
     usual, validations = [], []
@@ -639,6 +653,7 @@ def main() -> None:
         Path(target).write_text(json.dumps(globals()[name](json.loads(Path(given).read_text()))))
         return
 
+    sys.stdout.reconfigure(line_buffering=True)  # each part is shown when it is measured
     os.chdir(ROOT)
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         job = demo_job(args, Path(folder)) if args.model == "demo" else full_job(args, Path(folder))

@@ -75,15 +75,17 @@ rule train:
         "../envs/model.yaml"
     threads: lambda wildcards: PLAN.resources(wildcards.run, "threads")
     resources:
-        mem_mb=lambda wildcards, attempt: grown(PLAN.memory(wildcards.run), attempt),
+        mem_mb=lambda wildcards, attempt: grown(PLAN.resources(wildcards.run, "mem_mb"), attempt),
         runtime=lambda wildcards, attempt: PLAN.minutes(
             PLAN.leg_minutes(wildcards.run, wildcards.leg), attempt
         ),
         gpu=lambda wildcards: PLAN.resources(wildcards.run, "gpu"),
+        gres=lambda wildcards: PLAN.resources(wildcards.run, "gres"),
         # Several processes are started by srun in the job, one for each device of each node.
         nodes=lambda wildcards: PLAN.runs[wildcards.run]["num_nodes"],
         mpi=lambda wildcards: "srun" if PLAN.processes(wildcards.run) > 1 else None,
         tasks=lambda wildcards: PLAN.resources(wildcards.run, "tasks"),
+        tasks_per_node=lambda wildcards: PLAN.resources(wildcards.run, "tasks_per_node"),
         tasks_per_gpu=lambda wildcards: PLAN.resources(wildcards.run, "tasks_per_gpu"),
         cpus_per_task=lambda wildcards: PLAN.resources(wildcards.run, "cpus_per_task"),
     params:

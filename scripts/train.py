@@ -17,7 +17,7 @@ from typing import Any
 
 from sao.command import InputError, is_first, log, output_to_log, parse, progress, run
 from sao.files import digest, read_json, sha256, size_text, whole, write_json
-from sao.memory import adapter_parameters, check, parameter_counts, total
+from sao.memory import adapter_parameters, check, parameter_counts, synchronises, total
 from sao.model import build, load_weights
 from sao.model_config import read_model_config, training_config
 
@@ -110,6 +110,7 @@ def main() -> None:
 
     import torch
     from sao.dataset import Clips, TrainingClips, ValidationClips, collate, positions
+    from sao.processes import free_memory, seats, strategy
     from sao.scratch import on_scratch
     from sao.training import (
         Metrics,
@@ -149,7 +150,7 @@ def main() -> None:
         )
     end = end_step(args.leg, len(train_set), effective)
     counts = parameter_counts(args.model / "model.safetensors")
-    available = torch.cuda.mem_get_info()[0] if on_gpu else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    available = free_memory(on_gpu, settings["devices"])
     sized = settings | {"ema": training["use_ema"]}
     try:
         needed = total(check(config, counts, sized, clips.frames, clips.on_latents, available))
@@ -198,7 +199,7 @@ def main() -> None:
             accelerator="gpu" if on_gpu else "cpu",
             devices=settings["devices"],
             num_nodes=settings["num_nodes"],
-            strategy=settings["strategy"],
+            strategy=strategy(settings),
             precision="32-true",
         )
         fabric.launch()
@@ -206,6 +207,9 @@ def main() -> None:
         optimizer = make_optimizer(training, settings, list(trained.values()))
         objective, optimizer = fabric.setup(objective, optimizer)
     update = Update(fabric, objective, optimizer, list(trained.values()), settings)
+    if synchronises(settings):
+        for line in seats(fabric.device):
+            log.info("%s", line)
     scheduler = make_scheduler(training, optimizer.optimizer)
     dit = {key: weight for key, weight in trained.items() if key.startswith("model.")}
     average = MovingAverage(dit) if training["use_ema"] else None

@@ -1,4 +1,4 @@
-"""The graph on a SLURM of its own: two nodes with a fake GPU each, on this machine, brought up by `.ci/slurm`.
+"""The graph on a SLURM of its own: two nodes with two fake GPUs each, on this machine, brought up by `.ci/slurm`.
 
 Runs where root has Debian's slurmctld, slurmd, slurm-client and munge. Most of the time goes by waiting: for Snakemake's
 next look at its jobs, and for SLURM to miss a node.
@@ -21,6 +21,8 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT, copy_checkout
+from sao.config import resolve
+from sao.plan import Plan
 
 MISSING = [name for name in ("slurmctld", "slurmd", "srun", "munged") if not shutil.which(name)]
 needs_slurm = pytest.mark.skipif(
@@ -31,7 +33,8 @@ needs_slurm = pytest.mark.skipif(
 LEG = 120  # steps; on one thread a quarter of a minute, long enough to be caught in the middle
 RUN = {"steps": 2 * LEG, "checkpoint_every": LEG, "validate_every": LEG, "batch_size": 16, "threads": 1}
 CONFIG = {
-    "base_models": {"demo": {"gpus": 1, "sampling": {"steps": 2}}},
+    # Two, all of a node: so jobs have to wait for each other.
+    "base_models": {"demo": {"gpus": 2, "sampling": {"steps": 2}}},
     "runs": {"demo": RUN},
     "render": {"clips": {"train": 2, "evaluation": 2}},
     "cluster": {"scratch": True},
@@ -205,21 +208,24 @@ def test_whole_graph_runs(disturbed: tuple[Path, str]) -> None:
 
 
 @needs_slurm
-def test_gpu_jobs_hold_a_gpu_each_and_queue_for_it(disturbed: tuple[Path, str]) -> None:
+def test_gpu_jobs_hold_their_gpus_and_queue_for_them(disturbed: tuple[Path, str]) -> None:
     checkout, _ = disturbed
-    held = [job for job in jobs(checkout) if "gres:gpu:1" in job.get("TresPerJob", "")]
+    held = [job for job in jobs(checkout) if "gres:gpu:" in job.get("TresPerJob", "")]
     others = [job for job in jobs(checkout) if job not in held]
     rules = {re.sub("^rule_|_wildcards.*", "", job["Comment"]) for job in held}
     assert {"encode", "train", "train_last", "render"} <= rules
     assert not {re.sub("^rule_|_wildcards.*", "", job["Comment"]) for job in others} & {"train", "render", "encode"}
     assert {job["Partition"] for job in held} == {"gpu"} and {job["Partition"] for job in others} == {"cpu"}
+    gpus = {job["JobId"]: int(job["TresPerJob"].split(":")[-1]) for job in held}
+    assert {gpus[job["JobId"]] for job in held if "train" in job["Comment"]} == {2}
     times = [
-        (datetime.fromisoformat(j["StartTime"]), datetime.fromisoformat(j["EndTime"]), j["NodeList"]) for j in held
+        (datetime.fromisoformat(j["StartTime"]), datetime.fromisoformat(j["EndTime"]), j["NodeList"], gpus[j["JobId"]])
+        for j in held
     ]
-    for number, (start, end, node) in enumerate(times):
-        for other_start, other_end, other_node in times[:number]:
-            assert node != other_node or start >= other_end or other_start >= end
-    # Three wait for two GPUs when the data is ready: one of them had to wait.
+    for number, (start, end, node, count) in enumerate(times):
+        for other_start, other_end, other_node, other_count in times[:number]:
+            assert node != other_node or start >= other_end or other_start >= end or count + other_count <= 2
+    # Three wait for two nodes when the data is ready: one of them had to wait.
     waited = [
         job for job in held if datetime.fromisoformat(job["StartTime"]) > datetime.fromisoformat(job["SubmitTime"])
     ]
@@ -314,18 +320,56 @@ def test_snakemake_dies_and_starts_again_while_two_jobs_run(prepared: Path, slur
 
 
 @needs_slurm
-@pytest.mark.parametrize("shape", [{"devices": 2}, {"num_nodes": 2}], ids=str)
+@pytest.mark.parametrize(
+    ("shape", "gpus"),
+    [
+        ({"devices": 2}, 0),
+        ({"devices": 2}, 1),
+        ({"num_nodes": 2}, 2),
+        ({"devices": 2, "num_nodes": 2}, 1),
+    ],
+    ids=str,
+)
 def test_several_processes_train_as_one_job(
-    prepared: Path, slurm: Path, shape: dict[str, int], monkeypatch: pytest.MonkeyPatch
+    prepared: Path, slurm: Path, shape: dict[str, int], gpus: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """One job, as many processes on each node as it has devices, and each process sees all GPUs of the job on its node."""
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")  # the names of the virtual nodes resolve to nothing
     settings = {"steps": 4, "checkpoint_every": 4, "batch_size": 4, **shape}
-    config = {"base_models": {"demo": {"gpus": 0}}, "runs": {"demo": RUN | settings}}
+    config = {"base_models": {"demo": {"gpus": gpus}}, "runs": {"demo": RUN | settings}}
     (prepared / "ci.yaml").write_text(yaml.safe_dump(config))
     finish(snakemake(prepared, "results/checkpoints/demo/step-00000004/weights"), prepared)
+    devices, nodes = shape.get("devices", 1), shape.get("num_nodes", 1)
     job = next(job for job in jobs(prepared) if "rule_train" in job["Comment"])
-    assert (job["NumTasks"], job["NumNodes"]) == ("2", str(shape.get("num_nodes", 1)))
-    assert "batch of 8 (4 × 2 devices × 1)" in log(prepared, 4)
+    assert (job["NumTasks"], job["NumNodes"]) == (str(devices * nodes), str(nodes))
+    assert job["MinMemoryNode"] == f"{4000 * devices}M"
+    assert f"batch of {4 * devices * nodes} (4 × {devices * nodes} devices × 1)" in log(prepared, 4)
+    seen = re.findall(
+        r"process (\d): cpu on (n\d), SLURM_LOCALID (\d)(?:, CUDA_VISIBLE_DEVICES (.*))?$", log(prepared, 4), re.M
+    )
+    assert [int(rank) for rank, *_ in seen] == list(range(devices * nodes))
+    names = list(dict.fromkeys(node for _, node, *_ in seen))
+    assert len(names) == nodes
+    visible = ",".join(map(str, range(gpus * devices)))
+    assert [where for _, *where in seen] == [[n, str(local), visible] for n in names for local in range(devices)]
+
+
+@needs_slurm
+@pytest.mark.parametrize("given", ["--ntasks-per-gpu=1 --ntasks=2", "--gpus-per-task=1 --ntasks=2", ""])
+def test_processes_see_all_gpus_of_an_allocation_made_by_hand(slurm: Path, tmp_path: Path, given: str) -> None:
+    """Whatever it says of tasks and GPUs, and in a job of the name that interactive ones have."""
+    config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    config["runs"]["demo"] |= {"devices": 2, "threads": 1}
+    launcher = Plan(resolve(config, [ROOT / "config.yaml"])).launcher("demo")
+    script = tmp_path / "job.sh"
+    seen = "$SLURM_PROCID $SLURM_LOCALID $CUDA_VISIBLE_DEVICES $SLURM_NTASKS $SLURM_NTASKS_PER_NODE $SLURM_JOB_NAME"
+    script.write_text(f"#!/bin/bash\n{launcher}bash -c 'echo {seen}'\n", encoding="utf-8")
+    asked = ["--partition=gpu", "--nodes=1", "--mem=100", "--cpus-per-task=2", *given.split()]
+    asked += [] if "--gpus-per-task" in given else ["--gpus=2"]
+    said = tmp_path / "said"
+    done = ["sbatch", "--wait", "--job-name=interactive", f"--output={said}", f"--chdir={tmp_path}", *asked]
+    subprocess.run([*done, str(script)], check=False, timeout=PATIENCE)
+    assert sorted(said.read_text(encoding="utf-8").splitlines()) == ["0 0 0,1 2 2 train", "1 1 0,1 2 2 train"]
 
 
 def test_every_rule_says_what_it_needs() -> None:

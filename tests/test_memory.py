@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import json
@@ -46,6 +47,7 @@ def measured(folder: Path, changes: dict[str, Any]) -> int:
     """Bytes of live tensors at the peak of two training steps of the demo model, the frozen text encoder left out."""
     import torch
     from sao.model import build, load_weights
+    from sao.processes import strategy
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves
 
@@ -102,6 +104,9 @@ def measured(folder: Path, changes: dict[str, Any]) -> int:
     else:
         optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=True)
     followers = [copy.deepcopy(model.model)] if run["ema"] else []
+    several = memory.synchronises(run)
+    if several:  # a group of one has the same buckets
+        torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
 
     batch, channels = run["batch_size"], CONFIG["model"]["io_channels"]
     facts = [{"prompt": "a gong", "seconds_start": 0, "seconds_total": 3} for _ in range(batch)]
@@ -110,19 +115,27 @@ def measured(folder: Path, changes: dict[str, Any]) -> int:
         for tensor in module.state_dict().values():
             alive.see(tensor)
     with alive:
+        diffusion = model
+        if several:
+            diffusion = torch.nn.parallel.DistributedDataParallel(model, **strategy(run)._ddp_kwargs)
         for _ in range(2):
-            for _ in range(run["accumulate"]):
+            for part in range(run["accumulate"]):
                 latents, times = torch.randn(batch, channels, FRAMES), torch.rand(batch)
                 noise, angles = torch.randn_like(latents), times[:, None, None] * torch.pi / 2
                 noised = latents * angles.cos() + noise * angles.sin()
                 target = noise * angles.cos() - latents * angles.sin()
-                with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
-                    output = model(noised, times, cond=model.conditioner(facts, "cpu"), cfg_dropout_prob=0.1)
-                    loss = torch.nn.functional.mse_loss(output.float(), target)
-                loss.backward()
-                del latents, noise, noised, target, output, loss
+                apart = several and part < run["accumulate"] - 1
+                with diffusion.no_sync() if apart else contextlib.nullcontext():
+                    with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+                        cond = model.conditioner(facts, "cpu")
+                        output = diffusion(noised, times, cond=cond, cfg_dropout_prob=0.1)
+                        loss = torch.nn.functional.mse_loss(output.float(), target)
+                    loss.backward()
+                del latents, noise, noised, target, output, loss, cond
             optimizer.step()
             optimizer.zero_grad()
+    if several:
+        torch.distributed.destroy_process_group()
     return alive.peak
 
 
@@ -140,6 +153,12 @@ MEASURED = [
     {"method": "lora"},
     {"method": "lora", "recompute_activations": True, "batch_size": 32},
     {"method": "dora", "precision": "bf16-mixed", "batch_size": 16},
+    {"devices": 2},
+    {"devices": 2, "batch_size": 1, "recompute_activations": True, "ema": True},
+    {"num_nodes": 2, "batch_size": 1, "accumulate": 2},
+    {"devices": 2, "batch_size": 1, "accumulate": 3, "recompute_activations": True},
+    {"devices": 2, "batch_size": 1, "precision": "bf16-true"},
+    {"devices": 2, "method": "lora"},
 ]
 
 
@@ -165,6 +184,7 @@ RUNS = st.fixed_dictionaries(
         "accumulate": st.sampled_from((1, 3)),
         "ema": st.booleans(),
         "recompute_activations": st.booleans(),
+        "devices": st.sampled_from((1, 2)),
     }
 )
 
@@ -206,6 +226,7 @@ def test_the_advice_fits_and_names_nothing_needless(run: dict[str, Any], share: 
     assert "\n" not in message
     if message.endswith("take a larger device"):
         smallest = {"method": "lora", "batch_size": 1, "ema": False, "recompute_activations": True}
+        smallest["accumulate"] = run["accumulate"] * run["batch_size"]
         with pytest.raises(InputError):
             check(smallest | {"precision": "bf16-true"})
         return
@@ -227,6 +248,8 @@ def test_the_advice_fits_and_names_nothing_needless(run: dict[str, Any], share: 
         ({"batch_size": 1, "recompute_activations": True, "ema": True}, 0.85, ["ema: false"]),
         ({"batch_size": 1, "recompute_activations": True}, 0.7, ["precision: bf16-true"]),
         ({"batch_size": 1, "recompute_activations": True}, 0.4, ["method: lora"]),
+        # A smaller batch would accumulate, and between processes need more.
+        ({"batch_size": 2, "devices": 2, "recompute_activations": True}, 0.65, ["precision: bf16-true"]),
         ({"batch_size": 1, "method": "lora", "recompute_activations": True}, 0.75, ["adapter.base_precision: bf16"]),
     ],
 )

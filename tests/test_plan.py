@@ -336,23 +336,41 @@ def test_a_leg_that_cannot_fit_is_one_line() -> None:
         scheduled(10, steps=1100, seconds_per_step=6).check_walltime()
 
 
+ASKED = ("mem_mb", "gpu", "gres", "threads", "tasks", "tasks_per_node", "tasks_per_gpu", "cpus_per_task")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, {"gpu": 1, "tasks_per_gpu": None, "cpus_per_task": None}),
+        ({"devices": 2}, {"mem_mb": 8000, "gpu": 2, "threads": 6, "tasks_per_node": 2}),
+        ({"devices": 2, "gpus": 2}, {"mem_mb": 8000, "gpu": 4, "threads": 6, "tasks_per_node": 2}),
+        ({"devices": 2, "gpus": 0}, {"mem_mb": 8000, "gpu": 0, "threads": 6, "tasks_per_node": 2}),
+        ({"num_nodes": 3}, {"gres": "gpu:1", "tasks": 3}),
+        ({"num_nodes": 3, "gpus": 2}, {"gres": "gpu:2", "tasks": 3}),
+        ({"num_nodes": 3, "gpus": 0}, {"tasks": 3}),
+        (
+            {"devices": 4, "num_nodes": 2},
+            {"mem_mb": 16000, "gres": "gpu:4", "threads": 12, "tasks_per_node": 4},
+        ),
+    ],
+    ids=str,
+)
+def test_a_training_asks_for_each_node(changes: dict[str, Any], expected: dict[str, Any]) -> None:
+    usual = {"mem_mb": 4000, "threads": 3, "tasks_per_gpu": 0, "cpus_per_task": 3}
+    plan = scheduled(workers=1, **changes)
+    assert {key: plan.resources("demo", key) for key in ASKED} == dict.fromkeys(ASKED) | usual | expected
+
+
 def test_processes_of_a_training_are_started_by_srun_in_a_job() -> None:
-    one = scheduled(workers=1)
-    asked = {key: one.resources("demo", key) for key in ("gpu", "threads", "tasks", "tasks_per_gpu", "cpus_per_task")}
-    assert asked == {"gpu": 1, "threads": 3, "tasks": None, "tasks_per_gpu": None, "cpus_per_task": None}
-    assert one.launcher("demo") == ""
-    several = scheduled(workers=1, devices=2, num_nodes=2)
-    asked = {key: several.resources("demo", key) for key in asked}
-    assert asked == {"gpu": 4, "threads": 6, "tasks": 4, "tasks_per_gpu": 1, "cpus_per_task": 3}
-    command = several.launcher("demo")
-    for job, expected in (
-        (None, ""),
-        ("7", "srun --kill-on-bad-exit --nodes=2 --ntasks-per-node=2 --cpus-per-task=3 "),
-    ):
+    assert scheduled(workers=1).launcher("demo") == ""
+    command = scheduled(workers=1, devices=2, num_nodes=2).launcher("demo")
+    unset = "env -u SLURM_NTASKS_PER_GPU -u SLURM_GPUS_PER_TASK -u SLURM_TRES_PER_TASK -u SLURM_GPU_BIND"
+    started = "srun --kill-on-bad-exit --nodes=2 --ntasks=4 --ntasks-per-node=2 --cpus-per-task=3 --job-name=train"
+    for job, expected in ((None, ""), ("7", f"{unset} {started} ")):
         env = {"PATH": os.environ["PATH"]} | ({"SLURM_JOB_ID": job} if job else {})
         said = subprocess.run(["bash", "-uc", f"echo {command}x"], env=env, capture_output=True, text=True, check=True)
         assert said.stdout == f"{expected}x\n"
-    assert scheduled(gpus=0, devices=2).resources("demo", "tasks_per_gpu") is None
 
 
 def test_rendering_asks_for_the_clips_that_are_rendered() -> None:

@@ -46,6 +46,11 @@ def total(parts: dict[str, int]) -> int:
     return sum(parts.values())
 
 
+def synchronises(settings: Settings) -> bool:
+    """Whether processes exchange gradients (DistributedDataParallel), which takes buffers for all of them."""
+    return settings.get("devices", 1) * settings.get("num_nodes", 1) > 1 or settings.get("strategy") == "ddp"
+
+
 def estimate(
     config: ModelConfig,
     counts: Counts,
@@ -56,10 +61,11 @@ def estimate(
 ) -> dict[str, int]:
     """Bytes by part at the moment of a training step when most is in use, from the second step on.
 
-    What is there always (weights, states of the optimiser, EMA, text encoder, autoencoder) and the most that one of
-    four phases adds: encoding audio, forward, backward, optimiser step. Not counted: the context of the device's
-    driver, what its allocator loses to fragments, prompts kept encoded, activations of a model that is no DiT. A
-    compiled model counts as one that is not.
+    Of each process. What is there always (weights, states of the optimiser, EMA, text encoder, autoencoder, the buckets
+    in which several processes exchange gradients) and the most that one of four phases adds: encoding audio, forward,
+    backward, optimiser step. Not counted: the context of the device's driver, NCCL's own buffers, what the allocator
+    loses to fragments, prompts kept encoded, activations of a model that is no DiT. A compiled model counts as one that
+    is not.
     """
     precision, full = settings["precision"], settings["method"] == "full"
     low = precision == "bf16-true"
@@ -79,6 +85,7 @@ def estimate(
     parts = {
         "weights": stored * (counts["model"] + counts["conditioner"]) + 4 * adapters,
         "gradients": 0,
+        "buckets": gradients if synchronises(settings) else 0,
         "optimizer": states,
         "ema": stored * counts["model"] + 4 * adapters if settings["ema"] else 0,
         "activations": 0,
@@ -86,11 +93,15 @@ def estimate(
         "autoencoder": 0 if on_latents else 4 * counts["pretransform"],
     }
     kept = gradients if settings.get("accumulate", 1) > 1 else 0  # from the batches before this one
-    phases = [{"gradients": gradients, "optimizer": temporary}]
+    # As they come, gradients move into the buckets one by one; those of batches that are not exchanged wait outside.
+    bucketed = synchronises(settings)
+    phases = [{"gradients": 0 if bucketed else gradients, "optimizer": temporary}]
     if not on_latents:
         phases.append({"gradients": kept, "autoencoder": _encoding(config, settings, frames)})
     for shared, activations in _activations(config, counts, settings, frames, stored):
-        phases.append({"gradients": max(kept, round(shared * gradients)), "activations": activations})
+        reached = round(shared * gradients)
+        outside = min(reached, (2 if low and full else 4) * largest) if bucketed else reached
+        phases.append({"gradients": max(kept, outside), "activations": activations})
     phase = max(phases, key=total)
     return {name: size + phase.get(name, 0) for name, size in parts.items()}
 
@@ -216,7 +227,8 @@ def check(
     told = f"the training needs {size_text(total(parts))} of device memory, and {size_text(available_bytes)} are free"
     changes = _fitting(settings, fits)
     if changes is None:
-        least = total(need({key: value for step in _paths(settings)[-1] for key, value in step[-1].items()}))
+        smallest = [{key: value for step in steps for key, value in step[-1].items()} for steps in _paths(settings)]
+        least = min(total(need(changes)) for changes in smallest)
         raise InputError(
             f"{told}; its smallest form (adapters, batch_size 1) needs {size_text(least)}: take a larger device"
         )
@@ -235,11 +247,14 @@ def _paths(settings: Settings) -> list[list[list[Settings]]]:
         [{"batch_size": size, "accumulate": accumulate * batch // size} for size in smaller],
         [{"ema": False}] if settings["ema"] else [],
     ]
+    steps = [step for step in steps if step]
     if settings["method"] == "full":  # with adapters, frozen weights in 16 bits harm less than all in 16 bits
-        paths = [[*steps, precision], [*steps, [lora, lora | base], precision]]
+        further = [[precision], [[lora, lora | base], precision]]
     else:
-        paths = [[*steps, [base], precision, [{"method": "lora"}]]]
-    return [[step for step in path if step] for path in paths]
+        further = [[[base], precision, [{"method": "lora"}]]]
+    # A smaller batch accumulates, and between processes accumulated gradients take more: without it, too.
+    starts = [steps, [step for step in steps if "batch_size" not in step[0]]] if synchronises(settings) else [steps]
+    return [[step for step in (*start, *more) if step] for more in further for start in starts]
 
 
 def _fitting(settings: Settings, fits: Callable[[Settings], bool]) -> Settings | None:

@@ -406,17 +406,28 @@ class Plan:
         """How many a training has: one for each device of each node."""
         return self.runs[run]["devices"] * self.runs[run]["num_nodes"]
 
-    def resources(self, run: str, what: str) -> int | None:
-        """What a training asks for: `gpu` in all, CPU `threads` a node, and for several processes also the others."""
+    def resources(self, run: str, what: str) -> int | str | None:
+        """What a training asks for: memory in MB, GPUs and CPU `threads` for each node, and how many tasks.
+
+        On SLURM every process sees all GPUs that the job has on its node: Lightning takes the one with the number of the
+        process there. So nothing is asked for by GPU or by task: that would show each task a part of them.
+        """
         settings, several = self.runs[run], self.processes(run) > 1
-        gpus = self.base_models[settings["base_model"]]["gpus"]
+        devices, nodes = settings["devices"], settings["num_nodes"]
+        gpus = self.base_models[settings["base_model"]]["gpus"] * devices
         threads = settings["threads"] + settings["workers"]
         return {
-            "gpu": gpus * self.processes(run),
-            "threads": threads * settings["devices"],
+            "mem_mb": self.memory(run) * devices,
+            # `gpu` is how many there are in all, of which SLURM may give three to one node and one to the other.
+            "gpu": gpus if nodes == 1 else None,
+            "gres": f"gpu:{gpus}" if nodes > 1 and gpus else None,
+            "threads": threads * devices,
             "cpus_per_task": threads if several else None,
-            "tasks": self.processes(run) if several else None,
-            "tasks_per_gpu": 1 if several and gpus == 1 else None,
+            # Without it, SLURM may divide the tasks unevenly, too. The executor refuses to ask for one a node.
+            "tasks_per_node": devices if devices > 1 else None,
+            "tasks": nodes if nodes > 1 and devices == 1 else None,
+            # None would have the executor ask for as many tasks for each GPU as there are in all.
+            "tasks_per_gpu": 0 if several else None,
         }[what]
 
     def launcher(self, run: str) -> str:
@@ -424,12 +435,19 @@ class Plan:
         if self.processes(run) == 1:
             return ""
         settings = self.runs[run]
-        given = {"nodes": settings["num_nodes"], "ntasks-per-node": settings["devices"]}
+        given = {"nodes": settings["num_nodes"], "ntasks": self.processes(run), "ntasks-per-node": settings["devices"]}
         given["cpus-per-task"] = self.resources(run, "cpus_per_task")
-        return f"${{SLURM_JOB_ID:+srun --kill-on-bad-exit {' '.join(f'--{k}={v}' for k, v in given.items())}}} "
+        # In a job called `bash` or `interactive` Lightning would not look for the other processes.
+        given["job-name"] = "train"
+        # Of an allocation that somebody made by hand: with these, srun would show each process one GPU, or refuse to start.
+        unset = " ".join(
+            f"-u SLURM_{name}" for name in ("NTASKS_PER_GPU", "GPUS_PER_TASK", "TRES_PER_TASK", "GPU_BIND")
+        )
+        options = " ".join(f"--{key}={value}" for key, value in given.items())
+        return f"${{SLURM_JOB_ID:+env {unset} srun --kill-on-bad-exit {options}}} "
 
     def memory(self, run: str) -> int:
-        """Main memory, in MB, of a job that holds the model of a run."""
+        """Main memory, in MB, of a process that holds the model of a run."""
         return self.base_models[self.base_model(run)]["memory_mb"]
 
     def minutes(self, needed: float, attempt: int = 1) -> int:

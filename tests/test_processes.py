@@ -1,0 +1,70 @@
+"""Which device a process of a training takes, what is free there, and what it tells of where it runs."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from sao.processes import free_memory, local_rank, seats
+
+
+@pytest.mark.parametrize(
+    ("given", "rank"),
+    [({}, 0), ({"SLURM_LOCALID": "3"}, 3), ({"LOCAL_RANK": "1"}, 1), ({"LOCAL_RANK": "1", "SLURM_LOCALID": "0"}, 1)],
+    ids=str,
+)
+def test_the_gpu_is_chosen_before_it_is_asked(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], rank: int
+) -> None:
+    for name in ("LOCAL_RANK", "SLURM_LOCALID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    current = [0]
+    asked: list[int] = []
+
+    def free_of_current() -> tuple[int, int]:
+        asked.append(current[0])
+        return 1000 + current[0], 2000
+
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: current.__setitem__(0, device))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", free_of_current)
+    assert local_rank() == rank
+    assert free_memory(on_gpu=True, processes=4) == 1000 + rank
+    assert asked == [rank]  # none else has a context now
+
+
+def test_the_processes_of_a_node_share_its_main_memory() -> None:
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert free_memory(on_gpu=False, processes=1) == whole
+    assert free_memory(on_gpu=False, processes=4) == whole // 4
+
+
+def _process(rank: int, store: str, said: multiprocessing.Queue) -> None:
+    os.environ |= {"SLURM_LOCALID": str(rank), "CUDA_VISIBLE_DEVICES": "0,1", "SLURMD_NODENAME": "n1"}
+    if rank == 1:
+        del os.environ["CUDA_VISIBLE_DEVICES"]
+    torch.distributed.init_process_group("gloo", store=torch.distributed.FileStore(store, 2), rank=rank, world_size=2)
+    said.put((rank, seats(torch.device("cpu"))))
+
+
+def test_every_process_is_told_of(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    said = context.Queue()
+    processes = [context.Process(target=_process, args=(rank, str(tmp_path / "store"), said)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    lines = dict(said.get(timeout=120) for _ in processes)
+    for process in processes:
+        process.join(timeout=60)
+    assert (
+        lines[0]
+        == lines[1]
+        == [
+            "process 0: cpu on n1, SLURM_LOCALID 0, CUDA_VISIBLE_DEVICES 0,1",
+            "process 1: cpu on n1, SLURM_LOCALID 1",
+        ]
+    )
