@@ -117,6 +117,7 @@ def main() -> None:
         MovingAverage,
         Objective,
         Update,
+        compiled_graphs,
         low_precision,
         make_optimizer,
         make_scheduler,
@@ -292,13 +293,15 @@ def main() -> None:
     step, loss = start, math.nan
     bar = progress(range(start, end), f"training {args.run}", end, "steps", start, note=lambda: f"loss {loss:.4f}")
     objective.train()
-    with stack, output_to_log(), out_of_memory(args.run):
+    with stack, output_to_log(), explained(args.run):
         if settings["scratch"]:
             used = [clips, validation_clips]
             stack.enter_context(on_scratch(used, identity, fabric.local_rank == 0, fabric.barrier))
         began = time.monotonic()
         for step in bar:
             loss = update.backward(batches, step)
+            if settings["compile"] and step == start:
+                log.info("compiled %d graphs", compiled_graphs())
             still_finite("loss", float(fabric.all_reduce(torch.tensor(loss))), step + 1)
             norm = update.clip()
             if norm is not None and not update.scaler.is_enabled():  # which passes over a step that overflows
@@ -361,12 +364,19 @@ def main() -> None:
 
 
 @contextlib.contextmanager
-def out_of_memory(name: str) -> Iterator[None]:
-    """Turn an allocation that failed into an InputError that says what to lower."""
+def explained(name: str) -> Iterator[None]:
+    """Turn an allocation or a compilation that failed into an InputError that says what to set."""
     import torch
+    from torch._dynamo.exc import TorchDynamoException
 
     try:
         yield
+    except TorchDynamoException as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise InputError(
+            f"run {name}: the transformer's blocks cannot be compiled ({lines[0] if lines else type(error).__name__}): set "
+            "compile to false, or see to the compiler"
+        ) from error
     except RuntimeError as error:  # what torch raises on the CPU has no class of its own
         if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
             raise

@@ -123,7 +123,7 @@ def assert_succeeds(result: subprocess.CompletedProcess[str]) -> None:
 def error_lines(result: subprocess.CompletedProcess[str]) -> list[str]:
     """The `error:` lines of a run that has to have failed without a traceback and without an unforeseen exception."""
     assert result.returncode != 0, f"succeeded: {result.stderr}"
-    assert "Traceback" not in result.stderr and "unexpected" not in result.stderr, result.stderr
+    assert "Traceback" not in result.stderr and "error: unexpected " not in result.stderr, result.stderr
     return [line for line in result.stderr.splitlines() if "error:" in line]
 
 

@@ -48,6 +48,7 @@ def measured(folder: Path, changes: dict[str, Any]) -> int:
     import torch
     from sao.model import build, load_weights
     from sao.processes import strategy
+    from sao.training import low_precision, make_optimizer
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves
 
@@ -72,8 +73,11 @@ def measured(folder: Path, changes: dict[str, Any]) -> int:
         def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             returned = function(*args, **(kwargs or {}))
             for tensor in tree_leaves(returned):
-                if isinstance(tensor, torch.Tensor):
-                    self.see(tensor)
+                # States of 8 bits are a tensor of several.
+                parts = tensor.tensor_attrs if hasattr(tensor, "tensor_attrs") else []
+                for part in [getattr(tensor, name) for name in parts] or [tensor]:
+                    if isinstance(part, torch.Tensor):
+                        self.see(part)
             return returned
 
     run = FULL | changes
@@ -82,7 +86,7 @@ def measured(folder: Path, changes: dict[str, Any]) -> int:
     load_weights(model, folder / "model.safetensors")
     model.pretransform = None  # trained on latents
     if low:
-        model.to(torch.bfloat16)
+        low_precision(model.model)
     dit = model.model.model
     if run["method"] != "full":
         import peft
@@ -98,9 +102,8 @@ def measured(folder: Path, changes: dict[str, Any]) -> int:
         dit.transformer.forward = functools.partial(dit.transformer.forward, use_checkpointing=False)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if low:
-        import optimi
-
-        optimizer: torch.optim.Optimizer = optimi.AdamW(trained, lr=1e-4, kahan_sum=True, triton=False)
+        entry = {"optimizer": {"type": "AdamW", "config": {"lr": 1e-4}}}
+        optimizer = make_optimizer({"optimizer_configs": {"diffusion": entry}}, run, trained)
     else:
         optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=True)
     followers = [copy.deepcopy(model.model)] if run["ema"] else []
@@ -126,7 +129,7 @@ def measured(folder: Path, changes: dict[str, Any]) -> int:
                 target = noise * angles.cos() - latents * angles.sin()
                 apart = several and part < run["accumulate"] - 1
                 with diffusion.no_sync() if apart else contextlib.nullcontext():
-                    with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+                    with torch.autocast("cpu", torch.bfloat16, enabled=mixed or low):
                         cond = model.conditioner(facts, "cpu")
                         output = diffusion(noised, times, cond=cond, cfg_dropout_prob=0.1)
                         loss = torch.nn.functional.mse_loss(output.float(), target)

@@ -19,8 +19,9 @@ Counts = dict[str, Any]
 T5_BASE_BYTES = 2 * 109_628_544  # the encoder's parameters in float16
 # What conditioners, noise and loss keep, and what lives for a moment beside it, in tensors of their inputs' size.
 LATENT_TENSORS, CONTEXT_TENSORS = 8, 6
-EIGHT_BIT_TENSORS = 6  # of the largest weight in float32, in a step of the 8-bit optimiser
+EIGHT_BIT_TENSORS = 9  # of the largest weight in float32, in an eager step of the 8-bit optimiser
 ENCODER_TENSORS = 5  # of a clip in the encoder's first layer, while audio is encoded
+QUANTIZED, BLOCK = 4096, 256  # torchao keeps the states of a weight in 8 bits from this size on, in blocks
 USABLE = 0.95  # of what is free; the allocator's fragments take the rest
 ATTENTION = ["to_q", "to_kv", "to_qkv", "to_out"]
 ADAPTER = {"rank": 16, "alpha": 16, "target_modules": ATTENTION, "base_precision": "fp32"}  # where a run has none
@@ -46,6 +47,11 @@ def total(parts: dict[str, int]) -> int:
     return sum(parts.values())
 
 
+def is_quantized(size: int) -> bool:
+    """Whether a weight of `size` elements is kept in bfloat16 by bf16-true: torchao has 8-bit states for it."""
+    return size >= QUANTIZED and size % BLOCK == 0
+
+
 def synchronises(settings: Settings) -> bool:
     """Whether processes exchange gradients (DistributedDataParallel), which takes buffers for all of them."""
     return settings.get("devices", 1) * settings.get("num_nodes", 1) > 1 or settings.get("strategy") == "ddp"
@@ -69,13 +75,16 @@ def estimate(
     """
     precision, full = settings["precision"], settings["method"] == "full"
     low = precision == "bf16-true"
-    stored = 2 if low or (not full and settings["adapter"]["base_precision"] == "bf16") else 4
+    stored = 2 if not full and settings["adapter"]["base_precision"] == "bf16" else 4
     adapters = 0 if full else adapter_parameters(counts, settings)
     trained = counts["model"] + counts["conditioner"] if full else adapters
-    # Adapters stay float32. Full training in bfloat16 has states of 8 bits, and a scale for each block of 256.
-    gradients, states = (
-        (2 * trained, round(2 * trained * (1 + 4 / 256))) if low and full else (4 * trained, 8 * trained)
-    )
+    # Adapters stay float32. bf16-true keeps large matrices in 16 bits, with states of 8 bits and a scale for each block.
+    weights = stored * (counts["model"] + counts["conditioner"]) + 4 * adapters
+    gradients, states = 4 * trained, 8 * trained
+    if low and full:
+        large = sum(size for size in map(math.prod, counts["shapes"].values()) if is_quantized(size))
+        weights = gradients = 2 * large + 4 * (trained - large)
+        states = round((2 + 8 / BLOCK) * large) + 8 * (trained - large)
     largest = max((math.prod(shape) for shape in counts["shapes"].values()), default=0)
     # torchao's computes one weight at a time in float32: weight, gradient, moments, and what comes of them. torch's AdamW
     # has no temporary, being fused; `foreach`, its own default on a GPU, would take 4 bytes for each parameter, which
@@ -83,7 +92,7 @@ def estimate(
     temporary = EIGHT_BIT_TENSORS * 4 * largest if low and full else 0
 
     parts = {
-        "weights": stored * (counts["model"] + counts["conditioner"]) + 4 * adapters,
+        "weights": weights,
         "gradients": 0,
         "buckets": gradients if synchronises(settings) else 0,
         "optimizer": states,
@@ -148,7 +157,6 @@ def _activations(
     full, dora = settings["method"] == "full", settings["method"] == "dora"
     mixed = settings["precision"].endswith("-mixed")
     element = 4 if settings["precision"] == "32-true" else 2
-    norm = 2 if settings["precision"] == "bf16-true" else 4
     modulated = dit.get("global_cond_type", "prepend") == "adaLN"
     sequence = frames // dit.get("patch_size", 1) + dit.get("num_memory_tokens", 0) + (0 if modulated else 1)
     cross = dit.get("cond_token_dim", 0)
@@ -175,9 +183,9 @@ def _activations(
     more = 4 * tokens * width if modulated else 0
     if adapted:
         more += sum(n * settings["adapter"]["rank"] + (2 * n * o if dora else 0) for n, _, o in adapted.values())
-    norms = (3 if cross else 2) * tokens * width * norm
+    norms = (3 if cross else 2) * tokens * width * 4
     if dit.get("attn_kwargs", {}).get("qk_norm", "none") != "none":
-        norms += (3 * tokens + context) * width * norm
+        norms += (3 * tokens + context) * width * 4
     sums = (2 if cross else 1) * heads * tokens * 4  # attention's logarithms of sums, float32
     block = element * (inputs + attention + gated + more) + norms + sums
 

@@ -22,6 +22,7 @@ from .command import InputError
 from .dataset import Item
 from .encoding import moments
 from .files import whole
+from .memory import is_quantized
 from .model import first_line
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ FUSED = ("Adam", "AdamW")
 EIGHT_BIT = ("Adam8bit", "AdamW8bit")
 # Arguments of bitsandbytes' 8-bit optimisers, with the values at which torchao's do the same.
 BITSANDBYTES = {"block_wise": True, "percentile_clipping": 100, "optim_bits": 8, "is_paged": False}
-QUANTIZED, BLOCK = 4096, 256  # torchao keeps the states of a tensor in 8 bits from this size on, in blocks
 
 
 class PromptCache:
@@ -93,6 +93,14 @@ def prepare(model: torch.nn.Module, recompute_activations: bool, compile_blocks:
         torch._dynamo.config.suppress_errors = False
         for block in dit.transformer.layers:
             block.compile()
+
+
+def compiled_graphs() -> int:
+    """How many graphs `torch.compile` has made in this process; raises InputError if none."""
+    graphs = int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+    if not graphs:
+        raise InputError("compile: torch compiled nothing, and runs eagerly: set compile to false")
+    return graphs
 
 
 def in_float32(forward: Any, t: torch.Tensor) -> torch.Tensor:
@@ -269,10 +277,8 @@ def low_precision(module: torch.nn.Module) -> None:
     All else stays float32: Fourier features, norms, biases, and matrices that are too small for 8-bit states.
     """
     for layer in module.modules():
-        if isinstance(layer, torch.nn.Linear | torch.nn.Conv1d):
-            size = layer.weight.numel()
-            if size >= QUANTIZED and size % BLOCK == 0:
-                layer.weight.data = layer.weight.data.to(torch.bfloat16)
+        if isinstance(layer, torch.nn.Linear | torch.nn.Conv1d) and is_quantized(layer.weight.numel()):
+            layer.weight.data = layer.weight.data.to(torch.bfloat16)
 
 
 def make_optimizer(
