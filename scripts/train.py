@@ -321,6 +321,13 @@ def main() -> None:
                 save(side)
                 raise KeyboardInterrupt if fabric.is_global_zero else SystemExit(1)
         took = time.monotonic() - began
+    if update.skipped:
+        log.warning(
+            "warning: %d of %d steps changed nothing, because gradients overflowed in float16; the first few of a training "
+            "always may, while the scale of the loss is found",
+            update.skipped,
+            end - start,
+        )
     if metrics.losses:  # interrupted at what is the end now
         metrics.close_row(step, float(scheduler.get_last_lr()[0]))
     if metrics.rows[-1][2] is None:

@@ -9,14 +9,13 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 import soundfile
 import yaml
-from conftest import BASE_MODEL, ROOT, SPLITS, checksum, copy_checkout, noise, pack, write_csv
+from conftest import ROOT, SPLITS, checksum, copy_checkout, noise, pack, write_csv
 from hub import serve_hub
-from safetensors.numpy import save
+from micro import safetensors, stable_audio_open, text_encoder
 from sao.card import attribution
 from sao.files import read_json
 from sao.page import corpus_entry
@@ -96,44 +95,6 @@ def publish_clotho(folder: Path) -> None:
                 path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
 
 
-def model_config() -> dict[str, Any]:
-    """That of Stable Audio Open 1.0, made narrow: window, rates and strides are its own."""
-    coder = {"channels": 2, "c_mults": [1, 2, 4, 8, 16], "strides": [2, 4, 4, 8, 8], "use_snake": True}
-    seconds = [
-        {"id": name, "type": "number", "config": {"min_val": 0, "max_val": 512}}
-        for name in ("seconds_start", "seconds_total")
-    ]
-    prompt = {"id": "prompt", "type": "t5", "config": {"t5_model_name": "t5-base", "max_length": 128}}
-    return {
-        "model_type": "diffusion_cond",
-        "sample_size": 2097152,
-        "sample_rate": RATE,
-        "audio_channels": 2,
-        "model": {
-            "pretransform": {
-                "type": "autoencoder",
-                "iterate_batch": True,
-                "config": {
-                    "encoder": {"type": "oobleck", "config": coder | {"in_channels": 2, "latent_dim": 128}},
-                    "decoder": {"type": "oobleck", "config": coder | {"out_channels": 2, "latent_dim": 64}},
-                    "bottleneck": {"type": "vae"},
-                    "latent_dim": 64,
-                    "downsampling_ratio": 2048,
-                    "io_channels": 2,
-                },
-            },
-            "conditioning": {"configs": [prompt, *seconds], "cond_dim": 768},
-            "diffusion": {
-                "cross_attention_cond_ids": ["prompt", "seconds_start", "seconds_total"],
-                "global_cond_ids": ["seconds_start", "seconds_total"],
-                "type": "dit",
-                "config": {"io_channels": 64, "embed_dim": 16, "depth": 1, "num_heads": 2, "cond_token_dim": 768},
-            },
-            "io_channels": 64,
-        },
-    }
-
-
 def overlay(files: Path, mirror: str) -> dict[str, Any]:
     """What of the preset is another for another corpus: the checksums, and where the files are."""
     splits = yaml.safe_load(PRESET.read_text(encoding="utf-8"))["corpora"]["clotho"]["splits"]
@@ -158,14 +119,13 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkout = copy_checkout(folder / "checkout")
     publish_clotho(folder / "mirror")
     preset = yaml.safe_load(PRESET.read_text(encoding="utf-8"))["base_models"][MODEL]
-    weights = save({"weights": np.random.default_rng(0).standard_normal(1000).astype(np.float32)})
-    encoder = {path.name: path.read_bytes() for path in (BASE_MODEL / "text_encoder").iterdir()}
+    model = stable_audio_open()
     repos = {
         (preset["repo"], preset["revision"]): {
-            "model_config.json": json.dumps(model_config()).encode(),
-            "model.safetensors": weights,
+            "model_config.json": json.dumps(model).encode(),
+            "model.safetensors": safetensors(model),
         },
-        (preset["text_encoder"]["repo"], preset["text_encoder"]["revision"]): encoder,
+        (preset["text_encoder"]["repo"], preset["text_encoder"]["revision"]): text_encoder(),
     }
     with serving(folder / "mirror") as server, serve_hub(repos) as hub:
         hub.token = "hf_ofTheTests"

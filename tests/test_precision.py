@@ -8,8 +8,10 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import importlib.util
 import itertools
 import math
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -280,3 +282,47 @@ def test_masks_are_dropped_for_a_batch_and_not_for_a_step(micro: torch.nn.Module
             info["padding_mask"][0][3:] = False
         found = {number: objective(batch, number).sum().item() for number in range(40)}
     assert len(set(found.values())) == 2
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
+def test_compiled_blocks_have_the_same_loss(micro: torch.nn.Module) -> None:
+    from sao.training import Objective, compiled_graphs, prepare
+
+    settings = settings_of("full", "32-true", WAYS[0])
+    (batch, *_), *_ = make_batches(True, 1)
+    eager, _ = make_model(micro, settings, "cpu")
+    expected = Objective(eager, TRAINING, 0)(batch, 0)
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    with pytest.raises(InputError, match="compiled nothing, and runs eagerly: set compile to false"):
+        compiled_graphs()
+    model, trained = make_model(micro, settings, "cpu")
+    prepare(model, recompute_activations=False, compile_blocks=True)
+    found = Objective(model, TRAINING, 0)(batch, 0)
+    found.mean().backward()
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
+    assert compiled_graphs() > 0 and torch._dynamo.config.suppress_errors is False
+    assert all(torch.isfinite(weight.grad).all() for weight in trained.values())
+
+
+@pytest.mark.parametrize(
+    ("variables", "gpu", "triton", "words"),
+    [
+        ({"CXX": "no-such-compiler"}, False, True, r"a C\+\+ compiler \(no-such-compiler\)"),
+        ({"CC": "no-such-compiler"}, True, True, r"a C compiler \(no-such-compiler\)"),
+        ({}, True, False, "the Python package triton"),
+    ],
+)
+def test_compiler_that_is_missing_is_named(
+    micro: torch.nn.Module, monkeypatch: pytest.MonkeyPatch, variables: dict, gpu: bool, triton: bool, words: str
+) -> None:
+    from sao.training import prepare
+
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    if not triton:
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    model, _ = make_model(micro, settings_of("full", "32-true", WAYS[0]), "cpu")
+    with pytest.raises(InputError, match=f"compile needs {words}, which is not installed: install it, or set compile"):
+        prepare(model, recompute_activations=False, compile_blocks=True)

@@ -680,6 +680,18 @@ def test_training_that_could_not_step_is_refused(refused: dict[str, Started], ru
     assert " steps in " not in result.stderr and not list((runs / "refused" / name).rglob("step-*/*"))
 
 
+def test_compiler_that_fails_ends_the_training(trainer: Trainer, tmp_path: Path) -> None:
+    broken = tmp_path / "g++"
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o755)
+    env = {"CXX": str(broken), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    # In a process that has not imported torch's compiler, which looks for g++ then.
+    command = trainer.command(tmp_path / "run", 2, compile=True)
+    result = run_script("train", *command, cwd=trainer.corpus, env=env)
+    assert_fails(result, "blocks cannot be compiled", "set compile to false")
+    assert not list((tmp_path / "run").rglob("state.ckpt"))
+
+
 def test_two_processes_speak_as_one(trainer: Trainer, tmp_path: Path) -> None:
     result = trainer.start(tmp_path / "run", 8, devices=2, batch_size=2, learning_rate=1e30, **CONSTANT).finish()
     assert result.returncode == 1

@@ -24,6 +24,7 @@ SDE = {"dpmpp-2m-sde": K.sampling.sample_dpmpp_2m_sde, "dpmpp-3m-sde": K.samplin
 ALONE = ("k-dpm-adaptive",)  # its steps follow the error of the whole batch
 CPU_BATCH = 8  # clips; more are hardly quicker (benchmarks/README.md)
 GPU_BATCH = 64  # clips; by then a GPU is busy
+CHUNK = 128  # latent frames, stable-audio-tools' own (AudioAutoencoder.decode_audio)
 FREE_SHARE = 0.8  # of the free memory: what is estimated from one step may be short
 
 Sampling = dict[str, Any]  # the config's `sampling`
@@ -128,8 +129,11 @@ def _sample_sde(
 @torch.inference_mode()
 def decode(model: torch.nn.Module, latents: torch.Tensor) -> torch.Tensor:
     """Audio `[channels, samples]` on the CPU from latents `[latent channels, frames]`: one clip, whose memory is bounded."""
-    latents = latents[None].to(next(model.pretransform.parameters()).dtype)
-    return model.pretransform.decode(latents)[0].float().cpu()
+    pretransform = model.pretransform
+    latents = latents[None].to(next(pretransform.parameters()).dtype) * pretransform.scale
+    # In chunks where the model says so; stable-audio-tools fails on latents that do not fill one.
+    chunked = pretransform.chunked and latents.shape[2] >= CHUNK
+    return pretransform.model.decode_audio(latents, chunked=chunked, chunk_size=CHUNK)[0].float().cpu()
 
 
 def groups(clips: Sequence[Clip]) -> list[list[Clip]]:

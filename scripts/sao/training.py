@@ -235,6 +235,7 @@ class Update:
         self.fabric, self.objective, self.optimizer, self.weights = fabric, objective, optimizer, weights
         self.accumulate, self.seed = settings["accumulate"], settings["seed"]
         self.limit = settings["gradient_clip"]
+        self.skipped = 0  # steps whose gradients overflowed in float16, and which changed nothing
         # Gradients of float16 vanish where they are small, so the loss is scaled up; elsewhere this passes all through.
         self.scaler = torch.amp.GradScaler(fabric.device.type, enabled=settings["precision"] == "16-mixed")
 
@@ -266,8 +267,10 @@ class Update:
         """Change the weights, and forget the gradients."""
         # Rounding to bfloat16 is drawn at random: alike on all devices, or their weights would part.
         seed_step(self.seed, step, -1)
+        before = self.scaler.get_scale()
         self.scaler.step(self.optimizer.optimizer)
         self.scaler.update()
+        self.skipped += self.scaler.get_scale() < before
         self.optimizer.zero_grad()
 
 
