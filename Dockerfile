@@ -1,6 +1,6 @@
 FROM condaforge/miniforge3:latest
 LABEL io.github.snakemake.containerized="true"
-LABEL io.github.snakemake.conda_env_hash="06c58753a24f926fe3b5ec798d8cdbf623f1f4d5703b1ed5480646c33d6b0d92"
+LABEL io.github.snakemake.conda_env_hash="56d19d28a7edfbad79f7ba50629a98670e8635e1307dadc0fc0028356e736c87"
 # Conda environment:
 #   source: envs/data.yaml
 #   prefix: /conda-envs/1b7d7fe8968af4c1089379ad7e5bdb23
@@ -29,20 +29,21 @@ RUN mkdir -p /conda-envs/1b7d7fe8968af4c1089379ad7e5bdb23
 COPY envs/data.yaml /conda-envs/1b7d7fe8968af4c1089379ad7e5bdb23/environment.yaml
 # Conda environment:
 #   source: envs/model.yaml
-#   prefix: /conda-envs/c376066ea6a207c9eb4a5d9cd21d1229
+#   prefix: /conda-envs/56a231cf760c791b633282e77a29f9cc
 #   # For the rules that need torch. model.post-deploy.sh adds stable-audio-tools and what goes with it without their
 #   # dependencies, which pin old releases of what is named here; uv.lock holds the versions that are tested.
 #   channels:
 #     - conda-forge
 #   dependencies:
 #     - python =3.11
+#     - gxx =13 # torch.compile makes C++ and Triton's launchers with it
 #     - pip
 #     - pip:
 #         - torch==2.11.0
 #         - torchaudio==2.11.0
 #         - lightning-fabric==2.6.6
 #         - peft==0.21.2
-#         - torch-optimi==0.3.3
+#         - torchao==0.18.0
 #         - tensorboard==2.21.0
 #         - scipy==1.17.1
 #         - transformers==5.23.0
@@ -80,12 +81,12 @@ COPY envs/data.yaml /conda-envs/1b7d7fe8968af4c1089379ad7e5bdb23/environment.yam
 #         - torchvision==0.26.0
 #         # laion-clap, for models whose text conditioner it is
 #         - h5py==3.16.0
-RUN mkdir -p /conda-envs/c376066ea6a207c9eb4a5d9cd21d1229
-COPY envs/model.yaml /conda-envs/c376066ea6a207c9eb4a5d9cd21d1229/environment.yaml
+RUN mkdir -p /conda-envs/56a231cf760c791b633282e77a29f9cc
+COPY envs/model.yaml /conda-envs/56a231cf760c791b633282e77a29f9cc/environment.yaml
 
 RUN conda env create --prefix /conda-envs/1b7d7fe8968af4c1089379ad7e5bdb23 --file /conda-envs/1b7d7fe8968af4c1089379ad7e5bdb23/environment.yaml && \
-    conda env create --prefix /conda-envs/c376066ea6a207c9eb4a5d9cd21d1229 --file /conda-envs/c376066ea6a207c9eb4a5d9cd21d1229/environment.yaml && \
+    conda env create --prefix /conda-envs/56a231cf760c791b633282e77a29f9cc --file /conda-envs/56a231cf760c791b633282e77a29f9cc/environment.yaml && \
     conda clean --all -y
 
-COPY envs/model.post-deploy.sh /conda-envs/c376066ea6a207c9eb4a5d9cd21d1229/post-deploy.sh
-RUN conda run --prefix /conda-envs/c376066ea6a207c9eb4a5d9cd21d1229 bash /conda-envs/c376066ea6a207c9eb4a5d9cd21d1229/post-deploy.sh
+COPY envs/model.post-deploy.sh /conda-envs/56a231cf760c791b633282e77a29f9cc/post-deploy.sh
+RUN conda run --prefix /conda-envs/56a231cf760c791b633282e77a29f9cc bash /conda-envs/56a231cf760c791b633282e77a29f9cc/post-deploy.sh
