@@ -98,7 +98,7 @@ def test_large_corpus_from_a_bad_line_and_a_folder_of_odd_sounds(tmp_path: Path)
         (checkout / "users.yaml").write_text(yaml.safe_dump(config))
         server.faults += [{"stop": 500}, {"stop": 500}]
         fetched = run(checkout, "snakemake", "--cores", "2", "--configfile=users.yaml", "downloads")
-        assert fetched == {"download": 9, "base_model": 1, "downloads": 1}
+        assert fetched == {"download": 9, "rehearse": 1, "base_model": 1, "downloads": 1}
         assert len(server.asked) == 11  # two of them for the rest of a file
 
     isolated = subprocess.run([*NO_NETWORK, "true"], capture_output=True, check=False).returncode == 0

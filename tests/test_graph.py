@@ -181,6 +181,7 @@ def test_clotho_dry_run_reads_as_a_plan(finished: Path) -> None:
         "manifest": 3,
         "validate": 1,
         "split": 1,
+        "rehearse": 1,
         "base_model": 1,
         "dataset_configs": 1,
         "encode": 2,

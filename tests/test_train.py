@@ -275,6 +275,8 @@ def whole(trainer: Trainer, runs: Path) -> dict[str, Path]:
 
 
 def load(state: Path) -> dict:
+    import torchao.optim  # noqa: F401 - so that torch knows its states of 8 bits
+
     return torch.load(state, weights_only=True, map_location="cpu")
 
 
@@ -284,6 +286,8 @@ def same(left: object, right: object) -> bool:
         return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
     if isinstance(left, list | tuple):
         return len(left) == len(right) and all(map(same, left, right))
+    if hasattr(left, "tensor_attrs"):  # states of 8 bits
+        return all(torch.equal(getattr(left, name), getattr(right, name)) for name in left.tensor_attrs)
     return torch.equal(left, right) if isinstance(left, torch.Tensor) else left == right
 
 
@@ -363,6 +367,17 @@ def test_script_in_a_process_of_its_own(trainer: Trainer, tmp_path: Path, whole:
 def test_training_from_audio_has_the_losses_of_one_on_latents(whole: dict[str, Path]) -> None:
     on_latents, from_audio = (losses(whole[name]) for name in ("latents", "audio_dir"))
     pd.testing.assert_frame_equal(on_latents, from_audio, check_exact=False, rtol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed", "bf16-true"])
+def test_low_precision_from_audio_is_that_on_latents(trainer: Trainer, tmp_path: Path, precision: str) -> None:
+    changes = {"precision": precision, "gradient_clip": 1.0, "accumulate": 2, "validate_every": 1}
+    ways = {tmp_path / name: ([3], {"datasets": name} | changes) for name in ("latents", "audio_dir")}
+    side_by_side(trainer, ways)
+    found, expected = (losses(run / leg(3)) for run in (tmp_path / "audio_dir", tmp_path / "latents"))
+    pd.testing.assert_frame_equal(found, expected, rtol=1e-5)
+    # Training and validation are of one objective: alike before much is learnt, at timesteps drawn and fixed.
+    assert expected.validation_loss.between(0.3, 3).all() and expected.train_loss.between(0.3, 3).all()
 
 
 def test_crops_from_audio_have_the_losses_of_those_of_latents(trainer: Trainer, runs: Path) -> None:
@@ -731,6 +746,9 @@ def test_other_ways_of_training_resume_exactly(trainer: Trainer, tmp_path: Path,
     moved = [key for key, value in state["weights"].items() if not torch.equal(value, before[key])]
     # The demo's to_out starts at zero, so that an adapter's other half moves only once this one has.
     assert len(moved) > 0.6 * len(before) and any("to_out.lora_B" in key for key in moved) == ("method" in changes)
+    # And say so to a training of another kind.
+    result = trainer.start(one, 5, one / leg(4) / "state.ckpt").finish()
+    assert_fails(result, "was trained from something else", next(iter(changes)), "then,")
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:

@@ -8,6 +8,7 @@ import importlib.util
 import io
 import math
 import os
+import pickle
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -443,7 +444,14 @@ def save_state(path: Path, state: State) -> None:
 def read_state(path: Path) -> State:
     """A training state, its tensors left on the disk until they are used; raises InputError on anything else."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except pickle.UnpicklingError as error:
+            if "torchao" not in str(error):
+                raise
+            import torchao.optim  # noqa: F401 - which says that its states of 8 bits hold no code
+
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         missing = {"step", "provenance", "weights", "optimizer", "rows"} - set(state)
     except Exception as error:  # noqa: BLE001 - a damaged or malicious file may raise anything
         raise InputError(
