@@ -81,10 +81,10 @@ def make_batches(latents: bool, accumulate: int) -> list[list[dict]]:
     return [[collate([item(next(numbers)) for _ in range(BATCH)]) for _ in range(accumulate)] for _ in range(STEPS)]
 
 
-def settings_of(method: str, precision: str, way: tuple) -> dict[str, Any]:
+def settings_of(method: str, precision: str, way: tuple, base: str = "fp32") -> dict[str, Any]:
     _, clip, accumulate, recompute = way
     run = {"method": method, "precision": precision, "gradient_clip": clip, "accumulate": accumulate, "seed": 0}
-    return run | {"recompute_activations": recompute, "adapter": ADAPTER | {"base_precision": "fp32"}}
+    return run | {"recompute_activations": recompute, "adapter": ADAPTER | {"base_precision": base}}
 
 
 def make_model(micro: torch.nn.Module, settings: dict[str, Any], device: str) -> tuple[torch.nn.Module, dict]:
@@ -209,12 +209,14 @@ def test_training_is_stable_audio_tools(
     if not admitted(method, precision):
         return
     worst, stocks = [0.0, 0.0], {}
-    for way in WAYS:
-        settings, batches = settings_of(method, precision, way), make_batches(way[0], way[2])
+    bases = ("fp32", "bf16") if method != "full" and precision == "bf16-mixed" else ("fp32",)
+    for way, base in itertools.product(WAYS, bases):
+        settings, batches = settings_of(method, precision, way, base), make_batches(way[0], way[2])
         found = ours(micro, settings, batches, device)
-        if way[:3] not in stocks:  # which recomputes always
-            stocks[way[:3]] = stock(micro, settings, batches, device, monkeypatch)
-        for (loss, gradient), (expected, own) in zip(found, stocks[way[:3]], strict=True):
+        key = (*way[:3], base)
+        if key not in stocks:  # which recomputes always
+            stocks[key] = stock(micro, settings, batches, device, monkeypatch)
+        for (loss, gradient), (expected, own) in zip(found, stocks[key], strict=True):
             worst = [max(worst[0], abs(loss / expected - 1)), max(worst[1], difference(gradient, own))]
     assert worst[0] <= TOLERANCE[precision][0] and worst[1] <= TOLERANCE[precision][1], worst
 
