@@ -87,7 +87,7 @@ rule evaluate:
         "results/benchmarks/evaluate/{run}.tsv"
     wildcard_constraints:
         # A run, one of its legs (`demo@step-00000500`), or a base model.
-        run=r"(?!summary\.)[^/@]+(@(step|epoch)-\d{8})?",
+        run=r"(?!summary\.(csv|json)$)[^/@]+(@(step|epoch)-\d{8})?",
     conda:
         "../envs/data.yaml"
     threads: 2

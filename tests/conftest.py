@@ -293,7 +293,7 @@ def splits(tmp_path_factory: pytest.TempPathFactory, manifests: dict[str, Path])
 
 @pytest.fixture(scope="session")
 def base_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo's base model, brought into place by base_model.py. Not to be changed: files may be hard links."""
+    """The demo's base model, brought into place by base_model.py. Not to be changed: all tests share it."""
     folder = tmp_path_factory.mktemp("base_model")
     digest = folder / "checksums.sha256"
     shapes = write_shapes(folder.with_suffix(".json"), BASE_MODEL / "model.safetensors")

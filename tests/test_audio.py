@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import soundfile
 from conftest import checksum, noise, write_wav
 from hypothesis import given
 from hypothesis import strategies as st
-from sao.audio import BLOCK, REACH, STEP, Clipping, measure
+from sao.audio import BLOCK, REACH, STEP, Clipping, measure, read_sound
+from sao.containers import Mpeg, left_over
 
 FORMATS = [("wav", "PCM_U8"), ("wav", "PCM_16"), ("wav", "PCM_24"), ("wav", "FLOAT"), ("flac", "PCM_16")]
 # By suffix: what a user may bring, and one that libsndfile reads but cannot seek in.
@@ -109,6 +111,12 @@ def test_rates_and_channels(tmp_path: Path, rate: int, channels: int, suffix: st
     assert facts.problem == ""
 
 
+@pytest.mark.parametrize(("rate", "allowed"), [(1, False), (100, True), (1_000_000, True), (2**31 - 1, False)])
+def test_rate_that_is_no_sounds_is_an_error(tmp_path: Path, rate: int, allowed: bool) -> None:
+    facts = measure(write_wav(tmp_path / "a.wav", noise("a", 1), rate))
+    assert (facts.problem == "") == allowed and (allowed or f"rate of {rate} Hz" in facts.problem)
+
+
 @pytest.mark.parametrize("mode", ["CONSTANT", "VARIABLE"])
 @pytest.mark.parametrize("tag", [b"", b"ID3\x04\0\0\0\0\x10\0" + bytes(2048)], ids=["bare", "id3"])
 def test_mp3_that_does_not_tell_its_length_is_whole(tmp_path: Path, mode: str, tag: bytes) -> None:
@@ -123,6 +131,142 @@ def test_mp3_that_does_not_tell_its_length_is_whole(tmp_path: Path, mode: str, t
     with soundfile.SoundFile(path) as sound:
         assert sound.frames != facts.frames  # else the case is no case
     assert facts.problem == "" and facts.seconds == pytest.approx(3, abs=0.1)
+
+
+def mp3(seed: str, seconds: float, rate: int = 44100, channels: int = 1) -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, noise(seed, seconds, rate, channels), rate, format="MP3", bitrate_mode="VARIABLE")
+    return buffer.getvalue()
+
+
+def untagged(data: bytes) -> bytes:
+    """An MP3 without the frame that counts the others."""
+    return data[data.index(data[:2], max(data.find(b"Info"), data.find(b"Xing"))) :]
+
+
+ID3 = b"ID3\x04\0\0\0\0\x10\0" + np.random.default_rng(0).bytes(2048)
+
+
+@pytest.mark.parametrize("rate", [8000, 22050, 44100, 48000])
+@pytest.mark.parametrize("join", [b"", ID3, b"TAG" + bytes(125) + ID3], ids=["joined", "tag", "tags"])
+@pytest.mark.parametrize("tagged", [(True, True), (True, False), (False, True), (False, False)])
+def test_joined_mp3s_are_read_whole(tmp_path: Path, rate: int, join: bytes, tagged: tuple[bool, bool]) -> None:
+    parts = [mp3(seed, 2, rate) for seed in "ab"]
+    parts = [part if keep else untagged(part) for part, keep in zip(parts, tagged, strict=True)]
+    path = tmp_path / "a.mp3"
+    path.write_bytes(join.join(parts))
+    with soundfile.SoundFile(path) as sound:
+        assert sound.frames < 3.5 * rate  # what libsndfile would read
+    facts = measure(path)
+    assert facts.problem == "" and facts.seconds == pytest.approx(4, abs=0.3)
+    read, hertz = read_sound(path)
+    assert (len(read), hertz) == (facts.frames, rate)
+    # The sound of each part is there, at its place.
+    for seed, begin in (("a", 0), ("b", 2 * rate)):
+        original = noise(seed, 2, rate)[rate // 2 : rate * 5 // 8, 0]
+        near = read[begin + rate // 2 - rate // 10 : begin + rate, 0]
+        assert np.abs(np.correlate(near, original)).max() > 0.5 * np.square(original).sum()
+
+
+def test_mp3_without_a_count_and_with_a_long_first_frame_is_read_whole(tmp_path: Path) -> None:
+    """libsndfile guesses the number of frames from the length of the first, and reads no more."""
+    path = tmp_path / "a.mp3"
+    path.write_bytes(untagged(mp3("long", 3)))
+    with soundfile.SoundFile(path) as sound:
+        assert sound.frames < 2 * 44100
+    assert measure(path).problem == "" and measure(path).seconds == pytest.approx(3, abs=0.1)
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(48000, 1), (44100, 2)])
+def test_joined_mp3s_of_different_kinds_are_an_error(tmp_path: Path, rate: int, channels: int) -> None:
+    path = tmp_path / "a.mp3"
+    path.write_bytes(mp3("a", 1) + mp3("b", 1, rate, channels))
+    assert "two files joined" in measure(path).problem and str(rate) in measure(path).problem
+
+
+@pytest.mark.parametrize("extra", [np.random.default_rng(1).bytes(100_000), ID3, b"TAG" + bytes(125)])
+def test_what_is_no_sound_in_an_mp3_changes_nothing(tmp_path: Path, extra: bytes) -> None:
+    path, data = tmp_path / "a.mp3", mp3("a", 1)
+    path.write_bytes(data)
+    samples = measure(path).audio_sha256
+    for odd in (data + extra, ID3 + data + extra):
+        path.write_bytes(odd)
+        assert (measure(path).problem, measure(path).audio_sha256) == ("", samples)
+
+
+@pytest.mark.parametrize(("suffix", "subtype"), [pair for pair in PAIRS if pair[0] != "mp3"])
+def test_joined_files_are_an_error(tmp_path: Path, suffix: str, subtype: str) -> None:
+    path = write(tmp_path / f"a.{suffix}", 8000 if subtype == "GSM610" else 48000, subtype=subtype)
+    assert measure(path).problem == ""
+    path.write_bytes(2 * path.read_bytes())
+    assert "two files joined" in measure(path).problem
+
+
+@pytest.mark.parametrize("size", [0, 1000])
+@pytest.mark.parametrize("outer", [False, True])
+def test_sound_that_the_header_does_not_tell_of_is_an_error(tmp_path: Path, size: int, outer: bool) -> None:
+    path = write_wav(tmp_path / "a.wav", noise("a", 1))
+    data = bytearray(path.read_bytes())
+    at = data.index(b"data") + 4
+    data[at : at + 4] = size.to_bytes(4, "little")
+    if outer:
+        data[4:8] = (36 + size).to_bytes(4, "little")
+    path.write_bytes(data)
+    assert "header" in measure(path).problem and f"{len(data) - at - 4 - size} bytes" in measure(path).problem
+
+
+@pytest.mark.parametrize("after", [bytes(5000), ID3, b"TAG" + bytes(125), b"LIST\x40\0\0\0" + b"INFO", b"ab\n"])
+def test_what_is_no_sound_after_a_wav_is_no_error(tmp_path: Path, after: bytes) -> None:
+    path = write_wav(tmp_path / "a.wav", noise("a", 1))
+    path.write_bytes(path.read_bytes() + after)
+    assert measure(path).problem == ""
+
+
+@pytest.mark.parametrize("digest", [True, False])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_flac_of_a_pipe_is_read_to_its_end(tmp_path: Path, digest: bool, channels: int) -> None:
+    path = write(tmp_path / "a.flac", channels=channels, seconds=8)
+    whole, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    samples = measure(path).audio_sha256
+    data = bytearray(path.read_bytes())
+    data[21] &= 0xF0  # 36 bits of the number of samples
+    data[22:26] = bytes(4)
+    data[26:42] = data[26:42] if digest else bytes(16)
+    path.write_bytes(data)
+    facts = measure(path)
+    assert (facts.problem, facts.frames, facts.audio_sha256) == ("", len(whole), samples)
+    read, hertz = read_sound(path)
+    assert hertz == rate and np.array_equal(read, whole)
+
+
+@pytest.mark.parametrize(("bits", "scale"), [(16, 32768), (24, 8388608), (32, 2147483648)])
+@pytest.mark.parametrize("subtype", ["FLOAT", "DOUBLE"])
+def test_float_file_of_integers_is_an_error_with_the_scale(tmp_path: Path, bits: int, scale: int, subtype: str) -> None:
+    for quiet in (1, 40):
+        facts = measure(write_wav(tmp_path / "a.wav", 0.99 * scale / quiet * np.sin(np.arange(8000)), subtype=subtype))
+        assert f"divide by {scale} " in facts.problem and f"{bits} bits" in facts.problem
+
+
+def test_float_file_somewhat_beyond_full_scale_is_none(tmp_path: Path) -> None:
+    assert measure(write_wav(tmp_path / "a.wav", np.array([1.9, -1.9, 0.1]), subtype="FLOAT")).problem == ""
+    assert "scale it" in measure(write_wav(tmp_path / "a.wav", np.array([1e30, -1.9]), subtype="DOUBLE")).problem
+    assert "divide by 128" in measure(write_wav(tmp_path / "a.wav", np.array([-127.0, 2]), subtype="FLOAT")).problem
+
+
+@given(st.binary(max_size=400), st.sampled_from([b"", b"RIFF\x10\0\0\0WAVEdata", b"OggS\0", b"FORM", b"fLaC", b".snd"]))
+def test_any_bytes_are_a_problem_at_most(tmp_path_factory: pytest.TempPathFactory, data: bytes, head: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "any"
+    path.write_bytes(head + data)
+    assert isinstance(left_over(path), str)
+    assert measure(path).problem != ""
+
+
+@given(
+    st.lists(st.one_of(st.binary(max_size=50), st.just(b"\xff\xfb\x90\xc4" + bytes(413)), st.just(b"ID3")), max_size=30)
+)
+def test_any_bytes_are_frames_at_most(parts: list[bytes]) -> None:
+    data = b"".join(parts)
+    assert isinstance(Mpeg(data).problem, str)
 
 
 def test_ogg_with_something_after_its_end_is_whole(tmp_path: Path) -> None:

@@ -105,6 +105,34 @@ def test_local_model_is_brought_into_place(source: Path, tmp_path: Path) -> None
     assert_whole(output, source)
 
 
+def test_local_model_is_not_what_is_in_place(source: Path, tmp_path: Path) -> None:
+    """A program that writes into a file where it lies changes one of the two."""
+    output, before = tmp_path / "mine", {path: path.read_bytes() for path in source.rglob("*") if path.is_file()}
+    assert_succeeds(take(source, output))
+    for path in output.rglob("*"):
+        if path.is_file():
+            with path.open("r+b") as handle:
+                handle.write(b"written into")
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize("relative", [True, False])
+def test_model_of_links_is_brought_into_place_as_files(source: Path, tmp_path: Path, relative: bool) -> None:
+    """A snapshot in a Hub cache is a folder of links to `blobs/`."""
+    snapshot = tmp_path / "cache/models--a--b/snapshots/c"
+    for number, path in enumerate(sorted(path for path in source.rglob("*") if path.is_file())):
+        link, blob = snapshot / path.relative_to(source), tmp_path / f"cache/models--a--b/blobs/{number}"
+        for folder in (link.parent, blob.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, blob)
+        link.symlink_to(os.path.relpath(blob, link.parent) if relative else blob)
+    output = tmp_path / "models/mine"
+    assert_succeeds(take(snapshot, output))
+    shutil.rmtree(tmp_path / "cache")
+    assert not any(path.is_symlink() for path in output.rglob("*"))
+    assert_whole(output, source)
+
+
 def test_changed_model_replaces_the_old_one(source: Path, tmp_path: Path) -> None:
     output = tmp_path / "mine"
     assert_succeeds(take(source, output))
@@ -112,7 +140,6 @@ def test_changed_model_replaces_the_old_one(source: Path, tmp_path: Path) -> Non
     assert_succeeds(take(source, output))
     assert read_digests(output / "checksums.sha256") == before
     for name in ("model.safetensors", "text_encoder/tokenizer.json"):
-        (source / name).unlink()  # what is in place may be a hard link of it
         (source / name).write_bytes(save({"changed": np.zeros(1)}))
     assert_succeeds(take(source, output, shapes={"changed": [1]}))
     assert_whole(output, source)

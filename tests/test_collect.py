@@ -170,6 +170,26 @@ def test_nothing_of_an_earlier_config_stays(tmp_path: Path) -> None:
     assert not (tmp_path / "samples/old").exists()
 
 
+@pytest.mark.parametrize("folder", ["audio", "data/my corpus/audio/train"])
+def test_recordings_of_ones_own_are_copied_and_links_followed(tmp_path: Path, folder: str) -> None:
+    """What was unpacked here takes no space a second time; what is a user's is not to be written into."""
+    arguments, mine = make_inputs(tmp_path), folder == "audio"
+    for path in sorted((tmp_path / "audio").glob("*.wav")):
+        sound = tmp_path / folder / "elsewhere" / path.name
+        sound.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(sound)
+        path.symlink_to(os.path.relpath(sound, path.parent))
+    assert_succeeds(run_script("collect", *arguments, "--output", tmp_path / "samples"))
+    for clip, split, _, _ in CLIPS:
+        if split != "prompts":
+            sound = tmp_path / folder / "elsewhere" / f"{clip} original.wav"
+            found = tmp_path / f"samples/reference/{clip}.wav"
+            assert not found.is_symlink() and found.read_bytes() == sound.read_bytes()
+            assert found.samefile(sound) is not mine
+            rendered = tmp_path / f"renders/one/{clip}.wav"
+            assert (tmp_path / f"samples/one/{clip}.wav").samefile(rendered)
+
+
 def test_missing_wav_fails_and_names_it(tmp_path: Path) -> None:
     arguments = make_inputs(tmp_path)
     gone = tmp_path / "renders/one/b clip.wav"

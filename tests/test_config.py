@@ -377,13 +377,74 @@ def test_sides_of_published_splits() -> None:
     assert "corpora.demo.train: missing" in complaint(put(load(DEMO), "corpora.demo", drawn))
 
 
-@pytest.mark.parametrize("name", ["base", "base--demo--demo"])
-def test_name_of_the_base_renders_is_reserved(name: str) -> None:
+@pytest.mark.parametrize(
+    "name",
+    """base Base base--demo--demo BASE--x summary reference Reference spectrograms curves corpora samples.csv index.html
+    demo.csv a.JSON a.svg a.log a.tsv""".split(),
+)
+def test_names_of_ours_are_no_runs(name: str) -> None:
     config = load(DEMO)
-    assert f"config: runs.{name}: the name {name!r} is taken" in complaint(
-        put(config, f"runs.{name}", config["runs"]["demo"])
-    )
-    assert "based" in resolve(put(config, "runs.based", config["runs"]["demo"]), [DEMO])["runs"]
+    found = complaint(config | {"runs": config["runs"] | {name: config["runs"]["demo"]}})
+    assert found.startswith(f"config: runs.{name}: the name {name!r} ") and "choose another" in found
+
+
+@pytest.mark.parametrize("name", ["based", "summary.v2", "references", "v1.2", "a--b", "a" * 80])
+def test_names_that_meet_none_of_ours_are_allowed(name: str) -> None:
+    config = load(DEMO)
+    assert name in resolve(config | {"runs": config["runs"] | {name: config["runs"]["demo"]}}, [DEMO])["runs"]
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "words"),
+    [
+        ("runs", "Demo", "differs from 'demo' in case alone"),
+        ("runs", "a" * 81, "not a usable name"),
+        ("corpora", "DEMO", "differs from 'demo' in case alone"),
+        ("corpora", "x--demo", "has '--'"),
+        ("base_models", "demo--x", "has '--'"),
+        ("base_models", "demo.sha256", "ends in .sha256"),
+        ("base_models", "dEmo", "differs from 'demo' in case alone"),
+    ],
+)
+def test_names_that_share_a_folder_are_refused(section: str, name: str, words: str) -> None:
+    config = load(DEMO)
+    found = complaint(config | {section: config[section] | {name: config[section]["demo"]}})
+    assert found.startswith(f"config: {section}.{name}: ") and words in found
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("development.csv", "ends in .csv"),
+        ("Dropped", "is taken by the list"),
+        ("Development", "differs from 'development'"),
+    ],
+)
+def test_splits_that_share_a_file_are_refused(name: str, words: str) -> None:
+    config = load(DEMO)
+    splits = config["corpora"]["demo"]["splits"]
+    found = complaint(put(config, "corpora.demo.splits", splits | {name: splits["validation"]}))
+    assert found.startswith(f"config: corpora.demo.splits.{name}: ") and words in found
+
+
+@pytest.mark.parametrize("names", [["Train", "train"], ["n\u00e4he", "na\u0308he"], ["a", "b.csv"], ["a", "DROPPED"]])
+def test_top_folders_that_share_a_file_are_refused(names: list[str]) -> None:
+    folder = FOLDER | {"train": [names[0]], "validation": [names[1]], "evaluation": ["z"]}
+    assert f"corpora.folder.splits.{names[1]}: " in complaint(put(load(DEMO), "corpora.folder", folder))
+
+
+@pytest.mark.parametrize("url", ["x/checksums", "x/Clotho_captions_development.csv"])
+def test_files_of_a_corpus_that_share_a_name_are_refused(url: str) -> None:
+    found = complaint(put(load(DEMO), "corpora.demo.splits.validation.captions", [FILE | {"url": url}]))
+    assert "corpora.demo.splits.validation: " in found and "rename" in found
+
+
+def test_two_commits_of_an_embedding_share_a_folder() -> None:
+    entry = {"repo": "laion/clap-htsat-unfused", "revision": "0" * 40}
+    for entries in (["laion/clap-htsat-unfused", entry], [entry, entry | {"revision": "1" * 40}]):
+        assert "'laion/clap-htsat-unfused' is there twice" in complaint(
+            put(load(DEMO), "evaluation", {"embeddings": entries})
+        )
 
 
 @pytest.mark.parametrize(

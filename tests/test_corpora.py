@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -65,11 +66,11 @@ def stamps(folder: Path) -> dict[Path, tuple[int, int]]:
 
 def test_large_corpus_from_a_bad_line_and_a_folder_of_odd_sounds(tmp_path: Path) -> None:
     checkout = copy_checkout(tmp_path / "checkout")
-    make_folder(tmp_path / "my sounds")
-    (tmp_path / "my sounds/last.txt").write_text("Plain hiss.\nNoise without any tone.\n", encoding="utf-8")
-    table = pd.read_csv(tmp_path / "my sounds/metadata.csv")
+    make_folder(tmp_path / "my {sounds}")
+    (tmp_path / "my {sounds}/last.txt").write_text("Plain hiss.\nNoise without any tone.\n", encoding="utf-8")
+    table = pd.read_csv(tmp_path / "my {sounds}/metadata.csv")
     assert len(table) == len(FOLDER)
-    before = stamps(tmp_path / "my sounds")
+    before = stamps(tmp_path / "my {sounds}")
 
     splits = {}
     for split, count in CLIPS.items():
@@ -80,7 +81,7 @@ def test_large_corpus_from_a_bad_line_and_a_folder_of_odd_sounds(tmp_path: Path)
             "large": {"format": "clotho", "splits": splits, **{role: [split] for split, role in SPLITS.items()}},
             "mine": {
                 "format": "audiofolder",
-                "path": str(tmp_path / "my sounds"),
+                "path": str(tmp_path / "my {sounds}"),
                 "split": {"method": "fraction", "validation": 0.3, "evaluation": 0.3, "seed": 3},
             },
         },
@@ -134,10 +135,32 @@ def test_large_corpus_from_a_bad_line_and_a_folder_of_odd_sounds(tmp_path: Path)
     latents = {path.stem for path in (checkout / "results/latents/demo/mine/all").glob("*/*.npy")}
     assert latents == set(mine.clip_id)
     assert len(pd.read_csv(checkout / "results/samples/samples.csv")) == 4
-    assert stamps(tmp_path / "my sounds") == before
+    assert stamps(tmp_path / "my {sounds}") == before
     again = subprocess.run(
         ["snakemake", "-n", "--configfile=users.yaml", "results/samples"], cwd=checkout, capture_output=True, text=True
     )
     assert "Nothing to be done" in again.stdout + again.stderr
     if not isolated:
         pytest.skip("all passed, but with a network: this machine does not let a user leave it (unshare -rn)")
+
+
+def test_braces_in_paths_are_no_wildcards(tmp_path: Path) -> None:
+    """Of a corpus and of a base model; that jobs read them is tested above."""
+    checkout, folder = copy_checkout(tmp_path / "checkout"), tmp_path / "it's {here}"
+    make_folder(folder / "sounds")
+    shutil.copytree(checkout / "resources/demo/base_model", folder / "model")
+    run_entry = {"base_model": "odd", "corpus": "odd", "steps": 2, "batch_size": 2, "learning_rate": 1e-4}
+    for enabled in (True, False):
+        config = {
+            "corpora": {
+                "odd": {"format": "audiofolder", "path": str(folder / "sounds"), "split": {"method": "fraction"}}
+            },
+            "base_models": {"odd": {"path": str(folder / "model")}},
+            "latents": {"enabled": enabled},
+            "runs": {"demo": None, "odd": run_entry},
+        }
+        (checkout / "users.yaml").write_text(yaml.safe_dump(config))
+        command = ["snakemake", "-n", "--configfile=users.yaml", "results/samples"]
+        done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert bool(re.search(r"^encode +\d", done.stdout + done.stderr, re.MULTILINE)) == enabled

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
 from pathlib import Path
 
@@ -10,12 +11,13 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import run_script
+import torchaudio
+from conftest import noise, run_script, write_wav
 from encode import usable
 from hypothesis import given
 from hypothesis import strategies as st
 from sao.audio import Measuring
-from sao.encoding import clip_facts, load_audio, padded
+from sao.encoding import clip_facts, load_audio, padded, resampled
 from sao.tables import write_table
 
 
@@ -155,6 +157,35 @@ def test_audio_is_brought_to_the_models_rate_and_channels(tmp_path: Path, channe
     assert audio.shape == (2, 16000) and (audio[0] == audio[1]).all()
     spectrum = np.abs(np.fft.rfft(audio[0].numpy()))
     assert spectrum.argmax() == 440 and 0.45 < float(audio.abs().max()) < 0.55
+
+
+@pytest.mark.parametrize("rate", [15999, 16001, 44101, 48001, 191999, 999_983])
+def test_any_rate_is_resampled_in_bounded_memory(tmp_path: Path, rate: int) -> None:
+    """44,101 to 44,100 Hz took 15 GB; the smallest of these took 2 GB."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    path = write_wav(tmp_path / "a.wav", 0.5 * np.sin(2 * np.pi * 440 * np.arange(rate) / rate), rate, "FLOAT")
+    audio = load_audio(path, 16000, 1)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1_200_000  # kB
+    expected = 0.5 * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
+    assert audio.shape == (1, 16000) and audio.dtype == torch.float32
+    np.testing.assert_allclose(audio[0, 500:-500], expected[500:-500], atol=2e-3)
+
+
+@pytest.mark.parametrize("wanted", [16000, 44100, 48000])
+@pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 32000, 44100, 47952, 48000, 88200, 96000, 192000])
+def test_common_rates_are_resampled_as_ever(rate: int, wanted: int) -> None:
+    audio = torch.from_numpy(noise("a", 0.3, rate, 2).T.astype("float32"))
+    assert torch.equal(resampled(audio, rate, wanted), torchaudio.functional.resample(audio, rate, wanted))
+
+
+def test_flac_of_a_pipe_is_loaded_whole(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.flac", noise("a", 20, 16000), 16000)
+    whole = load_audio(tmp_path / "a.flac", 16000, 2)
+    data = bytearray((tmp_path / "a.flac").read_bytes())
+    data[21] &= 0xF0  # the number of samples
+    data[22:26] = bytes(4)
+    (tmp_path / "a.flac").write_bytes(data)
+    assert torch.equal(load_audio(tmp_path / "a.flac", 16000, 2), whole) and whole.shape == (2, 320000)
 
 
 @given(st.integers(1, 5000), st.integers(1, 6), st.sampled_from([1, 64, 1000]))

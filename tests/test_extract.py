@@ -1,6 +1,12 @@
 from __future__ import annotations
 
+import contextlib
+import gzip
+import io
+import shutil
 import subprocess
+import tarfile
+import zipfile
 from pathlib import Path
 
 import py7zr
@@ -17,7 +23,11 @@ from conftest import (
     run_script,
     write_wav,
 )
+from extract import ARCHIVES, PROGRAM, STREAMS, contents
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sao.audio import measure
+from sao.command import InputError
 from sao.tables import read_table
 
 
@@ -105,8 +115,161 @@ def test_damaged_archive_is_named(tmp_path: Path, published: dict[str, Published
 def test_page_named_7z_is_called_what_it_is(tmp_path: Path) -> None:
     archive = tmp_path / "page.7z"
     archive.write_text("<!DOCTYPE html><title>Log in</title>" + " " * 500)
-    assert_fails(extract(tmp_path, archive), archive, "not a 7z archive", "<!DOCTYPE html>")
+    assert_fails(extract(tmp_path, archive), archive, "web page", "<!DOCTYPE html>")
     assert listing(tmp_path) == {"page.7z"}
+
+
+FILES = {
+    "development/a.wav": b"a" * 3000,
+    "development/sub/\u00fc = b.wav": b"b",
+    "development/c.wav": bytes(range(256)),
+}
+
+
+def seven_zip(folder: Path, name: str, *options: str) -> Path:
+    """FILES packed by 7-Zip's own program, in the format that the name says."""
+    for file, data in FILES.items():
+        (folder / "made" / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "made" / file).write_bytes(data)
+    command = [PROGRAM, "a", *options, folder / name, "development"]
+    subprocess.run(command, cwd=folder / "made", check=True, capture_output=True)
+    shutil.rmtree(folder / "made")
+    return folder / name
+
+
+def tar(folder: Path, name: str, mode: str, start: str = "") -> Path:
+    with tarfile.open(folder / name, mode) as packed:
+        for file, data in FILES.items():
+            entry = tarfile.TarInfo(start + file)
+            entry.size = len(data)
+            packed.addfile(entry, io.BytesIO(data))
+    return folder / name
+
+
+def assert_unpacked(folder: Path) -> None:
+    wanted = {f"{name.removeprefix('development/')}": data for name, data in FILES.items()}
+    assert listing(folder / "audio/development") == set(wanted)
+    assert all((folder / "audio/development" / name).read_bytes() == data for name, data in wanted.items())
+    assert read_table(folder / "audio/development.csv").file_name.tolist() == sorted(wanted)
+    assert {path.name for path in (folder / "audio").iterdir()} == {"development", "development.csv"}
+
+
+@pytest.mark.parametrize("called", ["a.zip", "a.7z", "a"])
+def test_zip_is_read_whatever_it_is_called(tmp_path: Path, called: str) -> None:
+    archive = seven_zip(tmp_path, "made.zip").rename(tmp_path / called)
+    with zipfile.ZipFile(archive, "a") as packed:
+        packed.writestr("__MACOSX/development/._a.wav", b"notes of macOS")
+    assert_succeeds(extract(tmp_path, archive))
+    assert_unpacked(tmp_path)
+
+
+@pytest.mark.parametrize("start", ["", "./"])
+@pytest.mark.parametrize(
+    ("name", "mode"), [("a.tar", "w"), ("a.tar.gz", "w:gz"), ("a.tbz2", "w:bz2"), ("a.7z", "w:xz")]
+)
+def test_tar_is_read_compressed_or_not(tmp_path: Path, name: str, mode: str, start: str) -> None:
+    assert_succeeds(extract(tmp_path, tar(tmp_path, name, mode, start)))
+    assert_unpacked(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.7z", "a.zip", "a.tar"])
+def test_archive_in_parts_is_read_whole(tmp_path: Path, name: str) -> None:
+    seven_zip(tmp_path, name, "-v300b", *([] if name == "a.tar" else ["-mx0"]))
+    parts = sorted(tmp_path.glob("a.*.0*"))
+    assert len(parts) > 3
+    assert_succeeds(extract(tmp_path, *parts))
+    assert_unpacked(tmp_path)
+    assert_fails(extract(tmp_path, *parts[1:]), parts[1], "first")
+    for part in parts[2:]:
+        part.unlink()
+    assert_fails(extract(tmp_path, *parts[:2]), parts[0], "parts", "config")
+
+
+def test_7z_with_a_method_of_others_is_named(tmp_path: Path) -> None:
+    methods = {"Zstandard": py7zr.FILTER_ZSTD, "Brotli": py7zr.FILTER_BROTLI}
+    for name, method in methods.items():
+        with py7zr.SevenZipFile(tmp_path / name, "w", filters=[{"id": method, "level": 3}]) as packed:
+            for file, data in FILES.items():
+                packed.writestr(data, file)
+        assert_fails(extract(tmp_path, tmp_path / name), tmp_path / name, f"7-Zip lacks ({name})", "pack it anew")
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.7z"])
+@pytest.mark.parametrize("options", [["-psecret"], ["-psecret", "-mhe=on"]])
+def test_encrypted_archive_is_named(tmp_path: Path, name: str, options: list[str]) -> None:
+    archive = seven_zip(tmp_path, name, *(options if name == "a.7z" else options[:1]))
+    assert_fails(extract(tmp_path, archive), archive, "encrypted")
+
+
+def test_compressed_file_that_is_no_tar_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.wav.gz").write_bytes(gzip.compress(b"RIFF" + bytes(100)))
+    assert_fails(extract(tmp_path, tmp_path / "a.wav.gz"), "a.wav.gz", "no archive")
+
+
+@pytest.mark.parametrize("head", [b"RIFF\x10\0\0\0WAVEfmt ", b"fLaC", bytes(100), b"version https://git-lfs"])
+def test_what_is_no_archive_is_named_by_its_beginning(tmp_path: Path, head: bytes) -> None:
+    (tmp_path / "a.7z").write_bytes(head + bytes(500))
+    assert_fails(extract(tmp_path, tmp_path / "a.7z"), "a.7z", "no archive that 7-Zip can read", repr(head)[1:6])
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "tgz"])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("../evil.wav", "outside its folder"),
+        ("/tmp/evil.wav", "outside its folder"),
+        ("validation/a.wav", "top folder"),
+        ("development/" + "n" * 256, "longer than 255 bytes"),
+        ("development/a.wav/b.wav", "is a file and a folder"),
+        ("development/./a.wav", "there twice"),
+    ],
+)
+def test_entry_of_any_archive_that_cannot_be_unpacked_is_named(
+    tmp_path: Path, kind: str, name: str, words: str
+) -> None:
+    archive = tmp_path / f"a.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(archive, "w") as packed:
+            for file in ("development/a.wav", name):
+                packed.writestr(file, b"a")
+    else:
+        with tarfile.open(archive, "w:gz" if kind == "tgz" else "w") as packed:
+            for file in ("development/a.wav", name):
+                packed.addfile(tarfile.TarInfo(file))
+    assert_fails(extract(tmp_path / "in", archive), archive, words)
+    assert listing(tmp_path) == {archive.name}
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
+def test_links_and_devices_in_a_tar_unpack_nothing(tmp_path: Path, kind: bytes) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as packed:
+        packed.addfile(tarfile.TarInfo("development/a.wav"))
+        entry = tarfile.TarInfo("development/b.wav")
+        entry.type, entry.linkname = kind, "development/a.wav"
+        packed.addfile(entry)
+    assert_fails(extract(tmp_path / "in", tmp_path / "a.tar"), "a.tar", "'development/b.wav' is a link or a device")
+    assert listing(tmp_path) == {"a.tar"}
+
+
+@pytest.mark.parametrize("name", ["n" * 256, "a.wav/b.wav"])
+def test_name_that_no_disk_takes_is_named(tmp_path: Path, name: str) -> None:
+    archive = pack(tmp_path / "a.7z", {"development/a.wav": b"a", f"development/{name}": b"b"})
+    assert_fails(extract(tmp_path / "in", archive), archive, "rename" if "/" in name else "longer than 255 bytes")
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.sampled_from([b"", b"PK\3\4", b"7z\xbc\xaf\x27\x1c", b"\x1f\x8b\x08", b"Rar!\x1a\7\0", b"BZh9", b"MSCF"]),
+    st.binary(max_size=300),
+    st.sampled_from(["a.7z", "a.zip", "a.7z.001", "a"]),
+)
+def test_any_bytes_are_read_or_told_in_a_line(
+    tmp_path_factory: pytest.TempPathFactory, head: bytes, data: bytes, name: str
+) -> None:
+    path = tmp_path_factory.getbasetemp() / name
+    path.write_bytes(head + data)
+    with contextlib.suppress(InputError):
+        assert contents(path)[0] in ARCHIVES | STREAMS
 
 
 def test_missing_archive_is_named(tmp_path: Path) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import math
+import mmap
 import re
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +17,7 @@ import pandas as pd
 import soundfile
 
 from .command import progress
+from .containers import UNKNOWN_BYTES, Mpeg, left_over
 from .files import sha256
 
 BLOCK = 1 << 18  # samples read at a time: bounded memory whatever the length
@@ -23,7 +27,12 @@ STEP = 2**-15  # of 16 bits, full scale = 1
 STEPS = {"PCM_U8": 2**-7, "PCM_S8": 2**-7, "DPCM_8": 2**-7, "DWVW_12": 2**-11, "ULAW": 2**-5, "ALAW": 2**-5}
 CLIPPED = 3  # consecutive samples at full scale from which on a sound is called clipped
 REACH = 64  # samples beside such a run that are looked at, at most
-UNKNOWN_BYTES = 0x7FFF0000  # a declared size from here on is the placeholder of a program that wrote to a pipe
+LOWEST, HIGHEST = 100, 1_000_000  # Hz: rates beyond are no sound's, and resampling from them fills the memory
+UNKNOWN_FRAMES = 1 << 62  # from here on, libsndfile does not know the length: a FLAC that was written to a pipe
+# A float file may go beyond full scale, and what comes of it is clipped. Beyond this (+6 dBFS), 1 is not its full scale.
+FLOAT_PEAK = 2.0
+# By the largest number that they have: what programs write into a float file without dividing (SciPy, for one).
+INTEGERS = {128: 8, 32768: 16, 8388608: 24, 2147483648: 32}  # bits
 
 
 @dataclass
@@ -99,6 +108,55 @@ class Clipping:
         return smooth & seen
 
 
+class Sound(soundfile.SoundFile):
+    """A sound file that is read from its beginning to its end, all of an MP3 as well.
+
+    `problem` says in a few words why there is more in it than can be read, or is empty; `counted` is whether its header
+    tells its length.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.problem, self.counted = "", self.frames < UNKNOWN_FRAMES
+        if self.format == "MP3":
+            with path.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                mpeg = Mpeg(data)
+            self.problem, self.counted = mpeg.problem, mpeg.rewritten is None
+            if mpeg.rewritten is not None:
+                self.close()
+                super().__init__(io.BytesIO(mpeg.rewritten))
+
+    # soundfile seeks, after every read, to where the file is already; libsndfile cannot in a FLAC of unknown length.
+    def seekable(self) -> bool:
+        return False
+
+    def blocks_of(self, samples: int) -> Iterator[np.ndarray]:
+        """Blocks `[frames, channels]` of about `samples` samples, float32, full scale = 1, up to the end."""
+        while len(block := self.read(max(samples // self.channels, 1), dtype="float32", always_2d=True)):
+            yield block
+
+
+def read_sound(path: Path) -> tuple[np.ndarray, int]:
+    """`(samples [frames, channels] float32, Hz)`: those that `measure` measures.
+
+    Raises soundfile.SoundFileError on what cannot be read, or holds no sample.
+    """
+    with Sound(path) as sound:
+        blocks = list(sound.blocks_of(BLOCK))
+        if not blocks:
+            raise soundfile.SoundFileRuntimeError("no samples")
+        return np.concatenate(blocks), sound.samplerate
+
+
+def scale_problem(peak: float) -> str:
+    """What is said of a float file whose largest sample is `peak` (full scale = 1), or nothing."""
+    if peak <= FLOAT_PEAK:
+        return ""
+    bits = next((bits for most, bits in INTEGERS.items() if peak <= most), None)
+    cure = f"divide by {2 ** (bits - 1)} (it was made of integers of {bits} bits, it seems)" if bits else "scale it"
+    return f"reaches {peak:.6g}, {decibels(peak):+.0f} dBFS, but the full scale of a float file is 1: {cure}"
+
+
 def missing_bytes(sound: soundfile.SoundFile) -> int:
     """Bytes of audio that the header declares and the file lacks.
 
@@ -120,16 +178,6 @@ def ends_within_page(path: Path) -> bool:
     return page.startswith(b"OggS") and len(page) < 27 + segments + sum(page[27 : 27 + segments])
 
 
-def tells_length(path: Path) -> bool:
-    """Whether an MP3 has the tag that counts its frames; of any other libsndfile only guesses the length."""
-    with path.open("rb") as handle:
-        head = handle.read(10)
-        size = sum(byte << 7 * place for place, byte in enumerate(reversed(head[6:10])))
-        handle.seek(10 + size if head.startswith(b"ID3") else 0)
-        first = handle.read(2048)
-    return b"Xing" in first or b"Info" in first
-
-
 def measure(path: Path) -> Measured:
     """Hash and read the whole file, back to back so that it comes from the disk once.
 
@@ -139,18 +187,20 @@ def measure(path: Path) -> Measured:
     high, low, square, total, count = 0.0, 0.0, 0.0, 0.0, 0
     samples = hashlib.sha256()
     try:
-        with soundfile.SoundFile(path) as sound:
+        with Sound(path) as sound:
             facts.sample_rate, facts.channels = sound.samplerate, sound.channels
             declared, missing = sound.frames, missing_bytes(sound)
             samples.update(f"{sound.samplerate} {sound.channels} ".encode())
             breaks_off = sound.format == "OGG" and ends_within_page(path)
-            guessed = sound.format == "MP3" and not tells_length(path)
+            guessed, more = not sound.counted, sound.problem
             clipping = [Clipping(STEPS.get(sound.subtype, STEP)) for _ in range(sound.channels)]
-            while len(block := sound.read(BLOCK // sound.channels, dtype="float32", always_2d=True)):
+            float_file = sound.subtype in ("FLOAT", "DOUBLE")
+            for block in sound.blocks_of(BLOCK):
                 flat = block.reshape(-1)
                 high, low = max(high, float(flat.max())), min(low, float(flat.min()))
-                square += float(np.dot(flat, flat))
-                if not math.isfinite(square):
+                with np.errstate(over="ignore"):  # of numbers that are no samples, see below
+                    square += float(np.dot(flat, flat))
+                if not math.isfinite(square) and not np.isfinite(flat).all():
                     facts.problem = "holds NaN or infinite samples"
                     return facts
                 # Column by column: numpy's sum over the first axis of two columns takes fifteen times as long.
@@ -162,11 +212,11 @@ def measure(path: Path) -> Measured:
                     channel.add(column)
     except (soundfile.SoundFileError, RuntimeError) as error:
         # Without the path, which is another one while an archive is unpacked.
-        facts.problem = f"cannot be read ({getattr(error, 'error_string', str(error)).rstrip('.')})"
+        facts.problem = left_over(path) or f"cannot be read ({getattr(error, 'error_string', str(error)).rstrip('.')})"
         return facts
     facts.frames = count
     if count == 0:
-        facts.problem = "has no samples"
+        facts.problem = left_over(path) or "has no samples"
         return facts
     for channel in clipping:
         channel.add(np.zeros(0, np.float32), last=True)
@@ -177,8 +227,14 @@ def measure(path: Path) -> Measured:
         facts.problem = f"is cut short: {count} of {declared} frames"
     elif breaks_off:
         facts.problem = "is cut short: it ends within a page"
+    elif not LOWEST <= facts.sample_rate <= HIGHEST:
+        facts.problem = f"has a sample rate of {facts.sample_rate} Hz; {LOWEST} to {HIGHEST} are allowed"
     elif facts.channels > 2:
         facts.problem = f"has {facts.channels} channels; one or two are allowed"
+    else:
+        facts.problem = more or left_over(path)
+        if float_file and not facts.problem:
+            facts.problem = scale_problem(max(high, -low))
     facts.seconds = round(count / facts.sample_rate, 6)
     facts.peak_dbfs = round(decibels(max(high, -low)), 2)
     facts.rms_dbfs = round(decibels(math.sqrt(square / (count * facts.channels))), 2)

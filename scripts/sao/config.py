@@ -6,7 +6,8 @@ import copy
 import difflib
 import math
 import re
-from collections.abc import Callable, Iterator
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,26 @@ import jsonschema
 import yaml
 
 from .command import InputError
+from .embedding_names import choice
 
 SCHEMA = Path(__file__).resolve().parents[2] / "schemas" / "config.schema.yaml"
 ROLES = ("train", "validation", "evaluation")
 WHOLE = "all"  # the one published split of an audiofolder that is not split by its top folders
 SECTIONS = ("corpora", "base_models", "runs")  # whose entries have names
+# Names that the graph gives to files and folders beside those that are called by a name of the config; in lower case.
+TAKEN = {
+    "runs": {
+        "base": "the untouched base model",
+        "summary": "the summary of the evaluation",
+        "reference": "the recordings in results/samples",
+        "spectrograms": "the spectrograms in results/samples",
+        "curves": "the curves in results/samples",
+        "corpora": "the reports on the corpora in results/samples",
+    },
+    "splits": {"dropped": "the list of left out clips"},
+}
+# `a.csv` lies beside the folder `a`: what a name must not end in.
+ENDS = (".csv", ".html", ".json", ".log", ".npz", ".seen", ".sha256", ".svg", ".tsv", ".txt")
 Config = dict[str, Any]
 
 
@@ -56,6 +72,8 @@ def resolve(config: Config, files: list[Path]) -> Config:
         if isinstance(config.get(section), dict):
             config[section] = {name: entry for name, entry in config[section].items() if entry is not None}
     _check(config, schema, files)
+    for section in SECTIONS:
+        _check_names([section], config[section], files)
     fill_defaults(config, schema, schema)
     clips = {split: count for split, count in config["render"]["clips"].items() if count is not None}
     prompts = config["render"]["prompts"]
@@ -126,10 +144,6 @@ def _explain(error: jsonschema.ValidationError) -> tuple[list[Any], str]:
     if error.validator == "type":
         wanted = error.validator_value if isinstance(error.validator_value, list) else [error.validator_value]
         return key, f"found {found!r}, {_type_name(found)}; allowed: {' or '.join(wanted)}"
-    if error.validator == "not":
-        model = "the summary of the evaluation" if found == "summary" else "the untouched base model"
-        taken = "the list of left out clips" if "splits" in key else model
-        return [*key, found], f"the name {found!r} is taken by {taken}; choose another"
     if error.validator == "pattern":
         if "propertyNames" in error.absolute_schema_path:
             return [*key, found], f"not a usable name (it becomes a folder); allowed: {error.validator_value}"
@@ -142,6 +156,33 @@ def _type_name(value: Any) -> str:
         return "not finite"
     names = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
     return names.get(type(value), "null" if value is None else type(value).__name__)
+
+
+def alike(name: str) -> str:
+    """The same for names that a file system may take for one."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _check_names(section: list[str], names: Iterable[str], files: list[Path]) -> None:
+    """Raise InputError on a name that the graph has given to something else, or that meets another of its section."""
+    seen: dict[str, str] = {}
+    for name in names:
+        key = alike(name)
+        end = next((end for end in ENDS if key.endswith(end)), None)
+        if (other := seen.setdefault(key, name)) != name:
+            reason = f"differs from {other!r} in case alone, which some file systems do not tell apart"
+        elif key in (taken := TAKEN.get(section[-1], {})):
+            reason = f"the name {name!r} is taken by {taken[key]}"
+        elif section[-1] == "runs" and key.startswith("base--"):
+            reason = f"the name {name!r} is taken by an untouched base model"
+        elif section[-1] in ("corpora", "base_models") and "--" in name:
+            reason = f"the name {name!r} has '--', which joins the names of a base model and a corpus"
+        elif end:
+            reason = f"the name {name!r} ends in {end}, as a file of another one may"
+        else:
+            continue
+        where = [*section, name]
+        raise InputError(f"config: {'.'.join(where)}: {reason}; choose another ({_where(where, files)})")
 
 
 def _check_references(config: Config, files: list[Path]) -> None:
@@ -159,6 +200,7 @@ def _check_references(config: Config, files: list[Path]) -> None:
         refer(["runs", name, "corpus"], run["corpus"], config["corpora"], "corpus")
         _check_run(name, run, config["latents"]["enabled"], files)
     _check_published(config["runs"], files)
+    _check_embeddings(config["evaluation"]["embeddings"], files)
     for name, corpus in config["corpora"].items():
         _check_corpus(name, corpus, files, refer)
     for name in dict.fromkeys(run["corpus"] for run in config["runs"].values()):
@@ -206,6 +248,17 @@ def _check_run(name: str, run: Config, on_latents: bool, files: list[Path]) -> N
         if is_wrong:
             where = _where(["runs", name, key], files)
             raise InputError(f"config: runs.{name}.{key}: {message} ({where})")
+
+
+def _check_embeddings(embeddings: list[Any], files: list[Path]) -> None:
+    """No two may be of one name: they share a folder, and figures are named with it."""
+    seen: dict[str, Any] = {}
+    for entry in embeddings:
+        if seen.setdefault(alike(choice(entry).folder), entry) != entry:
+            key = ["evaluation", "embeddings"]
+            raise InputError(
+                f"config: {'.'.join(key)}: {choice(entry).name!r} is there twice; keep one ({_where(key, files)})"
+            )
 
 
 def _check_published(runs: Config, files: list[Path]) -> None:
@@ -257,13 +310,15 @@ def _check_corpus(name: str, corpus: Config, files: list[Path], refer: Callable[
             if form == "audiofolder" and method != "column":
                 if not re.fullmatch(r"[^/.{}][^/{}]*", split):
                     raise wrong([role], f"{split!r} is not the name of a top folder")
-                if split == "dropped" or (split == WHOLE and method == "official"):
+                if split == WHOLE and method == "official":
                     raise wrong([role], f"the name {split!r} is taken; call the folder something else")
             if split in used:
                 raise wrong(
                     [role], f"{split!r} is already used for {used[split]}: its clips would leak; name each once"
                 )
             used[split] = role
+    folders = corpus["splits"] if form == "clotho" else [] if method == "column" else used
+    _check_names([*here, "splits"], folders, files)
     drawn = {role: corpus["split"][role] for role in ROLES[1:] if not corpus[role]}
     if none := [role for role, share in drawn.items() if share == 0]:
         raise wrong(["split", none[0]], f"0 leaves no clip for it; set a share, or name the split as `{none[0]}`")
@@ -275,10 +330,12 @@ def _check_corpus(name: str, corpus: Config, files: list[Path], refer: Callable[
             base = file_name(file["url"])
             if base in ("", ".", "..") or "/" in base or len(base.splitlines()) != 1:
                 raise wrong(["splits", split], f"the URL {file['url']!r} ends in no file name")
-            if seen.setdefault(base, file["url"]) != file["url"]:
+            if alike(base) in ("checksums", ".partial"):
+                raise wrong(["splits", split], f"the file name {base!r} is taken by a folder of ours; rename the file")
+            if (other := seen.setdefault(alike(base), file["url"])) != file["url"]:
                 raise wrong(
                     ["splits", split],
-                    f"two files are called {base!r} ({seen[base]} and {file['url']}); rename one",
+                    f"two files are called {base!r} ({other} and {file['url']}), but for case; rename one",
                 )
 
 

@@ -10,8 +10,27 @@ import soundfile
 import torch
 import torchaudio
 
+from .audio import read_sound
 from .command import InputError
 from .model_config import ModelConfig, downsampling_ratio
+
+LARGEST = 1 << 22  # numbers in torchaudio's table of filters, 8 bytes each
+
+
+def resampled(audio: torch.Tensor, rate: int, wanted: int) -> torch.Tensor:
+    """`[channels, samples]` of `rate` Hz at `wanted` Hz, float32, in bounded memory.
+
+    torchaudio's filters are a table of new by old rate, without their common divisor: 160 by 147 for 44.1 to 48 kHz, but
+    44,100 by 44,101 for a rate that a program got wrong by one. Beyond LARGEST numbers SciPy takes its place, which holds
+    one filter and computes no output sample but those that are wanted.
+    """
+    common = math.gcd(rate, wanted)
+    up, down = wanted // common, rate // common
+    if up * down <= LARGEST:
+        return torchaudio.functional.resample(audio, rate, wanted)
+    from scipy.signal import resample_poly
+
+    return torch.from_numpy(resample_poly(audio.numpy(), up, down, axis=1).astype("float32", copy=False))
 
 
 def load_audio(path: Path, sample_rate: int, channels: int) -> torch.Tensor:
@@ -22,12 +41,12 @@ def load_audio(path: Path, sample_rate: int, channels: int) -> torch.Tensor:
     read.
     """
     try:
-        data, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        data, rate = read_sound(path)
     except (soundfile.SoundFileError, OSError) as error:
         raise InputError(f"{path}: cannot be read ({error}): has it changed since the corpus was validated?") from None
     audio = torch.from_numpy(data.T.copy())
     if rate != sample_rate:
-        audio = torchaudio.functional.resample(audio, rate, sample_rate)
+        audio = resampled(audio, rate, sample_rate)
     if not torch.isfinite(audio).all() or audio.abs().max() == 0:
         raise InputError(f"{path}: silent, or holds NaN: validate the corpus first")
     if audio.shape[0] != channels:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 from .command import InputError
 
 CHUNK = 1 << 20  # bytes
+FICLONE = 0x40049409  # <linux/fs.h>: share a file's blocks with another until one of them is changed
 
 
 @contextlib.contextmanager
@@ -92,12 +95,32 @@ def digest(*parts: Any) -> str:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """A hard link where the file system allows one (same bytes, no space), a copy elsewhere."""
-    import shutil
+    """A hard link of a file that the graph made, where the file system allows one (same bytes, no space); else a copy.
 
+    Of the file that a symbolic link leads to: elsewhere the link itself would lead nowhere.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
     try:
-        os.link(source, target)
+        os.link(source.resolve(), target)
     except OSError:
-        shutil.copyfile(source, target)
+        copy_file(source, target)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """A file of its own with the same bytes, of what is a user's: a program may write into it where it lies.
+
+    Where the file system can (Btrfs, XFS), both share the space until one of them is changed. Symbolic links are
+    followed. Raises InputError where there is no room.
+    """
+    size = source.stat().st_size
+    with whole(target) as temporary, source.open("rb") as old, temporary.open("wb") as new:
+        try:
+            fcntl.ioctl(new, FICLONE, old.fileno())
+        except OSError:
+            free = shutil.disk_usage(target.parent).free
+            if size > free:
+                raise InputError(
+                    f"{target}: needs {size_text(size)}, {size_text(free)} are free: make room, then run again"
+                ) from None
+            shutil.copyfileobj(old, new, CHUNK)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .command import InputError, log
+from .config import alike
 from .tables import read_rows
 
 TABLES = ("metadata.csv", "metadata.jsonl")
@@ -198,11 +199,6 @@ def no_sound(folder: Path, name: str, base: Path) -> str:
 def is_file(path: Path) -> bool:
     """Whether there is such a file; not so for a name that is longer than any, at which Path's own raises."""
     return os.path.isfile(path)  # noqa: PTH113
-
-
-def alike(name: str) -> str:
-    """The same for names that look the same but for case."""
-    return unicodedata.normalize("NFC", name).casefold()
 
 
 def read_csv_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:

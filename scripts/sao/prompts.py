@@ -16,7 +16,7 @@ from .tables import read_rows
 
 SPLIT = "prompts"  # what the table calls the split of those from the file
 COLUMNS = ("id", "prompt", "seconds", "seed", "cfg_scale", "negative_prompt")
-ID = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+ID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}"
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,9 @@ def read_prompts(path: Path, window: float, render: dict[str, Any], sampling: di
         origin = f"{path}, row {line}"
         name = row.get("id", "").strip() or f"prompt-{line:04d}"
         if not re.fullmatch(ID, name):
-            raise InputError(f"{origin}: the id {name!r} is no file name: use letters, digits, '.', '_' and '-'")
+            raise InputError(
+                f"{origin}: the id {name!r} is no file name: use up to 80 letters, digits, '.', '_' and '-'"
+            )
         # Some file systems do not tell A from a.
         if name.casefold() in clips:
             raise InputError(f"{origin}: the id {name!r} is that of {clips[name.casefold()].origin} too: rename one")

@@ -1,4 +1,4 @@
-"""Sounds as mono signals, and mel spectrograms of them. numpy, scipy and soundfile only."""
+"""Sounds as mono signals, and mel spectrograms of them. No torch."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import soundfile
 from scipy.signal import ShortTimeFFT, resample_poly
 from scipy.signal.windows import hann
 
+from .audio import read_sound as read_samples
 from .command import InputError
 
 RATE, BANDS = 16000, 64  # Hz and bands of `log_mel`
@@ -20,7 +21,7 @@ FLOOR_DB = -60.0  # below the loudest cell: what lies lower is hardly heard
 def read_sound(path: Path) -> tuple[np.ndarray, int]:
     """`(audio [frames, channels] float32, rate in Hz)`; raises InputError on what cannot be read."""
     try:
-        return soundfile.read(path, dtype="float32", always_2d=True)
+        return read_samples(path)
     except (soundfile.SoundFileError, RuntimeError) as error:
         reason = getattr(error, "error_string", str(error)).rstrip(".")
         raise InputError(f"{path}: cannot be read ({reason}): make it again") from None
