@@ -106,7 +106,11 @@ def main() -> None:
                         f"{rule:18}{len(times):4}" + "".join(f"{mean(part):7.1f}" for part in zip(*times, strict=True))
                     )
                 spent = sum(seconds(job, "StartTime", "EndTime") for job in jobs)
-                here = sum(worked[rule] for rule in worked if rule not in ("download", "rehearse", "base_model", "embedding_model"))
+                here = sum(
+                    worked[rule]
+                    for rule in worked
+                    if rule not in ("download", "rehearse", "base_model", "embedding_model")
+                )
                 print(
                     f"in jobs {spent:.0f} s, of that work {here:.0f} s: {(spent - here) / len(jobs):.1f} s a job beyond it"
                 )

@@ -18,6 +18,7 @@ from sao.files import sha256, whole, write_json
 from sao.findings import Findings
 from sao.leaks import find_leaks
 from sao.licenses import NO_LICENSE, allowed, is_known, label, short_name
+from sao.placeholders import is_blank, is_placeholder
 from sao.report import page
 from sao.splits import assign, known
 from sao.tables import caption_columns, read_tables, write_table
@@ -67,8 +68,10 @@ def check_clips(table: pd.DataFrame, silence_dbfs: float, train_seconds: float |
         if train_seconds is not None and row.seconds > train_seconds:
             found.error("duration", row, f"lasts {row.seconds:.2f} s, longer than train_seconds = {train_seconds} s")
         for column in columns[: row.caption_count]:
-            if not getattr(row, column).strip():
-                found.error("caption", row, f"{column} is empty")
+            if is_blank(text := getattr(row, column)):
+                found.error("caption", row, f"{column} is empty" + (f" ({text!r})" if text else ""))
+            elif is_placeholder(text):
+                found.error("caption", row, f"{column} is {text!r}, a word for nothing: no caption")
         if row.clipped_run:
             found.warning("clipping", row, f"has {row.clipped_run} samples in a row at full scale: probably clipped")
         if row.dc_offset > ODD_DC_OFFSET:

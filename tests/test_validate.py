@@ -195,6 +195,14 @@ SPOILT: list[tuple[Clip, str, str]] = [
     (Clip("development", "leak of audio.wav", noise("leak")), "leak", "same audio"),
     (Clip("development", "leak of recording.wav", columns={"sound_id": "77"}), "leak", "same sound_id 77"),
     (Clip("validation", "validation leak.wav", noise("leak 2")), "leak", "(validation) has the same audio"),
+    *(
+        (Clip("development", f"blank {n}.wav", captions=["A sound.", text]), "caption", "caption_2 is empty")
+        for n, text in enumerate(("\u200b\u200d\ufeff", "...", "?!", "=", "\u3164", "\u0301", "\ufffd"))
+    ),
+    *(
+        (Clip("development", f"none {n}.wav", captions=[text]), "caption", f"caption_1 is {text!r}, a word for nothing")
+        for n, text in enumerate(("nan", "None", "NULL", "N/A", "<NA>"))
+    ),
 ]
 KEPT = [
     Clip("evaluation", "original.wav", noise("leak")),
