@@ -186,8 +186,14 @@ def main() -> None:
     args = parse(parser)
 
     table = read_tables(args.manifest)
+    found, number = Findings(), len(table)
+    # A row without its sound, or a sound without a row: of neither there is enough to say which side it is on.
+    for row in table[table.sha256 == ""].itertuples():
+        found.error("lost", row, row.problem)
+    table = table[table.sha256 != ""].copy()
+    if not len(table):
+        raise found.failure(advice(found))
     table["role"] = assign(table, args.split)
-    found = Findings()
     for row in table[table.role == ""].itertuples():
         value = getattr(row, "given_split", row.published_split)
         found.leave_out("split", row, f"is in {value!r}, which is none of the sides of the split")
@@ -199,7 +205,9 @@ def main() -> None:
     check_ids(chosen[~chosen.path.isin(found.paths(found.errors))], found)
     if args.on_invalid == "drop":
         found.drop_errors()
-    check_leaks(chosen[~chosen.path.isin(found.paths(found.errors + found.left_out))], args.on_leak, found)
+    chosen = chosen[~chosen.path.isin(found.paths(found.left_out))].copy()
+    chosen["role"] = assign(chosen, args.split)  # sides are drawn from what is left
+    check_leaks(chosen[~chosen.path.isin(found.paths(found.errors))], args.on_leak, found)
     kept = chosen[~chosen.path.isin(found.paths(found.left_out))]
     good = kept[~kept.path.isin(found.paths(found.errors))]
     check_duplicates(good, found)
@@ -235,7 +243,7 @@ def main() -> None:
         if empty and not found.errors:
             raise InputError(
                 f"{', '.join(map(str, args.manifest))}: no clip is left for {empty[0]} ({len(found.left_out)} of "
-                f"{len(table)} are left out): correct the corpus's `split`, `licenses` or data{seen}"
+                f"{number} are left out): correct the corpus's `split`, `licenses` or data{seen}"
             )
         raise found.failure(advice(found) + seen)
     write_table(args.dropped, pd.DataFrame(found.left_out, columns=Findings.COLUMNS))
