@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -17,6 +16,7 @@ from tempfile import TemporaryFile
 
 import py7zr
 from sao.audio import Measuring
+from sao.clips import same_name
 from sao.command import InputError, log, parse, progress, run
 from sao.files import size_text
 from sao.tables import write_table
@@ -81,8 +81,11 @@ def checked_names(archive: Path, packed: py7zr.SevenZipFile) -> list[str]:
     return names
 
 
-def unpack(archive: Path, split: str, folder: Path, measuring: Measuring) -> None:
-    """Unpack `archive`, whose top folder is `split`, into `folder`, and measure its files."""
+def unpack(archive: Path, split: str, folder: Path, measuring: Measuring, seen: dict[str, str]) -> None:
+    """Unpack `archive`, whose top folder is `split`, into `folder`, and measure its files.
+
+    `seen` has the entries of this split's archives up to here, by their names as `same_name` has them.
+    """
     try:
         with py7zr.SevenZipFile(archive) as packed:
             names = checked_names(archive, packed)
@@ -96,8 +99,13 @@ def unpack(archive: Path, split: str, folder: Path, measuring: Measuring) -> Non
                 )
             if packed.password_protected:
                 raise py7zr.exceptions.PasswordRequired("")
-            if twice := [n for n, times in Counter(names).items() if times > 1 or (folder / n).exists()]:
-                raise InputError(f"{archive}: {twice[0]!r} is there twice in the archives of this split: keep one")
+            for name in names:
+                if (key := same_name(name)) in seen:
+                    other = f", once as {seen[key]!a}" if seen[key] != name else ""
+                    raise InputError(
+                        f"{archive}: {name!a} is there twice in the archives of this split{other}: keep one"
+                    )
+                seen[key] = name
             size = sum(entry.uncompressed for entry in packed.list() if not entry.is_directory)
             free = shutil.disk_usage(folder).free
             if size > free:
@@ -134,8 +142,9 @@ def main() -> None:
     temporary.mkdir(parents=True)
     try:
         measuring = Measuring(args.threads)
+        seen: dict[str, str] = {}
         for archive in args.archive:
-            unpack(archive, args.split, temporary, measuring)
+            unpack(archive, args.split, temporary, measuring, seen)
         audio = temporary / args.split
         facts = measuring.finish(f"measuring {args.split}")
         shutil.rmtree(args.output, ignore_errors=True)
