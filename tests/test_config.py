@@ -13,7 +13,7 @@ from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sao.command import InputError
-from sao.config import ROLES, SCHEMA, deref, file_name, published_splits, renders, resolve
+from sao.config import ROLES, SCHEMA, check_file, deref, file_name, published_splits, renders, resolve
 from snakemake.utils import update_config
 
 Config = dict[str, Any]
@@ -430,3 +430,46 @@ def test_one_base_render_a_pair_of_model_and_corpus() -> None:
     config = put(config, "runs.third", run | {"corpus": "other"})
     labels = [entry["label"] for entry in renders(resolve(config, [DEMO])).values()]
     assert labels == ["base--demo--demo", "base--demo--other", "demo", "again", "third"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("runs:\n  demo:\n    steps: 3\n    seed: 1\n    steps: 4\n", ["runs.demo.steps", "lines 3 and 5"]),
+        ("runs: {}\nrender: {}\n'runs': {}\n", ["config: runs:", "lines 1 and 3"]),
+        ("runs: {demo: {steps: 1, steps: 2}}\n", ["runs.demo.steps", "lines 1 and 1"]),
+        ('{"runs": {"a": 1,\n "a": 2}}', ["runs.a", "lines 1 and 2"]),
+        ("corpora: {c: {train: [{a: 1}, {b: 1, b: 1}]}}", ["corpora.c.train.1.b"]),
+        ("runs: &a\n  demo: *a\n", ["runs.demo", "alias", "line 1"]),
+        ("corpora: {c: {train: &a [*a]}}\n", ["corpora.c.train.0", "alias", "line 1"]),
+        ("runs: " + "[" * 3000 + "]" * 3000, ["nested too deep"]),
+    ],
+)
+def test_what_snakemake_reads_without_a_word_is_refused(tmp_path: Path, text: str, words: list[str]) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    message = complaint(load(DEMO), DEMO, path)
+    assert all(word in message for word in [*words, str(path)]), message
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "iso-8859-1"])
+def test_config_file_that_is_not_utf8_is_named(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_bytes("render: {caption: 1}\n# é\n".encode(encoding))
+    assert "save the file as UTF-8" in complaint(load(DEMO), DEMO, path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "\ufeffrender: {caption: 1}",
+        "a: &x {b: 1}\nc: *x\nd: [*x, *x]\ne: {<<: *x, b: 2}",
+        '{\n\t"a": 1}',
+        "1: a\n'1': b",
+    ],
+)
+def test_file_with_each_key_once_is_not_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    check_file(path)

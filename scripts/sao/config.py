@@ -49,6 +49,8 @@ def resolve(config: Config, files: list[Path]) -> Config:
     `files` are the config files that were merged into `config`, in order; an error names the last one that has the
     key. Raises InputError with one line for the first thing wrong.
     """
+    for path in files:
+        check_file(path)
     # PyYAML's own loader takes a tenth of a second for it, at every start of Snakemake.
     schema = yaml.load(SCHEMA.read_text(encoding="utf-8"), yaml.CSafeLoader)
     config = copy.deepcopy(config)
@@ -67,6 +69,55 @@ def resolve(config: Config, files: list[Path]) -> Config:
     config["render"]["clips"] = clips
     _check_references(config, files)
     return config
+
+
+def check_file(path: Path) -> None:
+    """Raise InputError on what Snakemake reads without a word, or stumbles over, in a config file: a key that is there
+    twice, of which the last would win; an alias within what it stands for; a text that is not UTF-8.
+    """
+    data = path.read_bytes()
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InputError(
+            f"config: byte 0x{data[error.start]:02x} is not UTF-8: save the file as UTF-8 ({path}, line {line})"
+        ) from None
+    try:
+        root = yaml.compose(text, yaml.CSafeLoader)
+    except yaml.YAMLError:
+        return  # JSON with tabs, or for Snakemake to tell
+    try:
+        _check_node(root, [], path, [], set())
+    except RecursionError:
+        raise InputError(f"config: is nested too deep ({path})") from None
+
+
+def _check_node(node: yaml.Node | None, key: list[str], path: Path, above: list[yaml.Node], done: set[int]) -> None:
+    """`above` are the nodes that lead to this one; `done`, those that are checked already, by their `id`."""
+    if node in above:
+        here = f"{path}, line {node.start_mark.line + 1}"
+        raise InputError(f"config: {'.'.join(key)}: is an alias of what it lies in: write it out ({here})")
+    if id(node) in done:
+        return
+    if isinstance(node, yaml.MappingNode):
+        seen: dict[tuple[str, str], yaml.Node] = {}
+        for name, value in node.value:
+            # Of `<<` there may be several; a key that is no text is for the schema to refuse.
+            if isinstance(name, yaml.ScalarNode):
+                here = [*key, name.value]
+                first = seen.setdefault((name.tag, name.value), name)
+                if first is not name and not name.tag.endswith(":merge"):
+                    lines = f"lines {first.start_mark.line + 1} and {name.start_mark.line + 1}"
+                    raise InputError(
+                        f"config: {'.'.join(here)}: is there twice, and only the last would count: keep one "
+                        f"({path}, {lines})"
+                    )
+                _check_node(value, here, path, [*above, node], done)
+    elif isinstance(node, yaml.SequenceNode):
+        for n, value in enumerate(node.value):
+            _check_node(value, [*key, str(n)], path, [*above, node], done)
+    done.add(id(node))
 
 
 def fill_defaults(value: Any, schema: Config, root: Config) -> None:
