@@ -48,7 +48,10 @@ except InputError as error:
 
 SCRIPTS = Path(workflow.basedir) / "scripts"
 # The commands find the scripts through the environment: their text, a rerun trigger, names no place on a machine.
-shell.prefix(f"set -euo pipefail; export SCRIPTS={shlex.quote(str(SCRIPTS))}; ")
+# The scripts find their modules beside them, which Python's safe path forbids.
+shell.prefix(
+    f"set -euo pipefail; export SCRIPTS={shlex.quote(str(SCRIPTS))}; unset PYTHONSAFEPATH; "
+)
 
 
 # Here, jobs that need a GPU take turns (`--resources gpu=4` where there are more); on a cluster its scheduler sees to that.

@@ -10,5 +10,10 @@ if storage.default_storage_provider:
 
 
 def given(paths):
-    """What is a user's own, and not made here, is no part of a storage."""
-    return [path if path.startswith("results/") else local(path) for path in paths]
+    """What is a user's own, and not made here, is no part of a storage.
+
+    Nor is it an input where there is a brace in its path, which Snakemake would take for a wildcard: listings and content
+    keys see what changes in it.
+    """
+    usable = [path for path in paths if "{" not in path and "}" not in path]
+    return [path if path.startswith("results/") else local(path) for path in usable]

@@ -34,13 +34,15 @@ rule encode:
         ),
         gpu=lambda wildcards: PLAN.base_models[wildcards.base_model]["gpus"],
     params:
+        # A function of the output is no rerun trigger: the facts say what the sounds are.
+        audio=lambda wildcards, output: PLAN.audio(wildcards.corpus, wildcards.split),
         model=lambda wildcards, input: os.path.dirname(input.weights),
         window=lambda wildcards: PLAN.crop_options(wildcards.corpus),
         code=code_hash(SCRIPTS / "encode.py"),
     message:
         "Encode {wildcards.split} ({wildcards.shard}) of corpus {wildcards.corpus} with base model {wildcards.base_model}"
     shell:
-        'python "$SCRIPTS/encode.py" --audio {input.audio:q} --facts {input.facts:q}'
+        'python "$SCRIPTS/encode.py" --audio {params.audio:q} --facts {input.facts:q}'
         " --split {wildcards.split:q} --shard {wildcards.shard} --model {params.model:q}"
         " --model-digest {input.model_digest:q} {params.window} --threads {threads} --code {params.code}"
         " --output {output.latents:q} --digest {output.digest:q} --log {log:q}"

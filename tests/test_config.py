@@ -473,3 +473,27 @@ def test_file_with_each_key_once_is_not_refused(tmp_path: Path, text: str) -> No
     path = tmp_path / "mine.yaml"
     path.write_text(text, encoding="utf-8")
     check_file(path)
+
+
+@pytest.mark.parametrize("section", ["runs", "corpora", "base_models"])
+def test_name_that_is_longer_than_a_folder_may_be_is_refused(section: str) -> None:
+    entry = {"runs": RUN, "corpora": FOLDER, "base_models": HUB}[section]
+    resolve(put(load(DEMO), f"runs.{'ab' * 32}", RUN), [DEMO])
+    message = complaint(put(load(DEMO), f"{section}.{'ab' * 125}", entry))
+    assert f"{section}.{'ab' * 125}: a name of 250 letters; at most 64" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("checksums", "taken"),
+        (".partial", "hidden"),
+        ("{x}.csv", "brace"),
+        ("a\\b.csv", "backslash"),
+        ("a%FF.csv", "not UTF-8"),
+        ("é" * 101, "200 bytes"),
+    ],
+)
+def test_file_that_cannot_be_kept_under_its_name_is_refused(name: str, word: str) -> None:
+    config = put(load(DEMO), "corpora.demo.splits.development.captions.0.url", f"https://x.org/{name}")
+    assert word in complaint(config)

@@ -18,6 +18,7 @@ from .command import InputError
 SCHEMA = Path(__file__).resolve().parents[2] / "schemas" / "config.schema.yaml"
 ROLES = ("train", "validation", "evaluation")
 WHOLE = "all"  # the one published split of an audiofolder that is not split by its top folders
+LONGEST = 200  # bytes of a downloaded file's name: with what is added to it, it is no longer than 255
 SECTIONS = ("corpora", "base_models", "runs")  # whose entries have names
 Config = dict[str, Any]
 
@@ -181,6 +182,8 @@ def _explain(error: jsonschema.ValidationError) -> tuple[list[Any], str]:
         model = "the summary of the evaluation" if found == "summary" else "the untouched base model"
         taken = "the list of left out clips" if "splits" in key else model
         return [*key, found], f"the name {found!r} is taken by {taken}; choose another"
+    if error.validator == "maxLength" and "propertyNames" in error.absolute_schema_path:
+        return [*key, found], f"a name of {len(found)} letters; at most {error.validator_value} are allowed"
     if error.validator == "pattern":
         if "propertyNames" in error.absolute_schema_path:
             return [*key, found], f"not a usable name (it becomes a folder); allowed: {error.validator_value}"
@@ -326,11 +329,24 @@ def _check_corpus(name: str, corpus: Config, files: list[Path], refer: Callable[
             base = file_name(file["url"])
             if base in ("", ".", "..") or "/" in base or len(base.splitlines()) != 1:
                 raise wrong(["splits", split], f"the URL {file['url']!r} ends in no file name")
+            if problem := _unusable(base):
+                raise wrong(["splits", split], f"the file name {base[:60]!r} {problem}; call the file something else")
             if seen.setdefault(base, file["url"]) != file["url"]:
                 raise wrong(
                     ["splits", split],
                     f"two files are called {base!r} ({seen[base]} and {file['url']}); rename one",
                 )
+
+
+def _unusable(name: str) -> str:
+    """Why a file cannot be kept under its name in `archives/`, or nothing."""
+    if name == "checksums" or name.startswith("."):
+        return "is taken, or hidden"
+    if re.search(r"[{}\\\0-\x1f\x7f\ud800-\udfff\ufffd]", name):
+        return "has a brace, a backslash, a control character or a byte that is not UTF-8"
+    if len(name.encode()) > LONGEST:
+        return f"is longer than {LONGEST} bytes"
+    return ""
 
 
 def file_name(url: str) -> str:
