@@ -14,13 +14,21 @@ min_version("9.0")
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 from sao.code import code_hash
 from sao.command import InputError
-from sao.config import ROLES, resolve
+from sao.config import ROLES, check_file, resolve
 from sao.files import content_key, link_folder
 from sao.plan import Plan
 from sao.resources import EMBEDDED, ENCODED, START, grown, megabytes, rows
 
 
 report: "report/workflow.rst"
+
+
+# Snakemake stumbles over what this tells.
+try:
+    if os.path.isfile("config.yaml"):
+        check_file(Path("config.yaml"))
+except InputError as error:
+    raise WorkflowError(str(error)) from None
 
 
 configfile: "config.yaml"
@@ -40,7 +48,10 @@ except InputError as error:
 
 SCRIPTS = Path(workflow.basedir) / "scripts"
 # The commands find the scripts through the environment: their text, a rerun trigger, names no place on a machine.
-shell.prefix(f"set -euo pipefail; export SCRIPTS={shlex.quote(str(SCRIPTS))}; ")
+# The scripts find their modules beside them, which Python's safe path forbids.
+shell.prefix(
+    f"set -euo pipefail; export SCRIPTS={shlex.quote(str(SCRIPTS))}; unset PYTHONSAFEPATH; "
+)
 
 
 # Here, jobs that need a GPU take turns (`--resources gpu=4` where there are more); on a cluster its scheduler sees to that.

@@ -85,11 +85,13 @@ rule scan:
         runtime=lambda wildcards, input, attempt: PLAN.minutes(10 + 0.002 * rows(input[0]), attempt),
     params:
         options=lambda wildcards: PLAN.scan_options(wildcards.corpus, wildcards.split),
+        # A function of the output is no rerun trigger: what is made without an error is the same for both.
+        on_invalid=lambda wildcards, output: PLAN.corpora[wildcards.corpus]["on_invalid"],
         code=code_hash(SCRIPTS / "scan.py"),
     message:
         "Read {wildcards.split} of the folder of corpus {wildcards.corpus}"
     shell:
-        'python "$SCRIPTS/scan.py" {params.options} --threads {threads}'
+        'python "$SCRIPTS/scan.py" {params.options} --on-invalid {params.on_invalid} --threads {threads}'
         " --captions {output.captions:q} --facts {output.facts:q} --digests {output.digests:q} --log {log:q}"
 
 
@@ -114,12 +116,15 @@ rule manifest:
         runtime=lambda wildcards, input, attempt: PLAN.minutes(10 + input.size_mb, attempt),
     params:
         options=lambda wildcards: PLAN.manifest_options(wildcards.corpus, wildcards.split),
+        # As of rule scan: no rerun trigger.
+        on_invalid=lambda wildcards, output: PLAN.corpora[wildcards.corpus]["on_invalid"],
         code=code_hash(SCRIPTS / "manifest.py"),
     message:
         "Write the manifest of {wildcards.split} of corpus {wildcards.corpus}"
     shell:
         'python "$SCRIPTS/manifest.py" --split {wildcards.split:q} {params.options} --facts {input.facts:q}'
-        " --captions {input.captions:q} --metadata {input.metadata:q} --output {output:q} --log {log:q}"
+        " --captions {input.captions:q} --metadata {input.metadata:q}"
+        " --on-invalid {params.on_invalid} --output {output:q} --log {log:q}"
 
 
 rule validate:

@@ -34,7 +34,8 @@ rule encode:
         ),
         gpu=lambda wildcards: PLAN.base_models[wildcards.base_model]["gpus"],
     params:
-        # Not the input, which a path with braces cannot be.
+        # Not the input, which a path with braces cannot be. A function of the output is no rerun trigger: the facts say
+        # what the sounds are.
         audio=lambda wildcards, output: PLAN.audio(wildcards.corpus, wildcards.split),
         model=lambda wildcards, input: os.path.dirname(input.weights),
         window=lambda wildcards: PLAN.crop_options(wildcards.corpus),

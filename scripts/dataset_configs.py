@@ -22,29 +22,35 @@ from sao.model_config import (
     text_max_length,
     window_frames,
 )
+from sao.placeholders import is_blank
 from sao.tables import caption_columns, captions_of, read_table, write_table
-from sao.tokens import load_tokenizer
-from tokenizers import Tokenizer
+from sao.tokens import Reader
+
+SHOWN = 5  # warnings that are logged; the table has all
 
 
-def check_captions(table: pd.DataFrame, tokenizer: Tokenizer, max_length: int, found: Findings) -> int:
-    """Tokens of the longest caption that fits; finds captions that are empty or would be truncated."""
+def check_captions(table: pd.DataFrame, reader: Reader, max_length: int, found: Findings) -> int:
+    """Tokens of the longest caption that fits; finds captions that are empty, would be truncated or are not understood."""
     longest = 0
     columns = caption_columns(table)
     for row in progress(table.itertuples(), "counting tokens", total=len(table), unit="clips"):
         captions = [getattr(row, column) for column in columns[: row.caption_count]]
-        for column, text, encoding in zip(columns, captions, tokenizer.encode_batch(captions), strict=False):
-            if not text.strip():
-                found.error("caption", row, f"{column} is empty")
-            if len(encoding.ids) > max_length:
+        for column, text, reading in zip(columns, captions, reader.read(captions), strict=False):
+            if is_blank(text):
+                found.error("caption", row, f"{column} is empty ({text!r})")
+            elif problem := reading.problem():
+                found.error("unknown", row, f"{column} ({text[:60]!r}) {problem}")
+            elif caveat := reading.caveat():
+                found.warning("unknown", row, f"{column} ({text[:60]!r}) {caveat}")
+            if reading.tokens > max_length:
                 found.error(
                     "tokens",
                     row,
-                    f"{column} has {len(encoding.ids)} tokens, the text encoder cuts it after {max_length}: shorten it "
+                    f"{column} has {reading.tokens} tokens, the text encoder cuts it after {max_length}: shorten it "
                     f"({text[:60]!r}…)",
                 )
             else:
-                longest = max(longest, len(encoding.ids))
+                longest = max(longest, reading.tokens)
     return longest
 
 
@@ -132,7 +138,7 @@ def main() -> None:
     args = parse(parser)
 
     config = read_model_config(args.model_config)
-    tokenizer = load_tokenizer(config, args.hub)
+    reader = Reader(config, args.hub)
     frames = window_frames(config, args.train_seconds)
     tables = {role: read_table(args.splits / f"{role}.csv") for role in ROLES}
     found = Findings()
@@ -140,12 +146,16 @@ def main() -> None:
     for table in tables.values():
         if not args.random_crop:
             check_durations(table, config, frames, found)
-        longest = max(longest, check_captions(table, tokenizer, text_max_length(config), found))
+        longest = max(longest, check_captions(table, reader, text_max_length(config), found))
     if found.errors and args.on_invalid == "fail":
         raise found.failure("; on_invalid: drop leaves such clips out")
     found.drop_errors()
+    gone = found.paths(found.left_out)
+    warnings = [entry for entry in found.warnings if entry["path"] not in gone]
+    for warning in Findings.first(warnings, SHOWN):
+        log.warning("warning: %s", warning)
     for role, table in tables.items():
-        tables[role] = table[~table.path.isin(found.paths(found.left_out))]
+        tables[role] = table[~table.path.isin(gone)]
         if not len(tables[role]):
             raise InputError(f"{args.splits / role}.csv: no clip fits {args.model_config}: all are left out")
     check_batches(tables["train"], args.runs)
@@ -168,10 +178,14 @@ def main() -> None:
         with whole(args.output / f"{role}.json") as temporary:
             temporary.write_text(json.dumps(dataset, indent=2) + "\n", encoding="utf-8")
         log.info("%s: %d clips", args.output / f"{role}.json", len(table))
-    # For rules render and export: clips that this model cannot take. No part of what is trained on.
-    dropped = args.output / "dropped.csv"
-    write_table(dropped, pd.DataFrame(found.left_out, columns=Findings.COLUMNS))
-    files = sorted(path for path in args.output.rglob("*") if path.is_file() and path != dropped)
+    # For rules render and export: clips that this model cannot take. For a person: what it does not understand. Neither
+    # is a part of what is trained on.
+    told = {"dropped.csv": found.left_out} | ({"warnings.csv": warnings} if warnings else {})
+    for name, findings in told.items():
+        write_table(args.output / name, pd.DataFrame(findings, columns=Findings.COLUMNS))
+    files = sorted(
+        p for p in args.output.rglob("*") if p.is_file() and p.relative_to(args.output).as_posix() not in told
+    )
     write_digests(args.digest, args.output, files)
 
 

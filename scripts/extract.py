@@ -10,7 +10,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -19,6 +18,7 @@ from tempfile import TemporaryDirectory, TemporaryFile
 
 import py7zr
 from sao.audio import Measuring
+from sao.clips import same_name
 from sao.command import InputError, log, parse, progress, run
 from sao.files import size_text
 from sao.tables import write_table
@@ -205,7 +205,7 @@ def checked(archive: Path, split: str, entries: list[Entry]) -> list[str]:
         name = PurePosixPath(entry.name)
         folders.update(name.parents)
         if not entry.is_folder:
-            names.append(name.as_posix())
+            names.append(entry.name)
     if both := next((name for name in names if PurePosixPath(name) in folders), None):
         raise InputError(f"{archive}: {both!r} is a file and a folder: rename one and pack anew")
     if not names:
@@ -217,7 +217,9 @@ def checked(archive: Path, split: str, entries: list[Entry]) -> list[str]:
     return names
 
 
-def unpack_stream(archive: Path, kind: str, split: str, folder: Path, measuring: Measuring) -> None:
+def unpack_stream(
+    archive: Path, kind: str, split: str, folder: Path, measuring: Measuring, seen: dict[str, str]
+) -> None:
     """The same for a compressed file, which has to be a tar."""
     with TemporaryDirectory(dir=folder) as inside:
         log.info("%s: decompressing (%s)", archive.name, kind)
@@ -227,28 +229,34 @@ def unpack_stream(archive: Path, kind: str, split: str, folder: Path, measuring:
         if len(found) != 1 or not is_tar:
             raise InputError(f"{archive}: is one compressed file ({kind}), no archive of a folder: pack the folder")
         try:
-            unpack(found[0], split, folder, measuring)
+            unpack(found[0], split, folder, measuring, seen)
         except InputError as error:
             raise InputError(str(error).replace(str(found[0]), str(archive))) from None
 
 
-def unpack(archive: Path, split: str, folder: Path, measuring: Measuring) -> None:
-    """Unpack `archive`, whose top folder is `split`, into `folder`, and measure its files."""
+def unpack(archive: Path, split: str, folder: Path, measuring: Measuring, seen: dict[str, str]) -> None:
+    """Unpack `archive`, whose top folder is `split`, into `folder`, and measure its files.
+
+    `seen` has the entries of this split's archives up to here, by their names as `same_name` has them.
+    """
     kind, entries = contents(archive)
     if any(entry.encrypted for entry in entries):
         raise unreadable(archive, "encrypted")
     if kind in STREAMS:
-        unpack_stream(archive, kind, split, folder, measuring)
+        unpack_stream(archive, kind, split, folder, measuring, seen)
         return
     names = checked(archive, split, entries)
-    if twice := [n for n, times in Counter(names).items() if times > 1 or (folder / n).exists()]:
-        raise InputError(f"{archive}: {twice[0]!r} is there twice in the archives of this split: keep one")
+    for name in names:
+        if (key := same_name(name)) in seen:
+            other = f", once as {seen[key]!a}" if seen[key] != name else ""
+            raise InputError(f"{archive}: {name!a} is there twice in the archives of this split{other}: keep one")
+        seen[key] = name
     size = sum(entry.size for entry in entries if not entry.is_folder)
     free = shutil.disk_usage(folder).free
     if size > free:
         raise InputError(f"{folder}: needs {size_text(size)}, {size_text(free)} are free: make room, then run again")
     log.info("%s: %d files, %.1f MB", archive.name, len(names), size / 1e6)
-    wanted = set(names)
+    wanted = {PurePosixPath(name).as_posix() for name in names}
     for path in progress(decompress(archive, folder), f"unpacking {archive.name}", total=len(names), unit="files"):
         if path.relative_to(folder).as_posix() in wanted and path.is_file():
             measuring.add(path.relative_to(folder / split).as_posix(), path)
@@ -274,8 +282,9 @@ def main() -> None:
     temporary.mkdir(parents=True)
     try:
         measuring = Measuring(args.threads)
+        seen: dict[str, str] = {}
         for archive in whole_archives(args.archive):
-            unpack(archive, args.split, temporary, measuring)
+            unpack(archive, args.split, temporary, measuring, seen)
         audio = temporary / args.split
         facts = measuring.finish(f"measuring {args.split}")
         shutil.rmtree(args.output, ignore_errors=True)

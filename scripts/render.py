@@ -28,7 +28,7 @@ from sao.model_config import (
 )
 from sao.prompts import Clip, read_prompts, render_seed
 from sao.tables import read_table, write_table
-from sao.tokens import load_tokenizer
+from sao.tokens import Reader
 
 SILENT_DBFS = -60.0  # peak below which a rendered clip is called silent
 LOUDNESS_BLOCK = 0.4  # s, of ITU-R BS.1770-4
@@ -85,16 +85,26 @@ def check_ids(clips: Sequence[Clip]) -> None:
 
 
 def check_tokens(clips: Sequence[Clip], config: ModelConfig, hub: Path) -> None:
-    """Raise InputError on a prompt that the text encoder would cut."""
-    tokenizer = load_tokenizer(config, hub)
+    """Raise InputError on a prompt that the text encoder would cut or does not understand; warn of one that it half does."""
     limit = text_max_length(config)
-    for clip in clips:
-        for what, text in (("prompt", clip.prompt), ("negative prompt", clip.negative_prompt or "")):
-            tokens = len(tokenizer.encode(text).ids)
-            if tokens > limit:
-                raise InputError(
-                    f"{clip.origin}: the {what} has {tokens} tokens, the text encoder cuts it after {limit}: shorten it"
-                )
+    texts = [
+        (clip, what, text)
+        for clip in clips
+        for what, text in (("prompt", clip.prompt), ("negative prompt", clip.negative_prompt))
+        if text
+    ]
+    caveats = []
+    for (clip, what, text), reading in zip(texts, Reader(config, hub).read([text for *_, text in texts]), strict=True):
+        if reading.tokens > limit:
+            raise InputError(
+                f"{clip.origin}: the {what} has {reading.tokens} tokens, the text encoder cuts it after {limit}: shorten it"
+            )
+        if problem := reading.problem():
+            raise InputError(f"{clip.origin}: the {what} ({text[:60]!r}) {problem}")
+        if caveat := reading.caveat():
+            caveats.append(f"{clip.origin}: the {what} ({text[:60]!r}) {caveat}")
+    if caveats:
+        log.warning("warning: %s (%d such)", caveats[0], len(caveats))
 
 
 def weights_hash(weights: Path, digest: Path | None) -> str:

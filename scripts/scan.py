@@ -7,11 +7,14 @@ import json
 from pathlib import Path
 
 import pandas as pd
-from sao.audio import Measuring
-from sao.command import log, parse, run
+from sao.audio import Measured, Measuring
+from sao.captions import like_caption
+from sao.command import InputError, log, parse, run
 from sao.files import sha256, whole
 from sao.folder import read_folder, texts_below
-from sao.tables import caption_columns, write_table
+from sao.tables import check_columns, plain, write_table
+
+OURS = ("file_name", "caption_count")  # columns that the table of captions has beside the captions
 
 
 def main() -> None:
@@ -20,6 +23,7 @@ def main() -> None:
     parser.add_argument("--top", type=Path, help="the folder that --folder lies in; a table in it counts too")
     parser.add_argument("--splits", type=json.loads, default=[], help="JSON list of the folders in --top that are used")
     parser.add_argument("--caption-columns", type=json.loads, help="JSON list; guessed where it is not given")
+    parser.add_argument("--on-invalid", choices=["fail", "drop"], default="fail")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--captions", type=Path, required=True, help="CSV of captions and further columns to write")
     parser.add_argument("--facts", type=Path, required=True, help="CSV of what was measured, a row a sound")
@@ -28,11 +32,14 @@ def main() -> None:
 
     # Before they are read: what changes meanwhile is seen at the next start.
     texts = {name: sha256(args.folder / name) for name in texts_below(args.folder, args.top)}
-    told = read_folder(args.folder, args.caption_columns, args.top, args.splits)
+    lost: dict[str, str] | None = {} if args.on_invalid == "drop" else None
+    told = read_folder(args.folder, args.caption_columns, args.top, args.splits, lost)
+    if lost and not told:
+        raise InputError(next(iter(lost.values())))
     measuring = Measuring(args.threads)
     for name in told:
         measuring.add(name, args.folder / name)
-    most = max(len(entry.captions) for entry in told.values())
+    most = max((len(entry.captions) for entry in told.values()), default=1)
     rows = []
     for name, entry in sorted(told.items()):
         captions = {f"caption_{i + 1}": text for i, text in enumerate(entry.captions)}
@@ -40,12 +47,17 @@ def main() -> None:
         rows.append({"file_name": name, "caption_count": len(entry.captions)} | blank | captions)
     table = pd.DataFrame(rows)
     others = pd.DataFrame([told[row["file_name"]].columns for row in rows], index=table.index).fillna("")
+    check_columns(list(others), f"{args.folder}, all tables together")
     # A column that is called like one of ours, but was not chosen for captions, is none.
-    table = table.join(others[[c for c in others if c != "caption_count" and c not in caption_columns(others)]])
+    table = table.join(others[[c for c in others if plain(c) not in OURS and not like_caption(c)]])
     facts = measuring.finish(f"measuring {args.folder}")
+    if lost:
+        gone = [{"file_name": name} | vars(Measured(problem=problem)) for name, problem in lost.items()]
+        facts = pd.concat([facts, pd.DataFrame(gone)]).sort_values("file_name")
+        log.warning("warning: %s (%d such are left out)", next(iter(lost.values())), len(lost))
     write_table(args.captions, table)
     write_table(args.facts, facts)
-    digests = texts | dict(zip(facts.file_name, facts.sha256, strict=True))
+    digests = texts | {name: digest for name, digest in zip(facts.file_name, facts.sha256, strict=True) if digest}
     with whole(args.digests) as temporary:
         temporary.write_text("".join(f"{digests[name]}  {name}\n" for name in sorted(digests)), encoding="utf-8")
     log.info("%s: %d sounds, %.1f s", args.folder, len(facts), facts.seconds.sum())

@@ -37,8 +37,11 @@ def main() -> None:
     if not args.validation_report.is_file():
         raise InputError(f"{args.validation_report}: missing; the corpus has to be validated before it is split")
     table = read_tables(args.manifest)
+    dropped = read_table(args.dropped)
+    # As validation has it: sides are drawn from what is left, and then leaks are found.
+    table = table[~table.path.isin(dropped.path[dropped.check != "leak"])]
     sides = assign(table, args.split)
-    kept = ~table.path.isin(read_table(args.dropped).path)
+    kept = ~table.path.isin(dropped.path)
     splits = {role: table[kept & (sides == role)].sort_values("clip_id") for role in ROLES}
     assert_disjoint(splits)
     for role, clips in splits.items():

@@ -18,6 +18,7 @@ from sao.files import sha256, whole, write_json
 from sao.findings import Findings
 from sao.leaks import find_leaks
 from sao.licenses import NO_LICENSE, allowed, is_known, label, short_name
+from sao.placeholders import is_blank, is_placeholder
 from sao.report import page
 from sao.splits import assign, known
 from sao.tables import caption_columns, read_tables, write_table
@@ -67,8 +68,10 @@ def check_clips(table: pd.DataFrame, silence_dbfs: float, train_seconds: float |
         if train_seconds is not None and row.seconds > train_seconds:
             found.error("duration", row, f"lasts {row.seconds:.2f} s, longer than train_seconds = {train_seconds} s")
         for column in columns[: row.caption_count]:
-            if not getattr(row, column).strip():
-                found.error("caption", row, f"{column} is empty")
+            if is_blank(text := getattr(row, column)):
+                found.error("caption", row, f"{column} is empty" + (f" ({text!r})" if text else ""))
+            elif is_placeholder(text):
+                found.error("caption", row, f"{column} is {text!r}, a word for nothing: no caption")
         if row.clipped_run:
             found.warning("clipping", row, f"has {row.clipped_run} samples in a row at full scale: probably clipped")
         if row.dc_offset > ODD_DC_OFFSET:
@@ -183,8 +186,14 @@ def main() -> None:
     args = parse(parser)
 
     table = read_tables(args.manifest)
+    found, number = Findings(), len(table)
+    # A row without its sound, or a sound without a row: of neither there is enough to say which side it is on.
+    for row in table[table.sha256 == ""].itertuples():
+        found.error("lost", row, row.problem)
+    table = table[table.sha256 != ""].copy()
+    if not len(table):
+        raise found.failure(advice(found))
     table["role"] = assign(table, args.split)
-    found = Findings()
     for row in table[table.role == ""].itertuples():
         value = getattr(row, "given_split", row.published_split)
         found.leave_out("split", row, f"is in {value!r}, which is none of the sides of the split")
@@ -196,7 +205,9 @@ def main() -> None:
     check_ids(chosen[~chosen.path.isin(found.paths(found.errors))], found)
     if args.on_invalid == "drop":
         found.drop_errors()
-    check_leaks(chosen[~chosen.path.isin(found.paths(found.errors + found.left_out))], args.on_leak, found)
+    chosen = chosen[~chosen.path.isin(found.paths(found.left_out))].copy()
+    chosen["role"] = assign(chosen, args.split)  # sides are drawn from what is left
+    check_leaks(chosen[~chosen.path.isin(found.paths(found.errors))], args.on_leak, found)
     kept = chosen[~chosen.path.isin(found.paths(found.left_out))]
     good = kept[~kept.path.isin(found.paths(found.errors))]
     check_duplicates(good, found)
@@ -232,7 +243,7 @@ def main() -> None:
         if empty and not found.errors:
             raise InputError(
                 f"{', '.join(map(str, args.manifest))}: no clip is left for {empty[0]} ({len(found.left_out)} of "
-                f"{len(table)} are left out): correct the corpus's `split`, `licenses` or data{seen}"
+                f"{number} are left out): correct the corpus's `split`, `licenses` or data{seen}"
             )
         raise found.failure(advice(found) + seen)
     write_table(args.dropped, pd.DataFrame(found.left_out, columns=Findings.COLUMNS))

@@ -13,7 +13,7 @@ from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sao.command import InputError
-from sao.config import ROLES, SCHEMA, deref, file_name, published_splits, renders, resolve
+from sao.config import ROLES, SCHEMA, check_file, deref, file_name, published_splits, renders, resolve
 from snakemake.utils import update_config
 
 Config = dict[str, Any]
@@ -388,7 +388,7 @@ def test_names_of_ours_are_no_runs(name: str) -> None:
     assert found.startswith(f"config: runs.{name}: the name {name!r} ") and "choose another" in found
 
 
-@pytest.mark.parametrize("name", ["based", "summary.v2", "references", "v1.2", "a--b", "a" * 80])
+@pytest.mark.parametrize("name", ["based", "summary.v2", "references", "v1.2", "a--b", "a" * 64])
 def test_names_that_meet_none_of_ours_are_allowed(name: str) -> None:
     config = load(DEMO)
     assert name in resolve(config | {"runs": config["runs"] | {name: config["runs"]["demo"]}}, [DEMO])["runs"]
@@ -398,7 +398,7 @@ def test_names_that_meet_none_of_ours_are_allowed(name: str) -> None:
     ("section", "name", "words"),
     [
         ("runs", "Demo", "differs from 'demo' in case alone"),
-        ("runs", "a" * 81, "not a usable name"),
+        ("runs", "a" * 65, "at most 64"),
         ("corpora", "DEMO", "differs from 'demo' in case alone"),
         ("corpora", "x--demo", "has '--'"),
         ("base_models", "demo--x", "has '--'"),
@@ -491,3 +491,70 @@ def test_one_base_render_a_pair_of_model_and_corpus() -> None:
     config = put(config, "runs.third", run | {"corpus": "other"})
     labels = [entry["label"] for entry in renders(resolve(config, [DEMO])).values()]
     assert labels == ["base--demo--demo", "base--demo--other", "demo", "again", "third"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("runs:\n  demo:\n    steps: 3\n    seed: 1\n    steps: 4\n", ["runs.demo.steps", "lines 3 and 5"]),
+        ("runs: {}\nrender: {}\n'runs': {}\n", ["config: runs:", "lines 1 and 3"]),
+        ("runs: {demo: {steps: 1, steps: 2}}\n", ["runs.demo.steps", "lines 1 and 1"]),
+        ('{"runs": {"a": 1,\n "a": 2}}', ["runs.a", "lines 1 and 2"]),
+        ("corpora: {c: {train: [{a: 1}, {b: 1, b: 1}]}}", ["corpora.c.train.1.b"]),
+        ("runs: &a\n  demo: *a\n", ["runs.demo", "alias", "line 1"]),
+        ("corpora: {c: {train: &a [*a]}}\n", ["corpora.c.train.0", "alias", "line 1"]),
+        ("runs: " + "[" * 3000 + "]" * 3000, ["nested too deep"]),
+    ],
+)
+def test_what_snakemake_reads_without_a_word_is_refused(tmp_path: Path, text: str, words: list[str]) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    message = complaint(load(DEMO), DEMO, path)
+    assert all(word in message for word in [*words, str(path)]), message
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "iso-8859-1"])
+def test_config_file_that_is_not_utf8_is_named(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_bytes("render: {caption: 1}\n# é\n".encode(encoding))
+    assert "save the file as UTF-8" in complaint(load(DEMO), DEMO, path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "\ufeffrender: {caption: 1}",
+        "a: &x {b: 1}\nc: *x\nd: [*x, *x]\ne: {<<: *x, b: 2}",
+        '{\n\t"a": 1}',
+        "1: a\n'1': b",
+    ],
+)
+def test_file_with_each_key_once_is_not_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    check_file(path)
+
+
+@pytest.mark.parametrize("section", ["runs", "corpora", "base_models"])
+def test_name_that_is_longer_than_a_folder_may_be_is_refused(section: str) -> None:
+    entry = {"runs": RUN, "corpora": FOLDER, "base_models": HUB}[section]
+    resolve(put(load(DEMO), f"runs.{'ab' * 32}", RUN), [DEMO])
+    message = complaint(put(load(DEMO), f"{section}.{'ab' * 125}", entry))
+    assert f"{section}.{'ab' * 125}: a name of 250 letters; at most 64" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("checksums", "taken"),
+        (".partial", "hidden"),
+        ("{x}.csv", "brace"),
+        ("a\\b.csv", "backslash"),
+        ("a%FF.csv", "not UTF-8"),
+        ("é" * 101, "200 bytes"),
+    ],
+)
+def test_file_that_cannot_be_kept_under_its_name_is_refused(name: str, word: str) -> None:
+    config = put(load(DEMO), "corpora.demo.splits.development.captions.0.url", f"https://x.org/{name}")
+    assert word in complaint(config)

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import soundfile
 import yaml
-from conftest import SPLITS, copy_checkout, publish
+from conftest import SPLITS, copy_checkout, noise, publish, write_wav
 from servers import serving
 
 NO_NETWORK = ["unshare", "-rn"]  # not even the loopback interface is up
@@ -164,3 +164,46 @@ def test_braces_in_paths_are_no_wildcards(tmp_path: Path) -> None:
         done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         assert bool(re.search(r"^encode +\d", done.stdout + done.stderr, re.MULTILINE)) == enabled
+
+
+def test_paths_with_braces_a_safe_python_and_what_is_lost(tmp_path: Path) -> None:
+    """To latents: of a model and a corpus in folders with braces, with sounds that lack captions and rows that lack sounds."""
+    checkout, home = copy_checkout(tmp_path / "checkout"), tmp_path / "it's {here} {"
+    shutil.copytree(checkout / "resources/demo/base_model", home / "model")
+    names = [f"{number}.wav" for number in range(12)]
+    for name in names:
+        write_wav(home / "sounds" / name, noise(name))
+    rows = [{"file_name": name, "caption": f"Noise of kind {name}."} for name in [*names[1:], "gone.wav"]]
+    pd.DataFrame(rows).to_csv(home / "sounds/metadata.csv", index=False)
+    sounds = {"format": "audiofolder", "path": str(home / "sounds"), "split": {"method": "fraction"}}
+    sampling = {"steps": 5, "cfg_scale": 1, "sigma_max": 100}
+    config = {
+        "corpora": {"sounds": sounds | {"on_invalid": "drop"}},
+        "base_models": {"braces": {"path": str(home / "model"), "sampling": sampling}},
+        "runs": {
+            "demo": None,
+            "mine": {"base_model": "braces", "corpus": "sounds", "steps": 2, "batch_size": 2, "learning_rate": 1e-3},
+        },
+    }
+    (checkout / "mine.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    command = ["snakemake", "--cores", "2", "--configfile=mine.yaml", "--"]
+    env = ENV | {"PYTHONSAFEPATH": "1"}
+    latents = "results/latents/braces/sounds/all/0001-of-0001"
+    done = subprocess.run(
+        [*command, latents], cwd=checkout, capture_output=True, encoding="utf-8", env=env, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(list((checkout / latents).glob("*.npy"))) == 11
+    dropped = pd.read_csv(checkout / "results/data/sounds/manifests/dropped.csv").set_index("check")
+    assert sorted(Path(path).name for path in dropped.path) == ["0.wav", "gone.wav"] and set(dropped.index) == {"lost"}
+    sides = [pd.read_csv(checkout / f"results/data/sounds/splits/{side}.csv") for side in SPLITS.values()]
+    assert all(map(len, sides)) and sum(map(len, sides)) == 11
+    # The rest of the graph is planned.
+    planned = subprocess.run(
+        [*command[:1], "-n", *command[3:], "results/samples"],
+        cwd=checkout,
+        capture_output=True,
+        encoding="utf-8",
+        env=env,
+    )
+    assert planned.returncode == 0, planned.stderr

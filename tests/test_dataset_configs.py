@@ -22,6 +22,7 @@ from conftest import (
 )
 from sao.clips import read_digests, shard_name, shard_of
 from sao.tables import read_table
+from sao.tokens import Reader
 
 ROLES = ("train", "validation")
 FILES = {f"{role}/{name}" for role in ROLES for name in ("filelist.txt", "captions.json", "metadata.py")}
@@ -229,6 +230,82 @@ def test_clips_that_do_not_fit_are_dropped_and_listed(tmp_path: Path, splits: Pa
         assert [Path(line).stem for line in lines] == kept
         assert list(json.loads((tmp_path / f"results/datasets/{role}/captions.json").read_text())) == kept
     assert "402 of" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("caption", "words"),
+    [
+        ("雨の音がする", ["nothing of it is in the vocabulary"]),
+        ("🐶🐶", ["nothing of it is in the vocabulary"]),
+        ("Дождь.", ["nothing of it is in the vocabulary"]),
+        ("a 🐶", ["little of it ('a')"]),
+        ("Дождь в Москве, in it", ["little of it"]),
+        ("雨 2", ["little of it ('2')"]),
+        ("</s>", ["nothing but signs"]),
+        ("\u200b\u200d", ["caption_2 is empty"]),
+        ("?!", ["caption_2 is empty"]),
+    ],
+)
+def test_caption_that_the_text_encoder_cannot_tell_from_others_is_named(
+    tmp_path: Path,
+    spoilt: Callable[[str, str, str], tuple[Path, str]],
+    base_model: Path,
+    caption: str,
+    words: list[str],
+) -> None:
+    splits, clip = spoilt("train", "caption_2", caption)
+    assert_fails(configure(tmp_path, splits, base_model), f"{clip} caption_2", *words)
+    assert_succeeds(configure(tmp_path, splits, base_model, "--on-invalid", "drop"))
+    assert read_table(tmp_path / "results/datasets/dropped.csv").path.tolist() == [clip]
+
+
+def test_words_that_the_text_encoder_lacks_are_counted(
+    tmp_path: Path, spoilt: Callable[[str, str, str], tuple[Path, str]], base_model: Path
+) -> None:
+    splits, clip = spoilt("train", "caption_2", "rain 雨 and 犬 rain")
+    result = configure(tmp_path, splits, base_model)
+    assert_succeeds(result)
+    (line,) = (line for line in result.stderr.splitlines() if "warning" in line)
+    assert clip in line and "caption_2" in line and "has 2 of " in line and "'雨犬'" in line
+    warnings = read_table(tmp_path / "results/datasets/warnings.csv")
+    assert warnings.path.tolist() == [clip] and warnings.check.tolist() == ["unknown"]
+    assert "warnings.csv" not in (tmp_path / "results/datasets.sha256").read_text()
+
+
+@pytest.mark.parametrize("text", ["440", "rain", "A dog's bark - near!", "ok"])
+def test_plain_text_is_read_whole(base_model: Path, text: str) -> None:
+    (reading,) = Reader(MODEL, base_model / "hub").read([text])
+    assert (reading.unknown, reading.lost, reading.problem(), reading.caveat()) == (0, "", "", "")
+    assert reading.left == text
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {
+            "type": "WordPiece",
+            "unk_token": "[UNK]",
+            "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 9,
+            "vocab": {"[UNK]": 0, "rain": 1},
+        },
+        {"type": "WordLevel", "unk_token": "[UNK]", "vocab": {"[UNK]": 0, "rain": 1}},
+        {"type": "BPE", "unk_token": None, "vocab": {"r": 0}, "merges": []},
+    ],
+)
+def test_unknown_token_of_any_kind_of_tokenizer_is_known(tmp_path: Path, model: dict) -> None:
+    folder = tmp_path / "models--t5-small/snapshots/x"
+    folder.mkdir(parents=True)
+    saved = {"version": "1.0", "model": model, "pre_tokenizer": {"type": "Whitespace"}, "added_tokens": []}
+    (folder / "tokenizer.json").write_text(json.dumps(saved))
+    (tmp_path / "models--t5-small/refs").mkdir()
+    (tmp_path / "models--t5-small/refs/main").write_text("x")
+    config = json.loads(json.dumps(MODEL).replace("t5-base", "t5-small"))
+    (reading,) = Reader(config, tmp_path).read(["rain storm"])
+    if model["type"] == "BPE":
+        assert reading.unknown == 0 and reading.tokens == 2
+    else:
+        assert (reading.unknown, reading.lost, reading.left, reading.tokens) == (1, "storm", "rain", 2)
 
 
 def test_side_of_which_nothing_fits_fails(

@@ -4,9 +4,11 @@ import contextlib
 import gzip
 import io
 import shutil
+import struct
 import subprocess
 import tarfile
 import zipfile
+import zlib
 from pathlib import Path
 
 import py7zr
@@ -92,6 +94,39 @@ def test_several_archives_make_one_folder_and_replace_the_old_one(tmp_path: Path
     stale.write_bytes(b"")
     assert_succeeds(extract(tmp_path, *archives))
     assert listing(tmp_path / "audio") == {"development/a.wav", "development/b.wav", "development.csv"}
+
+
+def rename_entry(archive: Path, old: str, new: str) -> None:
+    """Rename in the archive's table of contents, since py7zr writes no odd names. `new` is as long as `old`."""
+    data = bytearray(archive.read_bytes())
+    offset, size = struct.unpack("<QQ", data[12:28])
+    header = data[32 + offset : 32 + offset + size]
+    assert len(old) == len(new) and old.encode("utf-16-le") in header
+    header = header.replace(old.encode("utf-16-le"), new.encode("utf-16-le"))
+    data[32 + offset : 32 + offset + size] = header
+    data[28:32] = struct.pack("<I", zlib.crc32(header))
+    data[8:12] = struct.pack("<I", zlib.crc32(data[12:32]))
+    archive.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("other", "written"),
+    [("./b.wav", "@/b.wav"), ("/b.wav", "@b.wav"), ("e\u0301.wav", "e\u0301.wav"), ("b.wav", "@.wav")],
+)
+@pytest.mark.parametrize("archives", [1, 2])
+def test_two_entries_of_one_name_are_refused(tmp_path: Path, other: str, written: str, archives: int) -> None:
+    one = "\u00e9.wav" if "e" in other else "b.wav"
+    files = [{f"development/{one}": b"1"}, {f"development/{written}": b"2"}]
+    paths = [tmp_path / f"{n}.7z" for n in range(archives)]
+    for path, content in zip(paths, [files[0] | files[1]] if archives == 1 else files, strict=True):
+        with py7zr.SevenZipFile(path, "w") as packed:
+            packed.set_encoded_header_mode(False)
+            for name, data in content.items():
+                packed.writestr(data, name)
+    rename_entry(paths[-1], f"development/{written}", f"development/{other}")
+    line = assert_fails(extract(tmp_path, *paths), paths[-1], f"{'development/' + other!a} is there twice", "keep one")
+    assert ascii(f"development/{one}") in line
+    assert listing(tmp_path) == {path.name for path in paths}
 
 
 @pytest.mark.parametrize("keep", [0, 20, 0.98], ids=["empty", "head", "tail lost"])

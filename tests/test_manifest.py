@@ -97,6 +97,12 @@ def test_line_breaks_in_a_caption_become_spaces(tmp_path: Path, split: Published
         ("captions", "caption_1", "caption", ["'caption_1'"]),
         ("metadata", "sound_id", "soundid", ["'sound_id'", "soundid"]),
         ("captions", '"two, too.wav"', "one.wav", ["row 3", "'one.wav'", "row 2"]),
+        ("captions", "caption_1,caption_2", "caption_1,caption_3", ["'caption_2' is missing", "without a gap"]),
+        ("captions", "caption_1,caption_2", "caption_1,caption_\u00b2", ["'caption_\u00b2'", "rename"]),
+        ("captions", "caption_1,caption_2", "caption_1,Caption 2", ["'Caption 2'", "rename"]),
+        ("captions", "caption_1,caption_2", "caption_1,caption", ["'caption'", "rename"]),
+        ("captions", "caption_1,caption_2", "caption_1,Caption_1", ["'caption_1' and 'Caption_1'", "keep one"]),
+        ("captions", "caption_1,", "license,License,caption_1,", ["'license' and 'License'", "keep one"]),
         ("captions", '"two, too.wav"', "three.wav", ["'three.wav'", "no audio", "(1 such)"]),
     ],
 )  # fmt: skip
@@ -107,6 +113,65 @@ def test_odd_table_is_named_with_its_row(
     edit(path, old, new, "iso-8859-1" if file == "metadata" else "utf-8")
     assert_fails(manifest(tmp_path, split), path, *words)
     assert not (tmp_path / "manifest.csv").exists()
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "abc", "", "1", "9", "2.0", "\u0662"])
+def test_column_that_is_called_like_ours_is_not_believed(tmp_path: Path, split: PublishedSplit, count: str) -> None:
+    rows = [
+        {"file_name": n, "caption_1": "A.", "caption_2": "B.", "caption_count": count, "clip_id": "x", "path": "/y"}
+        for n in ("one.wav", "two, too.wav")
+    ]
+    write_csv(split.captions, rows)
+    assert_succeeds(manifest(tmp_path, split))
+    table = read(tmp_path / "manifest.csv")
+    assert table[["caption_count", "caption_1", "caption_2"]].to_numpy().tolist() == [[2, "A.", "B."]] * 2
+    assert "x" not in set(table.clip_id) and "/y" not in set(table.path)
+
+
+def test_list_in_a_cell_is_several_captions(tmp_path: Path, split: PublishedSplit) -> None:
+    cells = {"one.wav": "['rain', 'heavy rain']", "two, too.wav": "Plain [text]"}
+    write_csv(split.captions, [{"file_name": n, "caption_1": text, "caption_2": "B."} for n, text in cells.items()])
+    assert_succeeds(manifest(tmp_path, split))
+    table = pd.read_csv(tmp_path / "manifest.csv", dtype=str, keep_default_na=False)
+    assert table[["caption_count", "caption_1", "caption_2", "caption_3"]].to_numpy().tolist() == [
+        ["3", "rain", "heavy rain", "B."],
+        ["2", "Plain [text]", "B.", ""],
+    ]
+    write_csv(split.captions, [{"file_name": n, "caption_1": "[1, 2]"} for n in cells])
+    assert_fails(manifest(tmp_path, split), split.captions, "row 2 (caption_1)", "no list of texts")
+
+
+def test_number_of_a_recording_is_the_same_with_a_decimal_point(tmp_path: Path, split: PublishedSplit) -> None:
+    edit(split.metadata, ",1000,", ", 1000.0 ,", "iso-8859-1")
+    assert_succeeds(manifest(tmp_path, split))
+    assert read(tmp_path / "manifest.csv").sound_id.tolist() == [1000, 1001]
+
+
+def test_names_of_another_unicode_form_are_the_same(tmp_path: Path) -> None:
+    split = publish(tmp_path / "published", "development", ["e\u0301.wav", "b.wav"])
+    rows = [{"file_name": n, "caption_1": f"Of {i}."} for i, n in enumerate(("\u00e9.wav", "./b.wav"))]
+    write_csv(split.captions, rows)
+    assert_succeeds(manifest(tmp_path, split))
+    table = read(tmp_path / "manifest.csv").set_index("file_name")
+    assert table.caption_1.to_dict() == {"e\u0301.wav": "Of 0.", "b.wav": "Of 1."}
+    write_csv(split.captions, [*rows, rows[0] | {"file_name": "e\u0301.wav"}])
+    assert_fails(manifest(tmp_path, split), split.captions, "row 4", "row 2", "keep one")
+    write_csv(split.captions, rows)
+    write_wav(split.wavs / "\u00e9.wav", noise("other"))
+    assert_fails(manifest(tmp_path, split), split.wavs, r"'e\u0301.wav' and '\xe9.wav'", "Unicode forms")
+
+
+def test_rows_without_sound_and_sounds_without_row_have_a_problem(tmp_path: Path, split: PublishedSplit) -> None:
+    edit(split.captions, "one.wav", "gone.wav")
+    edit(split.captions, "file_name,", "side,file_name,")
+    edit(split.captions, "\ngone.wav", "\ntrain,gone.wav")
+    edit(split.captions, '\n"two', '\ntrain,"two')
+    assert_fails(manifest(tmp_path, split), split.captions, "'gone.wav' has a row but no audio", "on_invalid")
+    assert_succeeds(manifest(tmp_path, split, "--on-invalid", "drop", "--split-column", "side"))
+    table = read(tmp_path / "manifest.csv").set_index("file_name")
+    assert table.index.tolist() == ["gone.wav", "one.wav", "two, too.wav"]
+    assert "no audio" in table.problem["gone.wav"] and "no row" in table.problem["one.wav"]
+    assert (table.sha256 == "").tolist() == [True, True, False] and table.caption_count.tolist() == [2, 0, 2]
 
 
 def test_undecodable_byte_is_named_with_its_row(tmp_path: Path, split: PublishedSplit) -> None:

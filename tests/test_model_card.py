@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
@@ -17,7 +18,10 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT, assert_fails, assert_succeeds, checksum, dropped_table, run_script
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from sao.card import code, markdown, no_formula
 from sao.config import resolve
 from sao.embedding_names import choice
 from sao.embeddings import Embedded
@@ -314,6 +318,47 @@ def test_clips_licences_and_settings_are_told(exported: Path, base_model: Path, 
         ("license", "license"),
     ):
         assert list(credits[column]) == list(kept[source])
+
+
+def test_text_of_others_is_text_in_the_card_and_in_spreadsheets(
+    exported: Path, base_model: Path, splits: Path, tmp_path: Path
+) -> None:
+    table = pd.read_csv(splits / "train.csv", dtype=str, keep_default_na=False)
+    evil = '<script>alert("1")</script> & [x](javascript:y) *a* _b_ `c` | d'
+    table.loc[0, ["license", "manufacturer", "file_name"]] = evil, "=1+1|cmd", "-dash.wav"
+    table.loc[1, ["manufacturer", "license"]] = "@SUM(A1)", "+1"
+    table.loc[2, "manufacturer"] = "Jürgen = me"
+    table.to_csv(tmp_path / "train.csv", index=False)
+    source = LOCAL | {"path": "/home/x/a `b` <i>"}
+    card = card_text(exported, base_model, splits, tmp_path, source=source, clips=tmp_path / "train.csv")
+    line = next(line for line in card.splitlines() if "script" in line)
+    escaped = r"&lt;script&gt;alert(\"1\")&lt;/script&gt; &amp; \[x\](javascript:y) \*a\* \_b\_ \`c\` \| d".replace(
+        '\\"', '"'
+    )
+    assert line == f"| unknown licence: {escaped} | 1 |"
+    assert "(folder ``a `b` <i>``)" in card
+    credits = pd.read_csv(tmp_path / "ATTRIBUTION.csv", dtype=str, keep_default_na=False)
+    assert credits.author.tolist()[:3] == ["'=1+1|cmd", "'@SUM(A1)", "Jürgen = me"]
+    assert (credits.file_name[0], credits.license[1], credits.license[0]) == ("'-dash.wav", "'+1", evil)
+
+
+@given(st.text())
+def test_no_cell_begins_a_formula(text: str) -> None:
+    shown = no_formula(text)
+    assert shown in (text, f"'{text}") and not re.match(r"[=+\-@\t\r\n＝＋－＠]", shown)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_no_mark_of_html_is_left(text: str) -> None:
+    shown = markdown(text)
+    assert "<" not in shown and ">" not in shown
+    assert html.unescape(re.sub(r"\\([\\`*_\[\]~$#!])", r"\1", shown)) == text
+
+
+@pytest.mark.parametrize("text", ["", "a", "`", "a``b", "` x"])
+def test_code_has_more_backticks_around_than_within(text: str) -> None:
+    marks = re.match("`+", code(text))[0]
+    assert code(text).endswith(marks) and (not text or marks not in text) and text in code(text)
 
 
 def test_measures_stand_beside_those_of_the_base_model(

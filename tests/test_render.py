@@ -147,6 +147,14 @@ def test_loudness_and_format(base_model: Path, splits: Path, tmp_path: Path, for
     assert row.model_sha256 == checksum(base_model / "model.safetensors", "sha256")
 
 
+def test_prompt_that_is_understood_in_part_is_told(base_model: Path, splits: Path, tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("Rain on a 屋根.\nWind.\n", encoding="utf-8")
+    done = render(base_model, splits, tmp_path / "out", "--prompts", tmp_path / "prompts.txt", clips={})
+    assert_succeeds(done)
+    (line,) = (line for line in done.stderr.splitlines() if "does not know" in line)
+    assert "prompts.txt, row 1" in line and "'屋根'" in line and "(1 such)" in line
+
+
 def test_clip_that_the_model_cannot_take_is_not_rendered(base_model: Path, splits: Path, tmp_path: Path) -> None:
     clips = pd.read_csv(splits / "evaluation.csv").clip_id.tolist()
     assert_succeeds(render(base_model, splits, tmp_path / "out", dropped=clips[:1]))
@@ -161,6 +169,13 @@ def test_clip_that_the_model_cannot_take_is_not_rendered(base_model: Path, split
         ({}, "prompt,seconds\nRain.,4\n", ["prompts.csv, row 2", "seconds is 4.0"]),
         ({}, f"prompt\nRain.\n{'very ' * 60}loud\n", ["prompts.csv, row 3", "the prompt has", "after 40"]),
         ({}, f"prompt,negative_prompt\nRain.,{'very ' * 60}loud\n", ["row 2", "the negative prompt has", "after 40"]),
+        (
+            {},
+            "prompt\nRain.\n雨の音がする\n",
+            ["prompts.csv, row 3", "the prompt", "nothing of it is in the vocabulary"],
+        ),
+        ({}, "prompt,negative_prompt\nRain.,🐶🐶 a\n", ["row 2", "the negative prompt", "little of it ('a')"]),
+        ({}, "prompt\n\u200b.\n", ["prompts.csv, row 2", "the prompt is empty"]),
         ({}, "prompt,id\nRain.,{clip}\n", ["prompts.csv, row 2", "is that of clip {clip} too"]),
     ],
 )
@@ -168,7 +183,7 @@ def test_what_is_wrong_stops_before_the_model_is_loaded(
     base_model: Path, splits: Path, tmp_path: Path, settings: dict, prompts: str, words: list[str]
 ) -> None:
     clip = pd.read_csv(splits / "evaluation.csv").clip_id[0]
-    (tmp_path / "prompts.csv").write_text(prompts.replace("{clip}", clip))
+    (tmp_path / "prompts.csv").write_text(prompts.replace("{clip}", clip), encoding="utf-8")
     options = ["--prompts", tmp_path / "prompts.csv"] if prompts else []
     done = render(base_model, splits, tmp_path / "out", *options, weights=Path("none"), **settings)
     assert_fails(done, *(word.replace("{clip}", clip) for word in words))

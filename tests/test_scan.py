@@ -29,6 +29,7 @@ from conftest import (
 from hypothesis import given
 from hypothesis import strategies as st
 from sao.audio import measure
+from sao.captions import listed
 from sao.clips import clip_id, read_digests
 from sao.command import InputError
 from sao.folder import as_text, files_below, guess_caption_columns, read_folder
@@ -329,7 +330,13 @@ WRONG: list[tuple[str, Callable[[Path], object], list[str]]] = [
     ("row out of the folder", lambda f: jsonl(sounds(f, "../out/b.wav") / "metadata.jsonl", [{"file_name": "../out/b.wav", "caption": "B."}]), ["row 1", "'../out/b.wav' lies outside", "move it in"]),
     ("absolute row", lambda f: jsonl(f / "metadata.jsonl", [ROW | {"file_name": "/b.wav"}]), ["row 1", "'/b.wav' lies outside", "move it in"]),
     ("row in another case", lambda f: jsonl(sounds(f, "Sub/b.wav") / "metadata.jsonl", [ROW, ROW | {"file_name": "sub/B.wav"}]), ["row 2", "no sound 'sub/B.wav'", "but 'Sub/b.wav'", "correct"]),
-    ("row in another form", lambda f: jsonl(sounds(f, "sub/é.wav") / "sub/metadata.jsonl", [ROW | {"file_name": "e\u0301.wav"}]), ["row 1", r"'e\u0301.wav'", r"but '\xe9.wav'", "correct"]),
+    ("two forms of a name", lambda f: sounds(f, "é.wav", "e\u0301.wav"), [r"'e\u0301.wav' and '\xe9.wav'", "Unicode forms", "rename"]),
+    ("two columns alike", lambda f: write_csv(f / "metadata.csv", [ROW | {"license": "CC0", "License": "?"}]), ["metadata.csv", "'license' and 'License'", "keep one"]),
+    ("two keys alike", lambda f: jsonl(f / "metadata.jsonl", [ROW | {"license": "CC0", "License": "?"}]), ["metadata.jsonl, row 1", "'license' and 'License'"]),
+    ("key twice", lambda f: jsonl(f / "metadata.jsonl", ['{"file_name": "a.wav", "caption": "A.", "caption": "B."}']), ["metadata.jsonl, row 1", "'caption' is there twice"]),
+    ("column like a caption", lambda f: write_csv(f / "metadata.csv", [{"file_name": "a.wav", "caption_1": "A.", "caption_\u00b2": "B."}]), ["metadata.csv, row 2", "'caption_\u00b2'", "'caption_1'", "`caption_columns`"]),
+    ("list of no texts", lambda f: write_csv(f / "metadata.csv", [ROW | {"caption": "[1, 2]"}]), ["metadata.csv, row 2 (caption)", "no list of texts"]),
+    ("list cut short", lambda f: write_csv(f / "metadata.csv", [ROW | {"caption": "['a' 'b' ... 'z']"}]), ["metadata.csv, row 2 (caption)", "no list of texts"]),
     ("row of an unread kind", lambda f: ((f / "b.m4a").write_bytes(b""), jsonl(f / "metadata.jsonl", [ROW, ROW | {"file_name": "b.m4a"}])), ["row 2", "'b.m4a'", "libsndfile cannot read", "convert"]),
     ("row of a long name", lambda f: jsonl(f / "metadata.jsonl", [ROW | {"file_name": "b" * 999}]), ["row 1", "remove the row"]),
     ("link to nowhere", lambda f: ((f / "b.wav").symlink_to("c.wav"), jsonl(f / "metadata.jsonl", [ROW, ROW | {"file_name": "b.wav"}])), ["'b.wav' is a link that leads nowhere", "remove"]),
@@ -367,6 +374,83 @@ def test_what_is_wrong_is_named(tmp_path: Path, make: Callable[[Path], object], 
     make(folder)
     message = complaint(folder)
     assert all(word in message for word in [str(folder), *words]), message
+
+
+@pytest.mark.parametrize("table", ["metadata.csv", "metadata.jsonl"])
+@pytest.mark.parametrize(
+    ("cell", "expected"),
+    [
+        ("['rain', 'heavy rain']", ["rain", "heavy rain"]),
+        ('["it\'s rain", "a \\"b\\""]', ["it's rain", 'a "b"']),
+        ("['rain' \"it's heavy\"\n 'more']", ["rain", "it's heavy", "more"]),
+        ("('rain', 'wind')", ["rain", "wind"]),
+        ("['rain', nan]", ["rain", ""]),
+        ("['rain']", ["rain"]),
+        ("[]", [""]),
+        ("[music]", ["[music]"]),
+        ("(a dog) barks (twice)", ["(a dog) barks (twice)"]),
+        ("{x}", ["{x}"]),
+        ("[a, b]", ["[a, b]"]),
+    ],
+)
+def test_list_in_a_cell_is_several_captions(tmp_path: Path, table: str, cell: str, expected: list[str]) -> None:
+    folder = sounds(tmp_path, "a.wav")
+    (write_csv if table.endswith("csv") else jsonl)(folder / table, [{"file_name": "a.wav", "caption": cell}])
+    assert captions(folder) == {"a.wav": expected}
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\0", codec="utf-8")), min_size=1, max_size=4))
+def test_any_list_of_texts_comes_back(texts: list[str]) -> None:
+    expected = [" ".join(text.split()) for text in texts]
+    assert listed(json.dumps(texts), "here") == listed(repr(texts), "here") == expected
+
+
+@given(st.text(max_size=20) | st.text("[]'\"\\,ab {}()", max_size=12))
+def test_any_cell_is_captions_or_one_clear_line(text: str) -> None:
+    try:
+        found = listed(text, "here")
+    except InputError as error:
+        assert len(str(error).splitlines()) == 1
+    else:
+        assert found and all(len(one.splitlines()) <= 1 for one in found)
+
+
+def test_names_of_another_unicode_form_are_the_same(tmp_path: Path) -> None:
+    folder = sounds(tmp_path, "sub/é.wav", "Ü.wav")
+    jsonl(folder / "sub/metadata.jsonl", [ROW | {"file_name": "./e\u0301.wav"}])
+    (folder / "U\u0308.txt").write_text("B.")
+    assert captions(folder) == {"sub/é.wav": ["A."], "Ü.wav": ["B."]}
+
+
+def test_what_is_lost_is_left_out_where_it_may_be(tmp_path: Path) -> None:
+    """Rows without sound, sounds without caption, a link to nowhere, a caption of what cannot be read."""
+    folder = sounds(tmp_path / "in", "a.wav", "lonely.wav", "B.wav")
+    rows = [ROW, *(ROW | {"file_name": name} for name in ("gone.wav", "b.wav", "../out.wav", "c.m4a", "link.wav"))]
+    jsonl(folder / "metadata.jsonl", rows)
+    for name in ("c.m4a", "d.wma"):
+        (folder / name).write_bytes(b"x")
+    (folder / "d.txt").write_text("D.")
+    (folder / "link.wav").symlink_to("nowhere.wav")
+    assert_fails(scan(folder, tmp_path / "no"), folder)
+    assert_succeeds(scan(folder, tmp_path / "out", "--on-invalid", "drop"))
+    facts = read_table(tmp_path / "out/facts.csv").set_index("file_name")
+    lost = {"../out.wav": "outside", "B.wav": "no caption", "b.wav": "'B.wav'", "c.m4a": "convert", "d.wma": "convert"}
+    lost |= {"gone.wav": "no sound 'gone.wav'", "link.wav": "leads nowhere", "lonely.wav": "no caption"}
+    assert set(facts.index) == {"a.wav", *lost}
+    assert all(word in facts.problem[name] for name, word in lost.items()) and facts.problem["a.wav"] == ""
+    assert read_table(tmp_path / "out/captions.csv").file_name.tolist() == ["a.wav"]
+    assert {"a.wav", "metadata.jsonl"} <= read_digests(tmp_path / "out/digests.sha256").keys()
+    split = Split("all", tmp_path / "out/captions.csv")
+    made = tmp_path / "manifest.csv", split, folder, tmp_path / "out/facts.csv", "--metadata"
+    assert_succeeds(run_manifest(*made, "--on-invalid", "drop"))
+    table = read_table(tmp_path / "manifest.csv").set_index("file_name")
+    assert set(table.index) == set(facts.index) and table.caption_count.sum() == 1
+    assert not table.sha256.drop("a.wav").any() and table.problem.drop("a.wav").all()
+
+
+def test_folder_of_which_everything_is_lost_is_an_error(tmp_path: Path) -> None:
+    folder = sounds(tmp_path / "in", "a.wav")
+    assert_fails(scan(folder, tmp_path / "out", "--on-invalid", "drop"), "'a.wav' has no caption")
 
 
 def test_unknown_caption_column_is_named_with_what_there_is(tmp_path: Path) -> None:

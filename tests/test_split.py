@@ -94,7 +94,7 @@ def test_sides_drawn_are_the_same_when_clips_are_gone(tmp_path: Path, manifests:
     assert_succeeds(split(tmp_path / "all", [manifests["development"]], sides))
     whole = ids(tmp_path / "all")
     assert sum(map(len, whole.values())) == 10 and all(whole.values())
-    few = edit_table(manifests["development"], tmp_path / "few.csv", lambda table: table.iloc[::3])
+    few = edit_table(manifests["development"], tmp_path / "few.csv", lambda table: table.iloc[2:])
     assert_succeeds(split(tmp_path / "few", [few], sides))
     kept = set(read_table(few).clip_id)
     assert ids(tmp_path / "few") == {role: found & kept for role, found in whole.items()}

@@ -32,6 +32,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sao.audio import measure
 from sao.clips import clip_id
+from sao.splits import assign
 from sao.tables import read_table
 from validate import near_keys
 
@@ -195,6 +196,14 @@ SPOILT: list[tuple[Clip, str, str]] = [
     (Clip("development", "leak of audio.wav", noise("leak")), "leak", "same audio"),
     (Clip("development", "leak of recording.wav", columns={"sound_id": "77"}), "leak", "same sound_id 77"),
     (Clip("validation", "validation leak.wav", noise("leak 2")), "leak", "(validation) has the same audio"),
+    *(
+        (Clip("development", f"blank {n}.wav", captions=["A sound.", text]), "caption", "caption_2 is empty")
+        for n, text in enumerate(("\u200b\u200d\ufeff", "...", "?!", "=", "\u3164", "\u0301", "\ufffd"))
+    ),
+    *(
+        (Clip("development", f"none {n}.wav", captions=[text]), "caption", f"caption_1 is {text!r}, a word for nothing")
+        for n, text in enumerate(("nan", "None", "NULL", "N/A", "<NA>"))
+    ),
 ]
 KEPT = [
     Clip("evaluation", "original.wav", noise("leak")),
@@ -584,6 +593,48 @@ def test_odd_names_and_captions_are_escaped(tmp_path: Path) -> None:
     broken = [*plain(), Clip("development", name.replace("script", "b"), b"")]
     assert_fails(validate(tmp_path / "again", write_corpus(tmp_path / "again", broken)), "cannot be read")
     assert "<b>alert" in page_text(tmp_path / "again/logs/validate.html")
+
+
+def test_what_is_lost_is_an_error_or_left_out_with_the_reason(tmp_path: Path) -> None:
+    """A row without sound, or a sound without a row, as manifest.py writes it: without a hash."""
+    manifests = write_corpus(tmp_path / "corpus", plain())
+    gone = {"clip_id": "gone-1", "path": "audio/gone.wav", "problem": "has a row but no audio", "file_name": "gone.wav"}
+    gone |= {"published_split": "development", "caption_count": "0", "seconds": "0", "peak_dbfs": "-inf"}
+    edit_table(
+        manifests["development"],
+        manifests["development"],
+        lambda table: pd.concat([table, pd.DataFrame([gone])]).fillna({"seconds": "0", "frames": "0"}).fillna(""),
+    )
+    assert_fails(validate(tmp_path, manifests), "audio/gone.wav has a row but no audio", "on_invalid")
+    assert_succeeds(validate(tmp_path, manifests, "--on-invalid", "drop"))
+    dropped = read_table(tmp_path / "out/manifests/dropped.csv")
+    assert dropped[["path", "check"]].to_numpy().tolist() == [["audio/gone.wav", "lost"]]
+
+
+def test_side_is_not_empty_because_its_only_clip_is_left_out(tmp_path: Path) -> None:
+    """Sides are drawn from the clips that are left: validation and splitting agree."""
+    sides = {"method": "fraction", "train": ["development"], "validation": [], "evaluation": [], "seed": 1}
+    sides |= {"fractions": {"validation": 0.1, "evaluation": 0.1}}
+    manifests = {
+        "development": write_corpus(tmp_path / "a", [Clip("development", f"{n}.wav") for n in range(6)])["development"]
+    }
+    table = read_table(manifests["development"])
+    for only in table.file_name[assign(table, sides) != "train"]:
+        clips = [Clip("development", f"{n}.wav", captions=[""] if f"{n}.wav" == only else None) for n in range(6)]
+        folder = tmp_path / only
+        manifests = {"development": write_corpus(folder, clips)["development"]}
+        assert_succeeds(validate(folder, manifests, "--on-invalid", "drop", split=sides))
+        given = ["--manifest", manifests["development"], "--split", json.dumps(sides), "--output", folder / "splits"]
+        given += ["--validation-report", folder / "out/validation.json"]
+        assert_succeeds(run_script("split", *given, "--dropped", folder / "out/manifests/dropped.csv"))
+        counts = {role: len(read_table(folder / f"splits/{role}.csv")) for role in SPLITS.values()}
+        assert counts == report_of(folder)["clips"] and all(counts.values()) and sum(counts.values()) == 5
+
+
+def test_recording_whose_number_is_a_float_on_one_side_leaks(tmp_path: Path) -> None:
+    clips = [Clip("development", "x.wav", columns={"sound_id": "77.0"})]
+    clips.append(Clip("evaluation", "y.wav", columns={"sound_id": " 77"}))
+    assert_fails(validate(tmp_path, write_corpus(tmp_path, [*plain(), *clips])), "x.wav", "same sound_id 77 as")
 
 
 # ------------------------------------------------------------------------------------------------------------ captions

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,16 +27,24 @@ COMPARED_BY = "evaluation"  # the split that models are compared by
 
 
 def attribution(clips: pd.DataFrame) -> pd.DataFrame:
-    """Clip, author, link and licence of every training clip."""
+    """Clip, author, link and licence of every training clip, as text that no spreadsheet takes for a formula."""
     return pd.DataFrame(
         {
             "clip_id": clips.clip_id,
-            "file_name": clips.file_name,
-            "author": clips.manufacturer,
-            "link": clips.sound_link,
-            "license": clips.license,
+            "file_name": clips.file_name.map(no_formula),
+            "author": clips.manufacturer.map(no_formula),
+            "link": clips.sound_link.map(no_formula),
+            "license": clips.license.map(no_formula),
         }
     )
+
+
+def no_formula(text: str) -> str:
+    """Text that a spreadsheet shows and does not compute: an apostrophe goes before a sign that begins a formula.
+
+    The signs are those of https://owasp.org/www-community/attacks/CSV_Injection.
+    """
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")) else text
 
 
 @dataclass(frozen=True)
@@ -116,7 +126,7 @@ class Card:
             return f"[{repo}](https://huggingface.co/{repo}) at revision `{self.source['revision']}`"
         path = Path(self.source["path"])
         # Of a path on someone's machine the last part, which is no one's secret.
-        return f"The base model `{self.source['name']}` (folder `{path.name if path.is_absolute() else path}`)"
+        return f"The base model `{self.source['name']}` (folder {code(str(path.name if path.is_absolute() else path))})"
 
     def loading(self) -> str:
         """Python that loads the model and makes a sound with it, and what has to be in place."""
@@ -136,7 +146,9 @@ class Card:
     def encoder(self) -> str:
         """What stable-audio-tools loads by name beside the weights."""
         name = text_encoder_name(self.config)
-        told = f"The text encoder is not part of the weights: stable-audio-tools loads `{name}` from the Hub's cache. "
+        told = (
+            f"The text encoder is not part of the weights: stable-audio-tools loads {code(name)} from the Hub's cache. "
+        )
         digest = next((d for path, d in self.digests.items() if is_encoder(path, name)), None)
         known = f"It was trained with that of SHA-256 `{digest}`" if digest else "It was trained with that"
         if encoder := self.source.get("text_encoder"):
@@ -149,7 +161,9 @@ class Card:
             )
         if has_clap(self.config):
             clap = self.source.get("clap", {})
-            place = f" `{clap['file']}` of `{clap['repo']}` at revision `{clap['revision']}`" if "repo" in clap else ""
+            place = (
+                f" {code(clap['file'])} of `{clap['repo']}` at revision `{clap['revision']}`" if "repo" in clap else ""
+            )
             told += (
                 f" The checkpoint of CLAP is a file of its own,{place or ' that of the base model'} (SHA-256 "
                 f"`{self.digests['hub/clap.pt']}` once its tensors alone are kept): put its path into `clap_ckpt_path` in "
@@ -212,7 +226,11 @@ class Card:
             *limits,
             "The licence of the base model applies to this model too.",
         ]
-        return " ".join(told) + "\n\n" + table(("Licence", "Clips"), sorted(licences.items()), "-r")
+        return (
+            " ".join(told)
+            + "\n\n"
+            + table(("Licence", "Clips"), [(markdown(name), n) for name, n in sorted(licences.items())], "-r")
+        )
 
     def figures(self) -> str:
         """Every measure, beside that of the base model."""
@@ -251,7 +269,7 @@ class Card:
             ("parameters trained", training["trained_parameters"]),
             ("validation loss", f"{training['validation_loss']:.4f}"),
             # Those that move the weights: where a training was logged is no one's affair.
-            *((k, v if isinstance(v, str) else json.dumps(v)) for k, v in provenance["settings"].items()),
+            *((k, value(v)) for k, v in provenance["settings"].items()),
             *((key, provenance[key]) for key in ("stable-audio-tools", "torch")),
         ]
         return table(("Setting", "Value"), rows, "--")
@@ -260,6 +278,25 @@ class Card:
 def is_encoder(path: str, name: str) -> bool:
     """Whether a file of a base model is the weights of this text encoder."""
     return path.startswith(f"hub/models--{name.replace('/', '--')}/") and path.endswith("/model.safetensors")
+
+
+def markdown(text: str) -> str:
+    """Text in which nothing is a mark of Markdown or HTML. A link that is written out stays one."""
+    return re.sub(r"[\\`*_\[\]~$#!]", r"\\\g<0>", html.escape(text, quote=False))
+
+
+def code(text: str) -> str:
+    """Text as code in a line of Markdown, within more backticks than it has in a row itself."""
+    text = " ".join(text.split())
+    marks = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    space = " " if text[:1] == "`" or text[-1:] == "`" else ""
+    return f"{marks}{space}{text}{space}{marks}"
+
+
+def value(setting: Any) -> str:
+    """A setting, as code where Markdown or HTML would read something else in it."""
+    text = setting if isinstance(setting, str) else json.dumps(setting)
+    return text if markdown(text) == text else code(text)
 
 
 def literal(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import posixpath
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -20,6 +21,17 @@ def clip_id(split: str, file_name: str) -> str:
     stem = unicodedata.normalize("NFKD", Path(file_name).stem).encode("ascii", "ignore").decode()
     slug = re.sub(r"[^A-Za-z0-9.]+", "_", stem).strip("._")[:60].rstrip("._") or "clip"
     return f"{slug}-{hashlib.sha256(f'{split}/{file_name}'.encode()).hexdigest()[:6]}"
+
+
+def same_name(path: str) -> str:
+    """The same for paths that name one file: accents in one piece or apart, `./a` or `a`."""
+    return unicodedata.normalize("NFC", posixpath.normpath(path))
+
+
+def plain_id(text: str) -> str:
+    """A number or name of a recording or a group: pandas writes 1 as 1.0 where another row has none."""
+    text = unicodedata.normalize("NFC", " ".join(text.split()))
+    return re.sub(r"^([0-9]+)\.0*$", r"\1", text)
 
 
 def seed_for(*parts: object) -> int:

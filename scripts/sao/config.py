@@ -20,6 +20,7 @@ from .embedding_names import choice
 SCHEMA = Path(__file__).resolve().parents[2] / "schemas" / "config.schema.yaml"
 ROLES = ("train", "validation", "evaluation")
 WHOLE = "all"  # the one published split of an audiofolder that is not split by its top folders
+LONGEST = 200  # bytes of a downloaded file's name: with what is added to it, it is no longer than 255
 SECTIONS = ("corpora", "base_models", "runs")  # whose entries have names
 # Names that the graph gives to files and folders beside those that are called by a name of the config; in lower case.
 TAKEN = {
@@ -65,6 +66,8 @@ def resolve(config: Config, files: list[Path]) -> Config:
     `files` are the config files that were merged into `config`, in order; an error names the last one that has the
     key. Raises InputError with one line for the first thing wrong.
     """
+    for path in files:
+        check_file(path)
     # PyYAML's own loader takes a tenth of a second for it, at every start of Snakemake.
     schema = yaml.load(SCHEMA.read_text(encoding="utf-8"), yaml.CSafeLoader)
     config = copy.deepcopy(config)
@@ -85,6 +88,55 @@ def resolve(config: Config, files: list[Path]) -> Config:
     config["render"]["clips"] = clips
     _check_references(config, files)
     return config
+
+
+def check_file(path: Path) -> None:
+    """Raise InputError on what Snakemake reads without a word, or stumbles over, in a config file: a key that is there
+    twice, of which the last would win; an alias within what it stands for; a text that is not UTF-8.
+    """
+    data = path.read_bytes()
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InputError(
+            f"config: byte 0x{data[error.start]:02x} is not UTF-8: save the file as UTF-8 ({path}, line {line})"
+        ) from None
+    try:
+        root = yaml.compose(text, yaml.CSafeLoader)
+    except yaml.YAMLError:
+        return  # JSON with tabs, or for Snakemake to tell
+    try:
+        _check_node(root, [], path, [], set())
+    except RecursionError:
+        raise InputError(f"config: is nested too deep ({path})") from None
+
+
+def _check_node(node: yaml.Node | None, key: list[str], path: Path, above: list[yaml.Node], done: set[int]) -> None:
+    """`above` are the nodes that lead to this one; `done`, those that are checked already, by their `id`."""
+    if node in above:
+        here = f"{path}, line {node.start_mark.line + 1}"
+        raise InputError(f"config: {'.'.join(key)}: is an alias of what it lies in: write it out ({here})")
+    if id(node) in done:
+        return
+    if isinstance(node, yaml.MappingNode):
+        seen: dict[tuple[str, str], yaml.Node] = {}
+        for name, value in node.value:
+            # Of `<<` there may be several; a key that is no text is for the schema to refuse.
+            if isinstance(name, yaml.ScalarNode):
+                here = [*key, name.value]
+                first = seen.setdefault((name.tag, name.value), name)
+                if first is not name and not name.tag.endswith(":merge"):
+                    lines = f"lines {first.start_mark.line + 1} and {name.start_mark.line + 1}"
+                    raise InputError(
+                        f"config: {'.'.join(here)}: is there twice, and only the last would count: keep one "
+                        f"({path}, {lines})"
+                    )
+                _check_node(value, here, path, [*above, node], done)
+    elif isinstance(node, yaml.SequenceNode):
+        for n, value in enumerate(node.value):
+            _check_node(value, [*key, str(n)], path, [*above, node], done)
+    done.add(id(node))
 
 
 def fill_defaults(value: Any, schema: Config, root: Config) -> None:
@@ -144,6 +196,8 @@ def _explain(error: jsonschema.ValidationError) -> tuple[list[Any], str]:
     if error.validator == "type":
         wanted = error.validator_value if isinstance(error.validator_value, list) else [error.validator_value]
         return key, f"found {found!r}, {_type_name(found)}; allowed: {' or '.join(wanted)}"
+    if error.validator == "maxLength" and "propertyNames" in error.absolute_schema_path:
+        return [*key, found], f"a name of {len(found)} letters; at most {error.validator_value} are allowed"
     if error.validator == "pattern":
         if "propertyNames" in error.absolute_schema_path:
             return [*key, found], f"not a usable name (it becomes a folder); allowed: {error.validator_value}"
@@ -330,13 +384,24 @@ def _check_corpus(name: str, corpus: Config, files: list[Path], refer: Callable[
             base = file_name(file["url"])
             if base in ("", ".", "..") or "/" in base or len(base.splitlines()) != 1:
                 raise wrong(["splits", split], f"the URL {file['url']!r} ends in no file name")
-            if alike(base) in ("checksums", ".partial"):
-                raise wrong(["splits", split], f"the file name {base!r} is taken by a folder of ours; rename the file")
+            if problem := _unusable(base):
+                raise wrong(["splits", split], f"the file name {base[:60]!r} {problem}; call the file something else")
             if (other := seen.setdefault(alike(base), file["url"])) != file["url"]:
                 raise wrong(
                     ["splits", split],
                     f"two files are called {base!r} ({other} and {file['url']}), but for case; rename one",
                 )
+
+
+def _unusable(name: str) -> str:
+    """Why a file cannot be kept under its name in `archives/`, or nothing."""
+    if alike(name) == "checksums" or name.startswith("."):
+        return "is taken, or hidden"
+    if re.search(r"[{}\\\0-\x1f\x7f\ud800-\udfff\ufffd]", name):
+        return "has a brace, a backslash, a control character or a byte that is not UTF-8"
+    if len(name.encode()) > LONGEST:
+        return f"is longer than {LONGEST} bytes"
+    return ""
 
 
 def file_name(url: str) -> str:

@@ -5,18 +5,20 @@ https://huggingface.co/docs/datasets/audio_dataset
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
-import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .captions import like_caption, listed
+from .clips import same_name
 from .command import InputError, log
 from .config import alike
-from .tables import read_rows
+from .tables import check_columns, read_rows
 
 TABLES = ("metadata.csv", "metadata.jsonl")
 # What libsndfile opens by its header; `raw` has none. Listed: the plan is made without soundfile, and libsndfile knows
@@ -102,14 +104,25 @@ def texts_below(root: Path, top: Path | None) -> list[str]:
 
 
 def read_folder(
-    root: Path, caption_columns: list[str] | None, top: Path | None = None, splits: Sequence[str] = ()
+    root: Path,
+    caption_columns: list[str] | None,
+    top: Path | None = None,
+    splits: Sequence[str] = (),
+    lost: dict[str, str] | None = None,
 ) -> dict[str, Captioned]:
     """Every sound's captions and further columns, by its path in `root`.
 
     Where `root` is one of the folders in `top`, a table in `top` may tell of its sounds, and of those in the other
-    folders, `splits`. Raises InputError on a row without a sound, a sound without a caption, or one with two sources of
-    captions.
+    folders, `splits`. Raises InputError on a row without a sound or a sound without a caption, unless there is `lost`,
+    which then gets what is wrong by path in `root`; and on a sound with two sources of captions. Names are compared as
+    `same_name` has them.
     """
+
+    def lose(name: str, problem: str) -> None:
+        if lost is None:
+            raise InputError(problem)
+        lost.setdefault(name, problem)
+
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; correct the corpus's `path` in the config")
     every = sorted(walk(root))
@@ -121,11 +134,19 @@ def read_folder(
         raise InputError(f"{root}: {odd!r} has a line break in its name: rename it")
     if odd := next((name for name in names if not is_utf8(name)), None):
         raise InputError(f"{root}: {odd!r} has a name that is not UTF-8: rename it")
-    if odd := next((name for name in names if not is_file(root / name)), None):
-        raise InputError(f"{root}: {odd!r} is a link that leads nowhere, or no file: mend or remove it")
+    for odd in [name for name in names if not is_file(root / name)]:
+        lose(odd, f"{root}: {odd!r} is a link that leads nowhere, or no file: mend or remove it")
+        names.remove(odd)
+        sounds.discard(odd)
+    by_name: dict[str, str] = {}
     beside: dict[str, list[str]] = {}  # sounds by the names of their texts, less the suffix
     for name in sorted(sounds):
-        beside.setdefault(name.removesuffix(Path(name).suffix), []).append(name)
+        other = by_name.setdefault(same_name(name), name)
+        if other != name:
+            raise InputError(
+                f"{root}: {other!a} and {name!a} are one name in two Unicode forms: keep one, or rename one"
+            )
+        beside.setdefault(same_name(name.removesuffix(Path(name).suffix)), []).append(name)
     told: dict[str, Captioned] = {}
 
     def tell(name: str, entry: Captioned) -> None:
@@ -133,17 +154,19 @@ def read_folder(
             raise InputError(f"{entry.where}: {name!r} has captions already, from {told[name].where}: keep one")
         told[name] = entry
 
+    alike_below = functools.cache(alike_sounds)
     above, unused = own_tables(top) if top else [], []
     for path in [*above, *(root / name for name in names if Path(name).name in TABLES)]:
         for where, row in read_csv_rows(path) if path.suffix == ".csv" else read_jsonl_rows(path):
             sound = os.path.relpath(path.parent / row["file_name"], root)
+            sound = by_name.get(same_name(sound), sound)
             if sound not in sounds:
                 base = top if path in above else root
                 inside = Path(os.path.relpath(path.parent / row["file_name"], base)).parts
                 elsewhere = path in above and sound.startswith("..") and inside[:1] != ("..",)
-                if not elsewhere or not is_file(path.parent / row["file_name"]):
-                    raise InputError(f"{where}: {no_sound(path.parent, row['file_name'], base)}")
-                if splits and inside[0] not in splits:
+                if not elsewhere or (lost is None and not is_file(path.parent / row["file_name"])):
+                    lose(sound, f"{where}: {no_sound(path.parent, row['file_name'], base, alike_below)}")
+                elif splits and inside[0] not in splits:
                     unused.append((where, row["file_name"]))
                 continue
             captions, columns = split_row(row, caption_columns, where)
@@ -153,19 +176,24 @@ def read_folder(
     for name in names:
         if is_text(name):
             stem = name[: -len(".txt")]
-            owners = [stem] if stem in sounds else beside.get(stem, [])
+            key = same_name(stem)
+            owners = [by_name[key]] if key in by_name else beside.get(key, [])
             for sound in owners:
                 tell(sound, Captioned(read_lines(root / name), f"{root / name}"))
             if not owners and stem in unread:
-                raise InputError(
+                lose(
+                    unread[stem],
                     f"{root / unread[stem]}: has a caption, {Path(name).name}, but libsndfile cannot read it: convert it, "
-                    "to FLAC say"
+                    "to FLAC say",
                 )
-            texts += [] if owners else [name]
-    if lonely := sorted(sounds - set(told)):
-        raise InputError(
-            f"{root}: {lonely[0]!r} has no caption, neither a row in metadata.csv or metadata.jsonl nor a .txt beside it "
-            f"({len(lonely)} such)"
+            elif not owners:
+                texts.append(name)
+    lonely = sorted(sounds - set(told))
+    for name in lonely:
+        more = f" ({len(lonely)} such)" if lost is None else ""
+        lose(
+            name,
+            f"{root}: {name!r} has no caption, neither a row in metadata.csv or metadata.jsonl nor a .txt beside it{more}",
         )
     if texts:
         log.warning("warning: %s: %r has no sound beside it: not used (%d such)", root, texts[0], len(texts))
@@ -177,28 +205,37 @@ def read_folder(
     return told
 
 
-def no_sound(folder: Path, name: str, base: Path) -> str:
+def no_sound(folder: Path, name: str, base: Path, alike_below: Callable[[Path], dict[str, str]]) -> str:
     """Why what a table in `folder` calls `name` is no sound in `base`, and what to do."""
     inside = os.path.relpath(folder / name, base)
     if Path(inside).parts[:1] == ("..",):
         return f"{name!r} lies outside {base}: move it in there and correct the file_name, or remove the row"
-    for sound in filter(is_sound, files_below(base)):
-        if sound != inside and alike(sound) == alike(inside):
-            near = os.path.relpath(base / sound, folder)
-            # Printed as they are, two forms of an accent cannot be told apart.
-            shown = ascii if unicodedata.normalize("NFC", inside) == unicodedata.normalize("NFC", sound) else repr
-            return (
-                f"no sound {shown(name)} in {folder}, but {shown(near)}, which differs in case or Unicode form alone: "
-                "correct the file_name"
-            )
+    near = alike_below(base).get(alike(inside))
+    if near is not None and same_name(near) != same_name(inside):
+        near = os.path.relpath(base / near, folder)
+        return f"no sound {name!r} in {folder}, but {near!r}, which differs in case alone: correct the file_name"
     if is_file(folder / name):
         return f"{name!r} is hidden, or of a kind that libsndfile cannot read: rename or convert it, or remove the row"
     return f"no sound {name!r} in {folder}: correct the file_name, or remove the row"
 
 
+def alike_sounds(base: Path) -> dict[str, str]:
+    """The sounds in `base` by what they look like."""
+    return {alike(name): name for name in filter(is_sound, walk(base))}
+
+
 def is_file(path: Path) -> bool:
     """Whether there is such a file; not so for a name that is longer than any, at which Path's own raises."""
     return os.path.isfile(path)  # noqa: PTH113
+
+
+def no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; raises ValueError on a key that it has twice."""
+    row = dict(pairs)
+    if len(row) != len(pairs):
+        twice = next(key for at, (key, _) in enumerate(pairs) if key in dict(pairs[:at]))
+        raise ValueError(f"the key {twice!r} is there twice: keep one")
+    return row
 
 
 def read_csv_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
@@ -208,25 +245,31 @@ def read_csv_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
 
 def read_jsonl_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
     """`(where, row)` of a metadata.jsonl."""
-    rows = []
+    rows: list[tuple[str, dict[str, Any]]] = []
+    seen: set[tuple[str, ...]] = set()  # columns, which most rows have in common
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         where = f"{path}, row {number}"
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=no_key_twice)
         except (ValueError, RecursionError) as error:  # nested ever deeper
             raise InputError(f"{where}: not valid JSON ({error})") from None
         if not isinstance(row, dict) or not isinstance(row.get("file_name"), str):
             raise InputError(f"{where}: not an object with a `file_name`")
+        if tuple(row) not in seen:
+            check_columns(tuple(row), where)
+            seen.add(tuple(row))
         rows.append((where, row))
     return rows
 
 
 def read_lines(path: Path) -> list[str]:
     """The captions of a text file, one a line."""
-    lines = [line.strip() for line in read_text(path).splitlines()]
-    return [line for line in lines if line] or [""]
+    lines = read_text(path).splitlines()
+    return [text for n, line in enumerate(lines, 1) if line.strip() for text in listed(line, f"{path}, row {n}")] or [
+        ""
+    ]
 
 
 def read_text(path: Path) -> str:
@@ -254,7 +297,7 @@ def is_utf8(text: str) -> bool:
 
 def split_row(row: dict[str, Any], caption_columns: list[str] | None, where: str) -> tuple[list[str], dict[str, str]]:
     """`(captions, other columns)` of a row; a cell of a .jsonl may hold a list of captions."""
-    chosen = caption_columns or guess_caption_columns(list(row))
+    chosen = caption_columns or guess_caption_columns(list(row), where)
     if missing := [column for column in chosen if column not in row]:
         raise InputError(f"{where}: has no column {missing[0]!r}; found {', '.join(row)}")
     if not chosen:
@@ -264,7 +307,8 @@ def split_row(row: dict[str, Any], caption_columns: list[str] | None, where: str
         cell = row[column] if isinstance(row[column], list) else [row[column]]
         if any(isinstance(value, bool | dict | list) for value in cell):
             raise InputError(f"{where}: caption is not text (column {column!r}): write a text, or a list of texts")
-        captions += map(as_text, cell)
+        for value in cell:
+            captions += listed(as_text(value), f"{where} ({column})")
     try:
         others = {key: as_text(value) for key, value in row.items() if key not in chosen and key != "file_name"}
     except RecursionError:
@@ -274,12 +318,21 @@ def split_row(row: dict[str, Any], caption_columns: list[str] | None, where: str
     return captions or [""], others
 
 
-def guess_caption_columns(columns: list[str]) -> list[str]:
-    """`caption`, `caption_1`, … in order, else `text`, …, else `prompt`, …; none where there is none."""
+def guess_caption_columns(columns: list[str], where: str = "") -> list[str]:
+    """`caption`, `caption_1`, … in order, else `text`, …, else `prompt`, …; none where there is none.
+
+    Raises InputError on a column that is called much like the chosen ones, which would go unread.
+    """
     for stem in ("captions?", "texts?", "prompts?"):
-        found = [(c, re.fullmatch(rf"{stem}(?:_?(\d+))?", c, re.IGNORECASE)) for c in columns]
+        found = [(c, re.fullmatch(rf"{stem}(?:_?([0-9]+))?", c, re.IGNORECASE)) for c in columns]
         if chosen := [(int(match[1] or 0), column) for column, match in found if match]:
-            return [column for _, column in sorted(chosen)]
+            names = [column for _, column in sorted(chosen)]
+            if odd := next((c for c in columns if like_caption(c, stem) and c not in names), None):
+                raise InputError(
+                    f"{where}: column {odd!r} is called much like {names[0]!r}: rename it, or set the corpus's "
+                    "`caption_columns`"
+                )
+            return names
     return []
 
 

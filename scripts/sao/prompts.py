@@ -12,6 +12,7 @@ from typing import Any
 
 from .clips import seed_for
 from .command import InputError
+from .placeholders import is_blank
 from .tables import read_rows
 
 SPLIT = "prompts"  # what the table calls the split of those from the file
@@ -62,7 +63,7 @@ def read_prompts(path: Path, window: float, render: dict[str, Any], sampling: di
         if name.casefold() in clips:
             raise InputError(f"{origin}: the id {name!r} is that of {clips[name.casefold()].origin} too: rename one")
         prompt = row["prompt"].strip()
-        if not prompt:
+        if is_blank(prompt):
             raise InputError(f"{origin}: the prompt is empty: write one or delete the row")
         seconds = _number(row, "seconds", origin, float, lambda x: x > 0, "a number above 0", default)
         if seconds > window:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pandas as pd
 
-from .clips import seed_for
+from .clips import plain_id, seed_for
 from .config import ROLES
 from .placeholders import is_placeholder
 
 
 def known(sound_id: str) -> bool:
     """Whether a `sound_id` names a recording; Clotho writes words where it knows none."""
-    return not is_placeholder(sound_id) and sound_id.strip() != "0"
+    return not is_placeholder(sound_id) and plain_id(sound_id) != "0"
 
 
 def assign(table: pd.DataFrame, split: dict[str, Any]) -> pd.Series:
@@ -28,27 +29,38 @@ def assign(table: pd.DataFrame, split: dict[str, Any]) -> pd.Series:
 
 
 def draw(table: pd.DataFrame, split: dict[str, Any]) -> pd.Series:
-    """Draw sides by a hash of (seed, group): clips that come or go move no other, and no group straddles."""
+    """Draw sides by a hash of (seed, group): clips that come or go move no other, and no group straddles.
+
+    The hash is a point in [0, 1), of which each side has a part as long as its share. Where no group falls into the part
+    of a side, the group nearest to it stands in, while there are as many groups as sides: that group alone moves when a
+    clip takes its place. A rule that moved none at all would have to leave sides empty.
+    """
     given = {name: role for role in ("validation", "evaluation") for name in split[role]}
     roles = table.published_split.map(given).fillna("")
     shares = {role: split["fractions"][role] for role in ("evaluation", "validation") if not split[role]}
-    pool = table[roles == ""]
-    for index, group in groups(pool).items():
-        point, role = seed_for(split["seed"], "split", group) / 2**32, "train"
-        for side, share in shares.items():
-            if 0 <= point < share:
-                role = side
-            point -= share
-        roles[index] = role
+    ends = dict(zip(shares, itertools.accumulate(shares.values()), strict=True)) | {"train": 1.0}
+    begins = dict(zip(ends, [0.0, *ends.values()], strict=False))
+    sides = [role for role in ends if begins[role] < ends[role]]
+    names = groups(table[roles == ""])
+    members = names.groupby(names).groups
+    points = {name: seed_for(split["seed"], "split", name) / 2**32 for name in members}
+    ranked = sorted(members, key=lambda name: (points[name], name))
+    cut = 0
+    for n, role in enumerate(sides, 1):
+        first, cut = cut, sum(point < ends[role] for point in points.values())
+        if len(ranked) >= len(sides):
+            cut = min(max(cut, first + 1), len(ranked) - len(sides) + n)
+        for name in ranked[first:cut]:
+            roles[members[name]] = role
     return roles
 
 
 def ties(table: pd.DataFrame) -> dict[str, pd.Series]:
     """What clips must not share across two sides, by name: for each clip a key, or nothing where it has none."""
-    sound_id = table.sound_id.str.strip()
+    sound_id = table.sound_id.map(plain_id)
     keys = {"audio": table.audio_sha256, "sound_id": sound_id.where(sound_id.map(known), "")}
     if "given_group" in table:
-        group = table.given_group.str.strip()
+        group = table.given_group.map(plain_id)
         keys["group"] = group.mask(group.map(is_placeholder), "")
     return keys
 

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import codecs
 import csv
+import functools
 import io
+import re
+import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from .command import InputError
 from .files import whole
+
+CAPTION = re.compile("caption_[1-9][0-9]*")
 
 
 def read_rows(path: Path, required: list[str], encoding: str = "utf-8") -> list[tuple[int, dict[str, str]]]:
@@ -41,6 +47,7 @@ def read_rows(path: Path, required: list[str], encoding: str = "utf-8") -> list[
             raise InputError(f"{path}: column {missing[0]!r} is missing; found {', '.join(header) or 'an empty file'}")
         if len(set(header)) != len(header):
             raise InputError(f"{path}: a column name appears twice in the header: {', '.join(header)}")
+        check_columns(header, str(path))
         line = reader.line_num
         for fields in reader:
             first, line = line + 1, reader.line_num  # a quoted field may span lines
@@ -55,6 +62,23 @@ def read_rows(path: Path, required: list[str], encoding: str = "utf-8") -> list[
     except csv.Error as error:
         raise InputError(f"{path}, row {reader.line_num}: not a valid CSV row ({error})") from None
     return rows
+
+
+@functools.cache  # each row has the same
+def plain(column: str) -> str:
+    """A column's name in lower case, with underscores for blanks and hyphens and `2` for `²`."""
+    return re.sub(r"[\s-]+", "_", unicodedata.normalize("NFKC", column).strip().lower())
+
+
+def check_columns(columns: Sequence[str], where: str) -> None:
+    """Raise InputError on two columns that are called alike: one of them would be read without a word."""
+    seen: dict[str, str] = {}
+    for column in columns:
+        other = seen.setdefault(plain(column), column)
+        if other != column:
+            raise InputError(
+                f"{where}: columns {other!r} and {column!r} differ in case or form alone: keep one, or rename one"
+            )
 
 
 def is_utf8(data: bytes) -> bool:
@@ -100,5 +124,5 @@ def captions_of(row: dict[str, str], columns: list[str]) -> list[str]:
 
 def caption_columns(table: pd.DataFrame | dict[str, str]) -> list[str]:
     """`caption_1`, `caption_2`, … in order."""
-    columns = [c for c in table if c.startswith("caption_") and c.removeprefix("caption_").isdigit()]
+    columns = [c for c in table if CAPTION.fullmatch(c)]
     return sorted(columns, key=lambda c: int(c.removeprefix("caption_")))
