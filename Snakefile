@@ -76,6 +76,7 @@ include: "rules/training.smk"
 include: "rules/samples.smk"
 include: "rules/evaluation.smk"
 include: "rules/publish.smk"
+include: "rules/verify.smk"
 
 
 rule all:

@@ -145,6 +145,18 @@ def checksum(path: Path, algorithm: str = "md5") -> str:
     return hashlib.new(algorithm, path.read_bytes()).hexdigest()
 
 
+def change(path: Path) -> Path:
+    """Turn a bit in the midst of a file and keep its size and its time stamps, as a bad disk does."""
+    stamps = path.stat()
+    with path.open("r+b") as handle:
+        handle.seek(stamps.st_size // 2)
+        (byte,) = handle.read(1)
+        handle.seek(-1, os.SEEK_CUR)
+        handle.write(bytes([byte ^ 1]))
+    os.utime(path, ns=(stamps.st_atime_ns, stamps.st_mtime_ns))
+    return path
+
+
 def noise(key: str, seconds: float = 0.1, rate: int = RATE, channels: int = 1) -> np.ndarray:
     """Audio `[frames, channels]` that is a function of `key`, with a peak near -14 dBFS."""
     seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib.metadata
 import importlib.util
 import io
@@ -11,8 +12,9 @@ import os
 import pickle
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import torch
@@ -436,9 +438,29 @@ def versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in ("torch", "stable-audio-tools")}
 
 
-def save_state(path: Path, state: State) -> None:
-    with whole(path) as temporary:
-        torch.save(state, temporary)
+class _Hashed:
+    """A file that is hashed while torch writes it, which it does from beginning to end."""
+
+    def __init__(self, handle: BinaryIO) -> None:
+        self.handle, self.hasher, self.pool = handle, hashlib.sha256(), ThreadPoolExecutor(1)
+
+    def write(self, data: bytes) -> int:
+        hashing = self.pool.submit(self.hasher.update, data)
+        try:
+            return self.handle.write(data)
+        finally:
+            hashing.result()
+
+    def flush(self) -> None:
+        self.handle.flush()
+
+
+def save_state(path: Path, state: State) -> str:
+    """Write a training state, whole or not at all; returns its SHA-256."""
+    with whole(path) as temporary, temporary.open("wb") as handle:
+        hashed = _Hashed(handle)
+        torch.save(state, hashed)
+    return hashed.hasher.hexdigest()
 
 
 def read_state(path: Path) -> State:
