@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from sao.clips import clip_id, shard_name, shard_of, write_digests
 from sao.command import InputError, log, output_to_log, parse, progress, run
-from sao.files import digest, sha256, write_json
+from sao.files import check_room, digest, sha256, write_json, writing
 from sao.model import build, load_weights, pick_device
 from sao.model_config import downsampling_ratio, read_model_config, window_frames
 from sao.tables import read_table
@@ -109,6 +109,12 @@ def main() -> None:
 
 def encode(todo: list[str], clips: dict[str, str], args: argparse.Namespace, config: dict, frames: int, folder: Path):
     """Write mean, standard deviation and facts of each clip, padded to at least `frames` latent frames."""
+    facts = read_table(args.facts).set_index("file_name")
+    ratio, width = downsampling_ratio(config), config["model"]["io_channels"]
+    lengths = [max(frames, math.ceil(facts.seconds[clips[clip]] * config["sample_rate"] / ratio)) for clip in todo]
+    # Mean and deviation in float32, and a JSON with 3 bytes for each frame.
+    room = [8 * width * length + 3 * length + 1000 for length in lengths]
+    check_room(folder, sum(room), f"the latents of {len(todo)} clips")
     checking = Checking(model_files(args.model, args.model_digest))
     model = build(config, args.model / "hub")
     load_weights(model, args.model / "model.safetensors")
@@ -121,9 +127,9 @@ def encode(todo: list[str], clips: dict[str, str], args: argparse.Namespace, con
     torch.set_num_threads(args.threads)
     device = pick_device()
     autoencoder = model.pretransform.model.to(device).eval()
-    channels, ratio = model.pretransform.io_channels, downsampling_ratio(config)
+    channels = model.pretransform.io_channels
     with output_to_log(), torch.inference_mode():
-        for clip in progress(todo, f"encoding {args.split}", unit="clips"):
+        for done, clip in enumerate(progress(todo, f"encoding {args.split}", unit="clips")):
             path = args.audio / clips[clip]
             if wrong := sounds[path].wrong():
                 raise InputError(wrong)
@@ -131,13 +137,14 @@ def encode(todo: list[str], clips: dict[str, str], args: argparse.Namespace, con
             mean, std = (m.cpu().numpy() for m in moments(autoencoder, padded(audio, ratio, frames).to(device)))
             if mean.shape[0] != model.io_channels or mean.shape[1] < frames or not np.isfinite([mean, std]).all():
                 raise InputError(f"{path}: gave latents of shape {mean.shape}, or NaN")
-            np.save(folder / f"{clip}.npy", mean)
-            with (folder / f"{clip}.std").open("wb") as handle:
-                np.save(handle, std)
-            facts = clip_facts(audio.shape[1], config, mean.shape[1])
-            # Written last: a clip counts as done when its JSON is there.
-            with (folder / f"{clip}.json.part").open("w", encoding="utf-8") as handle:
-                json.dump({"clip_id": clip, "file_name": clips[clip]} | facts, handle)
+            told = {"clip_id": clip, "file_name": clips[clip]} | clip_facts(audio.shape[1], config, mean.shape[1])
+            with writing(args.output, sum(room[done:])):
+                np.save(folder / f"{clip}.npy", mean)
+                with (folder / f"{clip}.std").open("wb") as handle:
+                    np.save(handle, std)
+                # Written last: a clip counts as done when its JSON is there.
+                with (folder / f"{clip}.json.part").open("w", encoding="utf-8") as handle:
+                    json.dump(told, handle)
             (folder / f"{clip}.json.part").rename(folder / f"{clip}.json")
 
 

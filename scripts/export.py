@@ -65,7 +65,8 @@ def main() -> None:
     if bad:
         raise InputError(f"{folder}: {len(bad)} weights are NaN or infinite ({bad[0]} …): the training diverged")
 
-    with whole(args.output / "model.safetensors") as temporary:
+    size = sum(value.numel() * value.element_size() for value in weights.values())
+    with whole(args.output / "model.safetensors", size) as temporary:
         save_file({key: value.contiguous() for key, value in weights.items()}, temporary)
     with whole(args.output / "model_config.json") as temporary:
         temporary.write_bytes((args.model / "model_config.json").read_bytes())

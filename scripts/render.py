@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import soundfile
 from sao.audio import decibels
 from sao.clips import read_digests, seed_for, shard_name, shard_of
 from sao.command import InputError, log, output_to_log, parse, progress, run
-from sao.files import read_json
+from sao.files import check_room, read_json, writing
 from sao.model import build, load_weights, pick_device
 from sao.model_config import (
     ModelConfig,
@@ -141,10 +142,14 @@ def finish(audio: np.ndarray, rate: int, loudness: float | None, clip: str) -> F
 
 def write_sound(path: Path, audio: np.ndarray, rate: int, subtype: str, title: str, comment: dict[str, Any]) -> None:
     """Write `audio [samples, channels]` with title and comment (as JSON) in the file's own metadata."""
-    with soundfile.SoundFile(path, "w", rate, audio.shape[1], subtype) as sound:
-        sound.title = title
-        sound.comment = json.dumps(comment)
-        sound.write(audio)
+    with writing(path, 4 * audio.size):
+        with soundfile.SoundFile(path, "w", rate, audio.shape[1], subtype) as sound:
+            sound.title = title
+            sound.comment = json.dumps(comment)
+            sound.write(audio)
+        # What is left in a buffer is written when the file is closed, and libsndfile does not tell if that fails.
+        if soundfile.info(path).frames != len(audio):
+            raise OSError(f"{path}: was not written to its end")
 
 
 def main() -> None:
@@ -197,10 +202,14 @@ def main() -> None:
     model = model.to(pick_device()).eval().requires_grad_(False)
     settings = {key: value for key, value in args.sampling.items() if key not in ("cfg_scale", "negative_prompt")}
 
+    suffix, subtype = FORMATS[args.render["format"]]
+    # FLAC is smaller, by as much as the sound lets it.
+    width = {"PCM_16": 2, "PCM_24": 3}[subtype] * config["model"]["pretransform"]["config"]["io_channels"]
+    room = sum(math.ceil(clip.seconds * rate) * width + 4096 for clip in clips)
+    check_room(args.output, room, f"the sounds of {len(clips)} clips")
     partial = args.output.with_name(f".{args.output.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    suffix, subtype = FORMATS[args.render["format"]]
     rows = []
     rendered = render(model, clips, args.sampling, frames, args.batch_size)
     for clip, audio in progress(rendered, f"rendering {args.run}", total=len(clips), unit="clips"):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from sao.clips import read_digests, write_digests
 from sao.command import InputError, is_first, log, output_to_log, parse, progress, run
-from sao.files import digest, read_json, sha256, size_text, whole, write_json
+from sao.files import check_room, digest, read_json, sha256, size_text, whole, write_json, writing
 from sao.memory import adapter_parameters, check, parameter_counts, synchronises, total
 from sao.model import build, load_weights
 from sao.model_config import read_model_config, training_config
@@ -180,7 +180,7 @@ def main() -> None:
         raise InputError(f"run {args.run}: devices is {settings['devices']}; {torch.cuda.device_count()} are there")
     torch.set_num_threads(settings["threads"])
     try:
-        try_optimizer(training, settings)
+        optimizer_bytes = try_optimizer(training, settings)
     except InputError as error:
         raise InputError(f"run {args.run}: {error}") from None
 
@@ -243,6 +243,11 @@ def main() -> None:
 
     trained = {key: weight for key, weight in model.named_parameters() if weight.requires_grad}
 
+    # A state, and what is exported of it.
+    size = sum(weight.numel() * weight.element_size() for weight in trained.values())
+    room = (3 if training["use_ema"] else 2) * size + optimizer_bytes * sum(w.numel() for w in trained.values())
+    if is_first():
+        check_room(args.output, room, f"run {args.run}: the training state and the weights of a leg")
     for stale in args.output.glob(".*.part*") if is_first() else ():  # of a process that was killed while it wrote
         shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
     identity = digest(provenance)[:16]
@@ -473,6 +478,7 @@ def explained(name: str) -> Iterator[None]:
 def write_weights(folder: Path, model: Any, trained: dict[str, Any], settings: dict[str, Any]) -> None:
     """What was trained: the diffusion model and conditioner, or the adapter in the form of peft."""
     from safetensors.torch import save_file
+    from sao.training import tensor_bytes
 
     shutil.rmtree(folder, ignore_errors=True)
     partial = folder.with_name(f".{folder.name}.part")
@@ -480,9 +486,9 @@ def write_weights(folder: Path, model: Any, trained: dict[str, Any], settings: d
     partial.mkdir(parents=True)
     if settings["method"] == "full":
         state = {key: value for key, value in model.state_dict().items() if not key.startswith("pretransform.")}
-        save_file(
-            {key: trained.get(key, value).contiguous() for key, value in state.items()}, partial / "model.safetensors"
-        )
+        state = {key: trained.get(key, value).contiguous() for key, value in state.items()}
+        with writing(folder, tensor_bytes(state)):
+            save_file(state, partial / "model.safetensors")
     else:
         from sao.adapters import adapter_state, write_adapter
 

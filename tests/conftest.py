@@ -120,6 +120,25 @@ def assert_succeeds(result: subprocess.CompletedProcess[str]) -> None:
     assert "error:" not in result.stderr and "Traceback" not in result.stderr, result.stderr
 
 
+def small_disk(
+    folder: Path, size: str, command: Sequence[object], cwd: Path = ROOT
+) -> subprocess.CompletedProcess[str]:
+    """Run a command with a disk of its own at a folder; afterwards its files are copied to `<folder>.after`."""
+    folder.mkdir(exist_ok=True)
+    script = f'mount -t tmpfs -o size={size} none "$0" && "$@"; code=$?; cp -r "$0" "$0.after"; exit $code'
+    parts = ["unshare", "-rm", "sh", "-c", script, str(folder), *map(str, command)]
+    return subprocess.run(parts, cwd=cwd, capture_output=True, encoding="utf-8", timeout=300)
+
+
+needs_mount = pytest.mark.skipif(
+    subprocess.run(
+        ["unshare", "-rm", "sh", "-c", "mount -t tmpfs none /mnt"], capture_output=True, check=False
+    ).returncode
+    != 0,
+    reason="this machine does not let a user mount a small disk (unshare -rm)",
+)
+
+
 def error_lines(result: subprocess.CompletedProcess[str]) -> list[str]:
     """The `error:` lines of a run that has to have failed without a traceback and without an unforeseen exception."""
     assert result.returncode != 0, f"succeeded: {result.stderr}"

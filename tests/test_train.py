@@ -30,8 +30,10 @@ from conftest import (
     checksum,
     dropped_table,
     listing,
+    needs_mount,
     official,
     run_script,
+    small_disk,
 )
 from safetensors.torch import load_file
 from sao.clips import write_digests
@@ -784,6 +786,16 @@ def test_compiler_that_fails_ends_the_training(trainer: Trainer, tmp_path: Path)
     result = run_script("train", *command, cwd=trainer.corpus, env=env)
     assert_fails(result, "blocks cannot be compiled", "set compile to false")
     assert not list((tmp_path / "run").rglob("state.ckpt"))
+
+
+@needs_mount
+def test_room_for_a_state_is_asked_for_before_the_first_step(trainer: Trainer, tmp_path: Path) -> None:
+    run = tmp_path / "small"
+    command = [sys.executable, SCRIPTS / "train.py", *trainer.command(run, 2)]
+    line = assert_fails(small_disk(run, "8m", command, trainer.corpus), "state and the weights of a leg need", run)
+    # 1.28 M parameters, of 4 bytes: weights, moving average, two moments, and what is exported.
+    assert 22 < float(line.split(" need ")[1].split(" MB")[0]) < 30
+    assert listing(Path(f"{run}.after")) == set()
 
 
 def test_two_processes_speak_as_one(trainer: Trainer, tmp_path: Path) -> None:

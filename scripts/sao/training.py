@@ -343,9 +343,10 @@ def eight_bit(kind: str) -> type[torch.optim.Optimizer]:
     return EightBit
 
 
-def try_optimizer(config: dict[str, Any], settings: dict[str, Any]) -> None:
+def try_optimizer(config: dict[str, Any], settings: dict[str, Any]) -> float:
     """Take two steps with optimiser and schedule of a `training` section, on made-up weights of a model's shapes.
 
+    Returns the bytes that the optimiser's states take on the disk for each parameter.
     Raises InputError where they cannot be made or cannot step: before anything is downloaded, and not after hours.
     """
     stored = torch.bfloat16 if settings["precision"] == "bf16-true" else torch.float32
@@ -370,6 +371,7 @@ def try_optimizer(config: dict[str, Any], settings: dict[str, Any]) -> None:
         ) from None
     if not all(torch.isfinite(weight).all() for weight in weights):
         raise InputError(f"optimiser {kind} makes weights infinite or NaN at its first step: lower the learning rate")
+    return len(saved.getbuffer()) / sum(weight.numel() for weight in weights)
 
 
 def make_scheduler(config: dict[str, Any], optimizer: torch.optim.Optimizer) -> Any:
@@ -455,9 +457,17 @@ class _Hashed:
         self.handle.flush()
 
 
+def tensor_bytes(value: Any) -> int:
+    """Bytes of all tensors in nested dicts and lists."""
+    if isinstance(value, torch.Tensor):
+        return value.numel() * value.element_size()
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return sum(map(tensor_bytes, parts))
+
+
 def save_state(path: Path, state: State) -> str:
     """Write a training state, whole or not at all; returns its SHA-256."""
-    with whole(path) as temporary, temporary.open("wb") as handle:
+    with whole(path, tensor_bytes(state)) as temporary, temporary.open("wb") as handle:
         hashed = _Hashed(handle)
         torch.save(state, hashed)
     return hashed.hasher.hexdigest()
