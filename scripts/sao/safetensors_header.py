@@ -36,8 +36,9 @@ def _refuse_wrapped(found: Shapes, expected: Shapes, source: str) -> None:
     stable-audio-tools' training keeps the model as `diffusion`, and the moving average as `diffusion_ema`
     (DiffusionCondTrainingWrapper, stable_audio_tools/training/diffusion.py).
     """
-    some = next(iter(expected), "")
-    prefixes = {key[: -len(some)] for key in found if some and key.endswith(f".{some}")}
+    some = tuple(f".{key}" for key in list(expected)[:5])
+    ends = {key: next((end for end in some if key.endswith(end)), None) for key in found}
+    prefixes = {key[: 1 - len(end)] for key, end in ends.items() if end}
     prefix = max(prefixes, key=lambda prefix: sum(prefix + key in found for key in expected), default="")
     if not prefix or 2 * sum(prefix + key in found for key in expected) < len(expected):
         return
