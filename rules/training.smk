@@ -96,6 +96,8 @@ rule train:
         settings=lambda wildcards: PLAN.leg_settings(wildcards.run),
         # A function of the output is no rerun trigger: another logger trains nothing anew.
         running=lambda wildcards, output: PLAN.leg_settings(wildcards.run, moving=False),
+        # Nor is a longer training.
+        last=lambda wildcards, output: os.path.basename(PLAN.last_leg(wildcards.run)),
         resume=lambda wildcards, input: " ".join(
             f"--resume {shlex.quote(path)}" for path in input.state
         ),
@@ -106,7 +108,7 @@ rule train:
     message:
         "Train run {wildcards.run} to {wildcards.leg}"
     shell:
-        '{params.launch}python "$SCRIPTS/train.py" --run {wildcards.run:q} --leg {wildcards.leg} {params.resume}'
+        '{params.launch}python "$SCRIPTS/train.py" --run {wildcards.run:q} --leg {wildcards.leg} --last {params.last} {params.resume}'
         " --settings {params.settings:q} --running {params.running:q}"
         " --dataset-configs {input.datasets:q} --datasets-digest {input.datasets_digest:q} --sound-digest {input.sound_digests:q}"
         " --model {params.model:q} --model-digest {input.model_digest:q} --code {params.code}"

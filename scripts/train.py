@@ -109,6 +109,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", required=True, help="name of the run")
     parser.add_argument("--leg", required=True, help="where to end: step-00000500 or epoch-00000003")
+    parser.add_argument("--last", help="the last leg of the training, that is how long its schedule has to be")
     parser.add_argument("--resume", type=Path, help="training state of the leg before")
     parser.add_argument("--settings", type=json.loads, required=True, help="JSON: the run's settings that move weights")
     parser.add_argument(
@@ -164,6 +165,7 @@ def main() -> None:
         MovingAverage,
         Objective,
         Update,
+        check_schedule,
         compiled_graphs,
         low_precision,
         make_optimizer,
@@ -197,6 +199,10 @@ def main() -> None:
             "batch_size or add clips"
         )
     end = end_step(args.leg, len(train_set), effective)
+    try:
+        check_schedule(training, end_step(args.last or args.leg, len(train_set), effective))
+    except InputError as error:
+        raise InputError(f"run {args.run}: {error}") from None
     counts = parameter_counts(args.model / "model.safetensors")
     available = free_memory(on_gpu, settings["devices"])
     sized = settings | {"ema": training["use_ema"]}

@@ -196,6 +196,16 @@ WRONG = [
     ("runs.demo.steps", True, "found True, boolean; allowed: integer"),
     ("runs.demo.steps", 1200.0, "found 1200.0, number; allowed: integer"),
     ("runs.demo.steps", 0, "0 is less than the minimum of 1"),
+    ("runs.demo.accumulate", 1_000_000_000, "greater than the maximum of 10000; allowed: 1 to 10000"),
+    ("runs.demo.threads", 100_000, "greater than the maximum of 512; allowed: 1 to 512"),
+    ("runs.demo.batch_size", 0, "less than the minimum of 1; allowed: 1 to 10000"),
+    ("runs.demo.learning_rate", 1e38, "greater than the maximum of 100; allowed: more than 0 to 100"),
+    ("runs.demo.seed", 2**64, "allowed: 0 to 9223372036854775807"),
+    ("latents.shards", 9999, "greater than the maximum of 1000; allowed: 1 to 1000"),
+    ("render.shards", 9999, "greater than the maximum of 1000; allowed: 1 to 1000"),
+    ("base_models.demo.sampling.cfg_scale", 1e38, "greater than the maximum of 100; allowed: 0 to 100"),
+    ("base_models.demo.sampling.sigma_min", 500, "500 is not below sigma_max, 100: "),
+    ("base_models.demo.sampling.sigma_min", 100, "100 is not below sigma_max, 100: "),
     ("runs.demo.learning_rate", "1e-3", "found '1e-3', string; allowed: number or null"),
     ("runs.demo.learning_rate", math.nan, "found nan, not finite; allowed: number or null"),
     ("runs.demo.learning_rate", 0, "minimum of 0"),
@@ -430,3 +440,19 @@ def test_one_base_render_a_pair_of_model_and_corpus() -> None:
     config = put(config, "runs.third", run | {"corpus": "other"})
     labels = [entry["label"] for entry in renders(resolve(config, [DEMO])).values()]
     assert labels == ["base--demo--demo", "base--demo--other", "demo", "again", "third"]
+
+
+def numbers(node: Any, key: str = "") -> Iterator[tuple[str, Config]]:
+    """Every number of the schema, by key."""
+    if isinstance(node, dict):
+        kinds = node.get("type")
+        if kinds in ("integer", "number") or (isinstance(kinds, list) and {"integer", "number"} & set(kinds)):
+            yield key, node
+        for name, value in node.items():
+            yield from numbers(value, f"{key}.{name}")
+
+
+def test_every_number_has_a_largest_one() -> None:
+    """Numbers that cannot be meant are refused: but for sizes, counts of clips and fractions, which are checked elsewhere."""
+    free = {key for key, node in numbers(SCHEMA_TREE) if "maximum" not in node and "exclusiveMaximum" not in node}
+    assert {key.split(".")[-1] for key in free} <= {"size", "validation", "evaluation", "count", "sigma_max"}, free

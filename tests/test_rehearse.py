@@ -268,6 +268,13 @@ def test_checkpoint_of_a_training_is_told_with_the_cure(tmp_path: Path, prefix: 
     assert not (tmp_path / "out/checksums.sha256").exists()
 
 
+def test_schedule_that_is_too_short_is_told_before_the_download() -> None:
+    short = {"type": "OneCycleLR", "config": {"max_lr": 0.1, "total_steps": 5}}
+    rehearse(CONFIG, {"mine": RUN | {"scheduler": short, "steps": 5}})
+    with pytest.raises(InputError, match="run mine: schedule OneCycleLR ends after 5 of 6 steps"):
+        rehearse(CONFIG, {"mine": RUN | {"scheduler": short, "steps": 6}})
+
+
 def test_checkpoint_of_another_model_is_told_by_its_keys() -> None:
     expected = tensor_shapes(BASE_MODEL / "model.safetensors")
     some = dict(list(wrapped(expected, "diffusion.").items())[:3])

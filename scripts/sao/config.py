@@ -134,6 +134,10 @@ def _explain(error: jsonschema.ValidationError) -> tuple[list[Any], str]:
         if "propertyNames" in error.absolute_schema_path:
             return [*key, found], f"not a usable name (it becomes a folder); allowed: {error.validator_value}"
         return key, f"found {found!r}; allowed: text that matches {error.validator_value}"
+    if error.validator in ("minimum", "exclusiveMinimum", "maximum") and "maximum" in error.schema:
+        least = error.schema.get("minimum", error.schema.get("exclusiveMinimum"))
+        above = "" if "minimum" in error.schema else "more than "
+        return key, f"{error.message}; allowed: {above}{least} to {error.schema['maximum']}"
     return key, error.message
 
 
@@ -165,6 +169,12 @@ def _check_references(config: Config, files: list[Path]) -> None:
         _check_folder(["corpora", name, "path"], config["corpora"][name].get("path"), files)
         _check_top_folders(name, config["corpora"][name], files)
     for name in dict.fromkeys(run["base_model"] for run in config["runs"].values()):
+        sampling, key = config["base_models"][name]["sampling"], ["base_models", name, "sampling", "sigma_min"]
+        if sampling["sigma_min"] >= sampling["sigma_max"]:
+            raise InputError(
+                f"config: {'.'.join(key)}: {sampling['sigma_min']} is not below sigma_max, {sampling['sigma_max']}: noise goes "
+                f"from sigma_max down to sigma_min; lower it ({_where(key, files)})"
+            )
         _check_folder(["base_models", name, "path"], config["base_models"][name].get("path"), files)
 
 

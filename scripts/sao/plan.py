@@ -227,7 +227,9 @@ class Plan:
     def trainings(self, base_model: str) -> str:
         """JSON: by run, the settings that decide the weights that a base model is trained to."""
         names = [name for name, run in self.runs.items() if run["base_model"] == base_model]
-        return json.dumps({name: json.loads(self.leg_settings(name)) for name in names})
+        # How long it is decides no weight, but a schedule has to last so long.
+        length = {name: {"steps": self.runs[name].get("steps")} for name in names}
+        return json.dumps({name: json.loads(self.leg_settings(name)) | length[name] for name in names})
 
     def base_model_content(self, base_model: str) -> list[str]:
         """What is in those files: their time stamps mean nothing."""
