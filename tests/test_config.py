@@ -442,6 +442,14 @@ def test_one_base_render_a_pair_of_model_and_corpus() -> None:
     assert labels == ["base--demo--demo", "base--demo--other", "demo", "again", "third"]
 
 
+def test_training_of_too_many_legs_is_told_what_to_set() -> None:
+    config = put(put(load(DEMO), "runs.demo.steps", 5000), "runs.demo.checkpoint_every", 1)
+    resolve(config, [DEMO])
+    message = complaint(put(config, "runs.demo.steps", 15_001))
+    assert "15001 steps in legs of 1 are 15001 jobs" in message and "set checkpoint_every to 4 or more" in message
+    resolve(put(put(config, "runs.demo.steps", 15_001), "runs.demo.checkpoint_every", 4), [DEMO])
+
+
 def numbers(node: Any, key: str = "") -> Iterator[tuple[str, Config]]:
     """Every number of the schema, by key."""
     if isinstance(node, dict):

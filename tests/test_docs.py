@@ -61,6 +61,15 @@ def test_commands_work_as_a_dry_run(command: tuple[str, ...], checkout: Path, tm
     assert next((rule for target, rule in makers.items() if target in command), "collect") in done.stdout + done.stderr
 
 
+def test_training_of_many_legs_is_planned(checkout: Path) -> None:
+    (checkout / "configs/legs.yaml").write_text("runs: {demo: {steps: 1000, checkpoint_every: 1}}\n")
+    target = "results/checkpoints/demo/model.safetensors"
+    command = ["snakemake", "-n", "--configfile=configs/legs.yaml", target]
+    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert re.search(r"^train +99\d$", done.stdout + done.stderr, re.M)
+
+
 def test_commands_are_found() -> None:
     assert ("snakemake", "--cores", "all", "results/samples") in COMMANDS
     assert any("--configfile=configs/clotho.yaml" in command for command in COMMANDS)

@@ -20,6 +20,7 @@ ROLES = ("train", "validation", "evaluation")
 WHOLE = "all"  # the one published split of an audiofolder that is not split by its top folders
 SECTIONS = ("corpora", "base_models", "runs")  # whose entries have names
 Config = dict[str, Any]
+MOST_LEGS = 5000  # of a training: as many as a dry run was tried with, which took 38 s
 
 
 def _whole_pattern(_: Any, pattern: str, text: Any, __: Any) -> Iterator[jsonschema.ValidationError]:
@@ -212,6 +213,13 @@ def _check_run(name: str, run: Config, on_latents: bool, files: list[Path]) -> N
         ),
         "phase_flip": (run["phase_flip"] and on_latents, "latents have no polarity; it needs latents.enabled: false"),
     }
+    unit = "steps" if "steps" in run else "epochs"
+    legs = -(-run[unit] // run["checkpoint_every"])
+    wrong["checkpoint_every"] = (
+        legs > MOST_LEGS,
+        f"{run[unit]} {unit} in legs of {run['checkpoint_every']} are {legs} jobs, more than Snakemake can plan, "
+        f"{MOST_LEGS}; set checkpoint_every to {-(-run[unit] // MOST_LEGS)} or more",
+    )
     for key, (is_wrong, message) in wrong.items():
         if is_wrong:
             where = _where(["runs", name, key], files)
