@@ -70,6 +70,13 @@ def test_training_of_many_legs_is_planned(checkout: Path) -> None:
     assert re.search(r"^train +99\d$", done.stdout + done.stderr, re.M)
 
 
+def test_legs_that_were_logged_offline_are_appended() -> None:
+    """Each leg has a file of one run: what `wandb sync` sends without `--append` begins the run anew."""
+    schema = (ROOT / "schemas/config.schema.yaml").read_text(encoding="utf-8")
+    commands = re.findall(r"wandb sync[^`\n]*", TEXT + CONFIGS + schema)
+    assert len(commands) >= 3 and all(command.startswith("wandb sync --append") for command in commands), commands
+
+
 def test_commands_are_found() -> None:
     assert ("snakemake", "--cores", "all", "results/samples") in COMMANDS
     assert any("--configfile=configs/clotho.yaml" in command for command in COMMANDS)
