@@ -11,6 +11,9 @@ from snakemake.utils import min_version
 
 min_version("9.0")
 
+# Snakemake follows a chain of jobs by calls within calls, a few for each leg of a training.
+sys.setrecursionlimit(100_000)
+
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 from sao.code import code_hash
 from sao.command import InputError
@@ -87,6 +90,7 @@ include: "rules/training.smk"
 include: "rules/samples.smk"
 include: "rules/evaluation.smk"
 include: "rules/publish.smk"
+include: "rules/verify.smk"
 
 
 rule all:

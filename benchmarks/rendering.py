@@ -83,7 +83,7 @@ def main() -> None:
         render = {"clips": {}, "caption": 1, "seed": 0, "seconds": None, "loudness": None, "format": "wav16"}
         options = {
             "run": "demo", "weights": TUNED / "model.safetensors", "weights-digest": TUNED / "export.json",
-            "model": MODEL, "splits": folder, "prompts": folder / "prompts.csv", "dropped": folder / "dropped.csv",
+            "model": MODEL, "model-digest": MODEL / "checksums.sha256", "splits": folder, "prompts": folder / "prompts.csv", "dropped": folder / "dropped.csv",
             "render": json.dumps(render), "threads": args.threads,
             "sampling": json.dumps(SAMPLING | {"sampler": "dpmpp-3m-sde", "negative_prompt": None}),
             "output": folder / "out", "table": folder / "out.csv",

@@ -273,9 +273,10 @@ def make_full(job: Job) -> Job:
     folder, config = Path(job["folder"]), full_config(job["depth"])
     use_hub(folder / "model/hub")
     import torch
+    from encode import summarise
     from safetensors.torch import save_file
     from sao.clips import write_digests
-    from sao.files import write_json
+    from sao.files import sha256, write_json
     from sao.model import build
     from transformers import T5Config, T5EncoderModel
 
@@ -291,8 +292,13 @@ def make_full(job: Job) -> Job:
     state = build(config, folder / "model/hub").state_dict()
     save_file({key: value.clone().contiguous() for key, value in state.items()}, folder / "model/model.safetensors")
 
-    write_digests(folder / "digest", folder / "model", [folder / "model/model_config.json"])
-    return {"frames": make_clips(folder, config, 2 * job["batch"], job["seconds"])}
+    frames = make_clips(folder, config, 2 * job["batch"], job["seconds"])
+    # What vouches for them, as the rules write it.
+    for part, listing in (("model", "model/checksums.sha256"), ("datasets", "datasets.sha256")):
+        write_digests(folder / listing, folder / part, sorted(p for p in (folder / part).rglob("*") if p.is_file()))
+    summary = summarise(folder / "latents", 2 * job["batch"])
+    write_json(folder / "latents.json", {"base_model": sha256(folder / "model/checksums.sha256")} | summary)
+    return {"frames": frames}
 
 
 def make_clips(folder: Path, config: Job, count: int, seconds: float) -> int:
@@ -372,7 +378,8 @@ def command(job: Job, name: str, running: Job, settings: Job | None = None, resu
     words = ["train.py", "--run", "bench", "--leg", name, *(["--resume", resume] if resume else [])]
     words += ["--settings", json.dumps(job["settings"] | (settings or {}))]
     words += ["--running", json.dumps(job["running"] | running)]
-    words += ["--dataset-configs", job["datasets"], "--sound-digest", *job["sounds"], "--model", job["model"]]
+    words += ["--dataset-configs", job["datasets"], "--datasets-digest", job["datasets"] + ".sha256"]
+    words += ["--sound-digest", *job["sounds"], "--model", job["model"]]
     words += ["--model-digest", job["model_digest"], "--code", "bench", "--output", f"{job['output']}/{name}"]
     return [*words, "--log", f"{job['output']}/train.log"]
 
@@ -523,8 +530,8 @@ def full_job(args: argparse.Namespace, folder: Path) -> Job:
     job = run_settings({"batch_size": args.batch or 8, "learning_rate": 5e-5, "threads": args.threads or 2})
     job |= {"folder": str(folder), "seconds": args.seconds, "depth": args.depth, "quiet": None}
     made = apart(make_full, job)
-    files = {"model": f"{folder}/model", "datasets": f"{folder}/datasets", "sounds": [f"{folder}/digest"]}
-    return job | files | {"model_digest": f"{folder}/digest", "audio": f"{folder}/audio.json"} | made
+    files = {"model": f"{folder}/model", "datasets": f"{folder}/datasets", "sounds": [f"{folder}/latents.json"]}
+    return job | files | {"model_digest": f"{folder}/model/checksums.sha256", "audio": f"{folder}/audio.json"} | made
 
 
 def alternate(rounds: int, runs: dict[str, tuple[Any, Job]]) -> dict[str, list[Job]]:

@@ -6,6 +6,9 @@ rule render:
         weights=lambda wildcards: ancient(PLAN.weights(wildcards.run)),
         digest=lambda wildcards: PLAN.weights_digest(wildcards.run),
         model=lambda wildcards: ancient(PLAN.model_files(wildcards.run)),
+        model_digest=lambda wildcards: ancient(
+            f"{PLAN.model_folder(wildcards.run)}/checksums.sha256"
+        ),
         splits=lambda wildcards: PLAN.rendered_splits(wildcards.run),
         prompts=given(PLAN.prompts()),
         # For its order, and for what it leaves out: no prompt is rendered that the text encoder would cut.
@@ -51,7 +54,7 @@ rule render:
         "Render the prompts with {wildcards.run}"
     shell:
         'python "$SCRIPTS/render.py" --run {wildcards.run:q} --weights {input.weights:q}'
-        " --weights-digest {input.digest:q} --model {params.model:q}"
+        " --weights-digest {input.digest:q} --model {params.model:q} --model-digest {input.model_digest:q}"
         " --splits {params.splits:q} {params.prompts} --dropped {input.datasets:q}/dropped.csv"
         " --render {params.render:q} --sampling {params.sampling:q} {params.window} {params.shard} {params.batch}"
         " --threads {threads} --output {output.audio:q} --table {output.table:q} --log {log:q}"

@@ -53,6 +53,9 @@ rule encode:
 rule train:
     input:
         state=lambda wildcards: ancient(PLAN.leg_state(wildcards.run, wildcards.leg)),
+        state_digest=lambda wildcards: ancient(
+            PLAN.leg_state(wildcards.run, wildcards.leg, "checksums.sha256")
+        ),
         datasets=lambda wildcards: ancient(PLAN.datasets(wildcards.run)),
         datasets_digest=lambda wildcards: f"{PLAN.datasets(wildcards.run)}.sha256",
         sounds=lambda wildcards: ancient(given(PLAN.sounds(wildcards.run))),
@@ -67,6 +70,7 @@ rule train:
         metrics="results/checkpoints/{run}/{leg}/metrics.csv",
         summary="results/checkpoints/{run}/{leg}/training.json",
         speed="results/checkpoints/{run}/{leg}/speed.json",
+        checksums="results/checkpoints/{run}/{leg}/checksums.sha256",
     log:
         "results/logs/train/{run}/{leg}.log",
     benchmark:
@@ -95,6 +99,8 @@ rule train:
         settings=lambda wildcards: PLAN.leg_settings(wildcards.run),
         # A function of the output is no rerun trigger: another logger trains nothing anew.
         running=lambda wildcards, output: PLAN.leg_settings(wildcards.run, moving=False),
+        # Nor is a longer training.
+        last=lambda wildcards, output: os.path.basename(PLAN.last_leg(wildcards.run)),
         resume=lambda wildcards, input: " ".join(
             f"--resume {shlex.quote(path)}" for path in input.state
         ),
@@ -105,9 +111,9 @@ rule train:
     message:
         "Train run {wildcards.run} to {wildcards.leg}"
     shell:
-        '{params.launch}python "$SCRIPTS/train.py" --run {wildcards.run:q} --leg {wildcards.leg} {params.resume}'
+        '{params.launch}python "$SCRIPTS/train.py" --run {wildcards.run:q} --leg {wildcards.leg} --last {params.last} {params.resume}'
         " --settings {params.settings:q} --running {params.running:q}"
-        " --dataset-configs {input.datasets:q} --sound-digest {input.sound_digests:q}"
+        " --dataset-configs {input.datasets:q} --datasets-digest {input.datasets_digest:q} --sound-digest {input.sound_digests:q}"
         " --model {params.model:q} --model-digest {input.model_digest:q} --code {params.code}"
         " --output {params.folder:q} --log {log:q}"
 
@@ -120,6 +126,7 @@ use rule train as train_last with:
         metrics="results/checkpoints/{run}/{leg}/metrics.csv",
         summary="results/checkpoints/{run}/{leg}/training.json",
         speed="results/checkpoints/{run}/{leg}/speed.json",
+        checksums="results/checkpoints/{run}/{leg}/checksums.sha256",
     wildcard_constraints:
         run=rf"(?=({PLAN.kept_states()})/)[^/]+",
 
@@ -164,10 +171,14 @@ rule export:
     input:
         trained=lambda wildcards: ancient(PLAN.to_export(wildcards.exported, "weights")),
         trainings=lambda wildcards: PLAN.to_export(wildcards.exported, "training.json"),
+        checksums=lambda wildcards: ancient(PLAN.to_export(wildcards.exported, "checksums.sha256")),
         weights=lambda wildcards: ancient(
             f"{PLAN.model_folder(wildcards.exported)}/model.safetensors"
         ),
         model=lambda wildcards: ancient(PLAN.model_files(wildcards.exported)),
+        model_digest=lambda wildcards: ancient(
+            f"{PLAN.model_folder(wildcards.exported)}/checksums.sha256"
+        ),
     output:
         weights="results/checkpoints/{exported}/model.safetensors",
         config="results/checkpoints/{exported}/model_config.json",
@@ -193,4 +204,5 @@ rule export:
         "Export the model of {wildcards.exported}"
     shell:
         'python "$SCRIPTS/export.py" --trained {input.trained:q} --training {input.trainings:q}'
-        " --model {params.model:q} --output {params.folder:q} --digest {output.digest:q} --log {log:q}"
+        " --checksums {input.checksums:q} --model {params.model:q} --model-digest {input.model_digest:q}"
+        " --output {params.folder:q} --digest {output.digest:q} --log {log:q}"

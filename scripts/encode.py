@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import math
 import shutil
@@ -11,12 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sao.clips import clip_id, shard_name, shard_of
+from sao.clips import clip_id, shard_name, shard_of, write_digests
 from sao.command import InputError, log, output_to_log, parse, progress, run
-from sao.files import digest, sha256, write_json
+from sao.files import check_room, digest, sha256, write_json, writing
 from sao.model import build, load_weights, pick_device
 from sao.model_config import downsampling_ratio, read_model_config, window_frames
 from sao.tables import read_table
+from sao.vouched import LISTING, Checking, model_files, sound_files
+
+ENDS = (".json", ".npy", ".std")  # of the files of a clip
 
 
 def usable(facts: pd.DataFrame, window: float) -> list[str]:
@@ -32,24 +34,26 @@ def usable(facts: pd.DataFrame, window: float) -> list[str]:
 
 
 def summarise(folder: Path, clips: int) -> dict:
-    """Count, channels, frames, mean, standard deviation and a digest over all latents of a folder."""
-    means, stds, shapes, digests = [], [], [], {}
+    """Count, channels, frames, mean, standard deviation, and the SHA-256 of the listing that vouches for each file.
+
+    The listing is written here.
+    """
+    means, stds, shapes = [], [], []
     for path in sorted(folder.glob("*.npy")):
         array = np.load(path)
-        spread = path.with_suffix(".std").read_bytes()
         means.append(array.mean(dtype=np.float64))
         stds.append(array.std(dtype=np.float64))
         shapes.append(array.shape)
-        digests[path.stem] = hashlib.sha256(array.tobytes() + spread).hexdigest()
-    if len(digests) != clips:
-        raise InputError(f"{folder}: {len(digests)} latents for {clips} clips")
+    if len(shapes) != clips:
+        raise InputError(f"{folder}: {len(shapes)} latents for {clips} clips")
+    write_digests(folder / LISTING, folder, sorted(path for end in ENDS for path in folder.glob(f"*{end}")))
     return {
         "clips": clips,
         "channels": shapes[0][0] if shapes else None,
         "frames": sum(frames for _, frames in shapes),
         "mean": round(float(np.mean(means)), 4) if means else None,
         "std": round(float(np.mean(stds)), 4) if stds else None,
-        "sha256": digest(digests),
+        "sha256": sha256(folder / LISTING),
     }
 
 
@@ -105,8 +109,17 @@ def main() -> None:
 
 def encode(todo: list[str], clips: dict[str, str], args: argparse.Namespace, config: dict, frames: int, folder: Path):
     """Write mean, standard deviation and facts of each clip, padded to at least `frames` latent frames."""
+    facts = read_table(args.facts).set_index("file_name")
+    ratio, width = downsampling_ratio(config), config["model"]["io_channels"]
+    lengths = [max(frames, math.ceil(facts.seconds[clips[clip]] * config["sample_rate"] / ratio)) for clip in todo]
+    # Mean and deviation in float32, and a JSON with 3 bytes for each frame.
+    room = [8 * width * length + 3 * length + 1000 for length in lengths]
+    check_room(folder, sum(room), f"the latents of {len(todo)} clips")
+    checking = Checking(model_files(args.model, args.model_digest))
     model = build(config, args.model / "hub")
     load_weights(model, args.model / "model.safetensors")
+    checking.finish(f"base model {args.model}")
+    sounds = {file.path: file for file in sound_files(args.facts, args.audio)}
 
     import torch
     from sao.encoding import clip_facts, load_audio, moments, padded
@@ -114,21 +127,24 @@ def encode(todo: list[str], clips: dict[str, str], args: argparse.Namespace, con
     torch.set_num_threads(args.threads)
     device = pick_device()
     autoencoder = model.pretransform.model.to(device).eval()
-    channels, ratio = model.pretransform.io_channels, downsampling_ratio(config)
+    channels = model.pretransform.io_channels
     with output_to_log(), torch.inference_mode():
-        for clip in progress(todo, f"encoding {args.split}", unit="clips"):
+        for done, clip in enumerate(progress(todo, f"encoding {args.split}", unit="clips")):
             path = args.audio / clips[clip]
+            if wrong := sounds[path].wrong():
+                raise InputError(wrong)
             audio = load_audio(path, config["sample_rate"], channels)
             mean, std = (m.cpu().numpy() for m in moments(autoencoder, padded(audio, ratio, frames).to(device)))
             if mean.shape[0] != model.io_channels or mean.shape[1] < frames or not np.isfinite([mean, std]).all():
                 raise InputError(f"{path}: gave latents of shape {mean.shape}, or NaN")
-            np.save(folder / f"{clip}.npy", mean)
-            with (folder / f"{clip}.std").open("wb") as handle:
-                np.save(handle, std)
-            facts = clip_facts(audio.shape[1], config, mean.shape[1])
-            # Written last: a clip counts as done when its JSON is there.
-            with (folder / f"{clip}.json.part").open("w", encoding="utf-8") as handle:
-                json.dump({"clip_id": clip, "path": path.as_posix()} | facts, handle)
+            told = {"clip_id": clip, "file_name": clips[clip]} | clip_facts(audio.shape[1], config, mean.shape[1])
+            with writing(args.output, sum(room[done:])):
+                np.save(folder / f"{clip}.npy", mean)
+                with (folder / f"{clip}.std").open("wb") as handle:
+                    np.save(handle, std)
+                # Written last: a clip counts as done when its JSON is there.
+                with (folder / f"{clip}.json.part").open("w", encoding="utf-8") as handle:
+                    json.dump(told, handle)
             (folder / f"{clip}.json.part").rename(folder / f"{clip}.json")
 
 

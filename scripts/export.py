@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sao.command import InputError, log, parse, run
 from sao.files import read_json, sha256, whole, write_json
 from sao.model import assert_same_keys, read_safetensors
+from sao.vouched import Checking, leg_files, model_files
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +38,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trained", type=Path, required=True, nargs="+", help="weights folders of legs")
     parser.add_argument("--training", type=Path, required=True, nargs="+", help="training.json of these legs")
+    parser.add_argument("--checksums", type=Path, required=True, nargs="+", help="listings that vouch for these legs")
     parser.add_argument("--model", type=Path, required=True, help="folder of the base model")
+    parser.add_argument("--model-digest", type=Path, required=True, help="listing that vouches for it")
     parser.add_argument("--output", type=Path, required=True, help="folder for the model")
     parser.add_argument("--digest", type=Path, required=True)
     args = parse(parser)
@@ -47,10 +50,13 @@ def main() -> None:
 
     # Of several legs the one with the lowest validation loss, the first of equals.
     trainings = [read_json(path) for path in args.training]
-    training, folder = min(zip(trainings, args.trained, strict=True), key=lambda pair: pair[0]["validation_loss"])
+    legs = zip(trainings, args.trained, args.checksums, strict=True)
+    training, folder, checksums = min(legs, key=lambda leg: leg[0]["validation_loss"])
+    checking = Checking([*model_files(args.model, args.model_digest), *leg_files(checksums, folder.name)])
     # The base model was loaded strictly before training: its keys and shapes are the bare model's.
     base = read_safetensors(args.model / "model.safetensors")
     weights = full_model(base, folder)
+    checking.finish(f"{folder} and base model {args.model}")
     assert_same_keys({k: v.shape for k, v in weights.items()}, {k: v.shape for k, v in base.items()}, folder)
     changed = [k for k, v in weights.items() if not torch.equal(v.float(), base[k].float())]
     if not any(key.startswith("model.") for key in changed):
@@ -59,7 +65,8 @@ def main() -> None:
     if bad:
         raise InputError(f"{folder}: {len(bad)} weights are NaN or infinite ({bad[0]} …): the training diverged")
 
-    with whole(args.output / "model.safetensors") as temporary:
+    size = sum(value.numel() * value.element_size() for value in weights.values())
+    with whole(args.output / "model.safetensors", size) as temporary:
         save_file({key: value.contiguous() for key, value in weights.items()}, temporary)
     with whole(args.output / "model_config.json") as temporary:
         temporary.write_bytes((args.model / "model_config.json").read_bytes())

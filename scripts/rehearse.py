@@ -13,19 +13,24 @@ from sao.model_config import ModelConfig, read_model_config
 from sao.safetensors_header import Shapes, assert_same_weights, tensor_shapes
 
 
-def local(args: argparse.Namespace) -> tuple[ModelConfig, Shapes | None]:
-    """Config and shapes of a model in a folder; no shapes where its weights are pickled."""
+def local(args: argparse.Namespace) -> tuple[ModelConfig, Shapes]:
+    """Config and shapes of a model in a folder."""
     config, weights = args.path / args.model_config, args.path / args.weights
     for path in (config, weights):
         if not path.is_file():
             raise InputError(
                 f"{path}: missing; a local base model needs {args.model_config}, {args.weights} and text_encoder/"
             )
-    return read_model_config(config), tensor_shapes(weights) if weights.suffix == ".safetensors" else None
+    read = read_model_config(config)
+    if weights.suffix == ".safetensors":
+        return read, tensor_shapes(weights)
+    from sao.model import read_pickled  # it takes torch
+
+    return read, {key: tuple(weight.shape) for key, weight in read_pickled(weights).items()}
 
 
 def remote(args: argparse.Namespace) -> tuple[ModelConfig, Shapes | None]:
-    """The same of a model on the Hub, of whose weights the header alone is fetched."""
+    """The same of a model on the Hub, of whose weights the header alone is fetched; no shapes where they are pickled."""
     # Imported here: a local model needs neither the Hub client nor its start-up time.
     from sao.hub import describe, fetch, remote_shapes
 

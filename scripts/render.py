@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import soundfile
 from sao.audio import decibels
 from sao.clips import read_digests, seed_for, shard_name, shard_of
 from sao.command import InputError, log, output_to_log, parse, progress, run
-from sao.files import read_json, sha256
+from sao.files import check_room, read_json, writing
 from sao.model import build, load_weights, pick_device
 from sao.model_config import (
     ModelConfig,
@@ -29,6 +30,7 @@ from sao.model_config import (
 from sao.prompts import Clip, read_prompts, render_seed
 from sao.tables import read_table, write_table
 from sao.tokens import Reader
+from sao.vouched import Checking, Vouched, model_files
 
 SILENT_DBFS = -60.0  # peak below which a rendered clip is called silent
 LOUDNESS_BLOCK = 0.4  # s, of ITU-R BS.1770-4
@@ -107,10 +109,8 @@ def check_tokens(clips: Sequence[Clip], config: ModelConfig, hub: Path) -> None:
         log.warning("warning: %s (%d such)", caveats[0], len(caveats))
 
 
-def weights_hash(weights: Path, digest: Path | None) -> str:
-    """SHA-256 of the weights: as an export or a checksum listing says, else of the file itself."""
-    if digest is None:
-        return sha256(weights)
+def weights_hash(weights: Path, digest: Path) -> str:
+    """SHA-256 of the weights, as an export or a checksum listing says."""
     return read_json(digest)["sha256"] if digest.suffix == ".json" else read_digests(digest)[weights.name]
 
 
@@ -152,18 +152,23 @@ def finish(audio: np.ndarray, rate: int, loudness: float | None, clip: str) -> F
 
 def write_sound(path: Path, audio: np.ndarray, rate: int, subtype: str, title: str, comment: dict[str, Any]) -> None:
     """Write `audio [samples, channels]` with title and comment (as JSON) in the file's own metadata."""
-    with soundfile.SoundFile(path, "w", rate, audio.shape[1], subtype) as sound:
-        sound.title = title
-        sound.comment = json.dumps(comment)
-        sound.write(audio)
+    with writing(path, 4 * audio.size):
+        with soundfile.SoundFile(path, "w", rate, audio.shape[1], subtype) as sound:
+            sound.title = title
+            sound.comment = json.dumps(comment)
+            sound.write(audio)
+        # What is left in a buffer is written when the file is closed, and libsndfile does not tell if that fails.
+        if soundfile.info(path).frames != len(audio):
+            raise OSError(f"{path}: was not written to its end")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", required=True, help="name of what is rendered with")
     parser.add_argument("--weights", type=Path, required=True, help="model.safetensors")
-    parser.add_argument("--weights-digest", type=Path, help="export.json or checksums.sha256, for the weights' hash")
+    parser.add_argument("--weights-digest", type=Path, required=True, help="export.json or checksums.sha256 of them")
     parser.add_argument("--model", type=Path, required=True, help="folder of the base model")
+    parser.add_argument("--model-digest", type=Path, required=True, help="listing that vouches for it")
     parser.add_argument(
         "--splits", type=Path, required=True, help="folder of train.csv, validation.csv, evaluation.csv"
     )
@@ -191,22 +196,30 @@ def main() -> None:
         shards = int(args.shard.split("-of-")[1])
         clips = [clip for clip in clips if shard_name(shard_of(clip.clip_id, shards), shards) == args.shard]
     check_tokens(clips, config, args.model / "hub")
+    about = {"run": args.run, "checkpoint": args.weights.as_posix()}
+    about["model_sha256"] = weights_hash(args.weights, args.weights_digest)
+    cure = f"delete {args.weights} and run again"
+    weights = Vouched(args.weights, about["model_sha256"], args.weights_digest, cure)
+    checking = Checking([weights, *model_files(args.model, args.model_digest, weights=False)])
     model = build(config, args.model / "hub")
     load_weights(model, args.weights)
+    checking.finish(f"{args.weights} and base model {args.model}")
     with output_to_log():
         import torch
         from sao.sampling import render
 
     torch.set_num_threads(args.threads)
     model = model.to(pick_device()).eval().requires_grad_(False)
-    about = {"run": args.run, "checkpoint": args.weights.as_posix()}
-    about["model_sha256"] = weights_hash(args.weights, args.weights_digest)
     settings = {key: value for key, value in args.sampling.items() if key not in ("cfg_scale", "negative_prompt")}
 
+    suffix, subtype = FORMATS[args.render["format"]]
+    # FLAC is smaller, by as much as the sound lets it.
+    width = {"PCM_16": 2, "PCM_24": 3}[subtype] * config["model"]["pretransform"]["config"]["io_channels"]
+    room = sum(math.ceil(clip.seconds * rate) * width + 4096 for clip in clips)
+    check_room(args.output, room, f"the sounds of {len(clips)} clips")
     partial = args.output.with_name(f".{args.output.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    suffix, subtype = FORMATS[args.render["format"]]
     rows = []
     rendered = render(model, clips, args.sampling, frames, args.batch_size)
     for clip, audio in progress(rendered, f"rendering {args.run}", total=len(clips), unit="clips"):

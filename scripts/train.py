@@ -12,14 +12,22 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from sao.clips import read_digests, write_digests
 from sao.command import InputError, is_first, log, output_to_log, parse, progress, run
-from sao.files import digest, read_json, sha256, size_text, whole, write_json
+from sao.files import check_room, digest, read_json, sha256, size_text, whole, write_json, writing
 from sao.memory import adapter_parameters, check, parameter_counts, synchronises, total
 from sao.model import build, load_weights
 from sao.model_config import read_model_config, training_config
+from sao.vouched import LISTING, Checking, Vouched, chosen, latent_files, leg_files, model_files, sound_files
+
+if TYPE_CHECKING:
+    from sao.dataset import Clips
+
+INTERRUPTED = ".interrupted"  # folder of the states of legs that were stopped
 
 
 def end_step(leg: str, items: int, batch: int) -> int:
@@ -29,16 +37,21 @@ def end_step(leg: str, items: int, batch: int) -> int:
 
 
 def find_state(
-    given: Path | None, folder: Path, provenance: dict[str, Any], end: int
+    given: Path | None,
+    folder: Path,
+    provenance: dict[str, Any],
+    end: int,
+    changed: Callable[[Path], str | None],
 ) -> tuple[Path | None, dict[str, Any] | None]:
     """The state to go on from, and its file: the given one or, of the same provenance, one that lies further on the way to `end`.
 
     A training is a function of its provenance and the step, so any state on the way will do: that of a leg that was
-    interrupted, or of an end that the run had before. Raises InputError when the given one has another provenance.
+    interrupted, or of an end that the run had before. Raises InputError when the given one has another provenance, and
+    when it is not what it was saved as; another one that is not is passed over. `changed` says what is wrong with a state.
     """
     from sao.training import differences, read_state
 
-    best, furthest = None, None
+    candidates = []
     if given:
         furthest = read_state(given)
         if changes := differences(furthest["provenance"], provenance):
@@ -46,29 +59,64 @@ def find_state(
                 f"{given}: was trained from something else: {'; '.join(changes)}. Set that back, or delete "
                 f"{folder.parent} to train anew"
             )
-        best = given
-    for path in [*folder.parent.glob("*/state.ckpt"), *folder.parent.glob(".interrupted/*.ckpt")]:
+        candidates.append((furthest["step"], given, furthest))
+    least = candidates[0][0] if candidates else 0
+    for path in [*folder.parent.glob("*/state.ckpt"), *folder.parent.glob(f"{INTERRUPTED}/*.ckpt")]:
         try:
             state = read_state(path)
         except InputError as error:  # not one that is needed
             log.warning("warning: %s", error)
             continue
-        reached = furthest["step"] if furthest else 0
-        if state["provenance"] == provenance and reached < state["step"] <= end:
-            best, furthest = path, state
-    return best, furthest
+        if state["provenance"] == provenance and least < state["step"] <= end:
+            candidates.append((state["step"], path, state))
+    for _, path, state in sorted(candidates, key=lambda candidate: -candidate[0]):
+        wrong = changed(path)
+        if not wrong:
+            return path, state
+        if path == given:
+            raise InputError(wrong)
+        log.warning("warning: not gone on from: %s", wrong)
+    return None, None
+
+
+def state_listing(path: Path) -> Path:
+    """What vouches for a training state: that of its leg, or, of an interrupted one, a file of its own."""
+    return path.with_suffix(".sha256") if path.parent.name == INTERRUPTED else path.with_name(LISTING)
+
+
+def changed_state(path: Path) -> str | None:
+    """What is wrong with a training state, by the digest that was written with it; None where nothing is."""
+    listing = state_listing(path)
+    files = leg_files(listing, path.name) if listing.is_file() else []
+    if not files:
+        return f"{path}: nothing vouches for it ({listing} does not): delete {path.parent} and run again"
+    return files[0].wrong()
+
+
+def sounds_to_check(sets: list[Clips], summaries: list[Path]) -> list[Vouched]:
+    """The latents, or the audio, of all clips of `sets`, with what vouches for them."""
+    known = []
+    for summary in summaries:
+        if summary.suffix == ".json":
+            known += latent_files(summary)
+        else:
+            folders = {clips.folders[summary.stem] for clips in sets if summary.stem in clips.folders}
+            known += [file for folder in sorted(folders) for file in sound_files(summary, folder)]
+    return chosen(known, [path for clips in sets for path in clips.files()])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", required=True, help="name of the run")
     parser.add_argument("--leg", required=True, help="where to end: step-00000500 or epoch-00000003")
+    parser.add_argument("--last", help="the last leg of the training, that is how long its schedule has to be")
     parser.add_argument("--resume", type=Path, help="training state of the leg before")
     parser.add_argument("--settings", type=json.loads, required=True, help="JSON: the run's settings that move weights")
     parser.add_argument(
         "--running", type=json.loads, required=True, help="JSON: those that do not: workers, loggers, …"
     )
     parser.add_argument("--dataset-configs", type=Path, required=True, help="folder of train.json and validation.json")
+    parser.add_argument("--datasets-digest", type=Path, required=True, help="listing that vouches for them")
     parser.add_argument(
         "--sound-digest", type=Path, required=True, nargs="+", help="vouch for the latents or the audio"
     )
@@ -117,6 +165,7 @@ def main() -> None:
         MovingAverage,
         Objective,
         Update,
+        check_schedule,
         compiled_graphs,
         low_precision,
         make_optimizer,
@@ -133,7 +182,7 @@ def main() -> None:
         raise InputError(f"run {args.run}: devices is {settings['devices']}; {torch.cuda.device_count()} are there")
     torch.set_num_threads(settings["threads"])
     try:
-        try_optimizer(training, settings)
+        optimizer_bytes = try_optimizer(training, settings)
     except InputError as error:
         raise InputError(f"run {args.run}: {error}") from None
 
@@ -150,6 +199,10 @@ def main() -> None:
             "batch_size or add clips"
         )
     end = end_step(args.leg, len(train_set), effective)
+    try:
+        check_schedule(training, end_step(args.last or args.leg, len(train_set), effective))
+    except InputError as error:
+        raise InputError(f"run {args.run}: {error}") from None
     counts = parameter_counts(args.model / "model.safetensors")
     available = free_memory(on_gpu, settings["devices"])
     sized = settings | {"ema": training["use_ema"]}
@@ -164,11 +217,28 @@ def main() -> None:
         (adapted or counts["model"] + counts["conditioner"]) / 1e6, size_text(needed),
     )  # fmt: skip
 
+    # Most likely the one that is gone on from: it is hashed while the model is built.
+    given = ThreadPoolExecutor(1).submit(changed_state, args.resume) if args.resume else None
+    # By the first of several processes: all read the same.
+    checking = []
+    if is_first():
+        cure = f"delete {args.dataset_configs} and run again"
+        told = [
+            Vouched(args.dataset_configs / name, digest, args.datasets_digest, cure)
+            for name, digest in read_digests(args.datasets_digest).items()
+        ]
+        checking = [
+            (Checking(told), f"dataset configs {args.dataset_configs}"),
+            (Checking(model_files(args.model, args.model_digest)), f"base model {args.model}"),
+            (Checking(sounds_to_check([clips, validation_clips], args.sound_digest)), "clips"),
+        ]
     model = build(config, args.model / "hub")
     with output_to_log():
         from lightning_fabric import Fabric
 
     load_weights(model, args.model / "model.safetensors")
+    for files, what in checking:
+        files.finish(what)
     if settings["method"] != "full":
         from sao.adapters import add_adapters
 
@@ -179,11 +249,22 @@ def main() -> None:
 
     trained = {key: weight for key, weight in model.named_parameters() if weight.requires_grad}
 
+    # A state, and what is exported of it.
+    size = sum(weight.numel() * weight.element_size() for weight in trained.values())
+    room = (3 if training["use_ema"] else 2) * size + optimizer_bytes * sum(w.numel() for w in trained.values())
+    if is_first():
+        check_room(args.output, room, f"run {args.run}: the training state and the weights of a leg")
     for stale in args.output.glob(".*.part*") if is_first() else ():  # of a process that was killed while it wrote
         shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
     identity = digest(provenance)[:16]
-    side = args.output.parent / ".interrupted" / f"{identity}.ckpt"
-    found, state = find_state(args.resume, args.output, provenance, end)
+    side = args.output.parent / INTERRUPTED / f"{identity}.ckpt"
+    found, state = find_state(
+        args.resume,
+        args.output,
+        provenance,
+        end,
+        lambda path: given.result() if path == args.resume else changed_state(path),
+    )
     start = state["step"] if state else 0
     stopping: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -245,7 +326,11 @@ def main() -> None:
             "losses": losses,
         }
         if fabric.is_global_zero:
-            save_state(path, state)
+            listing = state_listing(path)
+            listing.unlink(missing_ok=True)  # of a state that was here before
+            saved = save_state(path, state)
+            with whole(listing) as temporary:
+                temporary.write_text(f"{saved}  {path.name}\n", encoding="utf-8")
         fabric.barrier()
 
     def still_finite(what: str, loss: float, step: int) -> float:
@@ -339,6 +424,9 @@ def main() -> None:
     weights = {key: weight.detach() for key, weight in trained.items()}
     weights |= average.average if average else {}
     write_weights(args.output / "weights", model, weights, settings)
+    files = sorted(path for path in (args.output / "weights").rglob("*") if path.is_file())
+    state_line = (args.output / LISTING).read_text(encoding="utf-8")
+    write_digests(args.output / LISTING, args.output, files, state_line)
     with whole(args.output / "metrics.csv") as temporary:
         temporary.write_text(metrics.csv(), encoding="utf-8")
     # No part of what was trained: it differs each time. For the time that further legs ask a scheduler for.
@@ -396,6 +484,7 @@ def explained(name: str) -> Iterator[None]:
 def write_weights(folder: Path, model: Any, trained: dict[str, Any], settings: dict[str, Any]) -> None:
     """What was trained: the diffusion model and conditioner, or the adapter in the form of peft."""
     from safetensors.torch import save_file
+    from sao.training import tensor_bytes
 
     shutil.rmtree(folder, ignore_errors=True)
     partial = folder.with_name(f".{folder.name}.part")
@@ -403,9 +492,9 @@ def write_weights(folder: Path, model: Any, trained: dict[str, Any], settings: d
     partial.mkdir(parents=True)
     if settings["method"] == "full":
         state = {key: value for key, value in model.state_dict().items() if not key.startswith("pretransform.")}
-        save_file(
-            {key: trained.get(key, value).contiguous() for key, value in state.items()}, partial / "model.safetensors"
-        )
+        state = {key: trained.get(key, value).contiguous() for key, value in state.items()}
+        with writing(folder, tensor_bytes(state)):
+            save_file(state, partial / "model.safetensors")
     else:
         from sao.adapters import adapter_state, write_adapter
 

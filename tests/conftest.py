@@ -120,6 +120,25 @@ def assert_succeeds(result: subprocess.CompletedProcess[str]) -> None:
     assert "error:" not in result.stderr and "Traceback" not in result.stderr, result.stderr
 
 
+def small_disk(
+    folder: Path, size: str, command: Sequence[object], cwd: Path = ROOT
+) -> subprocess.CompletedProcess[str]:
+    """Run a command with a disk of its own at a folder; afterwards its files are copied to `<folder>.after`."""
+    folder.mkdir(exist_ok=True)
+    script = f'mount -t tmpfs -o size={size} none "$0" && "$@"; code=$?; cp -r "$0" "$0.after"; exit $code'
+    parts = ["unshare", "-rm", "sh", "-c", script, str(folder), *map(str, command)]
+    return subprocess.run(parts, cwd=cwd, capture_output=True, encoding="utf-8", timeout=300)
+
+
+needs_mount = pytest.mark.skipif(
+    subprocess.run(
+        ["unshare", "-rm", "sh", "-c", "mount -t tmpfs none /mnt"], capture_output=True, check=False
+    ).returncode
+    != 0,
+    reason="this machine does not let a user mount a small disk (unshare -rm)",
+)
+
+
 def error_lines(result: subprocess.CompletedProcess[str]) -> list[str]:
     """The `error:` lines of a run that has to have failed without a traceback and without an unforeseen exception."""
     assert result.returncode != 0, f"succeeded: {result.stderr}"
@@ -143,6 +162,18 @@ def listing(folder: Path) -> set[str]:
 
 def checksum(path: Path, algorithm: str = "md5") -> str:
     return hashlib.new(algorithm, path.read_bytes()).hexdigest()
+
+
+def change(path: Path) -> Path:
+    """Turn a bit in the midst of a file and keep its size and its time stamps, as a bad disk does."""
+    stamps = path.stat()
+    with path.open("r+b") as handle:
+        handle.seek(stamps.st_size // 2)
+        (byte,) = handle.read(1)
+        handle.seek(-1, os.SEEK_CUR)
+        handle.write(bytes([byte ^ 1]))
+    os.utime(path, ns=(stamps.st_atime_ns, stamps.st_mtime_ns))
+    return path
 
 
 def noise(key: str, seconds: float = 0.1, rate: int = RATE, channels: int = 1) -> np.ndarray:

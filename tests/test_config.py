@@ -196,6 +196,16 @@ WRONG = [
     ("runs.demo.steps", True, "found True, boolean; allowed: integer"),
     ("runs.demo.steps", 1200.0, "found 1200.0, number; allowed: integer"),
     ("runs.demo.steps", 0, "0 is less than the minimum of 1"),
+    ("runs.demo.accumulate", 1_000_000_000, "greater than the maximum of 10000; allowed: 1 to 10000"),
+    ("runs.demo.threads", 100_000, "greater than the maximum of 512; allowed: 1 to 512"),
+    ("runs.demo.batch_size", 0, "less than the minimum of 1; allowed: 1 to 10000"),
+    ("runs.demo.learning_rate", 1e38, "greater than the maximum of 100; allowed: more than 0 to 100"),
+    ("runs.demo.seed", 2**64, "allowed: 0 to 9223372036854775807"),
+    ("latents.shards", 9999, "greater than the maximum of 1000; allowed: 1 to 1000"),
+    ("render.shards", 9999, "greater than the maximum of 1000; allowed: 1 to 1000"),
+    ("base_models.demo.sampling.cfg_scale", 1e38, "greater than the maximum of 100; allowed: 0 to 100"),
+    ("base_models.demo.sampling.sigma_min", 500, "500 is not below sigma_max, 100: "),
+    ("base_models.demo.sampling.sigma_min", 100, "100 is not below sigma_max, 100: "),
     ("runs.demo.learning_rate", "1e-3", "found '1e-3', string; allowed: number or null"),
     ("runs.demo.learning_rate", math.nan, "found nan, not finite; allowed: number or null"),
     ("runs.demo.learning_rate", 0, "minimum of 0"),
@@ -436,7 +446,9 @@ def test_top_folders_that_share_a_file_are_refused(names: list[str]) -> None:
 @pytest.mark.parametrize("url", ["x/checksums", "x/Clotho_captions_development.csv"])
 def test_files_of_a_corpus_that_share_a_name_are_refused(url: str) -> None:
     found = complaint(put(load(DEMO), "corpora.demo.splits.validation.captions", [FILE | {"url": url}]))
-    assert "corpora.demo.splits.validation: " in found and "rename" in found
+    assert "corpora.demo.splits.validation: " in found and (
+        "rename" in found or "call the file something else" in found
+    )
 
 
 def test_two_commits_of_an_embedding_share_a_folder() -> None:
@@ -558,3 +570,27 @@ def test_name_that_is_longer_than_a_folder_may_be_is_refused(section: str) -> No
 def test_file_that_cannot_be_kept_under_its_name_is_refused(name: str, word: str) -> None:
     config = put(load(DEMO), "corpora.demo.splits.development.captions.0.url", f"https://x.org/{name}")
     assert word in complaint(config)
+
+
+def test_training_of_too_many_legs_is_told_what_to_set() -> None:
+    config = put(put(load(DEMO), "runs.demo.steps", 5000), "runs.demo.checkpoint_every", 1)
+    resolve(config, [DEMO])
+    message = complaint(put(config, "runs.demo.steps", 15_001))
+    assert "15001 steps in legs of 1 are 15001 jobs" in message and "set checkpoint_every to 4 or more" in message
+    resolve(put(put(config, "runs.demo.steps", 15_001), "runs.demo.checkpoint_every", 4), [DEMO])
+
+
+def numbers(node: Any, key: str = "") -> Iterator[tuple[str, Config]]:
+    """Every number of the schema, by key."""
+    if isinstance(node, dict):
+        kinds = node.get("type")
+        if kinds in ("integer", "number") or (isinstance(kinds, list) and {"integer", "number"} & set(kinds)):
+            yield key, node
+        for name, value in node.items():
+            yield from numbers(value, f"{key}.{name}")
+
+
+def test_every_number_has_a_largest_one() -> None:
+    """Numbers that cannot be meant are refused: but for sizes, counts of clips and fractions, which are checked elsewhere."""
+    free = {key for key, node in numbers(SCHEMA_TREE) if "maximum" not in node and "exclusiveMaximum" not in node}
+    assert {key.split(".")[-1] for key in free} <= {"size", "validation", "evaluation", "count", "sigma_max"}, free

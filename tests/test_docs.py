@@ -56,8 +56,25 @@ def test_commands_work_as_a_dry_run(command: tuple[str, ...], checkout: Path, tm
         "results/renders/demo": "render",
         "results/evaluation/summary.json": "compare",
         "publish": "upload",
+        "verify": "verify",
     }
     assert next((rule for target, rule in makers.items() if target in command), "collect") in done.stdout + done.stderr
+
+
+def test_training_of_many_legs_is_planned(checkout: Path) -> None:
+    (checkout / "configs/legs.yaml").write_text("runs: {demo: {steps: 1000, checkpoint_every: 1}}\n")
+    target = "results/checkpoints/demo/model.safetensors"
+    command = ["snakemake", "-n", "--configfile=configs/legs.yaml", target]
+    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert re.search(r"^train +99\d$", done.stdout + done.stderr, re.M)
+
+
+def test_legs_that_were_logged_offline_are_appended() -> None:
+    """Each leg has a file of one run: what `wandb sync` sends without `--append` begins the run anew."""
+    schema = (ROOT / "schemas/config.schema.yaml").read_text(encoding="utf-8")
+    commands = re.findall(r"wandb sync[^`\n]*", TEXT + CONFIGS + schema)
+    assert len(commands) >= 3 and all(command.startswith("wandb sync --append") for command in commands), commands
 
 
 def test_commands_are_found() -> None:
@@ -75,7 +92,9 @@ def test_rule_has_all_its_parts(rule: str) -> None:
     assert (ROOT / f"scripts/{rule}.py").is_file()
     assert (ROOT / f"tests/test_{rule}.py").is_file()
     assert f"$SCRIPTS/{rule}.py" in RULES[rule]
-    for part in ("log", "benchmark", "conda", "message", "shell"):
+    # A benchmark is a file that a rule makes: a rule that always runs has none.
+    benchmark = ["benchmark"] if re.search(r"^    output:", RULES[rule], re.M) else []
+    for part in ("log", *benchmark, "conda", "message", "shell"):
         assert re.search(rf"^    {part}:", RULES[rule], re.M), part
 
 

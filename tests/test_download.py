@@ -15,7 +15,18 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, SCRIPTS, assert_fails, assert_succeeds, checksum, copy_checkout, listing, run_script
+from conftest import (
+    ROOT,
+    SCRIPTS,
+    assert_fails,
+    assert_succeeds,
+    checksum,
+    copy_checkout,
+    listing,
+    needs_mount,
+    run_script,
+    small_disk,
+)
 from download import retry_after
 from sao.config import resolve
 from sao.plan import Plan
@@ -477,28 +488,11 @@ def test_too_small_a_disk_is_noticed_first(target: Path, server: Server, length:
     assert listing(target) == set()
 
 
-def small_disk(folder: Path, megabytes: int, command: list[object]) -> subprocess.CompletedProcess[str]:
-    """Run a command with a disk of its own at a folder; afterwards its files are copied to `<folder>.after`."""
-    folder.mkdir(exist_ok=True)
-    script = f'mount -t tmpfs -o size={megabytes}m none "$0" && "$@"; code=$?; cp -r "$0" "$0.after"; exit $code'
-    parts = ["unshare", "-rm", "sh", "-c", script, str(folder), *map(str, command)]
-    return subprocess.run(parts, cwd=ROOT, capture_output=True, encoding="utf-8", timeout=60)
-
-
-needs_mount = pytest.mark.skipif(
-    subprocess.run(
-        ["unshare", "-rm", "sh", "-c", "mount -t tmpfs none /mnt"], capture_output=True, check=False
-    ).returncode
-    != 0,
-    reason="this machine does not let a user mount a small disk (unshare -rm)",
-)
-
-
 @needs_mount
 def test_full_disk_is_one_line_and_what_arrived_is_kept(server: Server, remote: str, target: Path) -> None:
     server.length = False
     command = [sys.executable, SCRIPTS / "download.py", *arguments(remote, target)]
-    assert_fails(small_disk(target, 1, command), target / "clips.7z", "no space left", "make room")
+    assert_fails(small_disk(target, "1m", command), target / "clips.7z", "no space left", "make room")
     after = Path(f"{target}.after")
     assert listing(after) == {".partial/clips.7z.part", ".partial/clips.7z.json"}
     assert (after / ".partial/clips.7z.part").stat().st_size > 900_000
@@ -515,7 +509,7 @@ def test_what_is_there_already_counts_as_room(server: Server, remote: str, targe
     kept = shutil.move(target, f"{target}.kept")
     script = 'cp -r "$0/.partial" "$1"; shift; exec "$@"'
     command = ["sh", "-c", script, kept, target, sys.executable, SCRIPTS / "download.py", *arguments(remote, target)]
-    assert_succeeds(small_disk(target, 3, command))  # 2.4 MB in all, of which 1 MB could still be written
+    assert_succeeds(small_disk(target, "3m", command))  # 2.4 MB in all, of which 1 MB could still be written
     assert_arrived(Path(f"{target}.after"))
 
 

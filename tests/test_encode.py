@@ -12,11 +12,12 @@ import pytest
 import soundfile
 import torch
 import torchaudio
-from conftest import noise, run_script, write_wav
+from conftest import assert_fails, change, checksum, listing, noise, run_script, write_wav
 from encode import usable
 from hypothesis import given
 from hypothesis import strategies as st
 from sao.audio import Measuring
+from sao.clips import read_digests
 from sao.encoding import clip_facts, load_audio, padded, resampled
 from sao.tables import write_table
 
@@ -42,7 +43,7 @@ def test_mean_and_spread_of_every_clip_with_its_mask(finished: Path) -> None:
         assert mean.shape == std.shape == (summary["channels"], 48)
         assert np.isfinite(mean).all() and mean.std() > 0 and (std > 0).all()
         assert info["clip_id"] == path.stem
-        audio = soundfile.info(finished / info["path"])
+        audio = soundfile.info(finished / "results/data/demo/audio/development" / info["file_name"])
         valid = sum(info["padding_mask"])
         assert valid == min(len(info["padding_mask"]), -(-round(audio.duration * 16000) // 1024))
         assert info["seconds_total"] == int(np.ceil(audio.duration)) and info["seconds_start"] == 0
@@ -100,6 +101,28 @@ def test_encoding_again_gives_the_same_and_resumes(finished: Path, tmp_path: Pat
     assert not partial.exists()
 
 
+@pytest.mark.parametrize("what", ["sound", "weights"])
+def test_what_changed_after_it_was_measured_is_not_encoded(finished: Path, tmp_path: Path, what: str) -> None:
+    audio = shutil.copytree(finished / "results/data/demo/audio", tmp_path / "audio")
+    model = shutil.copytree(finished / "results/models/demo", tmp_path / "results/models/demo")
+    if what == "sound":
+        victim, says = change(sorted((audio / "validation").iterdir())[1]), audio / "validation.csv"
+    else:
+        victim, says = change(model / "model.safetensors"), model / "checksums.sha256"
+    done = encode(tmp_path, audio, tmp_path / "out/validation")
+    assert_fails(done, f"{victim}: has the SHA-256", f"{says} says", "run again")
+    assert not (tmp_path / "out/validation.json").exists()
+
+
+def test_listing_vouches_for_every_file(finished: Path) -> None:
+    folder = finished / "results/latents/demo/demo/development/0001-of-0001"
+    summary = json.loads(folder.with_suffix(".json").read_text())
+    assert summary["sha256"] == checksum(folder / "checksums.sha256", "sha256")
+    told = read_digests(folder / "checksums.sha256")
+    assert told == {name: checksum(folder / name, "sha256") for name in listing(folder) - {"checksums.sha256"}}
+    assert len(told) == 3 * summary["clips"]
+
+
 def fingerprint(finished: Path, audio: Path) -> str:
     from sao.files import digest
 
@@ -112,7 +135,10 @@ def test_silent_file_stops_the_encoding(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished / "results/data/demo/audio/validation", audio / "validation")
     shutil.copy(finished / "results/data/demo/audio/validation.csv", audio)
     victim = sorted((audio / "validation").glob("*.wav"))[0]
+    before = checksum(victim, "sha256")
     soundfile.write(victim, np.zeros(44100), 44100)
+    facts = audio / "validation.csv"
+    facts.write_text(facts.read_text().replace(before, checksum(victim, "sha256")))
     done = encode(finished, audio, tmp_path / "latents/validation")
     assert done.returncode == 1
     assert f"error: {victim}: silent" in done.stderr

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, assert_fails, run_script
+from conftest import ROOT, assert_fails, change, run_script
 from safetensors.torch import load_file, save_file
+from sao.clips import write_digests
 
 LAST = "results/checkpoints/demo/step-00001000"
 
@@ -21,8 +22,18 @@ LAST = "results/checkpoints/demo/step-00001000"
 def export(finished: Path, trained: list[Path], output: Path, trainings=()):
     return run_script(
         "export", "--trained", *trained, "--training", *(trainings or [finished / LAST / "training.json"]),
-        "--model", finished / "results/models/demo", "--output", output, "--digest", output / "export.json",
+        "--checksums", *(checksums(folder) for folder in trained),
+        "--model", finished / "results/models/demo",
+        "--model-digest", finished / "results/models/demo/checksums.sha256", "--output", output, "--digest", output / "export.json",
     )  # fmt: skip
+
+
+def checksums(folder: Path) -> Path:
+    """What vouches for the weights of a leg, as they are."""
+    listing = folder.with_name("checksums.sha256")
+    if not listing.is_file():  # of a copy
+        write_digests(listing, folder.parent, sorted(path for path in folder.rglob("*") if path.is_file()))
+    return listing
 
 
 def test_exported_file_holds_what_was_trained_and_loads_strictly(finished: Path) -> None:
@@ -69,6 +80,22 @@ def test_of_several_legs_the_best_is_taken(finished: Path, tmp_path: Path) -> No
 def weights(finished: Path, tmp_path: Path) -> Path:
     """A copy of what the last leg trained, to be spoiled."""
     return shutil.copytree(finished / LAST / "weights", tmp_path / "weights")
+
+
+@pytest.mark.parametrize("what", ["trained", "base"])
+def test_weights_that_changed_after_they_were_made_are_not_exported(
+    finished: Path, weights: Path, tmp_path: Path, what: str
+) -> None:
+    listing = checksums(weights)
+    model = shutil.copytree(finished / "results/models/demo", tmp_path / "demo")
+    victim = change((weights if what == "trained" else model) / "model.safetensors")
+    done = run_script(
+        "export", "--trained", weights, "--training", finished / LAST / "training.json", "--checksums", listing,
+        "--model", model, "--model-digest", model / "checksums.sha256",
+        "--output", tmp_path / "out", "--digest", tmp_path / "out/export.json",
+    )  # fmt: skip
+    assert_fails(done, f"{victim}: has the SHA-256", "checksums.sha256 says", "run again")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

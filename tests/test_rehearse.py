@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import BASE_MODEL, assert_fails, assert_succeeds, run_script
+from conftest import BASE_MODEL, assert_fails, assert_succeeds, run_script, write_shapes
 from hub import serve_hub
 from safetensors.numpy import load_file, save
 from sao.command import InputError
@@ -223,3 +223,60 @@ def test_script_reads_the_header_alone_of_weights_on_the_hub(tmp_path: Path) -> 
         assert_fails(fetch("no.safetensors"), "someone/model", "no.safetensors", "`weights`")
         assert_succeeds(fetch("model.ckpt"))  # of a pickle nothing is known before it is here
         assert not hub.transfers("model.ckpt")
+
+
+def wrapped(found: dict, prefix: str) -> dict:
+    """Weights as a training keeps them: the model behind a prefix, and, of stock training, a moving average beside it."""
+    kept = {f"{prefix}{key}": value for key, value in found.items()}
+    if prefix == "diffusion.":
+        average = {key: value for key, value in found.items() if key.startswith("model.")}
+        kept |= {f"diffusion_ema.ema_model.{key.removeprefix('model.')}": value for key, value in average.items()}
+        kept |= {"diffusion_ema.initted": next(iter(found.values())), "diffusion_ema.step": next(iter(found.values()))}
+    return kept
+
+
+WRAPPED = {
+    "diffusion.": ["stable-audio-tools' own training", "moving average beside it", "unwrap_model.py", "`weights`"],
+    "module.": ["behind 'module.'", "take the prefix off"],
+    "_orig_mod.": ["behind '_orig_mod.'", "take the prefix off"],
+}
+
+
+@pytest.mark.parametrize("prefix", WRAPPED)
+@pytest.mark.parametrize("name", ["model.safetensors", "last.ckpt"])
+def test_checkpoint_of_a_training_is_told_with_the_cure(tmp_path: Path, prefix: str, name: str) -> None:
+    import shutil
+
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    weights = wrapped(load_file(BASE_MODEL / "model.safetensors"), prefix)
+    shutil.copytree(BASE_MODEL / "text_encoder", tmp_path / "mine/text_encoder")
+    shutil.copy(BASE_MODEL / "model_config.json", tmp_path / "mine")
+    path = tmp_path / "mine" / name
+    if path.suffix == ".ckpt":
+        torch.save({"state_dict": weights, "epoch": 3, "loops": {"fit_loop": {}}, "optimizer_states": []}, path)
+    else:
+        save_file({key: value.clone() for key, value in weights.items()}, path)
+    source = ("--path", tmp_path / "mine", "--weights", name)
+    words = [path, *WRAPPED[prefix]]
+    assert_fails(run_script("rehearse", *command(*source, output=tmp_path / "x.json")), *words)
+    # Of one on the Hub it is base_model that sees a pickle first.
+    shapes = write_shapes(tmp_path / "shapes.json", BASE_MODEL / "model.safetensors")
+    given = ("--shapes", shapes, "--output", tmp_path / "out", "--digest", tmp_path / "out/checksums.sha256")
+    assert_fails(run_script("base_model", *source, *given), f"{tmp_path / 'mine'}: {name}", *WRAPPED[prefix])
+    assert not (tmp_path / "out/checksums.sha256").exists()
+
+
+def test_schedule_that_is_too_short_is_told_before_the_download() -> None:
+    short = {"type": "OneCycleLR", "config": {"max_lr": 0.1, "total_steps": 5}}
+    rehearse(CONFIG, {"mine": RUN | {"scheduler": short, "steps": 5}})
+    with pytest.raises(InputError, match="run mine: schedule OneCycleLR ends after 5 of 6 steps"):
+        rehearse(CONFIG, {"mine": RUN | {"scheduler": short, "steps": 6}})
+
+
+def test_checkpoint_of_another_model_is_told_by_its_keys() -> None:
+    expected = tensor_shapes(BASE_MODEL / "model.safetensors")
+    some = dict(list(wrapped(expected, "diffusion.").items())[:3])
+    with pytest.raises(InputError, match="does not fit the model of"):
+        assert_same_weights(some, expected, CONFIG, "w")

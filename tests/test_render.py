@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ import pyloudnorm
 import pytest
 import soundfile
 import torch
-from conftest import assert_fails, assert_succeeds, checksum, dropped_table, listing, run_script
+from conftest import assert_fails, assert_succeeds, change, checksum, dropped_table, listing, run_script
 from hypothesis import given
 from hypothesis import strategies as st
 from render import choose, finish
@@ -49,11 +50,20 @@ def render(
 ) -> subprocess.CompletedProcess[str]:
     return run_script(
         "render", "--run", "mine", "--weights", weights or model / "model.safetensors", "--model", model,
+        "--weights-digest", digest_of(weights, output) if weights else model / "checksums.sha256",
+        "--model-digest", model / "checksums.sha256",
         "--splits", splits,
         "--dropped", dropped_table(output.with_suffix(".dropped.csv"), [{"clip_id": clip} for clip in dropped]),
         "--render", json.dumps(RENDER | settings), "--sampling", json.dumps(SAMPLING),
         "--output", output, "--table", output.with_suffix(".csv"), *more,
     )  # fmt: skip
+
+
+def digest_of(weights: Path, output: Path) -> Path:
+    """What vouches for weights, as an export does."""
+    path = output.with_suffix(".export.json")
+    path.write_text(json.dumps({"sha256": checksum(weights, "sha256")}))
+    return path
 
 
 def table_of(output: Path) -> pd.DataFrame:
@@ -93,6 +103,23 @@ def test_same_command_gives_the_same_bytes_and_shards_the_same_sound(
             found, expected = (soundfile.read(folder / name)[0] for folder in (tmp_path / shard, rendered))
             np.testing.assert_allclose(found, expected, atol=1.5 / 2**15)  # a step of 16 bits, rounded
     assert parts[0] and parts[1] and not parts[0] & parts[1] and parts[0] | parts[1] == listing(rendered)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "cure"),
+    [
+        ("model.safetensors", "/model.safetensors and run again"),
+        ("hub/*/snapshots/*/model.safetensors", "/hub and run"),
+    ],
+)
+def test_model_that_changed_after_it_was_made_is_not_rendered_with(
+    base_model: Path, splits: Path, tmp_path: Path, pattern: str, cure: str
+) -> None:
+    shutil.copytree(base_model, tmp_path / "model")
+    victim = change(next((tmp_path / "model").glob(pattern)))
+    result = render(tmp_path / "model", splits, tmp_path / "out")
+    assert_fails(result, f"{victim}: has the SHA-256 {checksum(victim, 'sha256')}", "checksums.sha256 says", cure)
+    assert not list(tmp_path.glob("out*.wav")) and not (tmp_path / "out").exists()
 
 
 def test_table_tells_prompt_seed_and_length(rendered: Path, splits: Path) -> None:

@@ -26,13 +26,17 @@ from conftest import (
     SPLITS,
     assert_fails,
     assert_succeeds,
+    change,
     checksum,
     dropped_table,
     listing,
+    needs_mount,
     official,
     run_script,
+    small_disk,
 )
 from safetensors.torch import load_file
+from sao.clips import write_digests
 
 DEMO = ROOT / "resources/demo/corpus"
 
@@ -232,7 +236,7 @@ class Trainer:
             "--run", run.name, "--leg", leg(end), *(["--resume", resume] if resume else []),
             "--settings", json.dumps(settings), "--running", json.dumps(running), "--dataset-configs", datasets,
             "--sound-digest", *(sounds.format(split) for split in ("development", "validation")),
-            "--model", self.model, "--model-digest", self.model / "checksums.sha256", "--code", "x",
+            "--datasets-digest", f"{datasets}.sha256", "--model", self.model, "--model-digest", self.model / "checksums.sha256", "--code", "x",
             "--output", run / leg(end),
         ]  # fmt: skip
 
@@ -430,7 +434,8 @@ def test_interrupted_leg_goes_on_exactly(
     assert result.returncode == 130
     assert_fails(result, "interrupted")
     assert not list((tmp_path / "run" / leg(LONG)).glob("*"))
-    (kept,) = (tmp_path / "run/.interrupted").iterdir()
+    kept, vouching = sorted((tmp_path / "run/.interrupted").iterdir())
+    assert vouching.read_text() == f"{checksum(kept, 'sha256')}  {kept.name}\n"
     reached = load(kept)["step"]
     assert kept.suffix == ".ckpt" and 4 < reached < LONG
 
@@ -628,7 +633,80 @@ def copied(trainer: Trainer, tmp_path: Path) -> Path:
         shutil.copytree(trainer.corpus / name, tmp_path / name)
     for path in (tmp_path / "latents").glob("*.json"):
         path.write_text(path.read_text().replace('"latents/', f'"{tmp_path}/latents/'))
+    vouch(tmp_path / "latents", tmp_path / "latents.sha256")
     return tmp_path / "latents"
+
+
+def vouch(folder: Path, listing: Path) -> None:
+    """Write the listing that vouches for a folder as it is, which may hold the listing."""
+    write_digests(listing, folder, sorted(path for path in folder.rglob("*") if path.is_file() and path != listing))
+
+
+def vouch_for_latents(encoded: Path) -> None:
+    for summary in encoded.glob("*/*.json"):
+        listing = summary.with_suffix("") / "checksums.sha256"
+        vouch(listing.parent, listing)
+        summary.write_text(json.dumps(json.loads(summary.read_text()) | {"sha256": checksum(listing, "sha256")}))
+
+
+CHANGED = {
+    "weights": ("demo/model.safetensors", "demo/checksums.sha256", "delete {}/demo/model.safetensors and run again"),
+    "text encoder": ("demo/hub/*/snapshots/*/model.safetensors", "demo/checksums.sha256", "delete {}/demo/hub and run"),
+    "mean": ("encoded/development/*/*.npy", "0001-of-0001/checksums.sha256", "delete {}/encoded/development/0001-of-"),
+    "deviation": ("encoded/development/*/*.std", "0001-of-0001/checksums.sha256", "delete {}/encoded/development/0001-"),
+    "facts": ("encoded/development/*/*.json", "0001-of-0001/checksums.sha256", "delete {}/encoded/development/0001-of"),
+    "listing": ("encoded/development/*/checksums.sha256", "development/0001-of-0001.json", "delete {}/encoded/develop"),
+    "captions": ("latents/train/captions.json", "latents.sha256", "delete {}/latents and run again"),
+    "state": ("run/step-00000008/state.ckpt", "step-00000008/checksums.sha256", "delete {}/run/step-00000008 and run"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", CHANGED)
+def test_what_changed_after_it_was_made_is_not_trained_on(
+    trainer: Trainer, tmp_path: Path, copied: Path, whole: dict[str, Path], what: str
+) -> None:
+    """Its size and its time stamps are what they were."""
+    shutil.copytree(trainer.model, tmp_path / "demo")
+    run = tmp_path / "run"
+    shutil.copytree(whole["latents"], run / leg(8))
+    pattern, says, cure = CHANGED[what]
+    victim = change(sorted(tmp_path.glob(pattern))[-1])
+    end = 9 if what == "state" else 2
+    given = (run, end, victim, "latents") if what == "state" else (run, end, None, str(copied))
+    model = trainer.model if what == "state" else tmp_path / "demo"
+    result = Trainer(trainer.forks, trainer.corpus, model).start(*given).finish()
+    line = assert_fails(result, f"{victim}: has the SHA-256 {checksum(victim, 'sha256')}", says, cure.format(tmp_path))
+    assert line.count(".sha256 says ") + line.count(".json says ") == 1
+    assert not list((run / leg(end)).rglob("*"))
+
+
+def test_changed_audio_is_not_trained_on(trainer: Trainer, tmp_path: Path) -> None:
+    shutil.copytree(trainer.corpus, tmp_path / "corpus", ignore=shutil.ignore_patterns("*encoded", "*latents"))
+    at = Trainer(trainer.forks, tmp_path / "corpus", trainer.model)
+    for victim in (tmp_path / "corpus/audio/validation").iterdir():  # two of them are left out
+        change(victim)
+    result = at.start(tmp_path / "run", 2, datasets="audio_dir").finish()
+    assert_fails(result, "audio/validation/", "audio/validation.csv says", "delete audio/validation and run again")
+
+
+def test_state_that_nothing_vouches_for_is_not_gone_on_from(
+    trainer: Trainer, tmp_path: Path, whole: dict[str, Path]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(whole["latents"], run / leg(8))
+    (run / leg(8) / "checksums.sha256").unlink()
+    result = trainer.start(run, 9, run / leg(8) / "state.ckpt").finish()
+    assert_fails(result, run / leg(8) / "state.ckpt", "nothing vouches for it", "delete")
+
+
+def test_state_on_the_way_that_changed_is_passed_over(trainer: Trainer, tmp_path: Path, whole: dict[str, Path]) -> None:
+    run = tmp_path / "run"
+    trainer.train(run, 5)
+    victim = change(run / leg(5) / "state.ckpt")
+    started = trainer.start(run, 8)
+    succeed(started)
+    assert f"not gone on from: {victim}" in started.stderr() and "resuming" not in started.stderr()
+    assert_same_leg(run / leg(8), whole["latents"])
 
 
 @pytest.mark.parametrize("clip", [0, 1])
@@ -636,6 +714,7 @@ def test_gradient_that_overflows_ends_the_training(trainer: Trainer, tmp_path: P
     """Latents so large that the loss is finite, and the square of the gradient's norm is not."""
     for path in copied.with_name("encoded").rglob("*.npy"):
         np.save(path, np.load(path) * np.float32(1e17))
+    vouch_for_latents(copied.with_name("encoded"))
     unsteady = {"ema": False, "learning_rate": 1.0, "gradient_clip": clip} | CONSTANT
     result = trainer.start(tmp_path / "run", 8, datasets=str(copied), **unsteady).finish()
     assert_fails(result, "run run: ", "step ")
@@ -648,6 +727,7 @@ def test_clip_that_cannot_be_read_stops_the_training(
 ) -> None:
     victim = sorted(copied.with_name("encoded").glob("development/*/*.npy"))[2]
     victim.write_bytes(b"not an array")
+    vouch_for_latents(copied.with_name("encoded"))
     result = trainer.start(tmp_path / "run", 8, datasets=str(copied), workers=workers).finish()
     assert_fails(result, victim.name, "encode it again")
     assert not list((tmp_path / "run").rglob("*.*"))
@@ -659,6 +739,7 @@ def test_split_with_a_dot_in_its_name(trainer: Trainer, tmp_path: Path) -> None:
     for path in (tmp_path / "audio_dir").glob("*.json"):
         text = path.read_text().replace("train/development", "train/v1.0")
         path.write_text(text.replace('"audio_dir/', f'"{tmp_path}/audio_dir/'))
+    vouch(tmp_path / "audio_dir", tmp_path / "audio_dir.sha256")
     trainer.train(tmp_path / "run", 1, datasets=str(tmp_path / "audio_dir"))
 
 
@@ -705,6 +786,16 @@ def test_compiler_that_fails_ends_the_training(trainer: Trainer, tmp_path: Path)
     result = run_script("train", *command, cwd=trainer.corpus, env=env)
     assert_fails(result, "blocks cannot be compiled", "set compile to false")
     assert not list((tmp_path / "run").rglob("state.ckpt"))
+
+
+@needs_mount
+def test_room_for_a_state_is_asked_for_before_the_first_step(trainer: Trainer, tmp_path: Path) -> None:
+    run = tmp_path / "small"
+    command = [sys.executable, SCRIPTS / "train.py", *trainer.command(run, 2)]
+    line = assert_fails(small_disk(run, "8m", command, trainer.corpus), "state and the weights of a leg need", run)
+    # 1.28 M parameters, of 4 bytes: weights, moving average, two moments, and what is exported.
+    assert 22 < float(line.split(" need ")[1].split(" MB")[0]) < 30
+    assert listing(Path(f"{run}.after")) == set()
 
 
 def test_two_processes_speak_as_one(trainer: Trainer, tmp_path: Path) -> None:

@@ -641,3 +641,40 @@ def test_bfloat16_with_stochastic_rounding_learns_as_float32_does(curves: dict[s
     moved = {name: share for name, (_, share) in curves.items()}
     assert off["stochastic"] < 0.05 and off["rounded"] > 0.5
     assert moved["32"] > 0.99 and moved["stochastic"] > 0.5 and moved["rounded"] < 0.2
+
+
+ADAMW = {"type": "AdamW", "config": {"lr": 1e-3}}
+
+
+def section(optimizer: dict, scheduler: dict | None = None) -> dict:
+    return {"optimizer_configs": {"diffusion": {"optimizer": optimizer, "scheduler": scheduler}}}
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "scheduler", "words"),
+    [
+        ({"type": "LBFGS"}, None, "optimiser LBFGS cannot take a step .*closure.*set the run's optimizer"),
+        ({"type": "SparseAdam"}, None, "optimiser SparseAdam cannot take a step .*dense.*set the run's optimizer"),
+        (ADAMW, {"type": "CosineAnnealingLR", "config": {"T_max": 0}}, "CosineAnnealingLR .*zero.*run's scheduler"),
+        (ADAMW, {"type": "StepLR", "config": {"step_size": 0}}, "schedule StepLR cannot take a step .*run's scheduler"),
+    ],
+)
+def test_what_cannot_step_is_told_with_what_to_set(optimizer: dict, scheduler: dict | None, words: str) -> None:
+    from sao.training import try_optimizer
+
+    with pytest.raises(InputError, match=words):
+        try_optimizer(section(optimizer, scheduler), {"precision": "32-true"})
+
+
+def test_schedule_has_to_last_as_long_as_the_training() -> None:
+    from sao.training import check_schedule
+
+    def once(steps: int) -> dict:
+        return section(ADAMW, {"type": "OneCycleLR", "config": {"max_lr": 0.1, "total_steps": steps}})
+
+    for steps in (1, 7, 20_000):
+        check_schedule(once(steps), steps)
+        check_schedule(once(steps + 1), steps)
+        with pytest.raises(InputError, match=f"OneCycleLR ends after {steps} of {steps + 1} steps"):
+            check_schedule(once(steps), steps + 1)
+    check_schedule(section(ADAMW), 99_999_999)

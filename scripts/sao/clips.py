@@ -55,8 +55,9 @@ def read_digests(path: Path) -> dict[str, str]:
     return {name: digest for digest, name in pairs}
 
 
-def write_digests(listing: Path, root: Path, files: Iterable[Path]) -> None:
-    """Write the sha256sum listing of `files`, by their paths in `root`."""
-    lines = [f"{sha256(path)}  {path.relative_to(root).as_posix()}\n" for path in files]
+def write_digests(listing: Path, root: Path, files: Iterable[Path], first: str = "") -> None:
+    """Write the sha256sum listing of `files`, by their paths in `root`; `first` are lines of it that are there already."""
+    lines = [first]
+    lines += [f"{sha256(path)}  {path.relative_to(root).as_posix()}\n" for path in files]
     with whole(listing) as temporary:
         temporary.write_text("".join(lines), encoding="utf-8")

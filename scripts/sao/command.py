@@ -23,6 +23,7 @@ log = logging.getLogger("sao")
 Item = TypeVar("Item")
 
 TERMINAL = sys.stderr  # ours even while libraries' output goes to the log
+OUTPUT: dict[str, Path] = {}  # where the script writes, for messages
 PLAIN_EVERY = 10.0  # s between two progress lines where there is no terminal
 
 
@@ -34,8 +35,11 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """Parse the command line, with `--log FILE` added: lines go to that file and to stderr."""
     parser.add_argument("--log", type=Path, help="also write progress and messages to this file")
     args = parser.parse_args()
+    if getattr(args, "output", None):
+        OUTPUT["path"] = args.output
     log.setLevel(logging.INFO)
     log.propagate = False
+    logging.raiseExceptions = False  # a log on a full disk must not bury the line that says so
     log.handlers = [logging.StreamHandler(TERMINAL)]
     log.handlers[0].setFormatter(logging.Formatter(f"{Path(sys.argv[0]).stem}: %(message)s"))
     if not is_first():  # one of several devices: the first speaks for all
@@ -128,18 +132,26 @@ def run(main: Callable[[], None]) -> None:
     except InputError as error:
         fail(str(error))
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            fail(
-                f"no space left on the device while writing {error.filename or 'an output'}: free some, then run again"
-            )
-        if error.errno in (errno.EACCES, errno.EROFS, errno.ENOENT, errno.EDQUOT) and error.filename:
+        if message := _full_disk(error):
+            fail(message)
+        if error.errno in (errno.EACCES, errno.EROFS, errno.ENOENT) and error.filename:
             fail(f"{error.filename}: {error.strerror}")
         _unexpected(error)
     except KeyboardInterrupt:
         fail("interrupted: no output is half-written; the same command goes on from here", 130)
     except Exception as error:  # noqa: BLE001 - the last frame: reported in full in the log, then exit 1
+        if message := _full_disk(error):
+            fail(message)
         _unexpected(error)
     leave(0)
+
+
+def _full_disk(error: BaseException) -> str | None:
+    """What to tell where `error` came from a full disk, wherever it was; None where it did not."""
+    from .files import full_disk
+
+    path = getattr(error, "filename2", None) or getattr(error, "filename", None) or OUTPUT.get("path") or "."
+    return full_disk(error, Path(os.fsdecode(path)))
 
 
 def fail(message: str, code: int = 1) -> None:

@@ -37,6 +37,7 @@ TAKEN = {
 # `a.csv` lies beside the folder `a`: what a name must not end in.
 ENDS = (".csv", ".html", ".json", ".log", ".npz", ".seen", ".sha256", ".svg", ".tsv", ".txt")
 Config = dict[str, Any]
+MOST_LEGS = 5000  # of a training: as many as a dry run was tried with, which took 38 s
 
 
 def _whole_pattern(_: Any, pattern: str, text: Any, __: Any) -> Iterator[jsonschema.ValidationError]:
@@ -202,6 +203,10 @@ def _explain(error: jsonschema.ValidationError) -> tuple[list[Any], str]:
         if "propertyNames" in error.absolute_schema_path:
             return [*key, found], f"not a usable name (it becomes a folder); allowed: {error.validator_value}"
         return key, f"found {found!r}; allowed: text that matches {error.validator_value}"
+    if error.validator in ("minimum", "exclusiveMinimum", "maximum") and "maximum" in error.schema:
+        least = error.schema.get("minimum", error.schema.get("exclusiveMinimum"))
+        above = "" if "minimum" in error.schema else "more than "
+        return key, f"{error.message}; allowed: {above}{least} to {error.schema['maximum']}"
     return key, error.message
 
 
@@ -261,6 +266,12 @@ def _check_references(config: Config, files: list[Path]) -> None:
         _check_folder(["corpora", name, "path"], config["corpora"][name].get("path"), files)
         _check_top_folders(name, config["corpora"][name], files)
     for name in dict.fromkeys(run["base_model"] for run in config["runs"].values()):
+        sampling, key = config["base_models"][name]["sampling"], ["base_models", name, "sampling", "sigma_min"]
+        if sampling["sigma_min"] >= sampling["sigma_max"]:
+            raise InputError(
+                f"config: {'.'.join(key)}: {sampling['sigma_min']} is not below sigma_max, {sampling['sigma_max']}: noise goes "
+                f"from sigma_max down to sigma_min; lower it ({_where(key, files)})"
+            )
         _check_folder(["base_models", name, "path"], config["base_models"][name].get("path"), files)
 
 
@@ -298,6 +309,13 @@ def _check_run(name: str, run: Config, on_latents: bool, files: list[Path]) -> N
         ),
         "phase_flip": (run["phase_flip"] and on_latents, "latents have no polarity; it needs latents.enabled: false"),
     }
+    unit = "steps" if "steps" in run else "epochs"
+    legs = -(-run[unit] // run["checkpoint_every"])
+    wrong["checkpoint_every"] = (
+        legs > MOST_LEGS,
+        f"{run[unit]} {unit} in legs of {run['checkpoint_every']} are {legs} jobs, more than Snakemake can plan, "
+        f"{MOST_LEGS}; set checkpoint_every to {-(-run[unit] // MOST_LEGS)} or more",
+    )
     for key, (is_wrong, message) in wrong.items():
         if is_wrong:
             where = _where(["runs", name, key], files)

@@ -52,6 +52,7 @@ class Clips:
         self.audio_channels: int = model_config["model"]["pretransform"]["config"]["io_channels"]
         self.channels: int = model_config["model"]["io_channels"]
         read = _latent_clips if self.on_latents else _audio_clips
+        self.folders = {entry["id"]: Path(entry["path"]) for entry in config["datasets"]}
         self.clips = [clip for entry in config["datasets"] for clip in read(entry)]
         self.places: dict[Path, Path] = {}  # of folders that are read elsewhere
 

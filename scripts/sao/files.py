@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -19,16 +20,82 @@ CHUNK = 1 << 20  # bytes
 FICLONE = 0x40049409  # <linux/fs.h>: share a file's blocks with another until one of them is changed
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+LEFT = 1 << 16  # bytes: with less a disk is full, whatever a library says went wrong
+
+
 @contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A temporary sibling to write to; it takes `path`'s name only when the block ends without an error."""
+def whole(path: Path, needed: int | None = None) -> Iterator[Path]:
+    """A temporary sibling to write to; it takes `path`'s name only when the block ends without an error.
+
+    Raises InputError where the disk is full; `needed` are the bytes to be written, where that is known.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part{os.getpid()}")
     try:
-        yield temporary
+        with writing(path, needed):
+            yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writing(path: Path, needed: int | None = None) -> Iterator[None]:
+    """Turn whatever a library raises because the disk of `path` is full into an InputError, while files are still there.
+
+    `needed` are the bytes to be written, where that is known.
+    """
+    try:
+        yield
+    except Exception as error:
+        if message := full_disk(error, path, needed):
+            raise InputError(message) from None
+        raise
+
+
+def full_disk(error: BaseException, path: Path, needed: int | None = None) -> str | None:
+    """What to tell where `error` came from a full disk while `path` was written; None where it did not.
+
+    np.save, torch.save, soundfile and safetensors each hide it: "65536 requested and 60384 written", "unexpected pos",
+    "System error.", a text with the number. So besides the number it counts that there is nothing left.
+    """
+    folder = existing(path)
+    free = shutil.disk_usage(folder).free
+    chain = [error, error.__cause__, error.__context__]
+    told = any(isinstance(e, OSError) and e.errno in FULL for e in chain)
+    told |= any(f"(os error {number})" in str(error) or os.strerror(number) in str(error) for number in FULL)
+    # Errors of these kinds without a number are what a write that fell short gives.
+    hidden = isinstance(error, OSError | RuntimeError) and getattr(error, "errno", None) is None and free < LEFT
+    if isinstance(error, InputError) or not (told or hidden):
+        return None
+    wanted = f", {size_text(needed)} are needed" if needed else ""
+    return (
+        f"{path}: the disk is full ({mount_point(folder)}: {size_text(free)} are free{wanted}): make room, then run again; "
+        "what was finished stays"
+    )
+
+
+def check_room(path: Path, needed: float, what: str) -> None:
+    """Raise InputError unless the disk of `path` has `needed` bytes left; `what` they are for."""
+    folder = existing(path)
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise InputError(
+            f"{path}: {what} need {size_text(needed)}, {size_text(free)} are free on {mount_point(folder)}: make room, then "
+            "run again"
+        )
+
+
+def existing(path: Path) -> Path:
+    """The path itself, or the nearest folder above it that is there."""
+    return next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+
+
+def mount_point(folder: Path) -> Path:
+    """Where the disk of an existing folder begins."""
+    folder = folder.resolve()
+    return next(above for above in (folder, *folder.parents) if above.is_mount() or above == above.parent)
 
 
 def local_path(url: str) -> Path | None:

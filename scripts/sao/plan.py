@@ -227,7 +227,9 @@ class Plan:
     def trainings(self, base_model: str) -> str:
         """JSON: by run, the settings that decide the weights that a base model is trained to."""
         names = [name for name, run in self.runs.items() if run["base_model"] == base_model]
-        return json.dumps({name: json.loads(self.leg_settings(name)) for name in names})
+        # How long it is decides no weight, but a schedule has to last so long.
+        length = {name: {"steps": self.runs[name].get("steps")} for name in names}
+        return json.dumps({name: json.loads(self.leg_settings(name)) | length[name] for name in names})
 
     def base_model_content(self, base_model: str) -> list[str]:
         """What is in those files: their time stamps mean nothing."""
@@ -314,11 +316,14 @@ class Plan:
     def last_leg(self, run: str) -> str:
         return f"results/checkpoints/{run}/{self.legs(run)[-1]}"
 
-    def leg_state(self, run: str, leg: str) -> list[str]:
-        """The training state that a leg goes on from, the last before it that a leg ends with; none for the first."""
+    def leg_state(self, run: str, leg: str, file: str = "state.ckpt") -> list[str]:
+        """The training state that a leg goes on from, or another `file` beside it; none for the first leg.
+
+        It is that of the last before it that a leg ends with.
+        """
         unit, _, every = self._length(run)
         before = (int(leg.split("-")[1]) - 1) // every * every
-        return [f"results/checkpoints/{run}/{leg_name(unit, before)}/state.ckpt"] if before else []
+        return [f"results/checkpoints/{run}/{leg_name(unit, before)}/{file}"] if before else []
 
     def legs_pattern(self) -> str:
         """A pattern of `run/leg`: all that can be asked for, past the end of the run too."""

@@ -29,7 +29,7 @@ from .model_config import (
     window_frames,
 )
 from .safetensors_header import Shapes
-from .training import try_optimizer
+from .training import check_schedule, try_optimizer
 
 
 def rehearse(config: ModelConfig, source: object, trainings: dict[str, dict[str, Any]]) -> Shapes:
@@ -63,6 +63,8 @@ def check_training(config: ModelConfig, settings: dict[str, Any], model: torch.n
     """Raise InputError where a run's optimiser, schedule, timesteps or, given the model, adapter cannot be made."""
     training = training_config(config, settings)
     try_optimizer(training, settings)
+    if settings.get("steps"):
+        check_schedule(training, settings["steps"])
     sampler = training.get("timestep_sampler", "uniform")
     try:
         draws.timestep(0.5, sampler, training.get("timestep_sampler_options") or {})

@@ -30,11 +30,37 @@ def tensor_shapes(path: Path) -> Shapes:
         raise InputError(f"{path}: not a whole safetensors file ({error})") from None
 
 
+def _refuse_wrapped(found: Shapes, expected: Shapes, source: str) -> None:
+    """Raise InputError where the model's own keys are there, most of them, behind a prefix: say of what.
+
+    stable-audio-tools' training keeps the model as `diffusion`, and the moving average as `diffusion_ema`
+    (DiffusionCondTrainingWrapper, stable_audio_tools/training/diffusion.py).
+    """
+    some = tuple(f".{key}" for key in list(expected)[:5])
+    ends = {key: next((end for end in some if key.endswith(end)), None) for key in found}
+    prefixes = {key[: 1 - len(end)] for key, end in ends.items() if end}
+    prefix = max(prefixes, key=lambda prefix: sum(prefix + key in found for key in expected), default="")
+    if not prefix or 2 * sum(prefix + key in found for key in expected) < len(expected):
+        return
+    if prefix == "diffusion.":
+        averaged = ", with the moving average beside it" if any(k.startswith("diffusion_ema.") for k in found) else ""
+        raise InputError(
+            f"{source}: a checkpoint of stable-audio-tools' own training (its keys begin with 'diffusion.'{averaged}), not a "
+            "model: make one of it with that repository's `python unwrap_model.py --model-config model_config.json "
+            "--ckpt-path CHECKPOINT --name model --use-safetensors`, and name the result as `weights`"
+        )
+    raise InputError(
+        f"{source}: not a bare model: its keys are the model's behind {prefix!r}, as another program wrapped it: take the "
+        "prefix off the keys, and name the result as `weights`"
+    )
+
+
 def assert_same_weights(found: Shapes, expected: Shapes, config: ModelConfig, source: str) -> None:
     """Raise InputError unless weights of the shapes `found`, from `source`, are those of the model of `config`.
 
     A text encoder that is trained too has its weights among them, and is not built without them: they are not compared.
     """
+    _refuse_wrapped(found, expected, source)
     entry = text_conditioner(config)
     if entry["config"].get("enable_grad") or entry["config"].get("finetune"):
         encoder = f"conditioner.conditioners.{entry['id']}.model."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib.metadata
 import importlib.util
 import io
@@ -10,9 +11,11 @@ import math
 import os
 import pickle
 import shutil
+import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import torch
@@ -341,9 +344,10 @@ def eight_bit(kind: str) -> type[torch.optim.Optimizer]:
     return EightBit
 
 
-def try_optimizer(config: dict[str, Any], settings: dict[str, Any]) -> None:
+def try_optimizer(config: dict[str, Any], settings: dict[str, Any]) -> float:
     """Take two steps with optimiser and schedule of a `training` section, on made-up weights of a model's shapes.
 
+    Returns the bytes that the optimiser's states take on the disk for each parameter.
     Raises InputError where they cannot be made or cannot step: before anything is downloaded, and not after hours.
     """
     stored = torch.bfloat16 if settings["precision"] == "bf16-true" else torch.float32
@@ -351,23 +355,58 @@ def try_optimizer(config: dict[str, Any], settings: dict[str, Any]) -> None:
     weights = [torch.nn.Parameter(torch.ones(shape, dtype=dtype)) for shape, dtype in shapes.items()]
     optimizer = make_optimizer(config, settings, weights)
     scheduler = make_scheduler(config, optimizer)
-    kind = config["optimizer_configs"]["diffusion"]["optimizer"]["type"]
+    entry = config["optimizer_configs"]["diffusion"]
+    kind, what = entry["optimizer"]["type"], "optimizer"
     try:
         for _ in range(2):
+            what = "optimizer"
             for weight in weights:
                 weight.grad = torch.full_like(weight, 0.5)
             optimizer.step()
+            what = "scheduler"
             scheduler.step()
+        what = "optimizer"
         saved = io.BytesIO()
         torch.save(optimizer.state_dict(), saved)
         saved.seek(0)
         optimizer.load_state_dict(torch.load(saved, weights_only=True))
     except Exception as error:  # noqa: BLE001 - whatever an optimiser raises, the user hears of it now
+        culprit = f"optimiser {kind}" if what == "optimizer" else f"schedule {entry['scheduler']['type']}"
         raise InputError(
-            f"optimiser {kind} cannot take a step ({type(error).__name__}: {first_line(error)}): set the run's optimizer"
+            f"{culprit} cannot take a step ({type(error).__name__}: {first_line(error)}): set the run's {what}"
         ) from None
     if not all(torch.isfinite(weight).all() for weight in weights):
         raise InputError(f"optimiser {kind} makes weights infinite or NaN at its first step: lower the learning rate")
+    return len(saved.getbuffer()) / sum(weight.numel() for weight in weights)
+
+
+SCHEDULED = 10_000  # steps of a schedule that are tried; what ends later says so itself
+
+
+def check_schedule(config: dict[str, Any], steps: int) -> None:
+    """Raise InputError where the schedule of a `training` section cannot be followed for `steps` steps.
+
+    It is stepped alone, on a made-up weight, which takes a tenth of a second: a schedule that ends before the training
+    (OneCycleLR) raises only then, after hours.
+    """
+    entry = config["optimizer_configs"]["diffusion"]
+    kind = (entry.get("scheduler") or {"type": "constant"})["type"]
+    rate = (entry["optimizer"].get("config") or {}).get("lr", 1e-3)
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=rate)
+    scheduler = make_scheduler(config, optimizer)
+    ends = getattr(scheduler, "total_steps", None)
+    cure = f"set the run's scheduler so that it lasts for the {steps} steps of the training"
+    if ends is not None and ends < steps:
+        raise InputError(f"schedule {kind} ends after {ends} of {steps} steps: {cure}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the optimiser did not step
+        for step in range(min(steps, SCHEDULED)):
+            try:
+                scheduler.step()
+            except Exception as error:  # noqa: BLE001 - whatever a schedule raises, the user hears of it now
+                raise InputError(
+                    f"schedule {kind} fails at step {step + 1} ({type(error).__name__}: {first_line(error)}): {cure}"
+                ) from None
 
 
 def make_scheduler(config: dict[str, Any], optimizer: torch.optim.Optimizer) -> Any:
@@ -436,9 +475,37 @@ def versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in ("torch", "stable-audio-tools")}
 
 
-def save_state(path: Path, state: State) -> None:
-    with whole(path) as temporary:
-        torch.save(state, temporary)
+class _Hashed:
+    """A file that is hashed while torch writes it, which it does from beginning to end."""
+
+    def __init__(self, handle: BinaryIO) -> None:
+        self.handle, self.hasher, self.pool = handle, hashlib.sha256(), ThreadPoolExecutor(1)
+
+    def write(self, data: bytes) -> int:
+        hashing = self.pool.submit(self.hasher.update, data)
+        try:
+            return self.handle.write(data)
+        finally:
+            hashing.result()
+
+    def flush(self) -> None:
+        self.handle.flush()
+
+
+def tensor_bytes(value: Any) -> int:
+    """Bytes of all tensors in nested dicts and lists."""
+    if isinstance(value, torch.Tensor):
+        return value.numel() * value.element_size()
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return sum(map(tensor_bytes, parts))
+
+
+def save_state(path: Path, state: State) -> str:
+    """Write a training state, whole or not at all; returns its SHA-256."""
+    with whole(path, tensor_bytes(state)) as temporary, temporary.open("wb") as handle:
+        hashed = _Hashed(handle)
+        torch.save(state, hashed)
+    return hashed.hasher.hexdigest()
 
 
 def read_state(path: Path) -> State:

@@ -1,0 +1,107 @@
+"""Compare everything under results/ that has a digest with it: downloads, sounds, latents, models, trainings."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from sao.clips import read_digests
+from sao.command import InputError, log, parse, progress, run
+from sao.files import read_json, size_text
+from sao.tables import read_table
+from sao.vouched import LISTING, Vouched, latent_files, model_files, sound_files
+
+OWN = "put the file back that was there; if it is meant to be another, `touch` it and run again"
+Found = Vouched | str  # something to hash, or what is wrong already
+
+
+def archives(results: Path) -> Iterator[Found]:
+    """What was downloaded, whose checksum may be an MD5."""
+    for listing in sorted(results.glob("data/*/archives/checksums/*.txt")):
+        (name, digest), *_ = read_digests(listing).items()
+        path = listing.parents[1] / name
+        yield Vouched(path, digest, listing, f"delete {path} and {listing}, and run again")
+
+
+def own_folder(facts: Path) -> Path | None:
+    """The folder of a user's sounds, from the paths in the manifest; None where there is no manifest."""
+    manifest = facts.parents[1] / "manifests" / facts.name
+    if not manifest.is_file():
+        return None
+    first = read_table(manifest).iloc[0]
+    return Path(first.path.removesuffix(first.file_name))
+
+
+def sounds(results: Path) -> Iterator[Found]:
+    """The recordings of the corpora: unpacked ones, and a user's own where they lie, with their texts and tables."""
+    for facts in sorted(results.glob("data/*/audio/*.csv")):
+        scanned = facts.with_suffix(".sha256")
+        if not scanned.is_file():
+            yield from sound_files(facts, facts.with_suffix(""))
+        elif folder := own_folder(facts):
+            yield from (Vouched(folder / name, digest, scanned, OWN) for name, digest in read_digests(scanned).items())
+        else:
+            log.warning("warning: %s: not checked: no manifest says yet in which folder they lie", scanned)
+
+
+def datasets(results: Path) -> Iterator[Found]:
+    for listing in sorted(results.glob("data/*/dataset_configs/*.sha256")):
+        folder = listing.with_suffix("")
+        for name, digest in read_digests(listing).items():
+            yield Vouched(folder / name, digest, listing, f"delete {folder} and run again")
+
+
+def models(results: Path) -> Iterator[Found]:
+    """Base models with their text encoders, and the models of embeddings."""
+    for listing in sorted([*results.glob(f"models/*/{LISTING}"), *results.glob(f"embeddings/*/model/{LISTING}")]):
+        yield from model_files(listing.parent, listing)
+
+
+def latents(results: Path) -> Iterator[Found]:
+    for summary in sorted(results.glob("latents/*/*/*/*.json")):
+        try:
+            yield from latent_files(summary)
+        except InputError as error:
+            yield str(error)
+
+
+def trainings(results: Path) -> Iterator[Found]:
+    """Legs, interrupted ones too, and exported models."""
+    folder = results / "checkpoints"
+    listings = [*folder.glob(f"*/*/{LISTING}"), *folder.glob("*/.interrupted/*.sha256")]
+    for listing in sorted(listings):
+        for name, digest in read_digests(listing).items():
+            path = listing.parent / name
+            if name == "state.ckpt" and not path.exists():  # removed once the next leg stood
+                continue
+            yield Vouched(path, digest, listing, f"delete {listing.parent} and run again")
+    for export in sorted([*folder.glob("*/export.json"), *folder.glob("*/*/export.json")]):
+        path = export.with_name("model.safetensors")
+        yield Vouched(path, read_json(export)["sha256"], export, f"delete {path} and run again")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--results", type=Path, default=Path("results"), help="folder to check")
+    parser.add_argument("--threads", type=int, default=1)
+    args = parse(parser)
+
+    kinds = (archives, sounds, datasets, models, latents, trainings)
+    found = [entry for kind in kinds for entry in kind(args.results)]
+    files = [entry for entry in found if isinstance(entry, Vouched)]
+    complaints = [entry for entry in found if isinstance(entry, str)]
+    with ThreadPoolExecutor(args.threads) as pool:
+        checked = progress(pool.map(Vouched.wrong, files), "checking", total=len(files), unit="files")
+        complaints += [complaint for complaint in checked if complaint]
+    for complaint in complaints:
+        log.warning("wrong: %s", complaint)
+    size = size_text(sum(file.path.stat().st_size for file in files if file.path.is_file()))
+    if complaints:
+        raise InputError(f"{args.results}: {len(complaints)} of {len(found)} things checked are wrong: see above")
+    log.info("%s: %d files, %s: all are what their digests say", args.results, len(files), size)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,123 @@
+"""A full disk is one line, whatever a library says of it, and nothing half-written stays under its name."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import SCRIPTS, assert_fails, listing, needs_mount, small_disk
+from hypothesis import given
+from hypothesis import strategies as st
+from sao.command import InputError
+from sao.files import check_room, existing, full_disk, mount_point, whole, writing
+
+# Each writes 4 MB to a path; run as a script would be.
+WRITERS = {
+    "np.save": "import numpy; numpy.save(open(path, 'wb'), numpy.ones(500000))",
+    "np.savez": "import numpy; numpy.savez(open(path, 'wb'), a=numpy.random.rand(500000))",
+    "torch.save": "import torch; torch.save(torch.ones(1000000), path)",
+    "safetensors": "import torch; from safetensors.torch import save_file; save_file({'a': torch.ones(1000000)}, path)",
+    "wav": "import numpy, soundfile; soundfile.write(path, numpy.random.rand(2000000), 8000, format='WAV')",
+    "flac": "import numpy, soundfile; soundfile.write(path, numpy.random.rand(2000000) * 2 - 1, 8000, format='FLAC')",
+    "text": "path.write_text('x' * 4000000)",
+    "handle": "print('x' * 4000000, file=open(path, 'w'))",
+    "csv": "import pandas; pandas.DataFrame({'a': range(1000000)}).to_csv(path)",
+    "copy": "import shutil; shutil.copyfile(sys.argv[2], path)",
+    "picture": "from matplotlib import pyplot; pyplot.figure(figsize=(30, 30)).savefig(path, format='raw', dpi=100)",
+}
+OURS = {
+    "state": "from sao.training import save_state; import torch; save_state(path, {'a': torch.ones(1000000)})",
+    "render": "import numpy; from render import write_sound; sound = numpy.random.rand(1000000, 1) - 0.5\n"
+    "write_sound(path.with_suffix('.wav'), sound, 8000, 'PCM_16', 'title', {})",
+}
+WRITE = """
+import argparse, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv.pop(1))
+from sao.command import parse, run
+from sao.files import whole
+def main():
+    with {context} as path:
+        {code}
+run(main)
+"""
+
+
+@needs_mount
+@pytest.mark.parametrize("kind", WRITERS)
+def test_full_disk_is_one_line_with_disk_and_bytes(tmp_path: Path, kind: str) -> None:
+    code, large = WRITERS[kind].replace("\n", "\n        "), tmp_path / "large"
+    large.write_bytes(bytes(4_000_000))
+    script = WRITE.format(context="whole(Path(sys.argv[1]), 4_000_000)", code=code)
+    target = tmp_path / "small/file"
+    result = small_disk(target.parent, "1m", [sys.executable, "-c", script, SCRIPTS, target, large])
+    assert_fails(result, "small/file", "the disk is full", f"({target.parent}: ", "4.0 MB are needed", "make room")
+    assert "file" not in listing(Path(f"{target.parent}.after"))
+
+
+@needs_mount
+@pytest.mark.parametrize("kind", OURS)
+def test_what_is_written_here_knows_its_bytes(tmp_path: Path, kind: str) -> None:
+    code = OURS[kind].replace("\n", "\n        ")
+    script = WRITE.format(context="__import__('contextlib').nullcontext(Path(sys.argv[1]))", code=code)
+    target = tmp_path / "small/file"
+    result = small_disk(target.parent, "1m", [sys.executable, "-c", script, SCRIPTS, target])
+    assert_fails(result, target, "the disk is full", f"({target.parent}: ", "4.0 MB are needed")
+
+
+@needs_mount
+@pytest.mark.parametrize("kind", ["np.save", "torch.save", "wav", "safetensors", "text"])
+def test_full_disk_is_told_outside_of_what_is_written_whole_too(tmp_path: Path, kind: str) -> None:
+    script = WRITE.format(context="__import__('contextlib').nullcontext(Path(sys.argv[1]))", code=WRITERS[kind])
+    target = tmp_path / "small/file"
+    # Where nothing names the file the folder that it starts in is looked at.
+    command = [sys.executable, "-c", script, SCRIPTS, target, "x"]
+    result = small_disk(target.parent, "1m", ["sh", "-c", 'cd "$0" && exec "$@"', target.parent, *command])
+    assert_fails(result, "the disk is full", f"({target.parent}: ", "make room")
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("System error."), OSError("1 requested and 0 written"), ValueError("No such number")]
+)
+def test_other_errors_are_left_as_they_are(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(type(error), match=str(error)), whole(tmp_path / "file"):
+        raise error
+    assert full_disk(error, tmp_path) is None
+
+
+def test_an_input_error_is_no_full_disk(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^mine$"), writing(tmp_path):
+        raise InputError("mine")
+
+
+@given(st.lists(st.sampled_from(["a", "b", "..", "c d"]), max_size=4))
+def test_nearest_folder_that_is_there_is_on_a_disk(parts: list[str]) -> None:
+    folder = existing(Path("/tmp", *parts, "none"))
+    assert folder.exists() and mount_point(folder).is_mount()
+
+
+def test_room_is_asked_for_before_the_folder_is_there(tmp_path: Path) -> None:
+    check_room(tmp_path / "none/here", 1, "things")
+    with pytest.raises(InputError, match=r"none/here: things need 1000000000.00 GB, .* are free on .*: make room"):
+        check_room(tmp_path / "none/here", 1e18, "things")
+
+
+@needs_mount
+def test_room_is_checked_before_a_model_is_loaded(base_model: Path, splits: Path, tmp_path: Path) -> None:
+    from test_render import RENDER, SAMPLING
+
+    folder = tmp_path / "small"
+    dropped = tmp_path / "dropped.csv"
+    dropped.write_text("clip_id,published_split,path,check,message\n")
+    command = [
+        sys.executable, SCRIPTS / "render.py", "--run", "mine", "--weights", base_model / "model.safetensors",
+        "--weights-digest", base_model / "checksums.sha256", "--model", base_model,
+        "--model-digest", base_model / "checksums.sha256", "--splits", splits, "--dropped", dropped,
+        "--render", json.dumps(RENDER | {"clips": {"evaluation": "all", "train": "all"}}),
+        "--sampling", json.dumps(SAMPLING), "--output", folder / "out", "--table", tmp_path / "out.csv",
+    ]  # fmt: skip
+    result = small_disk(folder, "64k", command)
+    assert_fails(result, folder / "out", "the sounds of", "0.1 MB are free on", folder, "make room")
+    assert listing(Path(f"{folder}.after")) == set()
