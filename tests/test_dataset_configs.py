@@ -169,9 +169,14 @@ def test_caption_of_the_greatest_length_is_taken(
     ("column", "value", "options", "words"),
     [
         ("caption_1", "", [], ["caption_1 is empty"]),
-        ("seconds", f"{WINDOW + 0.1}", [], [f"{WINDOW + 0.1:.2f} s", f"{WINDOW:.2f} s", "train_seconds"]),
-        ("seconds", "0.8", ["--train-seconds", 0.5], ["0.80 s", "train_seconds"]),
-        ("seconds", "0.1", ["--train-seconds", 60], ["train_seconds = 60", f"{WINDOW:.2f} s"]),
+        ("seconds", f"{WINDOW + 0.1}", [], [f"{WINDOW + 0.1:g} s", f"of {WINDOW:g} s, which is the model's own"]),
+        (
+            "seconds",
+            "0.8",
+            ["--train-seconds", 0.5],
+            ["lasts 0.8 s", f"raise train_seconds (null is the model's own {WINDOW:g} s)"],
+        ),
+        ("seconds", "0.1", ["--train-seconds", 60], ["train_seconds = 60", f"{WINDOW:g} s"]),
     ],
 )
 def test_clip_that_does_not_fit_is_named(
