@@ -14,7 +14,7 @@ from .model_config import ModelConfig, snapshot_folder, text_encoder_name
 from .placeholders import is_blank
 
 LEFT = 3  # letters and digits, fewer of which are little
-SHARE = 3  # unknown characters to a known letter or digit, more of which leave little
+SHARE = 2  # unknown characters to a known letter or digit, more of which leave little
 
 
 @dataclass(frozen=True)
