@@ -355,7 +355,7 @@ def test_run_whose_batch_is_never_full_is_named(
 
 def test_longer_clips_are_taken_where_they_are_cropped(tmp_path: Path, splits: Path, base_model: Path, spoilt) -> None:
     changed, path = spoilt("train", "seconds", f"{WINDOW + 0.1}")
-    assert_fails(configure(tmp_path, changed, base_model), path, "train_seconds")
+    assert_fails(configure(tmp_path, changed, base_model), path, "set random_crop")
     assert_succeeds(configure(tmp_path, changed, base_model, "--random-crop"))
     config = json.loads((tmp_path / "results/datasets/train.json").read_text())
     assert config["random_crop"] is True and len(rows(splits, "train")) == len(
