@@ -22,6 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from sao.card import code, markdown, no_formula
+from sao.clips import write_digests
 from sao.config import resolve
 from sao.embedding_names import choice
 from sao.embeddings import Embedded
@@ -89,7 +90,10 @@ def exported(tmp_path_factory: pytest.TempPathFactory, base_model: Path) -> Path
     save_file(moved, folder / "weights/model.safetensors")
     (folder / "training.json").write_text(json.dumps(training()))
     out = folder / "demo"
-    given = ["--trained", folder / "weights", "--training", folder / "training.json", "--model", base_model]
+    listing = folder / "checksums.sha256"
+    write_digests(listing, folder, [folder / "weights/model.safetensors"])
+    given = ["--trained", folder / "weights", "--training", folder / "training.json", "--checksums", listing]
+    given += ["--model", base_model, "--model-digest", base_model / "checksums.sha256"]
     assert_succeeds(run_script("export", *given, "--output", out, "--digest", out / "export.json"))
     measured(folder / "demo.json", LEG, 1)
     measured(folder / "base.json", None, 2)

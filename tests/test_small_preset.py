@@ -97,6 +97,7 @@ def test_samples_are_as_long_as_their_clips(trained: Path) -> None:
 def test_sampler_of_the_other_kind_is_refused(trained: Path, tmp_path: Path, sampler: str) -> None:
     model = trained / "results/models/stable-audio-open-small"
     options = ["--run", "base", "--weights", model / "model.safetensors", "--model", model]
+    options += ["--weights-digest", model / "checksums.sha256", "--model-digest", model / "checksums.sha256"]
     options += ["--splits", trained / "results/data/demo/splits"]
     options += ["--dropped", trained / "results/data/demo/dataset_configs/stable-audio-open-small/dropped.csv"]
     render = {"clips": {"evaluation": 1}, "caption": 1, "seed": 0, "seconds": None, "loudness": None, "format": "wav16"}
