@@ -330,6 +330,8 @@ def eight_bit(kind: str) -> type[torch.optim.Optimizer]:
     """
     from torchao import optim
 
+    eager = not torch.cuda.is_available() or missing_compiler() is not None  # asked once, not at every step
+
     class EightBit(getattr(optim, f"{kind}8bit")):
         def _new_buffer(self, p: torch.Tensor, signed: bool) -> torch.Tensor:
             state = super()._new_buffer(p, signed)
@@ -337,7 +339,6 @@ def eight_bit(kind: str) -> type[torch.optim.Optimizer]:
             return state.float() if type(state) is torch.Tensor else state
 
         def step(self, closure: Any = None) -> Any:
-            eager = not torch.cuda.is_available() or missing_compiler() is not None
             with torch.compiler.set_stance("force_eager" if eager else "default"):
                 return super().step(closure)
 
