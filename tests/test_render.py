@@ -33,7 +33,7 @@ SAMPLING = {
     "negative_prompt": None,
 }
 PROMPTS = """id,prompt,seconds,seed,cfg_scale,negative_prompt
-gull,Чайка кричит – 雨 "twice",0.5,7,,
+gull,A gull over water – 雨 "twice",0.5,7,,
 ,A door.,1,,4,
 wind,Wind.,0.7,,4,A loud engine.
 """
@@ -149,7 +149,7 @@ def test_prompts_are_rendered_as_their_rows_say(rendered: Path) -> None:
 def test_file_tells_what_it_was_made_from(rendered: Path, base_model: Path) -> None:
     with soundfile.SoundFile(rendered / "gull.wav") as sound:
         title, comment = sound.title, json.loads(sound.comment)
-    assert title == 'Чайка кричит – 雨 "twice"'
+    assert title == 'A gull over water – 雨 "twice"'
     expected = {"clip_id": "gull", "run": "mine", "seed": 7, "seconds": 0.5, "cfg_scale": 1, "negative_prompt": None}
     expected |= {"model_sha256": checksum(base_model / "model.safetensors", "sha256"), "steps": 2}
     assert expected.items() <= comment.items() and "prompt" not in comment
