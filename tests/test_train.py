@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import pickle
+import re
 import shutil
 import signal
 import subprocess
@@ -20,6 +21,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import wandb_server
 from conftest import (
     ROOT,
     SCRIPTS,
@@ -804,6 +806,19 @@ def test_two_processes_speak_as_one(trainer: Trainer, tmp_path: Path) -> None:
     assert_fails(result, "the loss is", "step 2")
 
 
+def sent_to_wandb(run: Path) -> list[int]:
+    """The steps that the README's command sends when it is called again and again."""
+    folder, command = re.search(
+        r"^\(cd (\S+) && uv run (wandb sync .+)\)$", (ROOT / "README.md").read_text(), re.M
+    ).groups()
+    assert Path(folder).parent == Path("results/checkpoints")
+    with wandb_server.serving() as (environment, runs):
+        for _ in range(2):
+            subprocess.run(command.split(), cwd=run, env=os.environ | environment, check=True, capture_output=True)
+    (files,) = runs.values()
+    return [json.loads(row)["_step"] for row in files["wandb-history.jsonl"]]
+
+
 def test_loggers_go_on_from_leg_to_leg(trainer: Trainer, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -811,6 +826,7 @@ def test_loggers_go_on_from_leg_to_leg(trainer: Trainer, tmp_path: Path) -> None
     trainer.chain(run, [4, 8], wandb={"project": "p", "mode": "offline"}, tensorboard=True)
     files = sorted(run.glob("wandb/offline-run-*/run-*.wandb"))
     assert len(files) == 2 and len({file.name for file in files}) == 1, files
+    assert sent_to_wandb(run) == [4, 8]
     events = EventAccumulator(str(run / "tensorboard")).Reload()
     table = losses(run / leg(8))
     assert table.step.tolist() == [4, 8]
