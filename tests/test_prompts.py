@@ -60,6 +60,7 @@ def test_table_says_what_it_wants_and_leaves_the_rest(tmp_path: Path) -> None:
         ("p.csv", "prompt,seed\nRain,1.5\n", "seed is '1.5', not a whole number from 0"),
         ("p.csv", f"prompt,seed\nRain,{2**63}\n", f"seed is '{2**63}'"),
         ("p.csv", "prompt,cfg_scale\nRain,-1\n", "cfg_scale is '-1', not a number from 0"),
+        ("p.csv", "prompt,cfg_scale\nRain,1e38\n", "cfg_scale is '1e38', not a number from 0 to 100"),
         ("p.csv", "prompt,cfg_scale\nRain,inf\n", "cfg_scale is 'inf'"),
     ],
 )

@@ -83,7 +83,13 @@ def read_prompts(path: Path, window: float, render: dict[str, Any], sampling: di
                 render_seed(render["seed"], name),
             ),
             cfg_scale=_number(
-                row, "cfg_scale", origin, float, lambda x: x >= 0, "a number from 0", float(sampling["cfg_scale"])
+                row,
+                "cfg_scale",
+                origin,
+                float,
+                lambda x: 0 <= x <= 100,
+                "a number from 0 to 100",
+                float(sampling["cfg_scale"]),
             ),
             negative_prompt=row.get("negative_prompt", "").strip() or sampling["negative_prompt"],
             origin=origin,
