@@ -18,6 +18,7 @@ import pandas as pd
 import py7zr
 import pytest
 import soundfile
+from forks import Forks
 from hypothesis import settings
 from servers import Server, serving
 
@@ -91,6 +92,17 @@ ODD_NAMES = (
 )
 
 
+FORKS: list[Forks] = []  # the one server of this process
+
+
+@pytest.fixture(autouse=True, scope="session")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Forks:
+    """What starts the scripts, here and in `run_script`."""
+    base = tmp_path_factory.getbasetemp()
+    FORKS[:] = [Forks(tmp_path_factory.mktemp("forks"), base / "base_model")]
+    return FORKS[0]
+
+
 def run_script(
     name: str,
     *arguments: object,
@@ -99,12 +111,9 @@ def run_script(
     log: Path | None = None,
     timeout: float = 300,
 ) -> subprocess.CompletedProcess[str]:
-    """`python scripts/<name>.py arguments…` as a process of its own."""
-    command = [sys.executable, str(SCRIPTS / f"{name}.py"), *map(str, arguments)]
-    command += ["--log", str(log)] if log else []
-    return subprocess.run(
-        command, cwd=cwd, env=os.environ | (env or {}), capture_output=True, encoding="utf-8", timeout=timeout
-    )
+    """`python scripts/<name>.py arguments…` as a process of its own, whose imports are made already."""
+    more = ["--log", log] if log else []
+    return FORKS[0].run(name, *arguments, *more, cwd=cwd, env=env, timeout=timeout)
 
 
 def write_shapes(path: Path, weights: Path | dict[str, Sequence[int]]) -> Path:
@@ -323,9 +332,10 @@ def splits(tmp_path_factory: pytest.TempPathFactory, manifests: dict[str, Path])
 
 
 @pytest.fixture(scope="session")
-def base_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def base_model(forks: Forks) -> Path:
     """The demo's base model, brought into place by base_model.py. Not to be changed: all tests share it."""
-    folder = tmp_path_factory.mktemp("base_model")
+    folder = forks.model
+    folder.mkdir()
     digest = folder / "checksums.sha256"
     shapes = write_shapes(folder.with_suffix(".json"), BASE_MODEL / "model.safetensors")
     command = ("--path", BASE_MODEL, "--shapes", shapes, "--output", folder, "--digest", digest)

@@ -17,6 +17,7 @@ import pytest
 import soundfile
 import torch
 from conftest import BASE_MODEL
+from forks import Forks
 from hypothesis import given
 from hypothesis import strategies as st
 from sao.command import InputError
@@ -31,9 +32,9 @@ SOURCES = ("latents", "audio_dir", "cropped_latents", "cropped_audio")
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory, base_model: Path) -> Iterator[Path]:
+def corpus(tmp_path_factory: pytest.TempPathFactory, base_model: Path, forks: Forks) -> Iterator[Path]:
     """Its dataset configs hold paths in it, so it is where the tests run."""
-    folder = make_corpus(tmp_path_factory.getbasetemp(), base_model)
+    folder = make_corpus(tmp_path_factory.getbasetemp(), base_model, forks)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         yield folder

@@ -37,96 +37,11 @@ from conftest import (
     run_script,
     small_disk,
 )
+from forks import Forks, Started
 from safetensors.torch import load_file
 from sao.clips import write_digests
 
 DEMO = ROOT / "resources/demo/corpus"
-
-# Runs scripts as `python scripts/<name>.py` would, each in a process of its own, forked from one that has imported the
-# libraries already: that is most of what a short training takes.
-FORKS = """
-import json, os, runpy, sys, tempfile
-import pandas, soundfile, torch, torchaudio, transformers.models.t5, tokenizers
-import lightning_fabric, peft, stable_audio_tools.models.factory
-for line in sys.stdin:
-    order = json.loads(line)
-    if "wait" in order:
-        print(os.waitstatus_to_exitcode(os.waitpid(order["wait"], 0)[1]), flush=True)
-        continue
-    pid = os.fork()
-    if pid:
-        print(pid, flush=True)
-        continue
-    os.setpgid(0, 0)
-    os.chdir(order["cwd"])
-    for key, value in order["env"].items():
-        os.environ.pop(key, None)
-        if value is not None:
-            os.environ[key] = value
-    for number, file in ((0, "/dev/null"), (1, order["output"] + ".out"), (2, order["output"] + ".err")):
-        os.dup2(os.open(file, os.O_RDWR | os.O_CREAT | os.O_TRUNC), number)
-    tempfile.tempdir = None
-    sys.argv = order["command"]
-    sys.path[0] = os.path.dirname(sys.argv[0])
-    code = 1
-    try:
-        runpy.run_path(sys.argv[0], run_name="__main__")
-        code = 0
-    except SystemExit as stop:
-        code = stop.code or 0
-    except BaseException:
-        import traceback
-        traceback.print_exc()
-    sys.stderr.flush()
-    os._exit(code)
-"""
-
-
-class Forks:
-    """A server that forks a process for each script to be run."""
-
-    def __init__(self, folder: Path, hub: Path) -> None:
-        env = {"HF_HUB_CACHE": str(hub.resolve()), "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1"}
-        with (folder / "server").open("w") as log:
-            self.server = subprocess.Popen(
-                [sys.executable, "-W", "ignore", "-c", FORKS],
-                env=os.environ | env,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
-        self.folder, self.count = folder, 0
-
-    def order(self, **order: object) -> int:
-        print(json.dumps(order), file=self.server.stdin, flush=True)
-        return int(self.server.stdout.readline())
-
-    def start(self, name: str, *arguments: object, cwd: Path, env: dict[str, str | None] | None = None) -> Started:
-        self.count += 1
-        command = [str(SCRIPTS / f"{name}.py"), *map(str, arguments)]
-        output = self.folder / str(self.count)
-        pid = self.order(command=command, cwd=str(cwd), env=env or {}, output=str(output))
-        return Started(self, pid, command, output)
-
-    def run(self, *given: object, **more: object) -> subprocess.CompletedProcess[str]:
-        return self.start(*given, **more).finish()
-
-
-@dataclass
-class Started:
-    forks: Forks
-    pid: int
-    command: list[str]
-    output: Path
-
-    def stderr(self) -> str:
-        return self.output.with_suffix(".err").read_text(encoding="utf-8")
-
-    def finish(self) -> subprocess.CompletedProcess[str]:
-        code = self.forks.order(wait=self.pid)
-        stdout = self.output.with_suffix(".out").read_text(encoding="utf-8")
-        return subprocess.CompletedProcess(self.command, code, stdout, self.stderr())
 
 
 def succeed(*started: Started) -> None:
@@ -135,19 +50,13 @@ def succeed(*started: Started) -> None:
 
 
 @functools.cache
-def start_forks(base: Path, base_model: Path) -> Forks:
-    (base / "forks").mkdir()
-    return Forks(base / "forks", base_model / "hub")
-
-
-@functools.cache
-def make_corpus(base: Path, base_model: Path) -> Path:
+def make_corpus(base: Path, base_model: Path, forks: Forks) -> Path:
     """A folder with the demo's sounds, latents and dataset configs, made by the scripts. Not to be changed.
 
     `latents` and `audio` are dataset configs of whole clips, `cropped_latents` and `cropped_audio` of parts of 1 s;
     `encoded` and `cropped_encoded` hold the latents.
     """
-    forks, folder = start_forks(base, base_model), base / "corpus"
+    folder = base / "corpus"
     folder.mkdir()
     start = functools.partial(forks.start, cwd=folder)
     model = ("--model", base_model, "--model-digest", base_model / "checksums.sha256", "--code", "x")
@@ -202,8 +111,8 @@ def make_corpus(base: Path, base_model: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory, base_model: Path) -> Path:
-    return make_corpus(tmp_path_factory.getbasetemp(), base_model)
+def corpus(tmp_path_factory: pytest.TempPathFactory, base_model: Path, forks: Forks) -> Path:
+    return make_corpus(tmp_path_factory.getbasetemp(), base_model, forks)
 
 
 SETTINGS = {
@@ -263,8 +172,8 @@ def leg(end: int | str) -> str:
 
 
 @pytest.fixture(scope="module")
-def trainer(tmp_path_factory: pytest.TempPathFactory, corpus: Path, base_model: Path) -> Trainer:
-    return Trainer(start_forks(tmp_path_factory.getbasetemp(), base_model), corpus, base_model)
+def trainer(forks: Forks, corpus: Path, base_model: Path) -> Trainer:
+    return Trainer(forks, corpus, base_model)
 
 
 @pytest.fixture(scope="module")

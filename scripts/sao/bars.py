@@ -13,6 +13,8 @@ os.environ["TQDM_DISABLE"] = ""  # command.py turns the bars of libraries off
 
 from .command import PLAIN_EVERY, TERMINAL, report
 
+DECIDES_NO_RESULT = "bars of downloads"
+
 CONTROL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\r\n]")  # what moves the cursor
 
 

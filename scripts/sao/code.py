@@ -1,7 +1,9 @@
-"""The identity of the code that makes an artefact: what it does, not how it is written down.
+"""The identity of the code that makes an artefact: what decides the result, and nothing else.
 
-A comment, a docstring or a reformatting changes nothing; neither does a file's time stamp, nor a script that
-this one does not import. Put into a rule's params, it is an exact rerun trigger.
+Not part of it are comments, docstrings, formatting and time stamps; the words of messages, log lines, progress bars and
+help texts; and modules that decide no result (bars, estimates of memory, checks). Such a module has a line
+`DECIDES_NO_RESULT = "why"`, which tests/test_code.py holds it to. Put into a rule's params, the identity is an exact rerun
+trigger.
 """
 
 from __future__ import annotations
@@ -24,7 +26,10 @@ def _collect(path: Path, root: Path, seen: dict[str, str]) -> None:
     name = path.relative_to(root).as_posix()
     if name in seen:
         return
-    seen[name], imports = _read(path.read_text(encoding="utf-8"), str(path))
+    identity, imports = _read(path.read_text(encoding="utf-8"), str(path))
+    if not identity:
+        return
+    seen[name] = identity
     for level, parts in imports:
         base = path.parents[level - 1] if level else root
         for depth in range(1, len(parts) + 1):
@@ -37,8 +42,10 @@ def _collect(path: Path, root: Path, seen: dict[str, str]) -> None:
 # Most modules are imported by many scripts, and all scripts are hashed at every start of Snakemake.
 @functools.cache
 def _read(text: str, path: str) -> tuple[str, list[tuple[int, tuple[str, ...]]]]:
-    """The hash of a module, and `(level, parts)` of every name that it imports."""
+    """The hash of a module, and `(level, parts)` of every name that it imports; no hash of one that decides no result."""
     tree = ast.parse(text, filename=path)
+    if any(isinstance(node, ast.Assign) and _name(node.targets[0]) == MARK for node in tree.body):
+        return "", []
     imports: dict[tuple[int, tuple[str, ...]], None] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -49,12 +56,45 @@ def _read(text: str, path: str) -> tuple[str, list[tuple[int, tuple[str, ...]]]]
     return hashlib.sha256(_canonical(tree).encode()).hexdigest(), list(imports)
 
 
+MARK = "DECIDES_NO_RESULT"
+# Calls whose first arguments alone decide something, and how many those are: the others are words for people.
+WORDS = {"InputError": 0, "progress": 1, "check_room": 2, "output_to_log": 0}
+# Keyword arguments that are words for people, by the method that takes them.
+HELP = {"add_argument": {"help", "metavar"}, "ArgumentParser": {"description", "epilog"}}
+
+
+def _name(node: ast.AST) -> str:
+    """`f` of `f` and of `module.f`."""
+    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
+
+
+def _is_log_line(node: ast.AST) -> bool:
+    """Whether a statement does nothing but write to the log."""
+    call = node.value if isinstance(node, ast.Expr) else None
+    if not isinstance(call, ast.Call):
+        return False
+    of_log = isinstance(call.func, ast.Attribute) and _name(call.func.value) == "log"
+    return of_log or _name(call.func) == "report"
+
+
+def _without_words(call: ast.Call) -> ast.Call:
+    """A call without what only people read."""
+    name = _name(call.func)
+    if name in WORDS:
+        return ast.Call(call.func, call.args[: WORDS[name]], [])
+    if name in HELP:
+        return ast.Call(call.func, call.args, [word for word in call.keywords if word.arg not in HELP[name]])
+    return call
+
+
 # With a docstring, maybe. (A union in the call would be made anew for each node.)
 _DOCUMENTED = (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 def _canonical(node: ast.AST) -> str:
-    """Like `ast.dump` without docstrings, positions and empty fields (which differ between Python versions)."""
+    """Like `ast.dump` without docstrings, words for people, positions and empty fields (which differ between Python versions)."""
+    if isinstance(node, ast.Call):
+        node = _without_words(node)
     if isinstance(node, _DOCUMENTED) and node.body:
         first = node.body[0]
         if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
@@ -65,6 +105,7 @@ def _canonical(node: ast.AST) -> str:
         if value is None or value == [] or name in ("type_comment", "kind"):
             continue
         if isinstance(value, list):
+            value = [v for v in value if not _is_log_line(v)]
             text = "[" + ",".join([_canonical(v) if isinstance(v, ast.AST) else repr(v) for v in value]) + "]"
         else:
             text = _canonical(value) if isinstance(value, ast.AST) else repr(value)

@@ -19,6 +19,8 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 
 from tqdm import tqdm
 
+DECIDES_NO_RESULT = "messages, progress and exit codes"
+
 log = logging.getLogger("sao")
 Item = TypeVar("Item")
 

@@ -13,6 +13,8 @@ from .files import size_text
 from .model_config import ModelConfig, downsampling_ratio, text_max_length
 from .safetensors_header import tensor_shapes
 
+DECIDES_NO_RESULT = "an estimate, which lets a training start or not"
+
 Settings = dict[str, Any]
 Counts = dict[str, Any]
 

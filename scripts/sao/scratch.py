@@ -14,6 +14,8 @@ from .command import log, progress
 from .dataset import Clips
 from .files import size_text
 
+DECIDES_NO_RESULT = "the same bytes, read from another disk"
+
 COPIES = 16  # at a time: each waits for the network more than it works
 
 

@@ -13,6 +13,8 @@ from .command import InputError, log
 from .files import read_json, size_text
 from .tables import read_table
 
+DECIDES_NO_RESULT = "what was changed is refused, never read otherwise"
+
 THREADS = 8  # that hash at a time; Python's lock is free meanwhile
 PART = 64  # files that a thread hashes in one go
 LISTING = "checksums.sha256"  # of a base model, of a folder of latents, of a leg
