@@ -176,7 +176,7 @@ rule collect:
         runs=[entry["label"] for entry in PLAN.renders.values()],
         dropped=lambda wildcards, input: [f"{folder}/dropped.csv" for folder in input.datasets],
         rendering=PLAN.renderings(),
-        template=content_key(SCRIPTS / "sao" / "samples.html.j2"),
+        template=content_key(SCRIPTS / "sao" / "pages" / "samples.html.j2"),
         code=code_hash(SCRIPTS / "collect.py"),
     message:
         "Collect the samples of all runs: results/samples/index.html"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import SCRIPTS
-from sao.code import code_hash
+from sao.plan.code import code_hash
 
 ALL = sorted(path.stem for path in SCRIPTS.glob("*.py"))
 
@@ -21,7 +21,9 @@ def scripts(tmp_path: Path) -> Path:
 
 
 # Modules that say of themselves that they decide no result. To add one is to promise that.
-ASIDE = {f"sao/{name}.py" for name in ("bars", "command", "memory", "scratch", "vouched")}
+ASIDE = {
+    f"sao/{name}.py" for name in ("base/command", "base/vouched", "hub/bars", "training/memory", "training/scratch")
+}
 
 
 def hashes(scripts: Path) -> dict[str, str]:
@@ -117,10 +119,14 @@ def replace(path: Path, old: str, new: str) -> None:
 @pytest.mark.parametrize(
     ("module", "old", "new"),
     [
-        ("sao/command.py", "PLAIN_EVERY = 10.0", "PLAIN_EVERY = 20.0"),
-        ("sao/memory.py", "from .command import InputError", "from .command import InputError\n\nX = 1"),
-        ("sao/training.py", "at its first step: lower the learning rate", "at its first step: lower the rate"),
-        ("sao/prompts.py", "save the file as UTF-8", "save it as UTF-8"),
+        ("sao/base/command.py", "PLAIN_EVERY = 10.0", "PLAIN_EVERY = 20.0"),
+        (
+            "sao/training/memory.py",
+            "from sao.base.command import InputError",
+            "from sao.base.command import InputError\n\nX = 1",
+        ),
+        ("sao/training/training.py", "at its first step: lower the learning rate", "at its first step: lower the rate"),
+        ("sao/rendering/prompts.py", "save the file as UTF-8", "save it as UTF-8"),
         ("train.py", "resuming at step %d of %d, from %s", "going on at step %d of %d, from %s"),
         ("train.py", "where to end: step-00000500 or epoch-00000003", "the leg's name"),
         ("encode.py", 'f"encoding {args.split}", unit="clips"', 'f"{args.split}: encoding", unit="sounds"'),
@@ -136,16 +142,34 @@ def test_a_changed_message_changes_no_identity(scripts: Path, module: str, old: 
     ("module", "old", "new", "rerun", "still"),
     [
         # A draw, the loss, resampling, a seed.
-        ("sao/draws.py", "ndtri(u) * options", "2 * ndtri(u) * options", {"train"}, {"encode", "render", "validate"}),
         (
-            "sao/training.py",
+            "sao/training/draws.py",
+            "ndtri(u) * options",
+            "2 * ndtri(u) * options",
+            {"train"},
+            {"encode", "render", "validate"},
+        ),
+        (
+            "sao/training/training.py",
             '(output.float(), target, reduction="none")',
             '(target, output.float(), reduction="none")',
             {"train"},
             {"encode", "render"},
         ),
-        ("sao/encoding.py", "if up * down <= LARGEST", "if up * down < LARGEST", {"encode"}, {"split", "validate"}),
-        ("sao/prompts.py", '(seed, "render", clip)', '(seed, "renders", clip)', {"render"}, {"train", "encode"}),
+        (
+            "sao/models/autoencoder.py",
+            "if up * down <= LARGEST",
+            "if up * down < LARGEST",
+            {"encode"},
+            {"split", "validate"},
+        ),
+        (
+            "sao/rendering/prompts.py",
+            '(seed, "render", clip)',
+            '(seed, "renders", clip)',
+            {"render"},
+            {"train", "encode"},
+        ),
     ],
 )
 def test_a_changed_computation_changes_the_identity_of_what_uses_it(
@@ -169,7 +193,7 @@ def test_a_script_counts_for_itself_alone(scripts: Path, changed: str) -> None:
 @pytest.mark.parametrize("script", ["manifest", "dataset_configs", "split"])
 def test_every_module_that_is_loaded_counts_and_no_other(scripts: Path, script: str) -> None:
     loaded = modules_at_run_time(script)
-    assert "sao/command.py" in loaded and f"{script}.py" in loaded
+    assert "sao/base/command.py" in loaded and f"{script}.py" in loaded
     before = code_hash(scripts / f"{script}.py")
     for path in sorted(scripts.rglob("*.py")):
         source = path.read_text(encoding="utf-8")

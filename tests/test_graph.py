@@ -105,7 +105,7 @@ def test_time_stamps_names_and_comments_rerun_nothing(copy: Path) -> None:
     files = [path for path in copy.rglob("*") if not path.is_symlink()]
     for number, path in enumerate(sorted(files, key=lambda path: str(hash(path)))):
         os.utime(path, (1_900_000_000 + number, 1_900_000_000 + number))
-    for path in [*copy.glob("scripts/*.py"), *copy.glob("scripts/sao/*.py")]:
+    for path in [*copy.glob("scripts/*.py"), *copy.glob("scripts/sao/**/*.py")]:
         path.write_text("# A comment.\n" + path.read_text())
     assert planned(copy) == {}
 

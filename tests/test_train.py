@@ -39,7 +39,7 @@ from conftest import (
 )
 from forks import Forks, Started
 from safetensors.torch import load_file
-from sao.clips import write_digests
+from sao.base.names import write_digests
 
 DEMO = ROOT / "resources/demo/corpus"
 

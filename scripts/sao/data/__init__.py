@@ -1,0 +1,1 @@
+"""From published or own files to manifests and splits. Never imports torch."""

@@ -1,0 +1,1 @@
+"""From rendered sounds to embeddings, measures and intervals."""

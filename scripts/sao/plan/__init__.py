@@ -1,0 +1,1 @@
+"""From a resolved config to what the rules need: paths, settings and resources. Knows nothing of Snakemake."""

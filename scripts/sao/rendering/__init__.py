@@ -1,0 +1,1 @@
+"""From prompts and weights to sound files and the table of them."""

@@ -1,0 +1,1 @@
+"""From sound files to samples, levels and spectra. numpy only."""

@@ -1,0 +1,1 @@
+"""From latents or audio to trained weights: the objective, the update, the state, and where each draw comes from."""
