@@ -15,12 +15,12 @@ min_version("9.0")
 sys.setrecursionlimit(100_000)
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
-from sao.code import code_hash
-from sao.command import InputError
-from sao.config import ROLES, check_file, resolve
-from sao.files import content_key, link_folder
-from sao.plan import Plan
-from sao.resources import EMBEDDED, ENCODED, START, grown, megabytes, rows
+from sao.plan.code import code_hash
+from sao.base.command import InputError
+from sao.config.resolve import ROLES, check_file, resolve
+from sao.base.files import content_key, link_folder
+from sao.plan.plan import Plan
+from sao.plan.resources import EMBEDDED, ENCODED, START, grown, megabytes, rows
 
 
 report: "report/workflow.rst"

@@ -17,10 +17,10 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
-from sao.distances import Kad, fad
-from sao.embedding_names import choice
-from sao.embeddings import load
-from sao.spectra import read_sound, to_mono
+from sao.evaluation.distances import Kad, fad
+from sao.evaluation.embedding_names import choice
+from sao.evaluation.embeddings import load
+from sao.sound.spectra import read_sound, to_mono
 
 SNR = (40, 30, 20, 10, 0)  # dB
 NAMES = ("aisfx", "log-mel")

@@ -18,8 +18,8 @@ from stable_audio_tools.models.diffusion import DiTWrapper
 from training_throughput import full_config
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
-from sao.memory import ADAPTER, estimate, total
-from sao.model_config import window_frames
+from sao.models.config import window_frames
+from sao.training.memory import ADAPTER, estimate, total
 
 RUNS = {
     "full, 16-mixed or bf16-mixed, with moving average": {"precision": "bf16-mixed", "ema": True},

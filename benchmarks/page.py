@@ -19,8 +19,8 @@ from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
-from sao.files import link_or_copy, read_json  # noqa: E402
-from sao.page import Trained, corpus_entry, render_page  # noqa: E402
+from sao.base.files import link_or_copy, read_json  # noqa: E402
+from sao.pages.samples import Trained, corpus_entry, render_page  # noqa: E402
 
 SAMPLES = ROOT / "results/samples"
 TIMES = "[performance.timing.domContentLoadedEventEnd, performance.timing.loadEventEnd].map(t => t - performance.timing.navigationStart)"

@@ -40,8 +40,8 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from sao.clips import clip_id, shard_name, shard_of  # noqa: E402
-from sao.files import sha256, write_json  # noqa: E402
+from sao.base.files import sha256, write_json  # noqa: E402
+from sao.base.names import clip_id, shard_name, shard_of  # noqa: E402
 
 # Not `python -m snakemake`: that looks for plugins in every folder of the working folder, a corpus's too.
 SNAKEMAKE = [str(Path(sys.executable).parent / "snakemake")]

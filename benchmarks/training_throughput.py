@@ -113,7 +113,7 @@ def cpu_seconds() -> tuple[float, float]:
 
 def stock(job: Job) -> Job:
     """The loop of stable-audio-tools, driven through its library."""
-    from sao.model import build, load_weights
+    from sao.models.build import build, load_weights
 
     config = trained_config(job)
     model = build(config, Path(job["model"], "hub"))
@@ -122,7 +122,7 @@ def stock(job: Job) -> Job:
     import soundfile
     import torch
     import torchaudio
-    from sao.training import make_scheduler
+    from sao.training.training import make_scheduler
     from stable_audio_tools.data import dataset
     from stable_audio_tools.training import create_training_wrapper_from_config, diffusion
 
@@ -184,9 +184,9 @@ def ours(job: Job) -> Job:
     import train
 
     if not job["cache"]:
-        import sao.training
+        import sao.training.training
 
-        sao.training.PromptCache = lambda encoder: encoder
+        sao.training.training.PromptCache = lambda encoder: encoder
     clock = Clock(job["warmup"], job["warmup"] + job["steps"])
     train.progress = clock.over
     end = clock.ends[1] + 1  # the last step validates
@@ -227,14 +227,14 @@ def leg(job: Job) -> Job:
 
 def clip_flops(job: Job) -> Job:
     """FLOPs of a clip, forward and backward without recomputation, the frozen text encoder left out."""
-    from sao.model import build, load_weights
+    from sao.models.build import build, load_weights
 
     config = trained_config(job)
     model = build(config, Path(job["model"], "hub"))
     load_weights(model, Path(job["model"], "model.safetensors"))
     import torch
-    from sao.dataset import Clips, TrainingClips, collate
-    from sao.training import Objective, prepare
+    from sao.training.dataset import Clips, TrainingClips, collate
+    from sao.training.training import Objective, prepare
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -275,9 +275,9 @@ def make_full(job: Job) -> Job:
     import torch
     from encode import summarise
     from safetensors.torch import save_file
-    from sao.clips import write_digests
-    from sao.files import sha256, write_json
-    from sao.model import build
+    from sao.base.files import sha256, write_json
+    from sao.base.names import write_digests
+    from sao.models.build import build
     from transformers import T5Config, T5EncoderModel
 
     hub, revision = folder / "model/hub/models--t5-base", 40 * "0"
@@ -306,10 +306,10 @@ def make_clips(folder: Path, config: Job, count: int, seconds: float) -> int:
     import numpy as np
     import soundfile
     from dataset_configs import write_hook
-    from sao.clips import clip_id
-    from sao.encoding import clip_facts
-    from sao.files import write_json
-    from sao.model_config import window_frames
+    from sao.base.files import write_json
+    from sao.base.names import clip_id
+    from sao.models.autoencoder import clip_facts
+    from sao.models.config import window_frames
 
     rng, rate = np.random.default_rng(0), config["sample_rate"]
     samples, frames = int(seconds * rate), window_frames(config, seconds)
@@ -346,7 +346,7 @@ def use_hub(hub: Path) -> None:
 
 def trained_config(job: Job) -> Job:
     """The model's config, its `training` section as scripts/train.py makes it."""
-    from sao.model_config import read_model_config
+    from sao.models.config import read_model_config
     from train import training_config
 
     config = read_model_config(Path(job["model"], "model_config.json"))
@@ -357,8 +357,8 @@ def trained_config(job: Job) -> Job:
 def gpu_settings(job: Job) -> Job:
     """What scripts/train.py does best with on a GPU: bfloat16, and activations kept if there is room for them."""
     import torch
-    from sao.command import InputError
-    from sao.memory import check, parameter_counts
+    from sao.base.command import InputError
+    from sao.training.memory import check, parameter_counts
 
     if not torch.cuda.is_available():
         return {}
@@ -495,8 +495,8 @@ def full_config(depth: int) -> Job:
 
 def run_settings(changes: Job) -> Job:
     """Settings of config.yaml's run with changes, as rule train gives them to scripts/train.py."""
-    from sao.config import resolve
-    from sao.plan import Plan
+    from sao.config.resolve import resolve
+    from sao.plan.plan import Plan
 
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     config["runs"]["demo"] |= changes
@@ -508,7 +508,7 @@ def run_settings(changes: Job) -> Job:
 def demo_job(args: argparse.Namespace, folder: Path) -> Job:
     """The default run, and the same clips as audio for the stock loop."""
     from dataset_configs import audio_datasets
-    from sao.tables import read_table
+    from sao.base.tables import read_table
 
     changes = {"batch_size": args.batch, "threads": args.threads}
     job = run_settings({key: value for key, value in changes.items() if value})

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
-from sao.config import SCHEMA, deref
+from sao.config.resolve import SCHEMA, deref
 
 Schema = dict[str, Any]
 PAGE = Path(__file__).with_name("configuration.md")

@@ -6,11 +6,11 @@ import argparse
 import shutil
 from pathlib import Path
 
-from sao.clips import write_digests
-from sao.command import InputError, log, parse, progress, run
-from sao.files import copy_file, digest, read_json, sha256, size_text, write_json
-from sao.model_config import has_clap, read_model_config, text_conditioner, text_encoder_name
-from sao.safetensors_header import Shapes, assert_same_weights, tensor_shapes
+from sao.base.command import InputError, log, parse, progress, run
+from sao.base.files import copy_file, digest, read_json, sha256, size_text, write_json
+from sao.base.names import write_digests
+from sao.models.config import has_clap, read_model_config, text_conditioner, text_encoder_name
+from sao.models.header import Shapes, assert_same_weights, tensor_shapes
 
 ENCODER_WEIGHTS = "model.safetensors"
 ENCODER_FILES = ["config.json", "tokenizer.json", "tokenizer_config.json", ENCODER_WEIGHTS]
@@ -37,7 +37,7 @@ def from_folder(args: argparse.Namespace) -> dict[str, Path]:
 def from_hub(args: argparse.Namespace, partial: Path) -> dict[str, Path]:
     """`{name below the output: file}` of a model on the Hub, the pinned commits fetched into `partial`."""
     # Imported here: a local model needs neither the Hub client nor its start-up time.
-    from sao.hub import HubFile, NoSuchFile, describe, fetch
+    from sao.hub.fetch import HubFile, NoSuchFile, describe, fetch
 
     # Before gigabytes are fetched: is it a model that can be fine-tuned, with the text encoder that was declared?
     described = describe(args.repo, args.revision, args.model_config)
@@ -77,7 +77,7 @@ def from_hub(args: argparse.Namespace, partial: Path) -> dict[str, Path]:
 
 def fetch_all(files: dict, output: Path, partial: Path) -> dict[str, Path]:
     """Fetch described files, `{name below the output: file}`, where there is room for them."""
-    from sao.hub import fetch, missing_bytes
+    from sao.hub.fetch import fetch, missing_bytes
 
     wanted = list(files.values())
     # What is pickled is written a second time, converted.
@@ -91,7 +91,7 @@ def fetch_all(files: dict, output: Path, partial: Path) -> dict[str, Path]:
 
 def clap_on_hub(args: argparse.Namespace) -> dict:
     """The CLAP checkpoint that the config declares on the Hub, if any, described."""
-    from sao.hub import describe
+    from sao.hub.fetch import describe
 
     return {CLAP: describe(args.clap_repo, args.clap_revision, args.clap_file)} if args.clap_repo else {}
 
@@ -123,11 +123,11 @@ def place(files: dict[str, Path], output: Path, moved: bool) -> None:
         target = output / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if name == CLAP:
-            from sao.model import convert_clap
+            from sao.models.build import convert_clap
 
             convert_clap(source, target)
         elif name == "model.safetensors" and not is_safe(source.name):
-            from sao.model import convert_weights
+            from sao.models.build import convert_weights
 
             convert_weights(source, target)
         elif moved:

@@ -8,12 +8,12 @@ import shutil
 from pathlib import Path
 
 import pandas as pd
-from sao import command
-from sao.command import log, parse
-from sao.files import copy_file, link_or_copy, read_json, sha256
-from sao.page import Trained, corpus_entry, render_page
-from sao.renders import read_renders
-from sao.tables import read_table, write_table
+from sao.base import command
+from sao.base.command import log, parse
+from sao.base.files import copy_file, link_or_copy, read_json, sha256
+from sao.base.tables import read_table, write_table
+from sao.pages.samples import Trained, corpus_entry, render_page
+from sao.rendering.table import read_renders
 
 
 def bring_recording(recording: Path, folder: Path, clip: str) -> None:

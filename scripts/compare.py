@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from sao.command import log, parse, run
-from sao.files import read_json, whole, write_json
-from sao.tables import write_table
+from sao.base.command import log, parse, run
+from sao.base.files import read_json, whole, write_json
+from sao.base.tables import write_table
 
 COLUMNS = (
     "split",

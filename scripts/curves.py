@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sao.command import log, parse, run
-from sao.files import read_json, whole, write_json
-from sao.tables import read_table
+from sao.base.command import log, parse, run
+from sao.base.files import read_json, whole, write_json
+from sao.base.tables import read_table
 
 
 def best_leg(legs: list[dict]) -> dict:

@@ -9,22 +9,22 @@ import shutil
 from pathlib import Path
 
 import pandas as pd
-from sao import caption_hook
-from sao.clips import shard_name, shard_of, write_digests
-from sao.command import InputError, log, parse, progress, run
-from sao.config import ROLES
-from sao.files import whole, write_json
-from sao.findings import Findings
-from sao.model_config import (
+from sao.base.command import InputError, log, parse, progress, run
+from sao.base.files import whole, write_json
+from sao.base.names import shard_name, shard_of, write_digests
+from sao.base.placeholders import is_blank
+from sao.base.tables import caption_columns, captions_of, read_table, write_table
+from sao.config.resolve import ROLES
+from sao.data.findings import Findings
+from sao.models.config import (
     ModelConfig,
     downsampling_ratio,
     read_model_config,
     text_max_length,
     window_frames,
 )
-from sao.placeholders import is_blank
-from sao.tables import caption_columns, captions_of, read_table, write_table
-from sao.tokens import Reader
+from sao.models.tokens import Reader
+from sao.training import caption_hook
 
 SHOWN = 5  # warnings that are logged; the table has all
 

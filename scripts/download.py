@@ -20,8 +20,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import requests
-from sao.command import InputError, log, parse, progress, run
-from sao.files import CHUNK, local_path, read_json, size_text, whole, write_json
+from sao.base.command import InputError, log, parse, progress, run
+from sao.base.files import CHUNK, local_path, read_json, size_text, whole, write_json
 from urllib3.exceptions import HTTPError
 
 PIECE = 1 << 16  # bytes a read from the network: no more than this is lost with a connection

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sao.command import InputError, log, parse, progress, run
-from sao.embedding_names import THUMBNAIL, choice
-from sao.embeddings import Embedded, load, stack
-from sao.files import sha256, whole
-from sao.renders import read_renders
-from sao.spectra import FLOOR_DB, read_sound, to_mono
-from sao.tables import read_table
+from sao.base.command import InputError, log, parse, progress, run
+from sao.base.files import sha256, whole
+from sao.base.tables import read_table
+from sao.evaluation.embedding_names import THUMBNAIL, choice
+from sao.evaluation.embeddings import Embedded, load, stack
+from sao.rendering.table import read_renders
+from sao.sound.spectra import FLOOR_DB, read_sound, to_mono
 
 
 def read_set(tables: list[Path], folder: Path | None) -> pd.DataFrame:

@@ -7,10 +7,10 @@ import shutil
 from pathlib import Path
 
 from base_model import fetch_all, is_safe, refuse_pickles, snapshot
-from sao.clips import write_digests
-from sao.command import InputError, log, parse, run
-from sao.files import read_json
-from sao.hub import HubFile, NoSuchFile, describe, fetch
+from sao.base.command import InputError, log, parse, run
+from sao.base.files import read_json
+from sao.base.names import write_digests
+from sao.hub.fetch import HubFile, NoSuchFile, describe, fetch
 
 WEIGHTS = "model.safetensors"
 PICKLED = "pytorch_model.bin"  # what LAION's own are published as
@@ -63,7 +63,7 @@ def main() -> None:
         if is_safe(source.name):
             source.replace(target)
         else:
-            from sao.model import convert_weights
+            from sao.models.build import convert_weights
 
             target = target.with_name(WEIGHTS)
             convert_weights(source, target)

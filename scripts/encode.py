@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sao.clips import clip_id, shard_name, shard_of, write_digests
-from sao.command import InputError, log, output_to_log, parse, progress, run
-from sao.files import check_room, digest, sha256, write_json, writing
-from sao.model import build, load_weights, pick_device
-from sao.model_config import downsampling_ratio, read_model_config, window_frames
-from sao.tables import read_table
-from sao.vouched import LISTING, Checking, model_files, sound_files
+from sao.base.command import InputError, log, output_to_log, parse, progress, run
+from sao.base.files import check_room, digest, sha256, write_json, writing
+from sao.base.names import clip_id, shard_name, shard_of, write_digests
+from sao.base.tables import read_table
+from sao.base.vouched import LISTING, Checking, model_files, sound_files
+from sao.models.build import build, load_weights, pick_device
+from sao.models.config import downsampling_ratio, read_model_config, window_frames
 
 ENDS = (".json", ".npy", ".std")  # of the files of a clip
 
@@ -122,7 +122,7 @@ def encode(todo: list[str], clips: dict[str, str], args: argparse.Namespace, con
     sounds = {file.path: file for file in sound_files(args.facts, args.audio)}
 
     import torch
-    from sao.encoding import clip_facts, load_audio, moments, padded
+    from sao.models.autoencoder import clip_facts, load_audio, moments, padded
 
     torch.set_num_threads(args.threads)
     device = pick_device()

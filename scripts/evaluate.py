@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sao.command import InputError, log, parse, progress, run
-from sao.embedding_names import THUMBNAIL, Choice, choice
-from sao.embeddings import Embedded, load, stack
-from sao.evaluation import CLIP_MEASURES, Evaluation, clip_figures
-from sao.files import read_json, write_json
-from sao.renders import read_renders
-from sao.signals import compare
-from sao.spectra import FLOOR_DB, read_sound, to_mono
-from sao.tables import write_table
+from sao.base.command import InputError, log, parse, progress, run
+from sao.base.files import read_json, write_json
+from sao.base.tables import write_table
+from sao.evaluation.embedding_names import THUMBNAIL, Choice, choice
+from sao.evaluation.embeddings import Embedded, load, stack
+from sao.evaluation.evaluate import CLIP_MEASURES, Evaluation, clip_figures
+from sao.evaluation.signals import compare
+from sao.rendering.table import read_renders
+from sao.sound.spectra import FLOOR_DB, read_sound, to_mono
 
 
 def thumbnails(rows: pd.DataFrame) -> Embedded:
@@ -28,7 +28,7 @@ def thumbnails(rows: pd.DataFrame) -> Embedded:
 
 
 def signal_facts(rows: pd.DataFrame, threads: int) -> pd.DataFrame:
-    """A row a clip, see `sao.signals.compare`."""
+    """A row a clip, see `sao.evaluation.signals.compare`."""
     pairs = [
         (Path(sound), Path(path) if path else None) for sound, path in zip(rows.sound, rows.reference, strict=True)
     ]

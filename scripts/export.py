@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sao.command import InputError, log, parse, run
-from sao.files import read_json, sha256, whole, write_json
-from sao.model import assert_same_keys, read_safetensors
-from sao.vouched import Checking, leg_files, model_files
+from sao.base.command import InputError, log, parse, run
+from sao.base.files import read_json, sha256, whole, write_json
+from sao.base.vouched import Checking, leg_files, model_files
+from sao.models.build import assert_same_keys, read_safetensors
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +24,7 @@ def full_model(base: dict[str, torch.Tensor], folder: Path) -> dict[str, torch.T
     shapes; of an adapter, unless each of its weights has its place.
     """
     if (folder / "adapter_config.json").is_file():
-        from sao.adapters import merged_weights
+        from sao.training.adapters import merged_weights
 
         return merged_weights(base, folder)
     path = folder / "model.safetensors"

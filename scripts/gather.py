@@ -6,9 +6,9 @@ import argparse
 import shutil
 from pathlib import Path
 
-from sao.command import InputError, log, parse, run
-from sao.files import link_or_copy
-from sao.tables import read_table, read_tables, write_table
+from sao.base.command import InputError, log, parse, run
+from sao.base.files import link_or_copy
+from sao.base.tables import read_table, read_tables, write_table
 
 
 def main() -> None:

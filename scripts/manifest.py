@@ -10,12 +10,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pandas as pd
-from sao.audio import Measured
-from sao.captions import published_captions, published_columns
-from sao.clips import clip_id, plain_id, same_name
-from sao.command import InputError, log, parse, run
-from sao.placeholders import is_placeholder
-from sao.tables import plain, read_rows, read_table, write_table
+from sao.base.command import InputError, log, parse, run
+from sao.base.names import clip_id, plain_id, same_name
+from sao.base.placeholders import is_placeholder
+from sao.base.tables import plain, read_rows, read_table, write_table
+from sao.data.captions import published_captions, published_columns
+from sao.sound.read import Measured
 
 # Clotho's columns, and what else they are called: in tables of people's own, in Freesound's API (`username`, `url`).
 # Its `id` is no `sound_id`, since other tables number their rows under that name.

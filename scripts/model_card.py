@@ -7,12 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sao.card import Card, attribution
-from sao.clips import read_digests
-from sao.command import InputError, log, parse, run
-from sao.files import read_json, whole
-from sao.model_config import read_model_config
-from sao.tables import read_table, write_table
+from sao.base.command import InputError, log, parse, run
+from sao.base.files import read_json, whole
+from sao.base.names import read_digests
+from sao.base.tables import read_table, write_table
+from sao.models.config import read_model_config
+from sao.pages.card import Card, attribution
 
 
 def of_leg(leg: str, paths: list[Path]) -> dict[str, Any]:

@@ -7,10 +7,10 @@ import json
 import tempfile
 from pathlib import Path
 
-from sao.command import InputError, log, parse, run
-from sao.files import write_json
-from sao.model_config import ModelConfig, read_model_config
-from sao.safetensors_header import Shapes, assert_same_weights, tensor_shapes
+from sao.base.command import InputError, log, parse, run
+from sao.base.files import write_json
+from sao.models.config import ModelConfig, read_model_config
+from sao.models.header import Shapes, assert_same_weights, tensor_shapes
 
 
 def local(args: argparse.Namespace) -> tuple[ModelConfig, Shapes]:
@@ -24,7 +24,7 @@ def local(args: argparse.Namespace) -> tuple[ModelConfig, Shapes]:
     read = read_model_config(config)
     if weights.suffix == ".safetensors":
         return read, tensor_shapes(weights)
-    from sao.model import read_pickled  # it takes torch
+    from sao.models.build import read_pickled  # it takes torch
 
     return read, {key: tuple(weight.shape) for key, weight in read_pickled(weights).items()}
 
@@ -32,7 +32,7 @@ def local(args: argparse.Namespace) -> tuple[ModelConfig, Shapes]:
 def remote(args: argparse.Namespace) -> tuple[ModelConfig, Shapes | None]:
     """The same of a model on the Hub, of whose weights the header alone is fetched; no shapes where they are pickled."""
     # Imported here: a local model needs neither the Hub client nor its start-up time.
-    from sao.hub import describe, fetch, remote_shapes
+    from sao.hub.fetch import describe, fetch, remote_shapes
 
     described = describe(args.repo, args.revision, args.model_config)
     with tempfile.TemporaryDirectory() as folder:
@@ -56,7 +56,7 @@ def main() -> None:
     args = parse(parser)
 
     config, shapes = local(args) if args.path else remote(args)
-    from sao.rehearsal import rehearse  # once all has been said that takes no torch
+    from sao.training.rehearsal import rehearse  # once all has been said that takes no torch
 
     place = f"{args.path}/" if args.path else f"{args.repo}: "
     expected = rehearse(config, f"{place}{args.model_config}", args.trainings)

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import soundfile
-from sao.audio import decibels
-from sao.clips import read_digests, seed_for, shard_name, shard_of
-from sao.command import InputError, log, output_to_log, parse, progress, run
-from sao.files import check_room, read_json, writing
-from sao.model import build, load_weights, pick_device
-from sao.model_config import (
+from sao.base.command import InputError, log, output_to_log, parse, progress, run
+from sao.base.files import check_room, read_json, writing
+from sao.base.names import read_digests, seed_for, shard_name, shard_of
+from sao.base.tables import read_table, write_table
+from sao.base.vouched import Checking, Vouched, model_files
+from sao.models.build import build, load_weights, pick_device
+from sao.models.config import (
     ModelConfig,
     check_sampler,
     downsampling_ratio,
@@ -27,10 +28,9 @@ from sao.model_config import (
     text_max_length,
     window_frames,
 )
-from sao.prompts import Clip, read_prompts, render_seed
-from sao.tables import read_table, write_table
-from sao.tokens import Reader
-from sao.vouched import Checking, Vouched, model_files
+from sao.models.tokens import Reader
+from sao.rendering.prompts import Clip, read_prompts, render_seed
+from sao.sound.read import decibels
 
 SILENT_DBFS = -60.0  # peak below which a rendered clip is called silent
 LOUDNESS_BLOCK = 0.4  # s, of ITU-R BS.1770-4
@@ -206,7 +206,7 @@ def main() -> None:
     checking.finish(f"{args.weights} and base model {args.model}")
     with output_to_log():
         import torch
-        from sao.sampling import render
+        from sao.rendering.sampling import render
 
     torch.set_num_threads(args.threads)
     model = model.to(pick_device()).eval().requires_grad_(False)

@@ -7,12 +7,12 @@ import json
 from pathlib import Path
 
 import pandas as pd
-from sao.audio import Measured, Measuring
-from sao.captions import like_caption
-from sao.command import InputError, log, parse, run
-from sao.files import sha256, whole
-from sao.folder import read_folder, texts_below
-from sao.tables import check_columns, plain, write_table
+from sao.base.command import InputError, log, parse, run
+from sao.base.files import sha256, whole
+from sao.base.tables import check_columns, plain, write_table
+from sao.data.captions import like_caption
+from sao.data.folder import read_folder, texts_below
+from sao.sound.read import Measured, Measuring
 
 OURS = ("file_name", "caption_count")  # columns that the table of captions has beside the captions
 

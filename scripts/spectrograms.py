@@ -6,9 +6,9 @@ import argparse
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from sao.command import log, parse, progress, run
-from sao.renders import read_renders
-from sao.spectrogram import draw
+from sao.base.command import log, parse, progress, run
+from sao.pages.spectrogram import draw
+from sao.rendering.table import read_renders
 
 
 def main() -> None:

@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 
 import pandas as pd
-from sao.command import InputError, log, parse, run
-from sao.config import ROLES
-from sao.splits import assign, ties
-from sao.tables import read_table, read_tables, write_table
+from sao.base.command import InputError, log, parse, run
+from sao.base.tables import read_table, read_tables, write_table
+from sao.config.resolve import ROLES
+from sao.data.splits import assign, ties
 
 
 def assert_disjoint(splits: dict[str, pd.DataFrame]) -> None:

@@ -16,16 +16,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sao.clips import read_digests, write_digests
-from sao.command import InputError, is_first, log, output_to_log, parse, progress, run
-from sao.files import check_room, digest, read_json, sha256, size_text, whole, write_json, writing
-from sao.memory import adapter_parameters, check, parameter_counts, synchronises, total
-from sao.model import build, load_weights
-from sao.model_config import read_model_config, training_config
-from sao.vouched import LISTING, Checking, Vouched, chosen, latent_files, leg_files, model_files, sound_files
+from sao.base.command import InputError, is_first, log, output_to_log, parse, progress, run
+from sao.base.files import check_room, digest, read_json, sha256, size_text, whole, write_json, writing
+from sao.base.names import read_digests, write_digests
+from sao.base.vouched import LISTING, Checking, Vouched, chosen, latent_files, leg_files, model_files, sound_files
+from sao.models.build import build, load_weights
+from sao.models.config import read_model_config, training_config
+from sao.training.memory import adapter_parameters, check, parameter_counts, synchronises, total
 
 if TYPE_CHECKING:
-    from sao.dataset import Clips
+    from sao.training.dataset import Clips
 
 INTERRUPTED = ".interrupted"  # folder of the states of legs that were stopped
 
@@ -49,7 +49,7 @@ def find_state(
     interrupted, or of an end that the run had before. Raises InputError when the given one has another provenance, and
     when it is not what it was saved as; another one that is not is passed over. `changed` says what is wrong with a state.
     """
-    from sao.training import differences, read_state
+    from sao.training.training import differences, read_state
 
     candidates = []
     if given:
@@ -157,10 +157,10 @@ def main() -> None:
             )
 
     import torch
-    from sao.dataset import Clips, TrainingClips, ValidationClips, collate, positions
-    from sao.processes import free_memory, seats, strategy
-    from sao.scratch import on_scratch
-    from sao.training import (
+    from sao.training.dataset import Clips, TrainingClips, ValidationClips, collate, positions
+    from sao.training.processes import free_memory, seats, strategy
+    from sao.training.scratch import on_scratch
+    from sao.training.training import (
         Metrics,
         MovingAverage,
         Objective,
@@ -240,7 +240,7 @@ def main() -> None:
     for files, what in checking:
         files.finish(what)
     if settings["method"] != "full":
-        from sao.adapters import add_adapters
+        from sao.training.adapters import add_adapters
 
         add_adapters(model, settings["method"], settings["adapter"], settings["seed"])
     elif settings["precision"] == "bf16-true":
@@ -484,7 +484,7 @@ def explained(name: str) -> Iterator[None]:
 def write_weights(folder: Path, model: Any, trained: dict[str, Any], settings: dict[str, Any]) -> None:
     """What was trained: the diffusion model and conditioner, or the adapter in the form of peft."""
     from safetensors.torch import save_file
-    from sao.training import tensor_bytes
+    from sao.training.training import tensor_bytes
 
     shutil.rmtree(folder, ignore_errors=True)
     partial = folder.with_name(f".{folder.name}.part")
@@ -496,7 +496,7 @@ def write_weights(folder: Path, model: Any, trained: dict[str, Any], settings: d
         with writing(folder, tensor_bytes(state)):
             save_file(state, partial / "model.safetensors")
     else:
-        from sao.adapters import adapter_state, write_adapter
+        from sao.training.adapters import adapter_state, write_adapter
 
         write_adapter(partial, adapter_state(model), settings["method"], settings["adapter"])
     partial.rename(folder)

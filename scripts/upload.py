@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sao.bars import client_bars
-from sao.command import InputError, log, parse, run
-from sao.files import read_json, sha256, size_text, write_json
+from sao.base.command import InputError, log, parse, run
+from sao.base.files import read_json, sha256, size_text, write_json
+from sao.hub.bars import client_bars
 
 WEIGHTS, CARD = "model.safetensors", "README.md"
 FILES = (WEIGHTS, "model_config.json", CARD, "ATTRIBUTION.csv")
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="JSON: what was published where")
     args = parse(parser)
 
-    from sao.publishing import address, check, commit, create
+    from sao.hub.publish import address, check, commit, create
 
     there = check(args.repo, not args.public)
     told = read_json(args.digest)

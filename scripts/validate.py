@@ -12,16 +12,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sao.command import InputError, log, parse, progress, run
-from sao.config import ROLES
-from sao.files import sha256, whole, write_json
-from sao.findings import Findings
-from sao.leaks import find_leaks
-from sao.licenses import NO_LICENSE, allowed, is_known, label, short_name
-from sao.placeholders import is_blank, is_placeholder
-from sao.report import page
-from sao.splits import assign, known
-from sao.tables import caption_columns, read_tables, write_table
+from sao.base.command import InputError, log, parse, progress, run
+from sao.base.files import sha256, whole, write_json
+from sao.base.placeholders import is_blank, is_placeholder
+from sao.base.tables import caption_columns, read_tables, write_table
+from sao.config.resolve import ROLES
+from sao.data.findings import Findings
+from sao.data.leaks import find_leaks
+from sao.data.licenses import NO_LICENSE, allowed, is_known, label, short_name
+from sao.data.splits import assign, known
+from sao.pages.corpus import page
 
 ODD_DC_OFFSET = 0.05  # of full scale
 OUTLIER = 3.0  # interquartile ranges beyond the quartiles (Tukey's "far out")

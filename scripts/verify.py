@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from sao.clips import read_digests
-from sao.command import InputError, log, parse, progress, run
-from sao.files import read_json, size_text
-from sao.tables import read_table
-from sao.vouched import LISTING, Vouched, latent_files, model_files, sound_files
+from sao.base.command import InputError, log, parse, progress, run
+from sao.base.files import read_json, size_text
+from sao.base.names import read_digests
+from sao.base.tables import read_table
+from sao.base.vouched import LISTING, Vouched, latent_files, model_files, sound_files
 
 OWN = "put the file back that was there; if it is meant to be another, `touch` it and run again"
 Found = Vouched | str  # something to hash, or what is wrong already

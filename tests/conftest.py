@@ -32,7 +32,7 @@ settings.load_profile("project")
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Test modules import huggingface_hub, and transformers, in their functions: it reads its settings once, and the
-    first model that is built (sao.model.build) has to set them before.
+    first model that is built (sao.models.build.build) has to set them before.
     """
     if "huggingface_hub" in sys.modules:
         pytest.exit("huggingface_hub was imported while tests were collected: import it in a function", 3)
@@ -109,7 +109,7 @@ def run_script(
 
 def write_shapes(path: Path, weights: Path | dict[str, Sequence[int]]) -> Path:
     """What rule rehearse gives: a JSON of the shapes of weights by key; of a file, those that it has."""
-    from sao.safetensors_header import tensor_shapes
+    from sao.models.header import tensor_shapes
 
     path.write_text(json.dumps(tensor_shapes(weights) if isinstance(weights, Path) else weights), encoding="utf-8")
     return path

@@ -101,7 +101,7 @@ def stable_audio_open_small() -> dict[str, Any]:
 
 def random_weights(config: dict[str, Any]) -> dict[str, np.ndarray]:
     """Weights that fit a model config."""
-    from sao.rehearsal import rehearse
+    from sao.training.rehearsal import rehearse
 
     generator = np.random.default_rng(0)
     shapes = rehearse(config, "micro", {})

@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from sao.adapters import (
+from sao.base.command import InputError
+from sao.base.files import read_json, write_json
+from sao.models.build import build, load_weights
+from sao.training.adapters import (
     ALL_LINEAR,
     ATTENTION,
     adapter_state,
@@ -21,9 +24,6 @@ from sao.adapters import (
     read_adapter,
     write_adapter,
 )
-from sao.command import InputError
-from sao.files import read_json, write_json
-from sao.model import build, load_weights
 from torch import Tensor
 from torch.nn import Conv1d, Linear, Module
 

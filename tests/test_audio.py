@@ -11,8 +11,8 @@ import soundfile
 from conftest import checksum, noise, write_wav
 from hypothesis import given
 from hypothesis import strategies as st
-from sao.audio import BLOCK, REACH, STEP, Clipping, measure, read_sound
-from sao.containers import Mpeg, left_over
+from sao.sound.containers import Mpeg, left_over
+from sao.sound.read import BLOCK, REACH, STEP, Clipping, measure, read_sound
 
 FORMATS = [("wav", "PCM_U8"), ("wav", "PCM_16"), ("wav", "PCM_24"), ("wav", "FLOAT"), ("flac", "PCM_16")]
 # By suffix: what a user may bring, and one that libsndfile reads but cannot seek in.

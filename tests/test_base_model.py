@@ -30,11 +30,11 @@ from conftest import (
 from hub import Hub, serve_hub
 from safetensors.numpy import save
 from safetensors.torch import load_file
-from sao.clips import read_digests
-from sao.command import InputError
-from sao.model import read_pickled, read_safetensors
-from sao.model_config import check_sampler, read_model_config, snapshot_folder, text_encoder_name, text_max_length
-from sao.training import read_state
+from sao.base.command import InputError
+from sao.base.names import read_digests
+from sao.models.build import read_pickled, read_safetensors
+from sao.models.config import check_sampler, read_model_config, snapshot_folder, text_encoder_name, text_max_length
+from sao.training.training import read_state
 
 CONFIG = json.loads((BASE_MODEL / "model_config.json").read_text(encoding="utf-8"))
 ENCODER = "someone/tiny-t5"

@@ -14,15 +14,15 @@ import torch
 from clap import save_tokenizer
 from conftest import BASE_MODEL, SCRIPTS, assert_succeeds, run_script, write_shapes
 from safetensors.numpy import save
-from sao.model_config import read_model_config
+from sao.models.config import read_model_config
 
 INSTALLED = importlib.util.find_spec("laion_clap") is not None
 BUILD = """
 import sys
 from pathlib import Path
-from sao.command import InputError
-from sao.model import build
-from sao.model_config import read_model_config
+from sao.base.command import InputError
+from sao.models.build import build
+from sao.models.config import read_model_config
 folder = Path(sys.argv[1])
 try:
     model = build(read_model_config(folder / "model_config.json"), folder / "hub")

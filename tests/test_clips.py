@@ -9,7 +9,7 @@ import pytest
 from conftest import ODD_NAMES, SCRIPTS
 from hypothesis import given
 from hypothesis import strategies as st
-from sao.clips import clip_id, read_digests, seed_for
+from sao.base.names import clip_id, read_digests, seed_for
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=80)
 SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._]{0,59}-[0-9a-f]{6}")
@@ -43,7 +43,7 @@ def test_id_of_an_odd_name_is_safe(name: str) -> None:
 
 def test_id_and_seed_never_change() -> None:
     """Latents, seeds and rendered files are found by them: another process, and another version, has to agree."""
-    code = "import sao.clips as c; print(c.clip_id('development', 'Choir, one chord.wav'), c.seed_for(7, 'x'))"
+    code = "import sao.base.names as c; print(c.clip_id('development', 'Choir, one chord.wav'), c.seed_for(7, 'x'))"
     done = subprocess.run([sys.executable, "-c", code], cwd=SCRIPTS, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["Choir_one_chord-937691", "3329047954"]
 

@@ -16,10 +16,10 @@ import yaml
 from conftest import ROOT, SPLITS, checksum, copy_checkout, noise, pack, write_csv
 from hub import serve_hub
 from micro import safetensors, stable_audio_open, text_encoder
-from sao.card import attribution
-from sao.files import read_json
-from sao.page import corpus_entry
-from sao.tables import read_table
+from sao.base.files import read_json
+from sao.base.tables import read_table
+from sao.pages.card import attribution
+from sao.pages.samples import corpus_entry
 from servers import serving
 
 PRESET = ROOT / "configs/clotho.yaml"

@@ -21,8 +21,8 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT, copy_checkout
-from sao.config import resolve
-from sao.plan import Plan
+from sao.config.resolve import resolve
+from sao.plan.plan import Plan
 
 MISSING = [name for name in ("slurmctld", "slurmd", "srun", "munged") if not shutil.which(name)]
 needs_slurm = pytest.mark.skipif(

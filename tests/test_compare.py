@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT, assert_succeeds, run_script
-from sao.command import InputError
-from sao.config import resolve
-from sao.plan import Plan
+from sao.base.command import InputError
+from sao.config.resolve import resolve
+from sao.plan.plan import Plan
 
 
 def told(name: str, run: str | None, step: int, **values: float | None) -> dict[str, Any]:

@@ -12,8 +12,8 @@ import yaml
 from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sao.command import InputError
-from sao.config import ROLES, SCHEMA, check_file, deref, file_name, published_splits, renders, resolve
+from sao.base.command import InputError
+from sao.config.resolve import ROLES, SCHEMA, check_file, deref, file_name, published_splits, renders, resolve
 from snakemake.utils import update_config
 
 Config = dict[str, Any]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import assert_succeeds, run_script
-from sao.files import read_json, write_json
+from sao.base.files import read_json, write_json
 
 METRICS = "step,train_loss,validation_loss,learning_rate\n50,1.5,,1e-3\n100,1.25,1.4,1e-3\n200,1,1.2,1e-3\n300,0.75,1.3,1e-3\n"
 LOSSES = {100: 1.4, 200: 1.2, 300: 1.3}

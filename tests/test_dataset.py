@@ -19,10 +19,10 @@ import torch
 from conftest import BASE_MODEL
 from hypothesis import given
 from hypothesis import strategies as st
-from sao.command import InputError
-from sao.dataset import VALIDATION_TIMESTEPS, Clips, TrainingClips, ValidationClips, collate, positions
-from sao.files import read_json
-from sao.scratch import on_scratch
+from sao.base.command import InputError
+from sao.base.files import read_json
+from sao.training.dataset import VALIDATION_TIMESTEPS, Clips, TrainingClips, ValidationClips, collate, positions
+from sao.training.scratch import on_scratch
 from test_train import make_corpus
 
 MODEL = read_json(BASE_MODEL / "model_config.json")
@@ -282,8 +282,8 @@ def test_long_clip_without_random_crop_is_refused(copy: Path) -> None:
 
 @pytest.fixture(scope="module")
 def objective(base_model: Path) -> torch.nn.Module:
-    from sao.model import build, load_weights
-    from sao.training import Objective
+    from sao.models.build import build, load_weights
+    from sao.training.training import Objective
 
     model = build(MODEL, base_model / "hub")
     load_weights(model, base_model / "model.safetensors")
@@ -347,7 +347,7 @@ def test_ranks_partition_the_positions(start: int, steps: int, size: int, world:
 
 
 def stock_configs(source: str, role: str = "train") -> list:
-    from sao.dataset import load_hook
+    from sao.training.dataset import load_hook
     from stable_audio_tools.data.dataset import LocalDatasetConfig
 
     return [

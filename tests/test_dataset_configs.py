@@ -20,9 +20,9 @@ from conftest import (
     listing,
     run_script,
 )
-from sao.clips import read_digests, shard_name, shard_of
-from sao.tables import read_table
-from sao.tokens import Reader
+from sao.base.names import read_digests, shard_name, shard_of
+from sao.base.tables import read_table
+from sao.models.tokens import Reader
 
 ROLES = ("train", "validation")
 FILES = {f"{role}/{name}" for role in ROLES for name in ("filelist.txt", "captions.json", "metadata.py")}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sao.distances import KAD_SCALE, Kad, bandwidth, fad, fad_interval, mean_interval
+from sao.evaluation.distances import KAD_SCALE, Kad, bandwidth, fad, fad_interval, mean_interval
 from scipy.linalg import sqrtm
 
 

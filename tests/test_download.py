@@ -28,8 +28,8 @@ from conftest import (
     small_disk,
 )
 from download import retry_after
-from sao.config import resolve
-from sao.plan import Plan
+from sao.config.resolve import resolve
+from sao.plan.plan import Plan
 from servers import Server, serving
 
 CONTENT = b"".join(number.to_bytes(4, "big") for number in range(600_000))  # 2.4 MB, no two places alike
@@ -577,7 +577,7 @@ def test_local_file_is_not_mirrored(source: Path, target: Path, tmp_path: Path) 
 
 def test_log_has_rate_and_time_left(server: Server, remote: str, target: Path, tmp_path: Path) -> None:
     server.pause = 0.004
-    code = "import sao.command, download; sao.command.PLAIN_EVERY = 0.1; sao.command.run(download.main)"
+    code = "import sao.base.command, download; sao.base.command.PLAIN_EVERY = 0.1; sao.base.command.run(download.main)"
     parts = [sys.executable, "-c", code, *map(str, arguments(remote, target, "--log", tmp_path / "log"))]
     subprocess.run(parts, cwd=SCRIPTS, check=True, capture_output=True, env=os.environ | {"PYTHONPATH": str(SCRIPTS)})
     assert re.search(

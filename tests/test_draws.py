@@ -11,7 +11,7 @@ import torch
 from conftest import SCRIPTS
 from hypothesis import given
 from hypothesis import strategies as st
-from sao import draws
+from sao.training import draws
 from scipy import stats
 
 PARTS = st.lists(st.integers(0, 1000) | st.sampled_from(["crop", "flip", "noise"]), min_size=1, max_size=4)

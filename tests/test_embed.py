@@ -12,7 +12,7 @@ import pytest
 from clap import REPO, REVISION, clap_files
 from conftest import RATE, assert_fails, assert_succeeds, checksum, noise, run_script, write_wav
 from hub import serve_hub
-from sao.embeddings import Embedded
+from sao.evaluation.embeddings import Embedded
 
 OFFLINE = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "1"}
 CLAP = {"repo": REPO, "revision": REVISION}

@@ -11,7 +11,7 @@ import pytest
 from clap import REPO, REVISION, clap_files
 from conftest import assert_fails, assert_succeeds, checksum, listing, run_script
 from hub import Hub, serve_hub
-from sao.clips import read_digests
+from sao.base.names import read_digests
 
 SNAPSHOT = f"hub/models--someone--tiny-clap/snapshots/{REVISION}"
 NAMES = {"config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"}

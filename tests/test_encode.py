@@ -16,10 +16,10 @@ from conftest import assert_fails, change, checksum, listing, noise, run_script,
 from encode import usable
 from hypothesis import given
 from hypothesis import strategies as st
-from sao.audio import Measuring
-from sao.clips import read_digests
-from sao.encoding import clip_facts, load_audio, padded, resampled
-from sao.tables import write_table
+from sao.base.names import read_digests
+from sao.base.tables import write_table
+from sao.models.autoencoder import clip_facts, load_audio, padded, resampled
+from sao.sound.read import Measuring
 
 
 def encode(finished: Path, audio: Path, output: Path, *more: object, code: str = "x"):
@@ -127,7 +127,7 @@ def test_listing_vouches_for_every_file(finished: Path) -> None:
 
 
 def fingerprint(finished: Path, audio: Path) -> str:
-    from sao.files import digest
+    from sao.base.files import digest
 
     model = (finished / "results/models/demo/checksums.sha256").read_text()
     return digest((audio / "validation.csv").read_text(), model, 48, False, "0001-of-0001", "x")[:16]

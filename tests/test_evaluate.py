@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import assert_fails, assert_succeeds, run_script, write_wav
-from sao.embedding_names import choice
-from sao.embeddings import Embedded
-from sao.evaluation import Evaluation
+from sao.evaluation.embedding_names import choice
+from sao.evaluation.embeddings import Embedded
+from sao.evaluation.evaluate import Evaluation
 
 HERTZ = 16000
 KEYS = {

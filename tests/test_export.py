@@ -14,7 +14,7 @@ import pytest
 import torch
 from conftest import ROOT, assert_fails, change, run_script
 from safetensors.torch import load_file, save_file
-from sao.clips import write_digests
+from sao.base.names import write_digests
 
 LAST = "results/checkpoints/demo/step-00001000"
 
@@ -145,7 +145,7 @@ def test_malicious_pickle_executes_nothing(finished: Path, weights: Path) -> Non
 
 
 def test_adapter_is_merged_and_one_of_another_model_refused(finished: Path, tmp_path: Path) -> None:
-    from sao.adapters import write_adapter
+    from sao.training.adapters import write_adapter
 
     base = load_file(finished / "results/models/demo/model.safetensors")
     name = next(key for key in base if key.endswith("self_attn.to_out.weight"))

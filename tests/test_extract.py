@@ -28,9 +28,9 @@ from conftest import (
 from extract import ARCHIVES, PROGRAM, STREAMS, contents
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sao.audio import measure
-from sao.command import InputError
-from sao.tables import read_table
+from sao.base.command import InputError
+from sao.base.tables import read_table
+from sao.sound.read import measure
 
 
 def extract(

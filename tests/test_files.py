@@ -10,8 +10,8 @@ import pytest
 from conftest import SCRIPTS, assert_fails, listing, needs_mount, small_disk
 from hypothesis import given
 from hypothesis import strategies as st
-from sao.command import InputError
-from sao.files import check_room, existing, full_disk, mount_point, whole, writing
+from sao.base.command import InputError
+from sao.base.files import check_room, existing, full_disk, mount_point, whole, writing
 
 # Each writes 4 MB to a path; run as a script would be.
 WRITERS = {
@@ -36,8 +36,8 @@ WRITE = """
 import argparse, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv.pop(1))
-from sao.command import parse, run
-from sao.files import whole
+from sao.base.command import parse, run
+from sao.base.files import whole
 def main():
     with {context} as path:
         {code}

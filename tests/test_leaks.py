@@ -7,8 +7,8 @@ import time
 import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
-from sao.config import ROLES
-from sao.leaks import find_leaks
+from sao.config.resolve import ROLES
+from sao.data.leaks import find_leaks
 
 Clip = tuple[str, str, str, str]  # role, audio, sound_id, group
 

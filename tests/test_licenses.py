@@ -5,7 +5,7 @@ import itertools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sao.licenses import allowed, forbids_derivatives, is_known, is_non_commercial, label, parse, short_name
+from sao.data.licenses import allowed, forbids_derivatives, is_known, is_non_commercial, label, parse, short_name
 
 CC = "creativecommons.org"
 NAMES = {

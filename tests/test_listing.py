@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT, noise, write_wav
-from sao.listing import update_listing
+from sao.plan.listing import update_listing
 
 NAMES = ("a.wav", "a.txt", "sub/metadata.csv", "sub/{b}.wav", "{c}/d e.wav")
 

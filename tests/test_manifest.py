@@ -22,9 +22,9 @@ from conftest import (
     write_wav,
 )
 from manifest import METADATA, origin
-from sao.audio import Measuring
-from sao.clips import clip_id
-from sao.tables import write_table
+from sao.base.names import clip_id
+from sao.base.tables import write_table
+from sao.sound.read import Measuring
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from sao.embedding_names import THUMBNAIL, Choice
-from sao.embeddings import Embedded, stack
-from sao.evaluation import Evaluation
-from sao.memorisation import nearest, nearest_thumbnails
-from sao.spectra import BANDS, FLOOR_DB, RATE, thumbnail
+from sao.evaluation.embedding_names import THUMBNAIL, Choice
+from sao.evaluation.embeddings import Embedded, stack
+from sao.evaluation.evaluate import Evaluation
+from sao.evaluation.memorisation import nearest, nearest_thumbnails
+from sao.sound.spectra import BANDS, FLOOR_DB, RATE, thumbnail
 
 
 def chord(seed: int, seconds: float = 1.0) -> np.ndarray:

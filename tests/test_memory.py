@@ -18,8 +18,8 @@ import yaml
 from conftest import BASE_MODEL
 from hypothesis import given
 from hypothesis import strategies as st
-from sao import memory
-from sao.command import InputError
+from sao.base.command import InputError
+from sao.training import memory
 
 CONFIG = json.loads((BASE_MODEL / "model_config.json").read_text(encoding="utf-8"))
 WEIGHTS = BASE_MODEL / "model.safetensors"
@@ -46,9 +46,9 @@ def needed(changes: dict[str, Any], frames: int = FRAMES, text_encoder_bytes: in
 def measured(folder: Path, changes: dict[str, Any]) -> int:
     """Bytes of live tensors at the peak of two training steps of the demo model, the frozen text encoder left out."""
     import torch
-    from sao.model import build, load_weights
-    from sao.processes import strategy
-    from sao.training import low_precision, make_optimizer
+    from sao.models.build import build, load_weights
+    from sao.training.processes import strategy
+    from sao.training.training import low_precision, make_optimizer
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves
 

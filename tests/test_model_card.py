@@ -21,13 +21,13 @@ from conftest import ROOT, assert_fails, assert_succeeds, checksum, dropped_tabl
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from sao.card import code, markdown, no_formula
-from sao.clips import write_digests
-from sao.config import resolve
-from sao.embedding_names import choice
-from sao.embeddings import Embedded
-from sao.evaluation import Evaluation
-from sao.plan import Plan
+from sao.base.names import write_digests
+from sao.config.resolve import resolve
+from sao.evaluation.embedding_names import choice
+from sao.evaluation.embeddings import Embedded
+from sao.evaluation.evaluate import Evaluation
+from sao.pages.card import code, markdown, no_formula
+from sao.plan.plan import Plan
 
 LEG = "step-00000500"
 DEMO = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))

@@ -15,11 +15,11 @@ import yaml
 from conftest import ROOT, noise, write_wav
 from hypothesis import given
 from hypothesis import strategies as st
-from sao.command import InputError
-from sao.config import resolve
-from sao.files import write_json
-from sao.plan import Plan
-from sao.resources import STEP
+from sao.base.command import InputError
+from sao.base.files import write_json
+from sao.config.resolve import resolve
+from sao.plan.plan import Plan
+from sao.plan.resources import STEP
 
 Corpus = dict[str, Any]
 

@@ -20,10 +20,10 @@ import pytest
 import torch
 import yaml
 from conftest import BASE_MODEL, ROOT
-from sao.command import InputError
-from sao.config import resolve
-from sao.dataset import collate
-from sao.files import read_json
+from sao.base.command import InputError
+from sao.base.files import read_json
+from sao.config.resolve import resolve
+from sao.training.dataset import collate
 
 METHODS = ("full", "lora", "dora")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true")
@@ -50,7 +50,7 @@ def micro_config() -> dict:
 @pytest.fixture(scope="module")
 def micro(base_model: Path) -> torch.nn.Module:
     """Not to be changed."""
-    from sao.model import build
+    from sao.models.build import build
 
     torch.manual_seed(0)
     model = build(micro_config(), base_model / "hub")
@@ -89,8 +89,8 @@ def settings_of(method: str, precision: str, way: tuple, base: str = "fp32") -> 
 
 def make_model(micro: torch.nn.Module, settings: dict[str, Any], device: str) -> tuple[torch.nn.Module, dict]:
     """A copy of the model made ready as train.py does, and what is trained of it."""
-    from sao.adapters import add_adapters
-    from sao.training import low_precision, prepare
+    from sao.training.adapters import add_adapters
+    from sao.training.training import low_precision, prepare
 
     # Autoencoder and text encoder are frozen, and the first cannot be copied.
     frozen = [micro.pretransform, micro.conditioner.conditioners["prompt"].__dict__["model"]]
@@ -114,7 +114,7 @@ Found = list[tuple[float, dict[str, torch.Tensor]]]  # by step: the loss, and th
 
 def ours(micro: torch.nn.Module, settings: dict[str, Any], batches: list[list[dict]], device: str) -> Found:
     from lightning_fabric import Fabric
-    from sao.training import Objective, Update, make_optimizer
+    from sao.training.training import Objective, Update, make_optimizer
 
     model, trained = make_model(micro, settings, device)
     fabric = Fabric(accelerator="gpu" if device == "cuda" else "cpu", devices=1, precision="32-true")
@@ -141,7 +141,7 @@ def stock(
     micro: torch.nn.Module, settings: dict[str, Any], batches: list[list[dict]], device: str, patch: pytest.MonkeyPatch
 ) -> Found:
     """The same by stable-audio-tools' training_step under the autocast that Lightning would put around it."""
-    from sao.training import AUTOCAST, make_optimizer, seed_step
+    from sao.training.training import AUTOCAST, make_optimizer, seed_step
     from stable_audio_tools.training.diffusion import DiffusionCondTrainingWrapper
 
     model, trained = make_model(micro, settings, device)
@@ -227,7 +227,7 @@ def test_timesteps_and_latents_reach_the_network_as_they_were_drawn(
 ) -> None:
     """In bfloat16 0.9985 would be 1, and there would be 27 timesteps above 0.9, where a quarter of the sampling lies."""
     from lightning_fabric import Fabric
-    from sao.training import Objective
+    from sao.training.training import Objective
 
     settings = settings_of("full", precision, WAYS[0])
     model, _ = make_model(micro, settings, "cpu")
@@ -261,7 +261,7 @@ def test_timesteps_and_latents_reach_the_network_as_they_were_drawn(
 
 def test_masks_are_dropped_for_a_batch_and_not_for_a_step(micro: torch.nn.Module) -> None:
     """Each of the batches of a step, on each device, has its own draw."""
-    from sao.training import Objective, Update
+    from sao.training.training import Objective, Update
 
     model, trained = make_model(micro, settings_of("full", "32-true", WAYS[0]), "cpu")
     objective = Objective(model, {"mask_padding": True, "mask_padding_dropout": 0.5}, 0)
@@ -288,7 +288,7 @@ def test_masks_are_dropped_for_a_batch_and_not_for_a_step(micro: torch.nn.Module
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 def test_compiled_blocks_have_the_same_loss(micro: torch.nn.Module) -> None:
-    from sao.training import Objective, compiled_graphs, prepare
+    from sao.training.training import Objective, compiled_graphs, prepare
 
     settings = settings_of("full", "32-true", WAYS[0])
     (batch, *_), *_ = make_batches(True, 1)
@@ -318,7 +318,7 @@ def test_compiled_blocks_have_the_same_loss(micro: torch.nn.Module) -> None:
 def test_compiler_that_is_missing_is_named(
     micro: torch.nn.Module, monkeypatch: pytest.MonkeyPatch, variables: dict, gpu: bool, triton: bool, words: str
 ) -> None:
-    from sao.training import prepare
+    from sao.training.training import prepare
 
     for name, value in variables.items():
         monkeypatch.setenv(name, value)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from sao.processes import free_memory, local_rank, seats
+from sao.training.processes import free_memory, local_rank, seats
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from sao.command import InputError
-from sao.prompts import Clip, read_prompts, render_seed
+from sao.base.command import InputError
+from sao.rendering.prompts import Clip, read_prompts, render_seed
 
 WINDOW = 3.0
 RENDER = {"seconds": None, "seed": 5}

@@ -11,10 +11,10 @@ import pytest
 from conftest import BASE_MODEL, assert_fails, assert_succeeds, run_script, write_shapes
 from hub import serve_hub
 from safetensors.numpy import load_file, save
-from sao.command import InputError
-from sao.files import read_json
-from sao.model_config import downsampling_ratio, window_frames
-from sao.safetensors_header import assert_same_weights, tensor_shapes
+from sao.base.command import InputError
+from sao.base.files import read_json
+from sao.models.config import downsampling_ratio, window_frames
+from sao.models.header import assert_same_weights, tensor_shapes
 
 CONFIG = read_json(BASE_MODEL / "model_config.json")
 ADAPTER = {"rank": 4, "alpha": 4, "dropout": 0, "target_modules": ["to_q", "to_kv"], "base_precision": "fp32"}
@@ -41,7 +41,7 @@ def changed(*changes: tuple[str, object]) -> dict:
 
 
 def rehearse(config: dict, trainings: dict | None = None) -> dict[str, tuple[int, ...]]:
-    from sao.rehearsal import rehearse
+    from sao.training.rehearsal import rehearse
 
     return rehearse(config, "m.json", {"mine": RUN} if trainings is None else trainings)
 
@@ -132,7 +132,7 @@ def test_training_that_could_not_step_is_refused(changes: list, run: dict, words
 
 def test_model_half_is_built_in_float32() -> None:
     import torch
-    from sao.model import create
+    from sao.models.build import create
 
     config = changed(
         ("model.pretransform.model_half", True),

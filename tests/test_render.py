@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from render import choose, finish
 from safetensors.torch import load_file, save_file
-from sao.command import InputError
+from sao.base.command import InputError
 
 RATE = 16000  # Hz
 RENDER = {"clips": {"evaluation": 2}, "caption": 1, "seed": 0, "seconds": None, "loudness": None, "format": "wav16"}

@@ -11,11 +11,11 @@ from types import ModuleType
 import pytest
 import torch
 from conftest import BASE_MODEL
-from sao.command import InputError
-from sao.files import read_json
-from sao.model import build, load_weights
-from sao.model_config import SAMPLERS, check_sampler
-from sao.prompts import Clip
+from sao.base.command import InputError
+from sao.base.files import read_json
+from sao.models.build import build, load_weights
+from sao.models.config import SAMPLERS, check_sampler
+from sao.rendering.prompts import Clip
 
 Models = dict[str, torch.nn.Module]
 FRAMES = 16  # latent frames; the tests are about who gets which noise
@@ -50,7 +50,7 @@ def models(base_model: Path) -> Models:
 @pytest.fixture(scope="module")
 def sampling(models: Models) -> ModuleType:
     """sao.sampling, imported after `build`, which has to come before anything of Hugging Face's."""
-    import sao.sampling
+    import sao.rendering.sampling
 
     return sao.sampling
 

@@ -28,12 +28,12 @@ from conftest import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
-from sao.audio import measure
-from sao.captions import listed
-from sao.clips import clip_id, read_digests
-from sao.command import InputError
-from sao.folder import as_text, files_below, guess_caption_columns, read_folder
-from sao.tables import read_table
+from sao.base.command import InputError
+from sao.base.names import clip_id, read_digests
+from sao.base.tables import read_table
+from sao.data.captions import listed
+from sao.data.folder import as_text, files_below, guess_caption_columns, read_folder
+from sao.sound.read import measure
 
 NAMES = (*ODD_NAMES, "LOUD.WAV", "`whoami` $(id).Wav", "50%.wav", "#1 & <b>.wav", "sub dir/-x.wav", "sub dir/{a}.wav")
 

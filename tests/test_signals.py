@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import write_wav
-from sao.signals import bandwidth, compare, facts, loudness
-from sao.spectra import RATE, log_mel_distance, mel_bands
+from sao.evaluation.signals import bandwidth, compare, facts, loudness
+from sao.sound.spectra import RATE, log_mel_distance, mel_bands
 
 HERTZ = 44100
 

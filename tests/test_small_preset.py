@@ -19,7 +19,7 @@ import yaml
 from conftest import ROOT, assert_succeeds, copy_checkout, run_script
 from hub import serve_hub
 from micro import random_weights, stable_audio_open_small, text_encoder
-from sao.files import read_json
+from sao.base.files import read_json
 
 PRESET = ROOT / "configs/stable-audio-open-small.yaml"
 # Only what would take long: the preset trains 2,000 steps.

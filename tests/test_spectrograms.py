@@ -11,7 +11,7 @@ from conftest import assert_fails, assert_succeeds, run_script, write_wav
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from sao.spectrogram import HEIGHT, HIGHEST, LOWEST, RANGE_DB, WIDTH, log_spectrogram
+from sao.pages.spectrogram import HEIGHT, HIGHEST, LOWEST, RANGE_DB, WIDTH, log_spectrogram
 
 
 def tone(frequency: float, seconds: float = 1.0, rate: int = 16000) -> np.ndarray:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from conftest import SPLITS, assert_fails, assert_succeeds, dropped_table, edit_table, listing, official, run_script
-from sao.tables import read_table
+from sao.base.tables import read_table
 
 
 def split(

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sao.clips import seed_for
-from sao.config import ROLES
-from sao.splits import assign, groups, known
+from sao.base.names import seed_for
+from sao.config.resolve import ROLES
+from sao.data.splits import assign, groups, known
 
 FRACTION = {"method": "fraction", "train": ["all"], "validation": [], "evaluation": []}
 Clip = tuple[str, str, str]  # audio, sound_id, group

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, copy_checkout
-from sao.command import InputError
-from sao.files import link_folder
+from sao.base.command import InputError
+from sao.base.files import link_folder
 
 NEEDED = ("snakemake_storage_plugin_s3", "moto", "flask", "flask_cors")
 MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]

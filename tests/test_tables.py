@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sao.command import InputError
-from sao.tables import caption_columns, captions_of, read_rows, read_table, read_tables, write_table
+from sao.base.command import InputError
+from sao.base.tables import caption_columns, captions_of, read_rows, read_table, read_tables, write_table
 
 # A carriage return or NUL never reaches a table: manifest.py and read_rows see to it.
 TEXT = st.text(st.characters(exclude_characters="\r\0", codec="utf-8"), max_size=20)

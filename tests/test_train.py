@@ -36,7 +36,7 @@ from conftest import (
     small_disk,
 )
 from safetensors.torch import load_file
-from sao.clips import write_digests
+from sao.base.names import write_digests
 
 DEMO = ROOT / "resources/demo/corpus"
 

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import BASE_MODEL
-from sao.command import InputError
-from sao.dataset import collate
-from sao.files import read_json
-from sao.model_config import training_config
-from sao.training import (
+from sao.base.command import InputError
+from sao.base.files import read_json
+from sao.models.config import training_config
+from sao.training.dataset import collate
+from sao.training.training import (
     Metrics,
     MovingAverage,
     Objective,
@@ -65,7 +65,7 @@ VARIANTS: dict[str, Callable[[dict], None]] = {
 @pytest.fixture(scope="module")
 def make(base_model: Path) -> Callable[..., torch.nn.Module]:
     """Makes models like the demo's, but that have no weights of nothing but zeros: those would hide what is wrong."""
-    from sao.model import build, load_weights
+    from sao.models.build import build, load_weights
 
     def make(variant: str = "v") -> torch.nn.Module:
         config = read_json(BASE_MODEL / "model_config.json")
@@ -320,7 +320,7 @@ def test_optimizers_by_name() -> None:
     ids=lambda entry: str(entry) if isinstance(entry, str) else " ".join([entry["type"], *list(entry["config"])[1:]]),
 )  # fmt: skip
 def test_optimizers_of_public_configs_step(entry: dict, precision: str) -> None:
-    from sao.training import try_optimizer
+    from sao.training.training import try_optimizer
 
     before = json.dumps(entry)
     try_optimizer(config(entry), {"precision": precision})
@@ -331,7 +331,7 @@ def test_optimizers_of_public_configs_step(entry: dict, precision: str) -> None:
     "entry", [{"type": "SGD", "config": {"lr": 0.1, "foreach": True}}, {"type": "NAdam"}, {"type": "Muon"}]
 )
 def test_other_optimizers_step_or_are_refused(entry: dict) -> None:
-    from sao.training import try_optimizer
+    from sao.training.training import try_optimizer
 
     if entry["type"] == "Muon":  # for matrices alone
         with pytest.raises(InputError, match=r"Muon cannot be made .*set the run's optimizer"):
@@ -354,7 +354,7 @@ def test_other_optimizers_step_or_are_refused(entry: dict) -> None:
     ],
 )  # fmt: skip
 def test_optimizer_that_cannot_step_is_refused(entry: dict, words: str) -> None:
-    from sao.training import try_optimizer
+    from sao.training.training import try_optimizer
 
     with pytest.raises(InputError, match=words) as error:
         try_optimizer(config(entry), SETTINGS)
@@ -660,14 +660,14 @@ def section(optimizer: dict, scheduler: dict | None = None) -> dict:
     ],
 )
 def test_what_cannot_step_is_told_with_what_to_set(optimizer: dict, scheduler: dict | None, words: str) -> None:
-    from sao.training import try_optimizer
+    from sao.training.training import try_optimizer
 
     with pytest.raises(InputError, match=words):
         try_optimizer(section(optimizer, scheduler), {"precision": "32-true"})
 
 
 def test_schedule_has_to_last_as_long_as_the_training() -> None:
-    from sao.training import check_schedule
+    from sao.training.training import check_schedule
 
     def once(steps: int) -> dict:
         return section(ADAMW, {"type": "OneCycleLR", "config": {"max_lr": 0.1, "total_steps": steps}})

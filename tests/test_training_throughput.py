@@ -50,7 +50,7 @@ def by_hand(frames: int) -> int:
 
 def test_the_flops_of_a_clip_are_those_counted_by_hand(benchmark: ModuleType, base_model: Path, tmp_path: Path) -> None:
     from safetensors.torch import save_file
-    from sao.model import build
+    from sao.models.build import build
 
     config = json.loads((BASE_MODEL / "model_config.json").read_text(encoding="utf-8"))
     config["model"]["diffusion"]["config"]["depth"] = 1

@@ -30,10 +30,10 @@ from conftest import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
-from sao.audio import measure
-from sao.clips import clip_id
-from sao.splits import assign
-from sao.tables import read_table
+from sao.base.names import clip_id
+from sao.base.tables import read_table
+from sao.data.splits import assign
+from sao.sound.read import measure
 from validate import near_keys
 
 CC0 = "http://creativecommons.org/publicdomain/zero/1.0/"

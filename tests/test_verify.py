@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, assert_fails, assert_succeeds, change, checksum, noise, run_script, write_csv, write_wav
 from encode import summarise
-from sao.clips import write_digests
+from sao.base.names import write_digests
 
 
 def verify(results: Path):

@@ -1,0 +1,180 @@
+"""The frame of every script: a log file, progress, and one clear line instead of a traceback."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+# Bars that libraries draw would bury ours; `progress` below says outright when it draws one. Read at import.
+os.environ.setdefault("TQDM_DISABLE", "1")
+
+from tqdm import tqdm
+
+log = logging.getLogger("sao")
+Item = TypeVar("Item")
+
+TERMINAL = sys.stderr  # ours even while libraries' output goes to the log
+OUTPUT: dict[str, Path] = {}  # where the script writes, for messages
+PLAIN_EVERY = 10.0  # s between two progress lines where there is no terminal
+
+
+class InputError(Exception):
+    """What is wrong, in which file (and row), what to do: one line, shown to the user as it is."""
+
+
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Parse the command line, with `--log FILE` added: lines go to that file and to stderr."""
+    parser.add_argument("--log", type=Path, help="also write progress and messages to this file")
+    args = parser.parse_args()
+    if getattr(args, "output", None):
+        OUTPUT["path"] = args.output
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    logging.raiseExceptions = False  # a log on a full disk must not bury the line that says so
+    log.handlers = [logging.StreamHandler(TERMINAL)]
+    log.handlers[0].setFormatter(logging.Formatter(f"{Path(sys.argv[0]).stem}: %(message)s"))
+    if not is_first():  # one of several devices: the first speaks for all
+        log.handlers[0].setLevel(logging.ERROR)
+    elif args.log:
+        args.log.parent.mkdir(parents=True, exist_ok=True)
+        log.addHandler(logging.FileHandler(args.log, mode="w", encoding="utf-8"))
+        log.handlers[1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        log.handlers[1].flush()
+    return args
+
+
+def is_first() -> bool:
+    """Whether this is the only process, or the first of those that train together, however they were started."""
+    return os.environ.get("LOCAL_RANK", "0") == os.environ.get("SLURM_PROCID", "0") == "0"
+
+
+@contextlib.contextmanager
+def output_to_log() -> Iterator[None]:
+    """Send what libraries print and warn to the log file, so that the terminal keeps its bars."""
+    files = [handler.stream for handler in log.handlers if isinstance(handler, logging.FileHandler)]
+    target = files[0] if files else TERMINAL
+    with contextlib.redirect_stdout(target), contextlib.redirect_stderr(target):
+        yield
+
+
+def progress(
+    items: Iterable[Item],
+    label: str,
+    total: int | None = None,
+    unit: str = "it",
+    initial: int = 0,
+    size: Callable[[Item], int] | None = None,
+    note: Callable[[], str] | None = None,
+) -> Iterator[Item]:
+    """Yield the items under a bar on a terminal; elsewhere, and in the log file, a plain line now and then.
+
+    With `size`, an item counts for that many units (bytes, shown as MB or GB); `initial` were there before; `note` is
+    what else to show, a loss say.
+    """
+    total = len(items) if total is None and hasattr(items, "__len__") else total
+    start = last = time.monotonic()
+    done = initial
+
+    def shown(amount: float, digits: int = 0) -> str:
+        return tqdm.format_sizeof(amount, unit) if size else f"{amount:.{digits}f} {unit}"
+
+    with tqdm(
+        desc=label,
+        total=total,
+        unit=unit,
+        unit_scale=bool(size),
+        initial=initial,
+        file=TERMINAL,
+        disable=not TERMINAL.isatty(),
+        leave=False,
+    ) as bar:
+        for item in items:
+            yield item
+            step = size(item) if size else 1
+            done += step
+            if note:
+                bar.set_postfix_str(note(), refresh=False)
+            bar.update(step)
+            now = time.monotonic()
+            if now - last >= PLAIN_EVERY:
+                last = now
+                rate = (done - initial) / (now - start)
+                counted = f"{shown(done)} of {shown(total)}" if total else shown(done)
+                left = f", {tqdm.format_interval((total - done) / rate)} left" if total and rate else ""
+                report(f"{label}: {counted}, {shown(rate, 1)}/s{left}{f', {note()}' if note else ''}")
+    seconds = time.monotonic() - start
+    report(f"{label}: {shown(done - initial)} in {seconds:.1f} s")
+
+
+def report(message: str) -> None:
+    """A progress line: to the log file always, to stderr only where no bar is drawn."""
+    record = log.makeRecord(log.name, logging.INFO, "", 0, message, (), None)
+    for handler in log.handlers:
+        shown = isinstance(handler, logging.FileHandler) or not TERMINAL.isatty()
+        if shown and record.levelno >= handler.level:
+            handler.handle(record)
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run `main`; turn what a user can cause into one line on stderr and exit 1 (130 when interrupted)."""
+    signal.signal(signal.SIGTERM, _interrupted)
+    try:
+        main()
+    except InputError as error:
+        fail(str(error))
+    except OSError as error:
+        if message := _full_disk(error):
+            fail(message)
+        if error.errno in (errno.EACCES, errno.EROFS, errno.ENOENT) and error.filename:
+            fail(f"{error.filename}: {error.strerror}")
+        _unexpected(error)
+    except KeyboardInterrupt:
+        fail("interrupted: no output is half-written; the same command goes on from here", 130)
+    except Exception as error:  # noqa: BLE001 - the last frame: reported in full in the log, then exit 1
+        if message := _full_disk(error):
+            fail(message)
+        _unexpected(error)
+    leave(0)
+
+
+def _full_disk(error: BaseException) -> str | None:
+    """What to tell where `error` came from a full disk, wherever it was; None where it did not."""
+    from sao.base.files import full_disk
+
+    path = getattr(error, "filename2", None) or getattr(error, "filename", None) or OUTPUT.get("path") or "."
+    return full_disk(error, Path(os.fsdecode(path)))
+
+
+def fail(message: str, code: int = 1) -> None:
+    log.error("error: %s", message) if log.handlers else print(f"error: {message}", file=TERMINAL)
+    leave(code)
+
+
+def leave(code: int) -> None:
+    """Not sys.exit: worker threads and pools must not keep a failed job alive, and taking torch down takes 1.4 s."""
+    sys.stdout.flush()
+    TERMINAL.flush()
+    logging.shutdown()
+    os._exit(code)
+
+
+def _interrupted(_signal: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _unexpected(error: BaseException) -> None:
+    log_files = [h.baseFilename for h in log.handlers if isinstance(h, logging.FileHandler)]
+    for handler in log.handlers:
+        if isinstance(handler, logging.FileHandler) or not log_files:
+            handler.handle(log.makeRecord(log.name, logging.ERROR, "", 0, "traceback", (), sys.exc_info()))
+    where = f"; the traceback is in {log_files[0]}" if log_files else ""
+    fail(f"unexpected {type(error).__name__}: {error}".splitlines()[0] + where)

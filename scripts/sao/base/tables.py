@@ -1,0 +1,127 @@
+"""CSV tables that name the file and the row when they are wrong."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import functools
+import io
+import re
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from sao.base.command import InputError
+from sao.base.files import whole
+
+CAPTION = re.compile("caption_[1-9][0-9]*")
+
+
+def read_rows(path: Path, required: list[str], encoding: str = "utf-8") -> list[tuple[int, dict[str, str]]]:
+    """`(line it begins in, row)` of a published CSV, as text; raises InputError with file and row on anything odd.
+
+    A file that is UTF-8 is read as such, whatever `encoding` it should have.
+    """
+    data = path.read_bytes()
+    if data.startswith(codecs.BOM_UTF8) or is_utf8(data):
+        encoding = "utf-8"
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        row = data.count(b"\n", 0, error.start) + 1
+        line = data.split(b"\n")[row - 1]
+        raise InputError(
+            f"{path}, row {row}: byte 0x{data[error.start]:02x} is not {encoding.upper()} "
+            f"({line[:60]!r}): save the file as {encoding.upper()}"
+        ) from None
+    if "\0" in text:
+        raise InputError(f"{path}, row {text.count(chr(10), 0, text.index(chr(0))) + 1}: holds a NUL byte: remove it")
+    reader = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), strict=True)
+    rows: list[tuple[int, dict[str, str]]] = []
+    try:
+        header = next(reader, [])
+        missing = [column for column in required if column not in header]
+        if missing:
+            raise InputError(f"{path}: column {missing[0]!r} is missing; found {', '.join(header) or 'an empty file'}")
+        if len(set(header)) != len(header):
+            raise InputError(f"{path}: a column name appears twice in the header: {', '.join(header)}")
+        check_columns(header, str(path))
+        line = reader.line_num
+        for fields in reader:
+            first, line = line + 1, reader.line_num  # a quoted field may span lines
+            if not fields:
+                continue
+            if len(fields) != len(header):
+                raise InputError(
+                    f"{path}, row {first}: {len(fields)} fields where the header has {len(header)}: "
+                    "quote fields that hold commas"
+                )
+            rows.append((first, dict(zip(header, fields, strict=True))))
+    except csv.Error as error:
+        raise InputError(f"{path}, row {reader.line_num}: not a valid CSV row ({error})") from None
+    return rows
+
+
+@functools.cache  # each row has the same
+def plain(column: str) -> str:
+    """A column's name in lower case, with underscores for blanks and hyphens and `2` for `²`."""
+    return re.sub(r"[\s-]+", "_", unicodedata.normalize("NFKC", column).strip().lower())
+
+
+def check_columns(columns: Sequence[str], where: str) -> None:
+    """Raise InputError on two columns that are called alike: one of them would be read without a word."""
+    seen: dict[str, str] = {}
+    for column in columns:
+        other = seen.setdefault(plain(column), column)
+        if other != column:
+            raise InputError(
+                f"{where}: columns {other!r} and {column!r} differ in case or form alone: keep one, or rename one"
+            )
+
+
+def is_utf8(data: bytes) -> bool:
+    """Whether bytes are UTF-8 throughout. Text in ISO-8859-1 practically never is: each letter that is not ASCII would
+    have to be followed by signs such as `¤` or `©`, in just the right number.
+    """
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A table of our own making. Text stays text ('NA' is a caption, not a missing value)."""
+    table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+    for column in ("seconds", "peak_dbfs", "rms_dbfs", "dc_offset", "train_loss", "validation_loss"):
+        if column in table:
+            table[column] = pd.to_numeric(table[column])
+    for column in ("sample_rate", "channels", "frames", "clipped_run", "seed", "caption_count", "step"):
+        if column in table:
+            table[column] = pd.to_numeric(table[column]).astype("Int64")
+    return table
+
+
+def read_tables(paths: list[Path]) -> pd.DataFrame:
+    """Tables one below the other; what a table has no column for is empty text."""
+    table = pd.concat([read_table(path) for path in paths], ignore_index=True)
+    text = table.select_dtypes("object").columns
+    table[text] = table[text].fillna("")
+    return table
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    with whole(path) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
+
+
+def captions_of(row: dict[str, str], columns: list[str]) -> list[str]:
+    """The captions of a row of a validated table: clips may have fewer than there are columns."""
+    return [row[column] for column in columns if row[column]]
+
+
+def caption_columns(table: pd.DataFrame | dict[str, str]) -> list[str]:
+    """`caption_1`, `caption_2`, … in order."""
+    columns = [c for c in table if CAPTION.fullmatch(c)]
+    return sorted(columns, key=lambda c: int(c.removeprefix("caption_")))

@@ -1,0 +1,479 @@
+"""The configuration: checked against the schema, defaults filled in, references resolved."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import math
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+from sao.base.command import InputError
+from sao.evaluation.embedding_names import choice
+
+SCHEMA = Path(__file__).resolve().parents[3] / "schemas" / "config.schema.yaml"
+ROLES = ("train", "validation", "evaluation")
+WHOLE = "all"  # the one published split of an audiofolder that is not split by its top folders
+LONGEST = 200  # bytes of a downloaded file's name: with what is added to it, it is no longer than 255
+SECTIONS = ("corpora", "base_models", "runs")  # whose entries have names
+# Names that the graph gives to files and folders beside those that are called by a name of the config; in lower case.
+TAKEN = {
+    "runs": {
+        "base": "the untouched base model",
+        "summary": "the summary of the evaluation",
+        "reference": "the recordings in results/samples",
+        "spectrograms": "the spectrograms in results/samples",
+        "curves": "the curves in results/samples",
+        "corpora": "the reports on the corpora in results/samples",
+    },
+    "splits": {"dropped": "the list of left out clips"},
+}
+# `a.csv` lies beside the folder `a`: what a name must not end in.
+ENDS = (".csv", ".html", ".json", ".log", ".npz", ".seen", ".sha256", ".svg", ".tsv", ".txt")
+Config = dict[str, Any]
+MOST_LEGS = 5000  # of a training: as many as a dry run was tried with, which took 38 s
+
+
+def _whole_pattern(_: Any, pattern: str, text: Any, __: Any) -> Iterator[jsonschema.ValidationError]:
+    """JSON Schema's `pattern`, whose `$` does not match before a last line break."""
+    if isinstance(text, str) and not re.fullmatch(pattern, text):
+        yield jsonschema.ValidationError(f"{text!r} does not match {pattern!r}")
+
+
+# JSON Schema takes 3.0 for an integer and NaN for a number; range() and a learning rate do not.
+Validator = jsonschema.validators.extend(
+    jsonschema.Draft202012Validator,
+    {"pattern": _whole_pattern},
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many(
+        {
+            "integer": lambda _, value: isinstance(value, int) and not isinstance(value, bool),
+            "number": lambda _, value: (
+                isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            ),
+        }
+    ),
+)
+
+
+def resolve(config: Config, files: list[Path]) -> Config:
+    """The checked config with every default filled in and `null` entries left out.
+
+    `files` are the config files that were merged into `config`, in order; an error names the last one that has the
+    key. Raises InputError with one line for the first thing wrong.
+    """
+    for path in files:
+        check_file(path)
+    # PyYAML's own loader takes a tenth of a second for it, at every start of Snakemake.
+    schema = yaml.load(SCHEMA.read_text(encoding="utf-8"), yaml.CSafeLoader)
+    config = copy.deepcopy(config)
+    for section in SECTIONS:
+        if isinstance(config.get(section), dict):
+            config[section] = {name: entry for name, entry in config[section].items() if entry is not None}
+    _check(config, schema, files)
+    for section in SECTIONS:
+        _check_names([section], config[section], files)
+    fill_defaults(config, schema, schema)
+    clips = {split: count for split, count in config["render"]["clips"].items() if count is not None}
+    prompts = config["render"]["prompts"]
+    if not clips and prompts is None:
+        raise InputError(f"config: render.clips: names no split to render ({_where(['render', 'clips'], files)})")
+    if prompts is not None and not Path(prompts).is_file():
+        where = _where(["render", "prompts"], files)
+        raise InputError(f"config: render.prompts: found {prompts!r}, which is no file ({where})")
+    config["render"]["clips"] = clips
+    _check_references(config, files)
+    return config
+
+
+def check_file(path: Path) -> None:
+    """Raise InputError on what Snakemake reads without a word, or stumbles over, in a config file: a key that is there
+    twice, of which the last would win; an alias within what it stands for; a text that is not UTF-8.
+    """
+    data = path.read_bytes()
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InputError(
+            f"config: byte 0x{data[error.start]:02x} is not UTF-8: save the file as UTF-8 ({path}, line {line})"
+        ) from None
+    try:
+        root = yaml.compose(text, yaml.CSafeLoader)
+    except yaml.YAMLError:
+        return  # JSON with tabs, or for Snakemake to tell
+    try:
+        _check_node(root, [], path, [], set())
+    except RecursionError:
+        raise InputError(f"config: is nested too deep ({path})") from None
+
+
+def _check_node(node: yaml.Node | None, key: list[str], path: Path, above: list[yaml.Node], done: set[int]) -> None:
+    """`above` are the nodes that lead to this one; `done`, those that are checked already, by their `id`."""
+    if node in above:
+        here = f"{path}, line {node.start_mark.line + 1}"
+        raise InputError(f"config: {'.'.join(key)}: is an alias of what it lies in: write it out ({here})")
+    if id(node) in done:
+        return
+    if isinstance(node, yaml.MappingNode):
+        seen: dict[tuple[str, str], yaml.Node] = {}
+        for name, value in node.value:
+            # Of `<<` there may be several; a key that is no text is for the schema to refuse.
+            if isinstance(name, yaml.ScalarNode):
+                here = [*key, name.value]
+                first = seen.setdefault((name.tag, name.value), name)
+                if first is not name and not name.tag.endswith(":merge"):
+                    lines = f"lines {first.start_mark.line + 1} and {name.start_mark.line + 1}"
+                    raise InputError(
+                        f"config: {'.'.join(here)}: is there twice, and only the last would count: keep one "
+                        f"({path}, {lines})"
+                    )
+                _check_node(value, here, path, [*above, node], done)
+    elif isinstance(node, yaml.SequenceNode):
+        for n, value in enumerate(node.value):
+            _check_node(value, [*key, str(n)], path, [*above, node], done)
+    done.add(id(node))
+
+
+def fill_defaults(value: Any, schema: Config, root: Config) -> None:
+    """Write the schema's defaults into `value`, in place, at every depth."""
+    schema = deref(schema, root)
+    if not isinstance(value, dict):
+        if isinstance(value, list) and "items" in schema:
+            for item in value:
+                fill_defaults(item, schema["items"], root)
+        return
+    for key, sub in schema.get("properties", {}).items():
+        if key not in value and "default" in sub:
+            value[key] = copy.deepcopy(sub["default"])
+        if key in value:
+            fill_defaults(value[key], sub, root)
+    if isinstance(schema.get("additionalProperties"), dict):
+        for entry in value.values():
+            fill_defaults(entry, schema["additionalProperties"], root)
+
+
+def deref(schema: Config, root: Config) -> Config:
+    """The schema with its `$ref` followed; keys beside the reference win."""
+    if "$ref" not in schema:
+        return schema
+    target: Any = root
+    for part in schema["$ref"].removeprefix("#/").split("/"):
+        target = target[part]
+    return deref({**target, **{k: v for k, v in schema.items() if k != "$ref"}}, root)
+
+
+def _check(config: Config, schema: Config, files: list[Path]) -> None:
+    errors = sorted(Validator(schema).iter_errors(config), key=lambda e: ([str(p) for p in e.path], e.message))
+    if errors:
+        key, message = _explain(errors[0])
+        raise InputError(f"config: {'.'.join(map(str, key)) or 'the whole'}: {message} ({_where(key, files)})")
+
+
+def _explain(error: jsonschema.ValidationError) -> tuple[list[Any], str]:
+    """`(key, what was found and what is allowed)` for one error."""
+    key, found = list(error.absolute_path), error.instance
+    if error.validator == "additionalProperties":
+        allowed = sorted(error.schema.get("properties", {}))
+        unknown = next(str(k) for k in found if k not in allowed)
+        near = difflib.get_close_matches(unknown, allowed, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        return [*key, unknown], f"unknown key; {hint}allowed here: {', '.join(allowed)}"
+    if error.validator == "required":
+        missing = next(k for k in error.validator_value if k not in found)
+        return [*key, missing], "missing; it has no default"
+    if error.validator == "oneOf" and isinstance(found, dict) and all("required" in o for o in error.validator_value):
+        options = [" + ".join(option["required"]) for option in error.validator_value]
+        return key, f"has {', '.join(sorted(map(str, found))) or 'nothing'}; needs either {', or '.join(options)}"
+    if error.validator == "oneOf":
+        return key, f"found {found!r}; allowed: {error.schema['description']}"
+    if error.validator == "enum":
+        return key, f"found {found!r}; allowed: {', '.join(map(str, error.validator_value))}"
+    if error.validator == "type":
+        wanted = error.validator_value if isinstance(error.validator_value, list) else [error.validator_value]
+        return key, f"found {found!r}, {_type_name(found)}; allowed: {' or '.join(wanted)}"
+    if error.validator == "maxLength" and "propertyNames" in error.absolute_schema_path:
+        return [*key, found], f"a name of {len(found)} letters; at most {error.validator_value} are allowed"
+    if error.validator == "pattern":
+        if "propertyNames" in error.absolute_schema_path:
+            return [*key, found], f"not a usable name (it becomes a folder); allowed: {error.validator_value}"
+        return key, f"found {found!r}; allowed: text that matches {error.validator_value}"
+    if error.validator in ("minimum", "exclusiveMinimum", "maximum") and "maximum" in error.schema:
+        least = error.schema.get("minimum", error.schema.get("exclusiveMinimum"))
+        above = "" if "minimum" in error.schema else "more than "
+        return key, f"{error.message}; allowed: {above}{least} to {error.schema['maximum']}"
+    return key, error.message
+
+
+def _type_name(value: Any) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "not finite"
+    names = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
+    return names.get(type(value), "null" if value is None else type(value).__name__)
+
+
+def alike(name: str) -> str:
+    """The same for names that a file system may take for one."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _check_names(section: list[str], names: Iterable[str], files: list[Path]) -> None:
+    """Raise InputError on a name that the graph has given to something else, or that meets another of its section."""
+    seen: dict[str, str] = {}
+    for name in names:
+        key = alike(name)
+        end = next((end for end in ENDS if key.endswith(end)), None)
+        if (other := seen.setdefault(key, name)) != name:
+            reason = f"differs from {other!r} in case alone, which some file systems do not tell apart"
+        elif key in (taken := TAKEN.get(section[-1], {})):
+            reason = f"the name {name!r} is taken by {taken[key]}"
+        elif section[-1] == "runs" and key.startswith("base--"):
+            reason = f"the name {name!r} is taken by an untouched base model"
+        elif section[-1] in ("corpora", "base_models") and "--" in name:
+            reason = f"the name {name!r} has '--', which joins the names of a base model and a corpus"
+        elif end:
+            reason = f"the name {name!r} ends in {end}, as a file of another one may"
+        else:
+            continue
+        where = [*section, name]
+        raise InputError(f"config: {'.'.join(where)}: {reason}; choose another ({_where(where, files)})")
+
+
+def _check_references(config: Config, files: list[Path]) -> None:
+    def refer(key: list[Any], found: str, allowed: Any, what: str) -> None:
+        if found not in allowed:
+            raise InputError(
+                f"config: {'.'.join(map(str, key))}: found {found!r}, an unknown {what}; "
+                f"allowed: {', '.join(sorted(allowed)) or 'none is defined'} ({_where(key, files)})"
+            )
+
+    if not config["runs"]:
+        raise InputError(f"config: runs: found no run; define at least one ({_where(['runs'], files)})")
+    for name, run in config["runs"].items():
+        refer(["runs", name, "base_model"], run["base_model"], config["base_models"], "base model")
+        refer(["runs", name, "corpus"], run["corpus"], config["corpora"], "corpus")
+        _check_run(name, run, config["latents"]["enabled"], files)
+    _check_published(config["runs"], files)
+    _check_embeddings(config["evaluation"]["embeddings"], files)
+    for name, corpus in config["corpora"].items():
+        _check_corpus(name, corpus, files, refer)
+    for name in dict.fromkeys(run["corpus"] for run in config["runs"].values()):
+        _check_folder(["corpora", name, "path"], config["corpora"][name].get("path"), files)
+        _check_top_folders(name, config["corpora"][name], files)
+    for name in dict.fromkeys(run["base_model"] for run in config["runs"].values()):
+        sampling, key = config["base_models"][name]["sampling"], ["base_models", name, "sampling", "sigma_min"]
+        if sampling["sigma_min"] >= sampling["sigma_max"]:
+            raise InputError(
+                f"config: {'.'.join(key)}: {sampling['sigma_min']} is not below sigma_max, {sampling['sigma_max']}: noise goes "
+                f"from sigma_max down to sigma_min; lower it ({_where(key, files)})"
+            )
+        _check_folder(["base_models", name, "path"], config["base_models"][name].get("path"), files)
+
+
+def _check_folder(key: list[Any], folder: str | None, files: list[Path]) -> None:
+    if folder is not None and not Path(folder).is_dir():
+        raise InputError(f"config: {'.'.join(key)}: found {folder!r}, which is no folder ({_where(key, files)})")
+
+
+def _check_top_folders(name: str, corpus: Config, files: list[Path]) -> None:
+    """Of an audiofolder that is split by its top folders."""
+    if "path" not in corpus or corpus["split"]["method"] == "column":
+        return
+    for role in ROLES:
+        for split in corpus[role]:
+            if split != WHOLE and not Path(corpus["path"], split).is_dir():
+                key = ["corpora", name, role]
+                raise InputError(
+                    f"config: {'.'.join(key)}: names {split!r}, which is no folder in {corpus['path']} "
+                    f"({_where(key, files)})"
+                )
+
+
+def _check_run(name: str, run: Config, on_latents: bool, files: list[Path]) -> None:
+    """What the schema cannot say of a run: settings that exclude each other."""
+    adapts, precision = run["method"] != "full", run["precision"]
+    wrong = {
+        "ema": (precision == "bf16-true" and run["ema"], "a moving average in bfloat16 does not move; set it to false"),
+        "precision": (
+            precision == "bf16-true" and adapts,
+            f"bf16-true is for method full; for {run['method']} set bf16-mixed, and adapter.base_precision to bf16",
+        ),
+        "adapter": (
+            adapts and run["adapter"]["base_precision"] == "bf16" and precision != "bf16-mixed",
+            f"base_precision bf16 needs precision bf16-mixed, not {precision}",
+        ),
+        "phase_flip": (run["phase_flip"] and on_latents, "latents have no polarity; it needs latents.enabled: false"),
+    }
+    unit = "steps" if "steps" in run else "epochs"
+    legs = -(-run[unit] // run["checkpoint_every"])
+    wrong["checkpoint_every"] = (
+        legs > MOST_LEGS,
+        f"{run[unit]} {unit} in legs of {run['checkpoint_every']} are {legs} jobs, more than Snakemake can plan, "
+        f"{MOST_LEGS}; set checkpoint_every to {-(-run[unit] // MOST_LEGS)} or more",
+    )
+    for key, (is_wrong, message) in wrong.items():
+        if is_wrong:
+            where = _where(["runs", name, key], files)
+            raise InputError(f"config: runs.{name}.{key}: {message} ({where})")
+
+
+def _check_embeddings(embeddings: list[Any], files: list[Path]) -> None:
+    """No two may be of one name: they share a folder, and figures are named with it."""
+    seen: dict[str, Any] = {}
+    for entry in embeddings:
+        if seen.setdefault(alike(choice(entry).folder), entry) != entry:
+            key = ["evaluation", "embeddings"]
+            raise InputError(
+                f"config: {'.'.join(key)}: {choice(entry).name!r} is there twice; keep one ({_where(key, files)})"
+            )
+
+
+def _check_published(runs: Config, files: list[Path]) -> None:
+    """No repository may be that of two runs: one would replace the other."""
+    seen: dict[str, str] = {}
+    for name, run in runs.items():
+        repo = run["publish"]["repo"] if run["publish"] else None
+        other = seen.setdefault(repo.lower(), name) if repo else name
+        if other != name:
+            key = ["runs", name, "publish", "repo"]
+            raise InputError(
+                f"config: {'.'.join(key)}: {repo!r} is that of run {other} too; give each its own ({_where(key, files)})"
+            )
+
+
+def _check_corpus(name: str, corpus: Config, files: list[Path], refer: Callable[..., None]) -> None:
+    """What the schema cannot say of a corpus; fills in the lists of its three sides."""
+    here = ["corpora", name]
+
+    def wrong(key: list[Any], message: str) -> InputError:
+        return InputError(f"config: {'.'.join(map(str, here + key))}: {message} ({_where(here + key, files)})")
+
+    form, method = corpus["format"], corpus["split"]["method"]
+    needed, foreign = ("splits", "path") if form == "clotho" else ("path", "splits")
+    if needed not in corpus:
+        raise wrong([needed], f"missing; format {form} needs it")
+    if foreign in corpus:
+        raise wrong([foreign], f"format {form} does not use it; remove it")
+    defaults: dict[str, list[str]] = {role: [] for role in ROLES}
+    if method == "column":
+        defaults = {
+            "train": ["train"],
+            "validation": ["validation", "val", "dev"],
+            "evaluation": ["evaluation", "test"],
+        }
+    elif form == "audiofolder":
+        whole = method == "fraction" and not any(role in corpus for role in ROLES)
+        defaults = {"train": [WHOLE] if whole else ["train"], "validation": [], "evaluation": []}
+        if method == "official":
+            defaults |= {"validation": ["validation"], "evaluation": ["test"]}
+    used: dict[str, str] = {}
+    for role in ROLES:
+        corpus.setdefault(role, defaults[role])
+        if not corpus[role] and (role == "train" or method != "fraction"):
+            raise wrong([role], f"missing; split.method {method} needs it")
+        for split in corpus[role]:
+            if form == "clotho" and method != "column":
+                refer([*here, role], split, corpus["splits"], "split")
+            if form == "audiofolder" and method != "column":
+                if not re.fullmatch(r"[^/.{}][^/{}]*", split):
+                    raise wrong([role], f"{split!r} is not the name of a top folder")
+                if split == WHOLE and method == "official":
+                    raise wrong([role], f"the name {split!r} is taken; call the folder something else")
+            if split in used:
+                raise wrong(
+                    [role], f"{split!r} is already used for {used[split]}: its clips would leak; name each once"
+                )
+            used[split] = role
+    folders = corpus["splits"] if form == "clotho" else [] if method == "column" else used
+    _check_names([*here, "splits"], folders, files)
+    drawn = {role: corpus["split"][role] for role in ROLES[1:] if not corpus[role]}
+    if none := [role for role, share in drawn.items() if share == 0]:
+        raise wrong(["split", none[0]], f"0 leaves no clip for it; set a share, or name the split as `{none[0]}`")
+    if sum(drawn.values()) >= 1:
+        raise wrong(["split"], "the fractions leave no clip to train on; they must sum to less than 1")
+    seen: dict[str, str] = {}
+    for split, entry in corpus.get("splits", {}).items():
+        for file in [*entry["archives"], *entry["captions"], *entry["metadata"]]:
+            base = file_name(file["url"])
+            if base in ("", ".", "..") or "/" in base or len(base.splitlines()) != 1:
+                raise wrong(["splits", split], f"the URL {file['url']!r} ends in no file name")
+            if problem := _unusable(base):
+                raise wrong(["splits", split], f"the file name {base[:60]!r} {problem}; call the file something else")
+            if (other := seen.setdefault(alike(base), file["url"])) != file["url"]:
+                raise wrong(
+                    ["splits", split],
+                    f"two files are called {base!r} ({other} and {file['url']}), but for case; rename one",
+                )
+
+
+def _unusable(name: str) -> str:
+    """Why a file cannot be kept under its name in `archives/`, or nothing."""
+    if alike(name) == "checksums" or name.startswith("."):
+        return "is taken, or hidden"
+    if re.search(r"[{}\\\0-\x1f\x7f\ud800-\udfff\ufffd]", name):
+        return "has a brace, a backslash, a control character or a byte that is not UTF-8"
+    if len(name.encode()) > LONGEST:
+        return f"is longer than {LONGEST} bytes"
+    return ""
+
+
+def file_name(url: str) -> str:
+    """The name a download is kept under: the last part of the URL's path, or nothing for no URL."""
+    from urllib.parse import unquote, urlsplit
+
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""
+    return unquote(Path(parts.path if parts.scheme in ("http", "https", "file") else url).name)
+
+
+def _where(key: list[Any], files: list[Path]) -> str:
+    """`file, line n` of the deepest part of `key` that is written in a config file, the last file first."""
+    for depth in range(len(key), 0, -1):
+        for path in reversed(files):
+            for node_path, line in _lines(yaml.compose(path.read_text(encoding="utf-8")), []):
+                if node_path == [str(k) for k in key[:depth]]:
+                    return f"{path}, line {line}"
+    return ", ".join(map(str, files)) or "--config"
+
+
+def _lines(node: yaml.Node | None, path: list[str]) -> Iterator[tuple[list[str], int]]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            here = [*path, str(key.value)]
+            yield here, key.start_mark.line + 1
+            yield from _lines(value, here)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            here = [*path, str(index)]
+            yield here, value.start_mark.line + 1
+            yield from _lines(value, here)
+
+
+def published_splits(corpus: Config) -> list[str]:
+    """The published splits that are used, each with a manifest of its own, in the order of the three sides."""
+    if corpus["split"]["method"] == "column":
+        return list(corpus["splits"]) if corpus["format"] == "clotho" else [WHOLE]
+    return [split for role in ROLES for split in corpus[role]]
+
+
+def renders(config: Config) -> dict[str, Config]:
+    """What is rendered: `{folder: {label, run or None, base_model, corpus}}`, base models first.
+
+    The folder of a base model's render names model and corpus, so that configs share it; its label, the run's name
+    in `samples.csv`, is `base` wherever there is only one.
+    """
+    pairs = list(dict.fromkeys((run["base_model"], run["corpus"]) for run in config["runs"].values()))
+    out = {}
+    for base_model, corpus in pairs:
+        folder = f"base--{base_model}--{corpus}"
+        label = "base" if len(pairs) == 1 else folder
+        out[folder] = {"label": label, "run": None, "base_model": base_model, "corpus": corpus}
+    for name, run in config["runs"].items():
+        out[name] = {"label": name, "run": name, "base_model": run["base_model"], "corpus": run["corpus"]}
+    return out

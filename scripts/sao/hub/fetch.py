@@ -1,0 +1,246 @@
+"""Files of pinned commits on the Hugging Face Hub: resumed when broken off, checked against what the Hub says of them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+from huggingface_hub import HfApi, constants, get_hf_file_metadata, get_token, hf_hub_url
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    FileMetadataError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HTTPError,  # of the HTTP library in use: huggingface_hub 1 has another than 2
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.file_download import http_get
+from huggingface_hub.utils import SafetensorsParsingError, build_hf_headers, disable_progress_bars
+from huggingface_hub.utils.logging import set_verbosity_error
+from sao.base.command import InputError, log, progress
+from sao.base.files import CHUNK, sha256
+
+PASSING = (408, 429, 500, 502, 503, 504)  # answers that may be another a moment later
+PAUSES = (1, 2, 4)  # s before such a request is sent again
+LONGEST_PAUSE = 60  # s, whatever the server asks for
+ANSWER_TIMEOUT = 5  # s; HF_HUB_ETAG_TIMEOUT overrules it
+Result = TypeVar("Result")
+
+disable_progress_bars()
+set_verbosity_error()  # its warnings quote signed addresses
+constants.DOWNLOAD_CHUNK_SIZE = 1 << 16  # bytes; of a chunk that breaks off nothing is kept
+
+
+class NoSuchFile(InputError):
+    """The repository has no file of this name at this commit."""
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A file as the Hub describes it; `size` is None where it does not tell."""
+
+    repo: str
+    revision: str
+    name: str
+    size: int | None
+    etag: str
+
+    def path(self, folder: Path) -> Path:
+        """Where it is collected."""
+        return folder / f"models--{self.repo.replace('/', '--')}" / self.revision / self.name
+
+
+def describe(repo: str, revision: str, name: str) -> HubFile:
+    """Ask the Hub for size and hash of a file; raises InputError where it cannot be had."""
+    url = hf_hub_url(repo, name, revision=revision)
+    timeout = constants.HF_HUB_ETAG_TIMEOUT if "HF_HUB_ETAG_TIMEOUT" in os.environ else ANSWER_TIMEOUT
+    metadata = persist(
+        lambda: get_hf_file_metadata(url, timeout=timeout),
+        f"{repo}: {name}",
+        partial(_explain, repo, revision, name),
+        2,
+    )
+    if not metadata.etag:
+        raise InputError(f"{repo}: {name}: the server tells no hash of it: is HF_ENDPOINT a Hub?")
+    return HubFile(repo, revision, name, metadata.size, metadata.etag)
+
+
+def remote_shapes(repo: str, revision: str, name: str) -> dict[str, tuple[int, ...]]:
+    """Shapes by key of the tensors of a safetensors file, of which the header alone is fetched; raises InputError."""
+    try:
+        metadata = persist(
+            lambda: HfApi().parse_safetensors_file_metadata(repo, name, revision=revision),
+            f"{repo}: {name}",
+            partial(_explain, repo, revision, name),
+            2,
+        )
+    except SafetensorsParsingError as error:
+        raise InputError(
+            f"{repo}: {name} is no safetensors file ({said(error)}): check `weights` in the config"
+        ) from None
+    return {key: tuple(entry.shape) for key, entry in metadata.tensors.items()}
+
+
+def fetch(files: list[HubFile], folder: Path) -> None:
+    """Bring files into `folder`, going on with what lies there; none is left that is not what the Hub describes."""
+    label = files[0].name if len(files) == 1 else f"{len(files)} files"
+    bar = progress(range(sum(-(-(file.size or 0) // CHUNK) for file in files)), f"fetching {label}", unit="MiB")
+    for file in files:
+        path = file.path(folder)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if file.size is None or (path.is_file() and path.stat().st_size > file.size):
+            path.unlink(missing_ok=True)
+        resumed = path.is_file()
+        _transfer(file, path, bar)
+        complaint = _complaint(file, path)
+        if complaint and resumed:
+            # What lay there may have been of another transfer: once more from the start.
+            path.unlink()
+            _transfer(file, path, bar)
+            complaint = _complaint(file, path)
+        if complaint:
+            path.unlink()
+            raise InputError(
+                f"{file.repo}: {file.name} {complaint}: damaged on its way or tampered with; it was deleted, run again"
+            )
+    for _ in bar:
+        pass
+
+
+def missing_bytes(files: list[HubFile], folder: Path) -> int:
+    """What still has to be transferred."""
+    here = [file.path(folder).stat().st_size if file.path(folder).is_file() else 0 for file in files]
+    return sum(max(0, (file.size or 0) - size) for file, size in zip(files, here, strict=True))
+
+
+class Meter:
+    """A file that moves a bar of MiB on while it is written."""
+
+    def __init__(self, handle: BinaryIO, bar: Iterator[int]) -> None:
+        self.handle, self.bar = handle, bar
+        self.moved = 0
+        self.move(handle.tell())
+
+    def move(self, size: int) -> None:
+        while self.moved < size // CHUNK:
+            next(self.bar, None)
+            self.moved += 1
+
+    def write(self, data: bytes) -> int:
+        written = self.handle.write(data)
+        self.move(self.handle.tell())
+        return written
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.handle, name)
+
+
+def _transfer(file: HubFile, path: Path, bar: Iterator[int]) -> None:
+    """Download what is missing of a file, over plain HTTP, which every Hub speaks."""
+    url = hf_hub_url(file.repo, file.name, revision=file.revision)
+
+    def get() -> None:
+        with path.open("ab") as handle:
+            http_get(
+                url,
+                Meter(handle, bar),
+                resume_size=handle.tell(),
+                headers={**build_hf_headers(), "Accept-Encoding": "identity"},
+                expected_size=file.size,
+                displayed_filename=file.name,
+            )
+
+    persist(get, f"{file.repo}: {file.name}", partial(_explain, file.repo, file.revision, file.name), tries=5)
+
+
+def _complaint(file: HubFile, path: Path) -> str:
+    """What is wrong with a file that has arrived; nothing if it is what the Hub describes."""
+    size = path.stat().st_size
+    if file.size is not None and size != file.size:
+        return f"has {size} bytes, the Hub says {file.size}"
+    wanted = file.etag.lower()
+    if len(wanted) == 64:
+        found = [sha256(path)]
+    elif len(wanted) == 40:
+        # Small files lie in git, under the hash of a blob; a mirror may give the plain one.
+        data = path.read_bytes()
+        found = [hashlib.sha1(header + data).hexdigest() for header in (b"blob %d\0" % len(data), b"")]
+    else:
+        log.warning("warning: %s: %s: the server gives no SHA-256 of it: checked by size alone", file.repo, file.name)
+        return ""
+    return "" if wanted in found else f"has the hash {found[0]}, the Hub says {wanted}"
+
+
+def persist(call: Callable[[], Result], label: str, explain: Callable[[Exception], InputError], tries: int) -> Result:
+    """Call; again after a passing failure of the server or, up to `tries` calls, of the network.
+
+    Raises what `explain` makes of any other failure, and of the last.
+    """
+    for number in range(max(tries, len(PAUSES) + 1)):
+        try:
+            return call()
+        except (HTTPError, OSError, ValueError) as error:
+            if not isinstance(error, HTTPError) and isinstance(error, OSError) and error.errno:
+                raise  # of the disk
+            status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+            most = len(PAUSES) + 1 if status in PASSING else tries if status is None else 1
+            if isinstance(error, ValueError | OfflineModeIsEnabled) or number + 1 >= most:
+                raise explain(error) from None
+            asked = error.response.headers.get("Retry-After", "") if status else ""
+            pause = min(int(asked), LONGEST_PAUSE) if asked.isdecimal() else PAUSES[min(number, len(PAUSES) - 1)]
+            log.info("%s: %s; again in %d s", label, said(error), pause)
+            time.sleep(pause)
+    raise AssertionError("unreachable")
+
+
+def _explain(repo: str, revision: str, name: str, error: Exception) -> InputError:
+    """The line that a user sees of a file that cannot be had."""
+    steps = (
+        f"(1) accept the licence at https://huggingface.co/{repo}, (2) make a token at "
+        "https://huggingface.co/settings/tokens, (3) log in with `hf auth login` or set HF_TOKEN"
+    )
+    if isinstance(error, GatedRepoError):
+        return InputError(f"{repo}: access denied, the model is gated: {steps}")
+    if isinstance(error, RepositoryNotFoundError):
+        return InputError(
+            f"{repo}: access denied, or there is no such repository: check the name in the config; if it is right, {steps}"
+        )
+    if isinstance(error, RevisionNotFoundError):
+        return InputError(f"{repo}: has no commit {revision}, where {name} is wanted: correct `revision` in the config")
+    if isinstance(error, EntryNotFoundError):
+        return NoSuchFile(f"{repo}: has no {name} at {revision}: correct the file's name or `revision` in the config")
+    if isinstance(error, HfHubHTTPError):
+        if error.response.status_code in (401, 403):
+            return InputError(f"{repo}: access to {name} denied ({said(error)}): {steps}")
+        advice = "try again later" if error.response.status_code in PASSING else "check `repo` and HF_ENDPOINT"
+        return InputError(f"{repo}: {name} at {revision} cannot be fetched ({said(error)}): {advice}")
+    if isinstance(error, OfflineModeIsEnabled):
+        return InputError(
+            f"{repo}: {name} cannot be fetched: HF_HUB_OFFLINE is set; unset it, there is no network then"
+        )
+    if isinstance(error, FileMetadataError | ValueError):
+        return InputError(f"{repo}: {name} cannot be fetched ({said(error)}): check `repo` and HF_ENDPOINT")
+    return InputError(
+        f"{repo}: {name} cannot be fetched from {constants.ENDPOINT} ({said(error)}): is there a network? Run again: "
+        "what has arrived is kept"
+    )
+
+
+def said(error: Exception) -> str:
+    """An error's first line without anything secret."""
+    if isinstance(error, HfHubHTTPError):
+        return without_token(f"{error.response.status_code} {error.response.reason_phrase}")
+    return without_token(next(iter(str(error).strip().splitlines()), "") or type(error).__name__)
+
+
+def without_token(text: str) -> str:
+    token = get_token()
+    return text.replace(token, "***") if token else text

@@ -1,0 +1,316 @@
+"""What a fine-tuned model is: its model card, and the credits of the clips that it was trained on."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from sao.base.tables import caption_columns, captions_of
+from sao.data.licenses import MISSING, UNKNOWN, forbids_derivatives, is_non_commercial, label
+from sao.evaluation.measures import interval, notes
+from sao.models.config import ModelConfig, downsampling_ratio, has_clap, objective, text_encoder_name, window_frames
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelCardData
+
+TAGS = ["stable-audio-tools", "text-to-audio", "audio-generation"]
+DIGITS = 4
+COMPARED_BY = "evaluation"  # the split that models are compared by
+
+
+def attribution(clips: pd.DataFrame) -> pd.DataFrame:
+    """Clip, author, link and licence of every training clip, as text that no spreadsheet takes for a formula."""
+    return pd.DataFrame(
+        {
+            "clip_id": clips.clip_id,
+            "file_name": clips.file_name.map(no_formula),
+            "author": clips.manufacturer.map(no_formula),
+            "link": clips.sound_link.map(no_formula),
+            "license": clips.license.map(no_formula),
+        }
+    )
+
+
+def no_formula(text: str) -> str:
+    """Text that a spreadsheet shows and does not compute: an apostrophe goes before a sign that begins a formula.
+
+    The signs are those of https://owasp.org/www-community/attacks/CSV_Injection.
+    """
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")) else text
+
+
+@dataclass(frozen=True)
+class Card:
+    """All that a model card tells of."""
+
+    training: dict[str, Any]  # training.json of the leg that was exported
+    export: dict[str, Any]  # export.json
+    config: ModelConfig
+    source: dict[str, Any]  # where the base model is from: name, repo, revision, path, text_encoder, clap
+    digests: dict[str, str]  # SHA-256 of the files of the base model, by path
+    sampling: dict[str, Any]  # settings of the sampler
+    train_seconds: float | None  # the training window, None for the model's own
+    clips: pd.DataFrame  # what was trained on
+    measures: dict[str, Any]  # what rule `evaluate` found of this model
+    base_measures: dict[str, Any]  # and of its base model
+
+    def text(self) -> str:
+        """README.md, with the Hub's front matter."""
+        parts = [
+            f"---\n{self.front().to_yaml()}\n---\n",
+            f"# {self.training['run']}\n",
+            self.summary(),
+            "## How to load it\n",
+            self.loading(),
+            "## Training data\n",
+            self.data(),
+            "## Measures\n",
+            self.figures(),
+            "## Settings\n",
+            self.settings(),
+        ]
+        return "\n".join(parts)
+
+    def front(self) -> ModelCardData:
+        """What the Hub reads of a card."""
+        from huggingface_hub import EvalResult, ModelCardData
+
+        run, corpus = self.training["run"], self.training["settings"]["corpus"]
+        results = [
+            EvalResult(
+                task_type="text-to-audio",
+                dataset_type=corpus,
+                dataset_name=corpus,
+                dataset_split=measure["split"],
+                metric_type=measure["measure"],
+                metric_name=measure["name"],
+                metric_value=measure["value"],
+            )
+            for measure in self.measures["measures"]
+            if measure["split"] == COMPARED_BY and measure["value"] is not None
+        ]
+        repo = self.source.get("repo")
+        licence = {"license": "other", "license_link": f"https://huggingface.co/{repo}"} if repo else {}
+        return ModelCardData(
+            base_model=repo,
+            **licence,
+            library_name="stable-audio-tools",
+            pipeline_tag="text-to-audio",
+            tags=TAGS,
+            model_name=run if results else None,
+            eval_results=results or None,
+        )
+
+    def summary(self) -> str:
+        training, export = self.training, self.export
+        averaged = "; those of the diffusion model are moving averages" if training["moving_average"] else ""
+        return (
+            f"{self.base()}, fine-tuned with stable-audio-tools for {training['steps']} steps on {len(self.clips)} clips "
+            f"of the corpus `{training['settings']['corpus']}`.\n\n"
+            f"- SHA-256 of `model.safetensors`: `{export['sha256']}`. Of its {export['keys']} tensors "
+            f"{export['changed_keys']} differ from the base model's{averaged}.\n"
+            f"- SHA-256 of the base model's weights: `{self.digests['model.safetensors']}`.\n"
+        )
+
+    def base(self) -> str:
+        """The base model, and where it is from."""
+        if repo := self.source.get("repo"):
+            return f"[{repo}](https://huggingface.co/{repo}) at revision `{self.source['revision']}`"
+        path = Path(self.source["path"])
+        # Of a path on someone's machine the last part, which is no one's secret.
+        return f"The base model `{self.source['name']}` (folder {code(str(path.name if path.is_absolute() else path))})"
+
+    def loading(self) -> str:
+        """Python that loads the model and makes a sound with it, and what has to be in place."""
+        versions = self.training["provenance"]
+        return (
+            f"In this folder, with stable-audio-tools {versions['stable-audio-tools']} and torch {versions['torch']}:\n\n"
+            "```python\n"
+            "import safetensors.torch, stable_audio_tools\n"
+            'model = stable_audio_tools.create_model_from_config_path("model_config.json")\n'
+            'safetensors.torch.load_model(model, "model.safetensors")\n'
+            "```\n\n"
+            f"{self.encoder()}\n\n"
+            "A sound, from the caption of a clip that it was trained on and with the base model's sampling settings:\n\n"
+            f"```python\n{self.generation()}```\n"
+        )
+
+    def encoder(self) -> str:
+        """What stable-audio-tools loads by name beside the weights."""
+        name = text_encoder_name(self.config)
+        told = (
+            f"The text encoder is not part of the weights: stable-audio-tools loads {code(name)} from the Hub's cache. "
+        )
+        digest = next((d for path, d in self.digests.items() if is_encoder(path, name)), None)
+        known = f"It was trained with that of SHA-256 `{digest}`" if digest else "It was trained with that"
+        if encoder := self.source.get("text_encoder"):
+            told += f"{known}, `{encoder['repo']}` at revision `{encoder['revision']}`."
+        else:
+            told += (
+                f"{known}, which came with the base model and need not be the published one: set `HF_HUB_CACHE` to the "
+                f"folder `hub` that was made with it (`results/models/{self.source['name']}/hub`) and `HF_HUB_OFFLINE` to "
+                "1 before Python starts."
+            )
+        if has_clap(self.config):
+            clap = self.source.get("clap", {})
+            place = (
+                f" {code(clap['file'])} of `{clap['repo']}` at revision `{clap['revision']}`" if "repo" in clap else ""
+            )
+            told += (
+                f" The checkpoint of CLAP is a file of its own,{place or ' that of the base model'} (SHA-256 "
+                f"`{self.digests['hub/clap.pt']}` once its tensors alone are kept): put its path into `clap_ckpt_path` in "
+                "`model_config.json`, and install laion-clap."
+            )
+        return told
+
+    def generation(self) -> str:
+        """Code that renders the first training clip's caption to `sound.wav`."""
+        row = self.clips.iloc[0].to_dict()
+        prompt = captions_of(row, caption_columns(row))[0]
+        sampling = self.sampling
+        rate, samples = self.config["sample_rate"], self.window()
+        seconds = min(row["seconds"], samples / rate)  # of a clip that is trained on by crops, a window
+        sigma_min = f"sigma_min={sampling['sigma_min']}, " if objective(self.config) == "v" else ""
+        lines = [
+            "import soundfile, torch",
+            "from stable_audio_tools.inference.generation import generate_diffusion_cond",
+            "",
+            'device = "cuda" if torch.cuda.is_available() else "cpu"',
+            f"prompt, seconds = {literal(prompt)}, {seconds:.6g}",
+            "audio = generate_diffusion_cond(",
+            "    model.to(device).eval(),",
+            f"    conditioning=[{conditioning('prompt', seconds)}],",
+            *(
+                [f"    negative_conditioning=[{conditioning(literal(sampling['negative_prompt']), seconds)}],"]
+                if sampling["negative_prompt"] is not None
+                else []
+            ),
+            f"    sampler_type={literal(sampling['sampler'])}, steps={sampling['steps']}, "
+            f"cfg_scale={sampling['cfg_scale']},",
+            f"    {sigma_min}sigma_max={sampling['sigma_max']},",
+            f"    sample_size={samples}, seed=0, device=device,",
+            ")  # [1, channels, samples]",
+            f'soundfile.write("sound.wav", audio[0, :, : round(seconds * {rate})].T.cpu().numpy(), {rate})',
+        ]
+        return "".join(f"{line}\n" for line in lines)
+
+    def window(self) -> int:
+        """Samples of the training window."""
+        return window_frames(self.config, self.train_seconds) * downsampling_ratio(self.config)
+
+    def data(self) -> str:
+        """The clips, and what their licences ask for."""
+        licences = Counter(map(label, self.clips.license))
+        names = self.clips.license
+        unknown = sum(number for name, number in licences.items() if name.startswith(UNKNOWN))
+        kinds = [
+            (names.map(is_non_commercial).sum(), "{} of the clips are under non-commercial licences."),
+            (names.map(forbids_derivatives).sum(), "{} of the clips are under licences that forbid derivatives."),
+            (unknown, "{} of the clips are under licences that are not known."),
+            (licences[MISSING], "The licence of {} of the clips is missing."),
+        ]
+        limits = [text.format(number) for number, text in kinds if number]
+        settings = self.training["settings"]
+        told = [
+            f"{len(self.clips)} clips of the corpus `{settings['corpus']}`, {self.clips.seconds.sum() / 3600:.2f} h; "
+            f"{self.training['validation_clips']} more to validate on. `ATTRIBUTION.csv` names author, link and licence of "
+            "every clip that it was trained on.",
+            *limits,
+            "The licence of the base model applies to this model too.",
+        ]
+        return (
+            " ".join(told)
+            + "\n\n"
+            + table(("Licence", "Clips"), [(markdown(name), n) for name, n in sorted(licences.items())], "-r")
+        )
+
+    def figures(self) -> str:
+        """Every measure, beside that of the base model."""
+        found, base = self.measures, {m["key"]: m for m in self.base_measures["measures"]}
+        splits = list(dict.fromkeys(m["split"] for m in found["measures"]))
+        if not found["measures"]:
+            return "None was taken.\n"
+        rows = [
+            (
+                measure["split"],
+                measure["name"] + (f" ({measure['unit']})" if measure["unit"] else ""),
+                measure["better"],
+                interval(base.get(measure["key"]), DIGITS),
+                interval(measure, DIGITS),
+                measure["n"],
+            )
+            for measure in sorted(found["measures"], key=lambda m: splits.index(m["split"]))
+        ]
+        level = f"{found['settings']['level']:.4g}"
+        caveats = notes(found["measures"])
+        told = (
+            f"Of sounds rendered from the captions of clips, with a bootstrap interval over clips (level {level}) and the "
+            f"number of clips n. `{COMPARED_BY}` is what models are compared by: its clips were held out. On `train` a low "
+            "distance only says how well the clips were learned.\n\n"
+        )
+        header = ("Split", "Measure", "Better", "Base model", "This model", "n")
+        return told + table(header, rows, "---rrr") + "".join(f"\n- {note}" for note in caveats) + "\n" * bool(caveats)
+
+    def settings(self) -> str:
+        """How it was trained."""
+        training, provenance = self.training, self.training["provenance"]
+        rows = [
+            ("leg", training["leg"]),
+            ("steps", training["steps"]),
+            ("clips a step", training["batch"]),
+            ("parameters trained", training["trained_parameters"]),
+            ("validation loss", f"{training['validation_loss']:.4f}"),
+            # Those that move the weights: where a training was logged is no one's affair.
+            *((k, value(v)) for k, v in provenance["settings"].items()),
+            *((key, provenance[key]) for key in ("stable-audio-tools", "torch")),
+        ]
+        return table(("Setting", "Value"), rows, "--")
+
+
+def is_encoder(path: str, name: str) -> bool:
+    """Whether a file of a base model is the weights of this text encoder."""
+    return path.startswith(f"hub/models--{name.replace('/', '--')}/") and path.endswith("/model.safetensors")
+
+
+def markdown(text: str) -> str:
+    """Text in which nothing is a mark of Markdown or HTML. A link that is written out stays one."""
+    return re.sub(r"[\\`*_\[\]~$#!]", r"\\\g<0>", html.escape(text, quote=False))
+
+
+def code(text: str) -> str:
+    """Text as code in a line of Markdown, within more backticks than it has in a row itself."""
+    text = " ".join(text.split())
+    marks = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    space = " " if text[:1] == "`" or text[-1:] == "`" else ""
+    return f"{marks}{space}{text}{space}{marks}"
+
+
+def value(setting: Any) -> str:
+    """A setting, as code where Markdown or HTML would read something else in it."""
+    text = setting if isinstance(setting, str) else json.dumps(setting)
+    return text if markdown(text) == text else code(text)
+
+
+def literal(text: str) -> str:
+    """A Python string, on one line whatever is in it."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def conditioning(prompt: str, seconds: float) -> str:
+    """Python of what a clip tells the conditioners, as rule `render` has it."""
+    return f'{{"prompt": {prompt}, "seconds_start": 0, "seconds_total": {math.ceil(seconds)}}}'
+
+
+def table(header: tuple[str, ...], rows: list[tuple], sides: str) -> str:
+    """A Markdown table; `sides` has a sign a column, `r` for one of numbers."""
+    marks = ["---:" if side == "r" else "---" for side in sides]
+    lines = [header, marks, *rows]
+    cells = [[" ".join(str(cell).split()).replace("|", r"\|") for cell in line] for line in lines]
+    return "".join(f"| {' | '.join(line)} |\n" for line in cells)

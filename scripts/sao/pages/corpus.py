@@ -1,0 +1,133 @@
+"""One page about a corpus: counts, plots, and everything that was found."""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+import warnings
+from collections import Counter
+from typing import Any
+
+import matplotlib
+import pandas as pd
+from matplotlib.figure import Figure
+from sao.base.tables import caption_columns
+
+# Text as text, and the same picture for the same data.
+matplotlib.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "sao", "font.size": 9}
+SIZE = (4.6, 2.6)  # inches
+ROWS = 500  # findings shown; the JSON report has all
+STOPWORDS = frozenset(
+    """a an and are as at be being by down for from has in into is it its of off on or out over some someone something
+    that the then there they this through to up while with""".split()
+)
+STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#222}
+table{border-collapse:collapse;font-size:13px}td,th{border-bottom:1px solid #ddd;padding:.25rem .7rem;text-align:left;
+vertical-align:top}td.n{text-align:right}.plots{display:flex;flex-wrap:wrap;gap:1rem}.bad{color:#b00020}
+td.path{overflow-wrap:anywhere;max-width:26rem}"""
+
+
+def page(table: pd.DataFrame, summary: dict[str, Any]) -> str:
+    """The report on the kept clips of `table`, as HTML that needs no other file."""
+    clips, errors = sum(summary["clips"].values()), summary["errors"]
+    head = f"{clips} clips, {summary['seconds'] / 3600:.2f} h, {summary['captions']} captions"
+    empty = [side for side, number in summary["clips"].items() if not number]
+    if errors:
+        verdict = f'<p class="bad">{len(errors)} errors: nothing is trained on this corpus until they are mended.</p>'
+    elif empty:
+        verdict = f'<p class="bad">No clip is left for {", ".join(empty)}: nothing is trained on this corpus.</p>'
+    else:
+        verdict = "<p>No error: the corpus can be trained on.</p>"
+    counted = [
+        ("Clips", summary["clips"]),
+        ("Sample rates in Hz", summary["sample_rates"]),
+        ("Licences", summary["licenses"]),
+    ]
+    parts = [f"<h1>Corpus {escape(summary['corpus'])}</h1><p>{head}</p>{verdict}"]
+    parts += [f"<h2>{title}</h2>{counts(values)}" for title, values in counted]
+    if len(table):
+        parts.append(f"<h2>Plots</h2><div class='plots'>{''.join(plots(table))}</div>")
+    for title, key in (("Errors", "errors"), ("Left out", "left_out"), ("Warnings", "warnings")):
+        parts.append(f"<h2>{title}: {len(summary[key])}</h2>{findings(summary[key])}")
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"/><title>Corpus report</title>'
+        f"<style>{STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
+    )
+
+
+def escape(text: str) -> str:
+    """Text for HTML, which has no place for control characters."""
+    return html.escape(re.sub(r"[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text))
+
+
+def counts(values: dict[str, int]) -> str:
+    rows = (f'<tr><td>{escape(str(key))}</td><td class="n">{value}</td></tr>' for key, value in values.items())
+    return f"<table>{''.join(rows)}</table>"
+
+
+def findings(entries: list[dict[str, str]]) -> str:
+    """A fold a check, the first one open."""
+    kinds: dict[str, list[dict[str, str]]] = {}
+    for entry in entries:
+        kinds.setdefault(entry["check"], []).append(entry)
+    parts = []
+    for check, found in kinds.items():
+        rows = (
+            f'<tr><td class="path">{escape(e["path"])}</td><td>{escape(e["message"])}</td></tr>' for e in found[:ROWS]
+        )
+        more = f"<p>{len(found) - ROWS} more in the JSON report.</p>" if len(found) > ROWS else ""
+        state = "" if parts else ' open="open"'
+        parts.append(f"<details{state}><summary>{escape(check)}: {len(found)}</summary>")
+        parts.append(f"<table>{''.join(rows)}</table>{more}</details>")
+    return "".join(parts) or "<p>None.</p>"
+
+
+def plots(table: pd.DataFrame) -> list[str]:
+    """SVG pictures of what the kept clips are like."""
+    sound = table[table.problem == ""] if "problem" in table else table
+    columns = caption_columns(table)
+    captions = [text for texts in table[columns].itertuples(index=False) for text in texts if text]
+    words = Counter(
+        word for text in captions for word in re.findall(r"[^\W\d_]+", text.lower()) if word not in STOPWORDS
+    ).most_common(20)
+    levels = sound[["peak_dbfs", "rms_dbfs"]].replace(float("-inf"), -120)
+    return [
+        histogram("Durations", "seconds", {"": sound.seconds}),
+        histogram("Levels", "dBFS", {"peak": levels.peak_dbfs, "RMS": levels.rms_dbfs}),
+        bars("Sample rates", {f"{rate} Hz": n for rate, n in sorted(Counter(sound.sample_rate).items())}),
+        histogram("Caption lengths", "words", {"": pd.Series([len(text.split()) for text in captions])}),
+        bars("Most common words", dict(words), (4.6, 3.8)),
+    ]
+
+
+def histogram(title: str, unit: str, series: dict[str, pd.Series]) -> str:
+    figure = Figure(SIZE, layout="constrained")
+    axes = figure.subplots()
+    for label, values in series.items():
+        whole = values.dtype == int and len(values)
+        bins = [n - 0.5 for n in range(values.min(), values.max() + 2)] if whole else 30
+        axes.hist(values.astype(float), bins=bins, alpha=0.7, label=label or None)
+    axes.set(title=title, xlabel=unit, ylabel="count")
+    if len(series) > 1:
+        axes.legend()
+    return svg(figure, title)
+
+
+def bars(title: str, values: dict[str, int], size: tuple[float, float] = SIZE) -> str:
+    figure = Figure(size, layout="constrained")
+    axes = figure.subplots()
+    axes.barh(list(values)[::-1], list(values.values())[::-1])
+    axes.set(title=title, xlabel="count")
+    return svg(figure, title)
+
+
+def svg(figure: Figure, title: str) -> str:
+    """The figure as an element of a page, where its ids must be those of no other figure."""
+    buffer = io.StringIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # the browser has fonts of its own
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text[text.index("<svg") :], flags=re.DOTALL)
+    return re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{title.split()[0].lower()}-", text)

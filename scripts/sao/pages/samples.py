@@ -1,0 +1,193 @@
+"""The page to listen on: what a template is filled with. pandas and Jinja2 only."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import jinja2
+import pandas as pd
+from sao.data.findings import Findings
+from sao.evaluation.measures import interval, notes
+
+DIGITS = 3
+NAMED = 20  # clips left out, of a kind, that are named; the corpus's own page has more
+# Shown beside a sound, and what its rows can be sorted by: `(key of a clip's figures, name, format)`.
+FIGURES = (
+    ("clap_score", "CLAP score", "{:.3f}"),
+    ("log_mel_distance", "Log-mel distance", "{:.1f} dB"),
+    ("loudness_lufs", "Loudness", "{:.1f} LUFS"),
+    ("bandwidth_hz", "Bandwidth", "{:.0f} Hz"),
+)
+SORTABLE = ("clap_score", "log_mel_distance")
+RECORDING = "recording"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What is told of a run: its training.json, and its pictures in the folder of the page."""
+
+    training: dict[str, Any]
+    pictures: list[dict[str, str]]
+
+
+def figures_of(clip: dict[str, Any], prefix: str = "") -> list[tuple[str, str, float, str]]:
+    """`(key, name, value, text)` of the figures that a clip has; a key may name an embedding: `clap_score/…`."""
+    found = []
+    for key, name, form in FIGURES:
+        for full in sorted(full for full in clip if full.split("/")[0] == prefix + key):
+            label = f"{name} ({full.split('/', 1)[1]})" if "/" in full else name
+            found.append((key, label, clip[full], form.format(clip[full])))
+    return found
+
+
+def copy_warnings(clip: dict[str, Any]) -> list[str]:
+    """Which training clips a sound is nearer to than any recording that was held out."""
+    spaces: dict[str, list[str]] = {}
+    for key, value in clip.items():
+        if key.startswith("memorised/") and value:
+            space = key.split("/", 1)[1]
+            spaces.setdefault(clip[f"nearest_train/{space}"], []).append(space)
+    return [f"near copy of training clip {near} ({', '.join(found)})" for near, found in spaces.items()]
+
+
+def clip_entries(samples: pd.DataFrame, summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row a clip, evaluation first: the recording, then every model. Paths are relative to the page."""
+    entries = []
+    for (split, clip), group in samples.groupby(["split", "clip_id"], sort=True):
+        first = next(group.itertuples())
+        models, sortable = [], {}
+        for row in group.itertuples():
+            known = summary["runs"][row.run]["clips"][clip]
+            shown = figures_of(known)
+            sortable |= {f"{name}, {row.run}": value for key, name, value, _ in shown if key in SORTABLE}
+            models.append(
+                {
+                    "name": row.run,
+                    "is_model": True,
+                    "sound": f"{row.run}/{row.file}",
+                    "picture": f"spectrograms/{row.run}/{clip}.webp",
+                    "figures": [("Duration", f"{row.seconds:.2f} s"), *((name, text) for _, name, _, text in shown)],
+                    "warnings": [*([row.warning] if row.warning else []), *copy_warnings(known)],
+                }
+            )
+        recording = []
+        if first.reference:  # the same facts in every model's figures
+            known = summary["runs"][first.run]["clips"][clip]
+            told = [("Duration", f"{known['reference_seconds']:.2f} s")]
+            told += [(name, text) for _, name, _, text in figures_of(known, "reference_")]
+            recording.append(
+                {
+                    "name": RECORDING,
+                    "is_model": False,
+                    "sound": f"reference/{clip}{Path(first.reference).suffix}",
+                    "picture": f"spectrograms/reference/{clip}.webp",
+                    "figures": told,
+                    "warnings": [],
+                }
+            )
+        entries.append(
+            {
+                "id": clip,
+                "split": split,
+                "prompt": first.prompt,
+                "negative_prompt": first.negative_prompt,
+                "seconds": first.seconds,
+                "seed": first.seed,
+                "figures": sortable,
+                "odd": any(model["warnings"] for model in models),
+                "cells": recording + models,
+            }
+        )
+    return entries
+
+
+def measure_rows(summary: dict[str, Any], models: list[str]) -> dict[str, list[dict[str, Any]]]:
+    """By split, evaluation first, a row a measure and a cell a model."""
+    by_model = {name: {m["key"]: m for m in summary["runs"][name]["measures"]} for name in models}
+    splits: dict[str, list[dict[str, Any]]] = {}
+    for key, first in {key: m for measures in by_model.values() for key, m in measures.items()}.items():
+        best = summary["best"].get(key)
+        found = [by_model[name].get(key) for name in models]
+        values = [m["value"] if m else None for m in found]
+        differ = len({value for value in values if value is not None}) > 1
+        cells = [
+            {
+                "text": interval(m, DIGITS),
+                "n": None if value is None else m["n"],
+                "best": differ and value is not None and value == best["value"],
+            }
+            for m, value in zip(found, values, strict=True)
+        ]
+        elsewhere = f"{best['run']}, {best['value']:.3g}" if best and best["run"] not in models else ""
+        row = {"name": first["name"], "unit": first["unit"], "better": first["better"], "elsewhere": elsewhere}
+        splits.setdefault(first["split"], []).append(row | {"cells": cells})
+    return dict(sorted(splits.items(), key=lambda item: (item[0] != "evaluation", item[0])))
+
+
+def corpus_entry(report: dict[str, Any], dropped: list[pd.DataFrame], page: str) -> dict[str, Any]:
+    """What the runs of a corpus were made from, and what was left out and why; from its validation.json."""
+    left_out = [*report["left_out"], *(row for table in dropped for row in table.to_dict("records"))]
+    reasons = Counter(entry["check"] for entry in left_out)
+    return {
+        "name": report["corpus"],
+        "page": page,
+        "clips": sum(report["clips"].values()),
+        "dropped": reasons.total(),
+        "reasons": ", ".join(f"{check}: {count}" for check, count in sorted(reasons.items())),
+        "left_out": Findings.first(left_out, NAMED),
+        "warnings": len(report["warnings"]),
+        "licenses": ", ".join(f"{name}: {count}" for name, count in report["licenses"].items()),
+    }
+
+
+def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings under dotted keys."""
+    out: dict[str, Any] = {}
+    for key, value in settings.items():
+        out |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
+    return out
+
+
+def render_page(
+    samples: pd.DataFrame,
+    summary: dict[str, Any],
+    runs: dict[str, Trained],
+    rendering: dict[str, dict[str, Any]],
+    corpora: list[dict[str, Any]],
+    version: str,
+) -> str:
+    """The page as HTML; paths in it are relative to its folder.
+
+    `samples` is samples.csv; `summary` evaluation/summary.json; `rendering` the settings that each run was rendered
+    with; `version` names this state of the sounds, which a listener's votes belong to.
+    """
+    models = list(dict.fromkeys(samples.run))
+    clips = clip_entries(samples, summary)
+    settings = {name: flat(told.training["settings"] | rendering[name]) for name, told in runs.items()}
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["path"] = quote
+    return environment.get_template("samples.html.j2").render(
+        models=models,
+        clips=clips,
+        splits=list(dict.fromkeys(clip["split"] for clip in clips)),
+        sortable=list(dict.fromkeys(key for clip in clips for key in clip["figures"])),
+        measures=measure_rows(summary, models),
+        notes=notes(m for name in models for m in summary["runs"][name]["measures"]),
+        level=summary["settings"]["level"],
+        corpora=corpora,
+        runs=[
+            {"name": name, "pictures": told.pictures, "settings": settings[name]} for name, told in runs.items()
+        ],
+        settings=list(dict.fromkeys(key for known in settings.values() for key in known)),
+        version=version,
+    )  # fmt: skip

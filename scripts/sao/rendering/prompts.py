@@ -1,0 +1,136 @@
+"""What is rendered: clips of a corpus, and prompts from a file of the user's."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sao.base.command import InputError
+from sao.base.names import seed_for
+from sao.base.placeholders import is_blank
+from sao.base.tables import read_rows
+
+SPLIT = "prompts"  # what the table calls the split of those from the file
+COLUMNS = ("id", "prompt", "seconds", "seed", "cfg_scale", "negative_prompt")
+ID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}"
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A sound to render. Its audio depends on prompts, seconds, seed and cfg_scale, the model and the sampler alone."""
+
+    clip_id: str
+    split: str
+    prompt: str
+    seconds: float
+    seed: int
+    cfg_scale: float
+    negative_prompt: str | None
+    reference: str = ""  # path of the recording
+    origin: str = ""  # file and row, for messages
+
+
+def render_seed(seed: int, clip: str) -> int:
+    """The seed of a clip that is given none of its own."""
+    return seed_for(seed, "render", clip)
+
+
+def read_prompts(path: Path, window: float, render: dict[str, Any], sampling: dict[str, Any]) -> list[Clip]:
+    """The prompts of a `.txt` or `.csv`; what a row does not say is as in the config's `render` and `sampling`.
+
+    `window`, in seconds, is the longest that the model renders. Raises InputError with file and row.
+    """
+    default = window if render["seconds"] is None else render["seconds"]
+    if default > window:
+        raise InputError(
+            f"render.seconds is {default}, the model's window {window:.2f} s: set it to null or to less than that"
+        )
+    rows = _table(path) if path.suffix == ".csv" else _lines(path)
+    clips: dict[str, Clip] = {}
+    for line, row in rows:
+        origin = f"{path}, row {line}"
+        name = row.get("id", "").strip() or f"prompt-{line:04d}"
+        if not re.fullmatch(ID, name):
+            raise InputError(
+                f"{origin}: the id {name!r} is no file name: use up to 80 letters, digits, '.', '_' and '-'"
+            )
+        # Some file systems do not tell A from a.
+        if name.casefold() in clips:
+            raise InputError(f"{origin}: the id {name!r} is that of {clips[name.casefold()].origin} too: rename one")
+        prompt = row["prompt"].strip()
+        if is_blank(prompt):
+            raise InputError(f"{origin}: the prompt is empty: write one or delete the row")
+        seconds = _number(row, "seconds", origin, float, lambda x: x > 0, "a number above 0", default)
+        if seconds > window:
+            raise InputError(f"{origin}: seconds is {seconds}, the model's window {window:.2f} s: ask for less")
+        clips[name.casefold()] = Clip(
+            clip_id=name,
+            split=SPLIT,
+            prompt=prompt,
+            seconds=seconds,
+            seed=_number(
+                row,
+                "seed",
+                origin,
+                int,
+                lambda x: 0 <= x < 2**63,
+                "a whole number from 0",
+                render_seed(render["seed"], name),
+            ),
+            cfg_scale=_number(
+                row, "cfg_scale", origin, float, lambda x: x >= 0, "a number from 0", float(sampling["cfg_scale"])
+            ),
+            negative_prompt=row.get("negative_prompt", "").strip() or sampling["negative_prompt"],
+            origin=origin,
+        )
+    if not clips:
+        raise InputError(f"{path}: holds no prompt: write one a line")
+    return list(clips.values())
+
+
+def _table(path: Path) -> list[tuple[int, dict[str, str]]]:
+    rows = read_rows(path, ["prompt"])
+    for name in rows[0][1] if rows else ():
+        if name not in COLUMNS:
+            near = difflib.get_close_matches(name, COLUMNS, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise InputError(f"{path}, row 1: unknown column {name!r}; {hint}allowed: {', '.join(COLUMNS)}")
+    return rows
+
+
+def _lines(path: Path) -> list[tuple[int, dict[str, str]]]:
+    data = path.read_bytes()
+    try:
+        lines = data.decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        row = data.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{path}, row {row}: is not UTF-8: save the file as UTF-8") from None
+    found = ((number, line.strip()) for number, line in enumerate(lines, start=1))
+    return [(number, {"prompt": line}) for number, line in found if line and not line.startswith("#")]
+
+
+def _number(
+    row: dict[str, str],
+    column: str,
+    origin: str,
+    kind: type,
+    fits: Callable[[Any], bool],
+    wanted: str,
+    default: Any,
+) -> Any:
+    """The number in a cell, or `default` where it is empty; raises InputError unless it is finite and `fits`."""
+    text = row.get(column, "").strip()
+    if not text:
+        return default
+    try:
+        value = kind(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value) or not fits(value):
+        raise InputError(f"{origin}: {column} is {text!r}, not {wanted}: correct it or leave it empty")
+    return value

@@ -1,0 +1,260 @@
+"""What one pass over an audio file tells, and the table of it. numpy, pandas and soundfile only."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import mmap
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import soundfile
+from sao.base.command import progress
+from sao.base.files import sha256
+from sao.sound.containers import UNKNOWN_BYTES, Mpeg, left_over
+
+BLOCK = 1 << 18  # samples read at a time: bounded memory whatever the length
+OGG_PAGE = 65307  # bytes of the longest page there can be
+STEP = 2**-15  # of 16 bits, full scale = 1
+# Formats whose steps are coarser, and what they are at the top of the range.
+STEPS = {"PCM_U8": 2**-7, "PCM_S8": 2**-7, "DPCM_8": 2**-7, "DWVW_12": 2**-11, "ULAW": 2**-5, "ALAW": 2**-5}
+CLIPPED = 3  # consecutive samples at full scale from which on a sound is called clipped
+REACH = 64  # samples beside such a run that are looked at, at most
+LOWEST, HIGHEST = 100, 1_000_000  # Hz: rates beyond are no sound's, and resampling from them fills the memory
+UNKNOWN_FRAMES = 1 << 62  # from here on, libsndfile does not know the length: a FLAC that was written to a pipe
+# A float file may go beyond full scale, and what comes of it is clipped. Beyond this (+6 dBFS), 1 is not its full scale.
+FLOAT_PEAK = 2.0
+# By the largest number that they have: what programs write into a float file without dividing (SciPy, for one).
+INTEGERS = {128: 8, 32768: 16, 8388608: 24, 2147483648: 32}  # bits
+
+
+@dataclass
+class Measured:
+    """Facts about a file; `problem` says in a few words why it cannot be used, or is empty."""
+
+    sha256: str = ""  # of the file
+    audio_sha256: str = ""  # of rate, channels and samples: the same in another container or under other tags
+    seconds: float = 0.0
+    sample_rate: int = 0  # Hz
+    channels: int = 0
+    frames: int = 0
+    peak_dbfs: float = -math.inf  # dB relative to full scale
+    rms_dbfs: float = -math.inf
+    dc_offset: float = 0.0  # largest over the channels, full scale = 1
+    clipped_run: int = 0  # samples of the longest run at full scale in a channel; 0 where nothing is clipped
+    problem: str = ""
+
+
+def decibels(amplitude: float) -> float:
+    """20 log10, with -inf for nothing."""
+    return 20 * math.log10(amplitude) if amplitude > 0 else -math.inf
+
+
+class Clipping:
+    """The longest run of consecutive samples at full scale in one channel, which comes in pieces of any length.
+
+    At full scale is what lies at most one step below it, on either side. One or two such samples are what
+    normalisation to the peak leaves behind. More of them are clipping, unless they are the top of a smooth peak, which
+    rounding flattens. The top of such a peak is a parabola. The n samples of a run of it are at most 2 steps deep (-127
+    and -128 of 8 bits, rounded down), so k samples beside the run it has fallen by at most 2 (1 + 2k / (n - 1))^2
+    steps, and one for rounding. A wave that is cut off falls much more steeply. Half the length of the run away this
+    is plain even with 8 bits, where the first sample beside the run may be only two steps lower.
+    """
+
+    def __init__(self, step: float) -> None:
+        self.step = step  # full scale = 1
+        self.longest = 0
+        self.held = np.zeros(0, np.float32)  # the latest levels: what runs that are not decided yet need
+        self.decided = 0  # runs that begin before this sample of `held` are decided
+        self.left_out = 0  # samples that the run that begins there has beside those in `held`
+
+    def add(self, samples: np.ndarray, last: bool = False) -> None:
+        """Go on with `samples` `[frames]`, full scale = 1. After the `last` ones, `longest` is final."""
+        level = np.concatenate([self.held, np.abs(samples)])
+        edges = np.flatnonzero(np.diff(level >= 1 - self.step, prepend=False, append=False))
+        starts, ends = edges[::2], edges[1::2]
+        lengths = ends - starts + np.where(starts == self.decided, self.left_out, 0)
+        waits = np.zeros(len(starts), bool) if last else ends + REACH > len(level)
+        new = (starts >= self.decided) & ~waits & (lengths >= max(CLIPPED, self.longest + 1))
+        flat = ~self.is_smooth(level, starts[new], ends[new], lengths[new])
+        self.longest = int(lengths[new][flat].max(initial=self.longest))
+
+        first = np.flatnonzero(waits)[:1]
+        begin, end = (starts[first[0]], ends[first[0]]) if len(first) else (len(level), len(level))
+        # A run may be as long as the file: of its inside nothing is needed but the length.
+        kept = min(end - begin, 2 * REACH)
+        self.left_out = int(lengths[first[0]] - kept) if len(first) else 0
+        before = max(0, begin - REACH)
+        self.held = np.concatenate([level[before : begin + kept], level[end:]])
+        self.decided = int(begin - before)
+
+    def is_smooth(self, level: np.ndarray, starts: np.ndarray, ends: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """Whether the runs `[starts, ends)` of `level` are tops of smooth peaks; True or False for each."""
+        beside = np.minimum((lengths + 1) // 2, REACH)
+        allowed = self.step * (1 + 2 * (1 + 2 * beside / (lengths - 1)) ** 2)
+        smooth, seen = np.ones(len(starts), bool), np.zeros(len(starts), bool)
+        for at in (starts - beside, ends - 1 + beside):
+            there = (at >= 0) & (at < len(level))  # nothing is beside a run that begins or ends the sound
+            fall = 1 - level[np.where(there, at, 0)]
+            smooth &= ~there | (fall <= allowed)
+            seen |= there
+        return smooth & seen
+
+
+class Sound(soundfile.SoundFile):
+    """A sound file that is read from its beginning to its end, all of an MP3 as well.
+
+    `problem` says in a few words why there is more in it than can be read, or is empty; `counted` is whether its header
+    tells its length.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.problem, self.counted = "", self.frames < UNKNOWN_FRAMES
+        if self.format == "MP3":
+            with path.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                mpeg = Mpeg(data)
+            self.problem, self.counted = mpeg.problem, mpeg.rewritten is None
+            if mpeg.rewritten is not None:
+                self.close()
+                super().__init__(io.BytesIO(mpeg.rewritten))
+
+    # soundfile seeks, after every read, to where the file is already; libsndfile cannot in a FLAC of unknown length.
+    def seekable(self) -> bool:
+        return False
+
+    def blocks_of(self, samples: int) -> Iterator[np.ndarray]:
+        """Blocks `[frames, channels]` of about `samples` samples, float32, full scale = 1, up to the end."""
+        while len(block := self.read(max(samples // self.channels, 1), dtype="float32", always_2d=True)):
+            yield block
+
+
+def read_sound(path: Path) -> tuple[np.ndarray, int]:
+    """`(samples [frames, channels] float32, Hz)`: those that `measure` measures.
+
+    Raises soundfile.SoundFileError on what cannot be read, or holds no sample.
+    """
+    with Sound(path) as sound:
+        blocks = list(sound.blocks_of(BLOCK))
+        if not blocks:
+            raise soundfile.SoundFileRuntimeError("no samples")
+        return np.concatenate(blocks), sound.samplerate
+
+
+def scale_problem(peak: float) -> str:
+    """What is said of a float file whose largest sample is `peak` (full scale = 1), or nothing."""
+    if peak <= FLOAT_PEAK:
+        return ""
+    bits = next((bits for most, bits in INTEGERS.items() if peak <= most), None)
+    cure = f"divide by {2 ** (bits - 1)} (it was made of integers of {bits} bits, it seems)" if bits else "scale it"
+    return f"reaches {peak:.6g}, {decibels(peak):+.0f} dBFS, but the full scale of a float file is 1: {cure}"
+
+
+def missing_bytes(sound: soundfile.SoundFile) -> int:
+    """Bytes of audio that the header declares and the file lacks.
+
+    libsndfile reads a WAV or AIFF that is cut short as if it were a shorter one, and only tells in its log.
+    """
+    size = r"^ *(?:data|SSND|BODY|riff|Data Size|Riff size) *: (\d+) \(should be (\d+)\)"
+    found = re.search(size, sound.extra_info, re.MULTILINE)
+    declared, there = map(int, found.groups()) if found else (0, 0)
+    return max(declared - there, 0) if declared < UNKNOWN_BYTES else 0
+
+
+def ends_within_page(path: Path) -> bool:
+    """Whether an Ogg file breaks off: libsndfile reads it up to there and says nothing."""
+    with path.open("rb") as handle:
+        handle.seek(max(path.stat().st_size - OGG_PAGE, 0))
+        tail = handle.read()
+    page = tail[max(tail.rfind(b"OggS\0"), 0) :]
+    segments = page[26] if len(page) > 26 else 255
+    return page.startswith(b"OggS") and len(page) < 27 + segments + sum(page[27 : 27 + segments])
+
+
+def measure(path: Path) -> Measured:
+    """Hash and read the whole file, back to back so that it comes from the disk once.
+
+    Never raises on bad audio: that is what `problem` is for.
+    """
+    facts = Measured(sha256=sha256(path))
+    high, low, square, total, count = 0.0, 0.0, 0.0, 0.0, 0
+    samples = hashlib.sha256()
+    try:
+        with Sound(path) as sound:
+            facts.sample_rate, facts.channels = sound.samplerate, sound.channels
+            declared, missing = sound.frames, missing_bytes(sound)
+            samples.update(f"{sound.samplerate} {sound.channels} ".encode())
+            breaks_off = sound.format == "OGG" and ends_within_page(path)
+            guessed, more = not sound.counted, sound.problem
+            clipping = [Clipping(STEPS.get(sound.subtype, STEP)) for _ in range(sound.channels)]
+            float_file = sound.subtype in ("FLOAT", "DOUBLE")
+            for block in sound.blocks_of(BLOCK):
+                flat = block.reshape(-1)
+                high, low = max(high, float(flat.max())), min(low, float(flat.min()))
+                with np.errstate(over="ignore"):  # of numbers that are no samples, see below
+                    square += float(np.dot(flat, flat))
+                if not math.isfinite(square) and not np.isfinite(flat).all():
+                    facts.problem = "holds NaN or infinite samples"
+                    return facts
+                # Column by column: numpy's sum over the first axis of two columns takes fifteen times as long.
+                total = total + np.array([column.sum(dtype=np.float64) for column in block.T])
+                # float32 holds what any container has of 24 bits or less exactly, so that copies agree.
+                samples.update(block)
+                count += len(block)
+                for channel, column in zip(clipping, block.T, strict=True):
+                    channel.add(column)
+    except (soundfile.SoundFileError, RuntimeError) as error:
+        # Without the path, which is another one while an archive is unpacked.
+        facts.problem = left_over(path) or f"cannot be read ({getattr(error, 'error_string', str(error)).rstrip('.')})"
+        return facts
+    facts.frames = count
+    if count == 0:
+        facts.problem = left_over(path) or "has no samples"
+        return facts
+    for channel in clipping:
+        channel.add(np.zeros(0, np.float32), last=True)
+    facts.audio_sha256 = samples.hexdigest()
+    if missing:
+        facts.problem = f"is cut short: {missing} bytes of audio are missing"
+    elif count != declared and not guessed:
+        facts.problem = f"is cut short: {count} of {declared} frames"
+    elif breaks_off:
+        facts.problem = "is cut short: it ends within a page"
+    elif not LOWEST <= facts.sample_rate <= HIGHEST:
+        facts.problem = f"has a sample rate of {facts.sample_rate} Hz; {LOWEST} to {HIGHEST} are allowed"
+    elif facts.channels > 2:
+        facts.problem = f"has {facts.channels} channels; one or two are allowed"
+    else:
+        facts.problem = more or left_over(path)
+        if float_file and not facts.problem:
+            facts.problem = scale_problem(max(high, -low))
+    facts.seconds = round(count / facts.sample_rate, 6)
+    facts.peak_dbfs = round(decibels(max(high, -low)), 2)
+    facts.rms_dbfs = round(decibels(math.sqrt(square / (count * facts.channels))), 2)
+    facts.dc_offset = round(float(np.abs(np.asarray(total) / count).max()), 5)
+    facts.clipped_run = max(channel.longest for channel in clipping)
+    return facts
+
+
+class Measuring:
+    """Measures files on threads while others come in (what takes time releases Python's lock)."""
+
+    def __init__(self, threads: int) -> None:
+        self.pool, self.running = ThreadPoolExecutor(threads), {}  # by file name
+
+    def add(self, name: str, path: Path) -> None:
+        if name not in self.running:
+            self.running[name] = self.pool.submit(measure, path)
+
+    def finish(self, label: str) -> pd.DataFrame:
+        """Wait for all; the facts by `file_name`."""
+        names = progress(sorted(self.running), label, unit="files")
+        rows = [{"file_name": name} | vars(self.running[name].result()) for name in names]
+        self.pool.shutdown()
+        return pd.DataFrame(rows)

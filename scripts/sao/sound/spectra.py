@@ -1,0 +1,76 @@
+"""Sounds as mono signals, and mel spectrograms of them. No torch."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from sao.base.command import InputError
+from sao.sound.read import read_sound as read_samples
+from scipy.signal import ShortTimeFFT, resample_poly
+from scipy.signal.windows import hann
+
+RATE, BANDS = 16000, 64  # Hz and bands of `log_mel`
+FLOOR_DB = -60.0  # below the loudest cell: what lies lower is hardly heard
+
+
+def read_sound(path: Path) -> tuple[np.ndarray, int]:
+    """`(audio [frames, channels] float32, rate in Hz)`; raises InputError on what cannot be read."""
+    try:
+        return read_samples(path)
+    except (soundfile.SoundFileError, RuntimeError) as error:
+        reason = getattr(error, "error_string", str(error)).rstrip(".")
+        raise InputError(f"{path}: cannot be read ({reason}): make it again") from None
+
+
+def to_mono(audio: np.ndarray, rate: int, wanted: int) -> np.ndarray:
+    """The mean of the channels `[frames]` at another rate."""
+    common = math.gcd(rate, wanted)
+    signal = audio.mean(axis=1)
+    return signal if rate == wanted else resample_poly(signal, wanted // common, rate // common)
+
+
+@cache
+def mel_bands(rate: int, window: int, bands: int, high: float) -> np.ndarray:
+    """Triangles of equal width in HTK's mel from 0 to `high` Hz, each of sum one: `[window // 2 + 1, bands]`.
+
+    Essentia's MelBands with `htkMel`, `weighting="warping"` and `unit_sum`, which aiSFX was trained on.
+    """
+
+    def to_mel(hertz: np.ndarray | float) -> np.ndarray:
+        return 1127.01048 * np.log1p(np.asarray(hertz) / 700)
+
+    edges = np.linspace(0, to_mel(high), bands + 2)
+    mel = to_mel(np.fft.rfftfreq(window, 1 / rate))[:, None]
+    rising, falling = (mel - edges[:-2]), (edges[2:] - mel)
+    triangles = np.maximum(np.minimum(rising, falling), 0)
+    return triangles / np.maximum(triangles.sum(axis=0), 1e-12)
+
+
+def mel_power(signal: np.ndarray, rate: int, window: int, hop: int, bands: int, high: float) -> np.ndarray:
+    """Mean power a band `[frames, bands]` under a Hann window that is not normalised."""
+    signal = np.pad(signal, (0, max(0, window - len(signal))))
+    power = ShortTimeFFT(hann(window, sym=False), hop, fs=rate).spectrogram(signal)
+    return power.T @ mel_bands(rate, window, bands, high)
+
+
+def log_mel(signal: np.ndarray, window: int = 1024, hop: int = 256) -> np.ndarray:
+    """`[frames, BANDS]` of a signal at RATE, in dB relative to its loudest cell, none below FLOOR_DB."""
+    decibels = 10 * np.log10(np.maximum(mel_power(signal, RATE, window, hop, BANDS, RATE / 2), 1e-12))
+    return np.maximum(decibels - decibels.max(), FLOOR_DB)
+
+
+def thumbnail(signal: np.ndarray) -> np.ndarray:
+    """The log-mel spectrogram of a signal at RATE, ten frames a second, as one vector `[frames * BANDS]`."""
+    return log_mel(signal, window=4096, hop=RATE // 10).astype(np.float32).reshape(-1)
+
+
+def log_mel_distance(signal: np.ndarray, reference: np.ndarray) -> float:
+    """Mean absolute difference of two log-mel spectrograms in dB, the shorter padded with the floor; both at RATE."""
+    one, other = log_mel(signal), log_mel(reference)
+    frames = max(len(one), len(other))
+    one, other = (np.pad(x, ((0, frames - len(x)), (0, 0)), constant_values=FLOOR_DB) for x in (one, other))
+    return float(np.abs(one - other).mean())

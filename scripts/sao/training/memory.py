@@ -1,0 +1,296 @@
+"""What a training needs of a device's memory, told before anything heavy is loaded; without torch."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from sao.base.command import InputError
+from sao.base.files import size_text
+from sao.models.config import ModelConfig, downsampling_ratio, text_max_length
+from sao.models.header import tensor_shapes
+
+Settings = dict[str, Any]
+Counts = dict[str, Any]
+
+T5_BASE_BYTES = 2 * 109_628_544  # the encoder's parameters in float16
+# What conditioners, noise and loss keep, and what lives for a moment beside it, in tensors of their inputs' size.
+LATENT_TENSORS, CONTEXT_TENSORS = 8, 6
+EIGHT_BIT_TENSORS = 9  # of the largest weight in float32, in an eager step of the 8-bit optimiser
+ENCODER_TENSORS = 5  # of a clip in the encoder's first layer, while audio is encoded
+QUANTIZED, BLOCK = 4096, 256  # torchao keeps the states of a weight in 8 bits from this size on, in blocks
+USABLE = 0.95  # of what is free; the allocator's fragments take the rest
+ATTENTION = ["to_q", "to_kv", "to_qkv", "to_out"]
+ADAPTER = {"rank": 16, "alpha": 16, "target_modules": ATTENTION, "base_precision": "fp32"}  # where a run has none
+
+
+def parameter_counts(weights: Path) -> Counts:
+    """Parameters of `model` (the DiT), `conditioner` and `pretransform`, and the `shapes` of the DiT's tensors by key.
+
+    Reads a safetensors file's header alone; raises InputError unless the file is as long as the header says.
+    """
+    counts: Counts = {"model": 0, "conditioner": 0, "pretransform": 0, "shapes": {}}
+    for key, shape in tensor_shapes(weights).items():
+        part = key.split(".")[0]
+        if part in ("model", "conditioner", "pretransform"):
+            counts[part] += math.prod(shape)
+        if part == "model":
+            counts["shapes"][key] = shape
+    return counts
+
+
+def total(parts: dict[str, int]) -> int:
+    """Bytes at the moment of highest use."""
+    return sum(parts.values())
+
+
+def is_quantized(size: int) -> bool:
+    """Whether a weight of `size` elements is kept in bfloat16 by bf16-true: torchao has 8-bit states for it."""
+    return size >= QUANTIZED and size % BLOCK == 0
+
+
+def synchronises(settings: Settings) -> bool:
+    """Whether processes exchange gradients (DistributedDataParallel), which takes buffers for all of them."""
+    return settings.get("devices", 1) * settings.get("num_nodes", 1) > 1 or settings.get("strategy") == "ddp"
+
+
+def estimate(
+    config: ModelConfig,
+    counts: Counts,
+    settings: Settings,
+    frames: int,
+    on_latents: bool,
+    text_encoder_bytes: int = T5_BASE_BYTES,
+) -> dict[str, int]:
+    """Bytes by part at the moment of a training step when most is in use, from the second step on.
+
+    Of each process. What is there always (weights, states of the optimiser, EMA, text encoder, autoencoder, the buckets
+    in which several processes exchange gradients) and the most that one of four phases adds: encoding audio, forward,
+    backward, optimiser step. Not counted: the context of the device's driver, NCCL's own buffers, what the allocator
+    loses to fragments, prompts kept encoded, activations of a model that is no DiT. A compiled model counts as one that
+    is not.
+    """
+    precision, full = settings["precision"], settings["method"] == "full"
+    low = precision == "bf16-true"
+    stored = 2 if not full and settings["adapter"]["base_precision"] == "bf16" else 4
+    adapters = 0 if full else adapter_parameters(counts, settings)
+    trained = counts["model"] + counts["conditioner"] if full else adapters
+    # Adapters stay float32. bf16-true keeps large matrices in 16 bits, with states of 8 bits and a scale for each block.
+    weights = stored * (counts["model"] + counts["conditioner"]) + 4 * adapters
+    gradients, states = 4 * trained, 8 * trained
+    if low and full:
+        large = sum(size for size in map(math.prod, counts["shapes"].values()) if is_quantized(size))
+        weights = gradients = 2 * large + 4 * (trained - large)
+        states = round((2 + 8 / BLOCK) * large) + 8 * (trained - large)
+    largest = max((math.prod(shape) for shape in counts["shapes"].values()), default=0)
+    # torchao's computes one weight at a time in float32: weight, gradient, moments, and what comes of them. torch's AdamW
+    # has no temporary, being fused; `foreach`, its own default on a GPU, would take 4 bytes for each parameter, which
+    # decides the peak of a full fine-tuning.
+    temporary = EIGHT_BIT_TENSORS * 4 * largest if low and full else 0
+
+    parts = {
+        "weights": weights,
+        "gradients": 0,
+        "buckets": gradients if synchronises(settings) else 0,
+        "optimizer": states,
+        "ema": stored * counts["model"] + 4 * adapters if settings["ema"] else 0,
+        "activations": 0,
+        "text_encoder": text_encoder_bytes,
+        "autoencoder": 0 if on_latents else 4 * counts["pretransform"],
+    }
+    kept = gradients if settings.get("accumulate", 1) > 1 else 0  # from the batches before this one
+    # As they come, gradients move into the buckets one by one; those of batches that are not exchanged wait outside.
+    bucketed = synchronises(settings)
+    phases = [{"gradients": 0 if bucketed else gradients, "optimizer": temporary}]
+    if not on_latents:
+        phases.append({"gradients": kept, "autoencoder": _encoding(config, settings, frames)})
+    for shared, activations in _activations(config, counts, settings, frames, stored):
+        reached = round(shared * gradients)
+        outside = min(reached, (2 if low and full else 4) * largest) if bucketed else reached
+        phases.append({"gradients": max(kept, outside), "activations": activations})
+    phase = max(phases, key=total)
+    return {name: size + phase.get(name, 0) for name, size in parts.items()}
+
+
+def adapter_parameters(counts: Counts, settings: Settings) -> int:
+    """Parameters of the adapters: `rank` rows and columns a matrix, and with DoRA a magnitude for each output."""
+    rank, magnitude = settings["adapter"]["rank"], settings["method"] == "dora"
+    return sum(
+        rank * (shape[0] + shape[1]) + (shape[0] if magnitude else 0)
+        for key, shape in counts["shapes"].items()
+        if len(shape) == 2 and key.endswith(".weight") and _adapted(key.removesuffix(".weight"), settings)
+        if not key.endswith("timestep_features.weight")  # a table of frequencies, not a linear layer
+    )
+
+
+def _adapted(module: str, settings: Settings) -> bool:
+    targets = settings["adapter"]["target_modules"]
+    return targets == "all-linear" or any(f".{module}".endswith(f".{target}") for target in targets)
+
+
+def _encoding(config: ModelConfig, settings: Settings, frames: int) -> int:
+    """Bytes that live while the autoencoder encodes, clip by clip, in float32, without keeping anything."""
+    pretransform = config["model"]["pretransform"]
+    channels = pretransform["config"].get("encoder", {}).get("config", {}).get("channels", 128)
+    inner = pretransform["config"].get("pretransform", {}).get("config", {}).get("patch_size", 1)
+    samples = frames * downsampling_ratio(config)
+    audio = settings["batch_size"] * config.get("audio_channels", 2) * samples
+    return 4 * (audio + ENCODER_TENSORS * channels * samples // inner)
+
+
+def _activations(
+    config: ModelConfig, counts: Counts, settings: Settings, frames: int, stored: int
+) -> Iterator[tuple[float, int]]:
+    """What the DiT keeps for the backward pass, at the ends of both passes: (share of the gradients there, bytes).
+
+    Follows stable_audio_tools/models/transformer.py. Attention keeps nothing quadratic (SDPA's flash and
+    memory-efficient kernels). Under autocast the residual stream is 16 bits wide, but a norm keeps float32.
+    """
+    diffusion = config["model"]["diffusion"]
+    if diffusion["type"] != "dit":
+        return  # only what is there always
+    dit, batch = diffusion["config"], settings["batch_size"]
+    width, depth, heads = dit.get("embed_dim", 768), dit.get("depth", 12), dit.get("num_heads", 8)
+    full, dora = settings["method"] == "full", settings["method"] == "dora"
+    mixed = settings["precision"].endswith("-mixed")
+    element = 4 if settings["precision"] == "32-true" else 2
+    modulated = dit.get("global_cond_type", "prepend") == "adaLN"
+    sequence = frames // dit.get("patch_size", 1) + dit.get("num_memory_tokens", 0) + (0 if modulated else 1)
+    cross = dit.get("cond_token_dim", 0)
+    others = len(diffusion.get("cross_attention_cond_ids", [])) - 1  # one token each beside the text
+    tokens, context = batch * sequence, batch * (text_max_length(config) + others) if cross else 0
+    inner = int(dit.get("ff_kwargs", {}).get("mult", 4) * width)
+
+    # Elements that one block keeps. A linear layer keeps its input only where its weight is trained.
+    linears = {"self_attn.to_qkv": (tokens, width, 3 * width), "self_attn.to_out": (tokens, width, width)}
+    if cross:
+        kept_width = width if dit.get("project_cond_tokens", True) else cross
+        linears |= {
+            "cross_attn.to_q": (tokens, width, width),
+            "cross_attn.to_kv": (context, kept_width, 2 * kept_width),
+            "cross_attn.to_out": (tokens, width, width),
+        }
+    linears |= {"ff.ff.0.proj": (tokens, width, 2 * inner), "ff.ff.2": (tokens, inner, width)}
+    # Attention shares its output with to_out, and all blocks share the context; an adapter's cast is a copy of its own.
+    shared = ("self_attn.to_out", "cross_attn.to_out", "cross_attn.to_kv") if full or not mixed else ()
+    adapted = {name: shape for name, shape in linears.items() if not full and _adapted(name, settings)}
+    inputs = sum(n * i for name, (n, i, _) in (linears if full else adapted).items() if name not in shared)
+    attention = 6 * tokens * width + (2 * tokens * width + 2 * context * width if cross else 0)
+    gated = 3 * tokens * inner  # both halves of the projection, and the activated gate
+    more = 4 * tokens * width if modulated else 0
+    if adapted:
+        more += sum(n * settings["adapter"]["rank"] + (2 * n * o if dora else 0) for n, _, o in adapted.values())
+    norms = (3 if cross else 2) * tokens * width * 4
+    if dit.get("attn_kwargs", {}).get("qk_norm", "none") != "none":
+        norms += (3 * tokens + context) * width * 4
+    sums = (2 if cross else 1) * heads * tokens * 4  # attention's logarithms of sums, float32
+    block = element * (inputs + attention + gated + more) + norms + sums
+
+    # For a moment, in the backward pass of the gate: its three inputs and three gradients, and two of the block's.
+    feedforward = gated + (tokens * inner if full or "ff.ff.2" in adapted else 0)
+    moment = element * (6 * tokens * inner - feedforward + 2 * tokens * width)
+    matrices = [math.prod(shape) for key, shape in counts["shapes"].items() if ".layers.0." in key and len(shape) > 1]
+    if dora and adapted:
+        moment += 3 * 4 * max(i * o for _, i, o in adapted.values())  # the merged weight, float32
+    # Autocast's copies of weights: kept for the backward pass; of trained weights until the end of the forward pass.
+    cast = 2 * sum(matrices) if mixed and (stored == 4 or settings["precision"] == "16-mixed") else 0
+    ends = 4 * LATENT_TENSORS * batch * frames * dit["io_channels"] + element * CONTEXT_TENSORS * context * cross
+
+    block_share = sum(matrices) / max(counts["model"], 1)
+    residual = element * tokens * width
+    if settings["recompute_activations"]:
+        # The last block's forward pass, its gated layer and what leads to it.
+        last = element * (4 * tokens * inner + 3 * tokens * width)
+        yield 0, depth * residual + (depth * cast if full else cast) + last + ends
+        yield block_share / 2, depth * residual + block + cast + moment + ends
+        yield 1 - block_share / 2, residual + block + cast + moment + ends
+    else:
+        yield block_share / 2, depth * (block + cast) + moment + ends
+        yield 1 - block_share / 2, block + cast + moment + ends
+
+
+def check(
+    config: ModelConfig,
+    counts: Counts,
+    settings: Settings,
+    frames: int,
+    on_latents: bool,
+    available_bytes: int,
+    text_encoder_bytes: int = T5_BASE_BYTES,
+) -> dict[str, int]:
+    """The estimate of a training that fits; raises InputError, with the settings that would fit, of one that does not."""
+
+    def need(changes: Settings) -> dict[str, int]:
+        return estimate(config, counts, settings | changes, frames, on_latents, text_encoder_bytes)
+
+    def fits(changes: Settings) -> bool:
+        return total(need(changes)) <= USABLE * available_bytes
+
+    parts = need({})
+    if fits({}):
+        return parts
+    told = f"the training needs {size_text(total(parts))} of device memory, and {size_text(available_bytes)} are free"
+    changes = _fitting(settings, fits)
+    if changes is None:
+        smallest = [{key: value for step in steps for key, value in step[-1].items()} for steps in _paths(settings)]
+        least = min(total(need(changes)) for changes in smallest)
+        raise InputError(
+            f"{told}; its smallest form (adapters, batch_size 1) needs {size_text(least)}: take a larger device"
+        )
+    raise InputError(f"{told}: set {_told(settings, changes)}")
+
+
+def _paths(settings: Settings) -> list[list[list[Settings]]]:
+    """Ways to need less, the least harmful first: steps to take one after the other, each with its options."""
+    batch, adapter = settings["batch_size"], settings.get("adapter") or ADAPTER
+    smaller = [size for size in range(batch - 1, 0, -1) if batch % size == 0]
+    accumulate = settings.get("accumulate", 1)
+    precision = [] if settings["precision"] == "bf16-true" else [{"precision": "bf16-true"}]
+    lora, base = {"method": "lora", "adapter": adapter}, {"adapter": adapter | {"base_precision": "bf16"}}
+    steps = [
+        [] if settings["recompute_activations"] else [{"recompute_activations": True}],
+        [{"batch_size": size, "accumulate": accumulate * batch // size} for size in smaller],
+        [{"ema": False}] if settings["ema"] else [],
+    ]
+    steps = [step for step in steps if step]
+    if settings["method"] == "full":  # with adapters, frozen weights in 16 bits harm less than all in 16 bits
+        further = [[precision], [[lora, lora | base], precision]]
+    else:
+        further = [[[base], precision, [{"method": "lora"}]]]
+    # A smaller batch accumulates, and between processes accumulated gradients take more: without it, too.
+    starts = [steps, [step for step in steps if "batch_size" not in step[0]]] if synchronises(settings) else [steps]
+    return [[step for step in (*start, *more) if step] for more in further for start in starts]
+
+
+def _fitting(settings: Settings, fits: Callable[[Settings], bool]) -> Settings | None:
+    """The least harmful changes with which it fits; None where all together do not suffice."""
+
+    def merged(options: list[Settings]) -> Settings:
+        return {key: value for option in options for key, value in option.items()}
+
+    for steps in _paths(settings):
+        chosen: list[Settings] = []
+        for step in steps:
+            chosen.append(next((option for option in step if fits(merged([*chosen, option]))), step[-1]))
+            if fits(merged(chosen)):
+                break
+        else:
+            continue
+        # Take back what did not help, the most harmful first.
+        for number in reversed(range(len(chosen))):
+            before, after = chosen[:number], chosen[number + 1 :]
+            chosen[number] = next(o for o in ({}, *steps[number]) if fits(merged([*before, o, *after])))
+        return merged(chosen)
+    return None
+
+
+def _told(settings: Settings, changes: Settings) -> str:
+    """Changes as they are written in a config."""
+    lines = {key: value for key, value in changes.items() if key != "adapter" and value != settings.get(key)}
+    base = changes.get("adapter", {}).get("base_precision", "fp32")
+    if base != "fp32" and base != (settings.get("adapter") or ADAPTER)["base_precision"]:
+        lines["adapter.base_precision"] = base
+    return ", ".join(f"{key}: {json.dumps(value).strip(chr(34))}" for key, value in lines.items())

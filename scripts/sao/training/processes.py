@@ -1,0 +1,53 @@
+"""The processes that train together: which device each has, how much of its memory is free, and what each sees."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING, Any
+
+import torch
+from sao.training.memory import synchronises
+
+if TYPE_CHECKING:
+    from lightning_fabric.strategies import DDPStrategy
+
+
+def local_rank() -> int:
+    """The number of this process among those of its node, from 0, which is that of the device that it trains on.
+
+    Lightning gives it to the processes that it starts itself, srun to those that it starts.
+    """
+    return int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0)
+
+
+def free_memory(on_gpu: bool, processes: int) -> int:
+    """Bytes that are free for this process: on its own GPU, or its share of main memory among those of its node.
+
+    The GPU is chosen first. Else the question would open a context on the first one, some hundred MB from each process.
+    """
+    if on_gpu:
+        torch.cuda.set_device(local_rank())
+        return torch.cuda.mem_get_info()[0]
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // processes
+
+
+def strategy(settings: dict[str, Any]) -> DDPStrategy | str:
+    """Lightning's, for the settings of a run. Where processes exchange gradients, those are views of what is exchanged.
+
+    Else they would be copies, 4 bytes a trained parameter. Safe here: nothing detaches a gradient in place
+    (`gradient_as_bucket_view`, torch.nn.parallel.DistributedDataParallel).
+    """
+    from lightning_fabric.strategies import DDPStrategy
+
+    return DDPStrategy(gradient_as_bucket_view=True) if synchronises(settings) else "auto"
+
+
+def seats(device: torch.device) -> list[str]:
+    """A line for each process of the training, in order: where it runs, and what it was given. Each process has to call it."""
+    names = ("SLURM_LOCALID", "CUDA_VISIBLE_DEVICES")
+    given = "".join(f", {name} {os.environ[name]}" for name in names if name in os.environ)
+    node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+    lines = [""] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(lines, f"{device} on {node}{given}")
+    return [f"process {rank}: {line}" for rank, line in enumerate(lines)]

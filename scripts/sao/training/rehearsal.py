@@ -1,0 +1,147 @@
+"""What would fail after gigabytes were fetched fails here: a model is built and run on torch's meta device.
+
+Tensors there have shapes and no values, so it takes no weights, no memory to speak of, and a second.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import torch
+from sao.base.command import InputError, output_to_log
+from sao.models.autoencoder import moments
+from sao.models.build import create, first_line
+from sao.models.config import (
+    CLAP_TOKENS,
+    ModelConfig,
+    downsampling_ratio,
+    has_clap,
+    text_conditioner,
+    text_max_length,
+    training_config,
+    window_frames,
+)
+from sao.models.header import Shapes
+from sao.training import draws
+from sao.training.adapters import ALL_LINEAR, check_targets, lora_config
+from sao.training.training import check_schedule, try_optimizer
+
+
+def rehearse(config: ModelConfig, source: object, trainings: dict[str, dict[str, Any]]) -> Shapes:
+    """Build the model of `config`, encode, denoise and decode one window with it, and make ready each of `trainings`.
+
+    `trainings` are the settings of runs by name; `source` is where the config is from, for messages. Returns the shapes
+    of the model's weights by key. Raises InputError on the first thing that would not work.
+    """
+    with torch.device("meta"), torch.no_grad():
+        with _without_text_encoder():
+            model = create(config, source)
+        try:
+            with output_to_log():
+                _run(config, model)
+        except InputError as error:
+            raise InputError(f"{source}: {error}") from None
+        except Exception as error:  # noqa: BLE001 - whatever a model raises, the user hears of it now
+            raise InputError(
+                f"{source}: the model is built, and cannot process a clip of {window_frames(config, None)} latent frames "
+                f"({type(error).__name__}: {first_line(error)}): correct its dimensions"
+            ) from None
+    for name, settings in trainings.items():
+        try:
+            check_training(config, settings, model)
+        except InputError as error:
+            raise InputError(f"run {name}: {error}") from None
+    return {key: tuple(weight.shape) for key, weight in model.state_dict().items()}
+
+
+def check_training(config: ModelConfig, settings: dict[str, Any], model: torch.nn.Module | None = None) -> None:
+    """Raise InputError where a run's optimiser, schedule, timesteps or, given the model, adapter cannot be made."""
+    training = training_config(config, settings)
+    try_optimizer(training, settings)
+    if settings.get("steps"):
+        check_schedule(training, settings["steps"])
+    sampler = training.get("timestep_sampler", "uniform")
+    try:
+        draws.timestep(0.5, sampler, training.get("timestep_sampler_options") or {})
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"the model config's training.timestep_sampler is not usable ({first_line(error)})") from None
+    if model is not None and settings["method"] != "full":
+        targets = lora_config(settings["method"], settings["adapter"]).target_modules
+        if targets != ALL_LINEAR:
+            check_targets(model.model, set(targets))
+
+
+def _run(config: ModelConfig, model: torch.nn.Module) -> None:
+    """Raise unless a window goes through the autoencoder and the diffusion model, and keeps its shapes."""
+    frames, ratio, width = window_frames(config, None), downsampling_ratio(config), config["model"]["io_channels"]
+    autoencoder = model.pretransform.model
+    channels = model.pretransform.io_channels
+    mean, _ = moments(autoencoder, torch.empty(channels, frames * ratio))
+    if tuple(mean.shape) != (width, frames):
+        raise InputError(
+            f"the autoencoder makes latents of {mean.shape[0]} channels and {mean.shape[1]} frames from {frames * ratio} "
+            f"samples, where model.io_channels is {width} and downsampling_ratio {ratio}: correct the config"
+        )
+    audio = autoencoder.decode(mean[None])
+    if tuple(audio.shape) != (1, channels, frames * ratio):
+        raise InputError(
+            f"the autoencoder's decoder makes audio of shape {tuple(audio.shape[1:])} from {frames} latent frames, not of "
+            f"{channels} channels and {frames * ratio} samples: correct the config"
+        )
+    given = {}
+    for entry in config["model"]["conditioning"]["configs"]:
+        length = _tokens(config) if entry is text_conditioner(config) else 1
+        shape = (1, length, config["model"]["conditioning"]["cond_dim"])
+        given[entry["id"]] = (torch.empty(shape), torch.ones(shape[:2], dtype=torch.bool))
+    output = model.model(torch.empty(1, width, frames), torch.empty(1), **model.get_conditioning_inputs(given))
+    if tuple(output.shape) != (1, width, frames):
+        raise InputError(f"the diffusion model makes {tuple(output.shape[1:])} of latents of {(width, frames)}")
+
+
+def _tokens(config: ModelConfig) -> int:
+    """How many vectors the text conditioner gives for a prompt: one for all of it, of CLAP's features."""
+    if has_clap(config):
+        return CLAP_TOKENS if text_conditioner(config)["config"].get("use_text_features") else 1
+    return text_max_length(config)
+
+
+@contextlib.contextmanager
+def _without_text_encoder() -> Iterator[None]:
+    """Let stable-audio-tools build text conditioners without the encoders that they load by name.
+
+    After T5Conditioner and CLAPTextConditioner (stable_audio_tools/models/conditioners.py).
+    """
+    from stable_audio_tools.models import conditioners
+
+    widths = conditioners.T5Conditioner.T5_MODEL_DIMS
+    known = [name for name in conditioners.T5Conditioner.T5_MODELS if name in widths]
+
+    class T5(conditioners.Conditioner):
+        def __init__(
+            self, output_dim: int, t5_model_name: str = "t5-base", project_out: bool = False, **_: Any
+        ) -> None:
+            if t5_model_name not in known:
+                raise InputError(
+                    f"the t5 conditioner's t5_model_name is {t5_model_name!r}; stable-audio-tools knows {', '.join(known)}"
+                )
+            super().__init__(widths[t5_model_name], output_dim, project_out=project_out)
+
+    class Clap(conditioners.Conditioner):
+        def __init__(
+            self, output_dim: int, use_text_features: bool = False, project_out: bool = False, **_: Any
+        ) -> None:
+            if importlib.util.find_spec("laion_clap") is None:
+                raise InputError(
+                    "the model's text conditioner is CLAP, and laion_clap is not installed: run `uv sync --group clap`"
+                )
+            super().__init__(768 if use_text_features else 512, output_dim, project_out=project_out)
+
+    with (
+        mock.patch.object(conditioners, "T5Conditioner", T5),
+        mock.patch.object(conditioners, "CLAPTextConditioner", Clap),
+    ):
+        yield
