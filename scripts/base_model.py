@@ -6,8 +6,9 @@ import argparse
 import shutil
 from pathlib import Path
 
-from sao.clips import write_digests
 from sao.command import InputError, log, parse, progress, run
+
+from sao.clips import write_digests
 from sao.files import copy_file, digest, read_json, sha256, size_text, write_json
 from sao.model_config import has_clap, read_model_config, text_conditioner, text_encoder_name
 from sao.safetensors_header import Shapes, assert_same_weights, tensor_shapes

@@ -7,9 +7,10 @@ import json
 import shutil
 from pathlib import Path
 
+from sao.command import log, parse
+
 import pandas as pd
 from sao import command
-from sao.command import log, parse
 from sao.files import copy_file, link_or_copy, read_json, sha256
 from sao.page import Trained, corpus_entry, render_page
 from sao.renders import read_renders

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from sao.command import log, parse, run
+
 from sao.files import read_json, whole, write_json
 from sao.tables import read_table
 

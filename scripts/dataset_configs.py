@@ -8,10 +8,11 @@ import os
 import shutil
 from pathlib import Path
 
+from sao.command import InputError, log, parse, progress, run
+
 import pandas as pd
 from sao import caption_hook
 from sao.clips import shard_name, shard_of, write_digests
-from sao.command import InputError, log, parse, progress, run
 from sao.config import ROLES
 from sao.files import whole, write_json
 from sao.findings import Findings

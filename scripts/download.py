@@ -19,8 +19,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import requests
 from sao.command import InputError, log, parse, progress, run
+
+import requests
 from sao.files import CHUNK, local_path, read_json, size_text, whole, write_json
 from urllib3.exceptions import HTTPError
 

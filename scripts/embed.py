@@ -6,9 +6,10 @@ import argparse
 import json
 from pathlib import Path
 
+from sao.command import InputError, log, parse, progress, run
+
 import numpy as np
 import pandas as pd
-from sao.command import InputError, log, parse, progress, run
 from sao.embedding_names import THUMBNAIL, choice
 from sao.embeddings import Embedded, load, stack
 from sao.files import sha256, whole

@@ -6,9 +6,10 @@ import argparse
 import shutil
 from pathlib import Path
 
+from sao.command import InputError, log, parse, run
+
 from base_model import fetch_all, is_safe, refuse_pickles, snapshot
 from sao.clips import write_digests
-from sao.command import InputError, log, parse, run
 from sao.files import read_json
 from sao.hub import HubFile, NoSuchFile, describe, fetch
 

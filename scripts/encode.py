@@ -8,10 +8,11 @@ import math
 import shutil
 from pathlib import Path
 
+from sao.command import InputError, log, output_to_log, parse, progress, run
+
 import numpy as np
 import pandas as pd
 from sao.clips import clip_id, shard_name, shard_of, write_digests
-from sao.command import InputError, log, output_to_log, parse, progress, run
 from sao.files import check_room, digest, sha256, write_json, writing
 from sao.model import build, load_weights, pick_device
 from sao.model_config import downsampling_ratio, read_model_config, window_frames

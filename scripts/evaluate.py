@@ -7,9 +7,10 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from sao.command import InputError, log, parse, progress, run
+
 import numpy as np
 import pandas as pd
-from sao.command import InputError, log, parse, progress, run
 from sao.embedding_names import THUMBNAIL, Choice, choice
 from sao.embeddings import Embedded, load, stack
 from sao.evaluation import CLIP_MEASURES, Evaluation, clip_figures

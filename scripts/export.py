@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sao.command import InputError, log, parse, run
+
 from sao.files import read_json, sha256, whole, write_json
 from sao.model import assert_same_keys, read_safetensors
 from sao.vouched import Checking, leg_files, model_files

@@ -16,10 +16,11 @@ from importlib.resources import files
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from tempfile import TemporaryDirectory, TemporaryFile
 
+from sao.command import InputError, log, parse, progress, run
+
 import py7zr
 from sao.audio import Measuring
 from sao.clips import same_name
-from sao.command import InputError, log, parse, progress, run
 from sao.files import size_text
 from sao.tables import write_table
 

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from sao.command import InputError, log, parse, run
+
 from sao.files import link_or_copy
 from sao.tables import read_table, read_tables, write_table
 

@@ -9,11 +9,12 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from sao.command import InputError, log, parse, run
+
 import pandas as pd
 from sao.audio import Measured
 from sao.captions import published_captions, published_columns
 from sao.clips import clip_id, plain_id, same_name
-from sao.command import InputError, log, parse, run
 from sao.placeholders import is_placeholder
 from sao.tables import plain, read_rows, read_table, write_table
 

@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sao.command import InputError, log, parse, run
+
 from sao.card import Card, attribution
 from sao.clips import read_digests
-from sao.command import InputError, log, parse, run
 from sao.files import read_json, whole
 from sao.model_config import read_model_config
 from sao.tables import read_table, write_table

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from sao.command import InputError, log, parse, run
+
 from sao.files import write_json
 from sao.model_config import ModelConfig, read_model_config
 from sao.safetensors_header import Shapes, assert_same_weights, tensor_shapes

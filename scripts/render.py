@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sao.command import InputError, log, output_to_log, parse, progress, run
+
 import numpy as np
 import pandas as pd
 import soundfile
 from sao.audio import decibels
 from sao.clips import read_digests, seed_for, shard_name, shard_of
-from sao.command import InputError, log, output_to_log, parse, progress, run
 from sao.files import check_room, read_json, writing
 from sao.model import build, load_weights, pick_device
 from sao.model_config import (

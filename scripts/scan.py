@@ -6,10 +6,11 @@ import argparse
 import json
 from pathlib import Path
 
+from sao.command import InputError, log, parse, run
+
 import pandas as pd
 from sao.audio import Measured, Measuring
 from sao.captions import like_caption
-from sao.command import InputError, log, parse, run
 from sao.files import sha256, whole
 from sao.folder import read_folder, texts_below
 from sao.tables import check_columns, plain, write_table

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from sao.command import log, parse, progress, run
+
 from sao.renders import read_renders
 from sao.spectrogram import draw
 

@@ -6,8 +6,9 @@ import argparse
 import json
 from pathlib import Path
 
-import pandas as pd
 from sao.command import InputError, log, parse, run
+
+import pandas as pd
 from sao.config import ROLES
 from sao.splits import assign, ties
 from sao.tables import read_table, read_tables, write_table

@@ -16,8 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sao.clips import read_digests, write_digests
 from sao.command import InputError, is_first, log, output_to_log, parse, progress, run
+
+from sao.clips import read_digests, write_digests
 from sao.files import check_room, digest, read_json, sha256, size_text, whole, write_json, writing
 from sao.memory import adapter_parameters, check, parameter_counts, synchronises, total
 from sao.model import build, load_weights

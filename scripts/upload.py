@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sao.bars import client_bars
 from sao.command import InputError, log, parse, run
+
+from sao.bars import client_bars
 from sao.files import read_json, sha256, size_text, write_json
 
 WEIGHTS, CARD = "model.safetensors", "README.md"

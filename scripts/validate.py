@@ -10,9 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from sao.command import InputError, log, parse, progress, run
+
 import numpy as np
 import pandas as pd
-from sao.command import InputError, log, parse, progress, run
 from sao.config import ROLES
 from sao.files import sha256, whole, write_json
 from sao.findings import Findings

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from sao.clips import read_digests
 from sao.command import InputError, log, parse, progress, run
+
+from sao.clips import read_digests
 from sao.files import read_json, size_text
 from sao.tables import read_table
 from sao.vouched import LISTING, Vouched, latent_files, model_files, sound_files
