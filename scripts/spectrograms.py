@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sao.command import log, parse, progress, run
 
+from sao.files import whole_folder
 from sao.renders import read_renders
 from sao.spectrogram import draw
 
@@ -22,14 +23,14 @@ def main() -> None:
     args = parse(parser)
 
     rows = read_renders(args.table, args.renders)
-    jobs = [(Path(row.sound), args.output / f"{row.clip_id}.webp") for row in rows.itertuples()]
-    if args.references:
-        known = rows[rows.reference != ""]
-        folder = args.output / "reference"
-        jobs += [(Path(row.reference), folder / f"{row.clip_id}.webp") for row in known.itertuples()]
-    with ThreadPoolExecutor(args.threads) as pool:
-        for _ in progress(pool.map(lambda job: draw(*job), jobs), "drawing", len(jobs), unit="sounds"):
-            pass
+    with whole_folder(args.output) as folder:
+        jobs = [(Path(row.sound), folder / f"{row.clip_id}.webp") for row in rows.itertuples()]
+        if args.references:
+            known = rows[rows.reference != ""]
+            jobs += [(Path(row.reference), folder / f"reference/{row.clip_id}.webp") for row in known.itertuples()]
+        with ThreadPoolExecutor(args.threads) as pool:
+            for _ in progress(pool.map(lambda job: draw(*job), jobs), "drawing", len(jobs), unit="sounds"):
+                pass
     log.info("%s: %d spectrograms", args.output, len(jobs))
 
 

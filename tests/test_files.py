@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from conftest import SCRIPTS, assert_fails, listing, needs_mount, small_disk
 from hypothesis import given
 from hypothesis import strategies as st
 from sao.command import InputError
-from sao.files import check_room, existing, full_disk, mount_point, whole, writing
+from sao.files import check_room, existing, full_disk, mount_point, whole, whole_folder, writing
 
 # Each writes 4 MB to a path; run as a script would be.
 WRITERS = {
@@ -76,6 +78,36 @@ def test_full_disk_is_told_outside_of_what_is_written_whole_too(tmp_path: Path, 
     command = [sys.executable, "-c", script, SCRIPTS, target, "x"]
     result = small_disk(target.parent, "1m", ["sh", "-c", 'cd "$0" && exec "$@"', target.parent, *command])
     assert_fails(result, "the disk is full", f"({target.parent}: ", "make room")
+
+
+def test_what_a_killed_process_left_goes_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "file.csv"
+    kill = "path.write_text('half'); import os; os.kill(os.getpid(), 9)"
+    script = WRITE.format(context="whole(Path(sys.argv[1]))", code=kill)
+    killed = [subprocess.run([sys.executable, "-c", script, SCRIPTS, path]) for path in (target, tmp_path / "other")]
+    assert [process.returncode for process in killed] == [-9, -9]
+    of_a_job_that_runs, a_users_own = f".file.csv.part{os.getppid()}", ".file.csv.part"
+    for name in (of_a_job_that_runs, a_users_own):
+        (tmp_path / name).touch()
+    with whole(target) as temporary:
+        temporary.write_text("all")
+    assert target.read_text() == "all"
+    assert {of_a_job_that_runs, a_users_own, "file.csv"} < listing(tmp_path)
+    assert [name[:10] for name in listing(tmp_path) - {of_a_job_that_runs, a_users_own, "file.csv"}] == [".other.par"]
+
+
+def test_a_folder_takes_its_name_when_it_is_whole(tmp_path: Path) -> None:
+    target = tmp_path / "folder"
+    for folder in (target, tmp_path / ".folder.part"):  # of before, and of a process that was killed
+        folder.mkdir()
+        (folder / "old").touch()
+    with pytest.raises(KeyboardInterrupt), whole_folder(target) as temporary:
+        (temporary / "new").touch()
+        raise KeyboardInterrupt
+    assert listing(tmp_path) == {"folder/old"} and list(tmp_path.iterdir()) == [target]
+    with whole_folder(target) as temporary:
+        (temporary / "new").touch()
+    assert listing(tmp_path) == {"folder/new"} and list(tmp_path.iterdir()) == [target]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -31,6 +32,8 @@ def whole(path: Path, needed: int | None = None) -> Iterator[Path]:
     Raises InputError where the disk is full; `needed` are the bytes to be written, where that is known.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in _left_over(path.parent).get(path.name, ()):
+        left.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.name}.part{os.getpid()}")
     try:
         with writing(path, needed):
@@ -38,6 +41,31 @@ def whole(path: Path, needed: int | None = None) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@functools.cache  # a folder may hold a million files, and be written to as often
+def _left_over(folder: Path) -> dict[str, list[Path]]:
+    """By name of a file in the folder, what processes that were killed left of it (`whole`)."""
+    found: dict[str, list[Path]] = {}
+    for path in folder.glob(".*.part*"):
+        name, _, process = path.name[1:].rpartition(".part")
+        if process.isdigit() and not Path("/proc", process).exists():
+            found.setdefault(name, []).append(path)
+    return found
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """The same for a folder, which is empty at first and takes the place of one that was there before."""
+    temporary = path.with_name(f".{path.name}.part")
+    shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        shutil.rmtree(path, ignore_errors=True)
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextlib.contextmanager
