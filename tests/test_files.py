@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import SCRIPTS, assert_fails, listing, needs_mount, small_disk
+from conftest import SCRIPTS, assert_fails, copy_checkout, listing, needs_mount, small_disk
 from hypothesis import given
 from hypothesis import strategies as st
 from sao.command import InputError
@@ -153,3 +153,16 @@ def test_room_is_checked_before_a_model_is_loaded(base_model: Path, splits: Path
     result = small_disk(folder, "64k", command)
     assert_fails(result, folder / "out", "the sounds of", "0.1 MB are free on", folder, "make room")
     assert listing(Path(f"{folder}.after")) == set()
+
+
+@needs_mount
+@pytest.mark.parametrize("folder", [".snakemake", "temporary"])
+def test_snakemake_starts_nothing_that_it_could_not_write_down(tmp_path: Path, folder: str) -> None:
+    checkout = copy_checkout(tmp_path / "checkout")
+    command = ["env", f"TMPDIR={checkout / folder}", "snakemake", "--cores", "1", "results/data/demo/splits/train.csv"]
+    result = small_disk(checkout / folder, "4k", command, cwd=checkout)
+    said = result.stdout + result.stderr
+    assert result.returncode == 1 and "Traceback" not in said, said
+    (line,) = [line for line in said.splitlines() if "make room" in line]
+    assert f"of Snakemake need 1.0 MB, 0.0 MB are free on {checkout / folder}: make room, then run again" in line
+    assert not (checkout / "results").exists()

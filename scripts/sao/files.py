@@ -107,10 +107,10 @@ def full_disk(error: BaseException, path: Path, needed: int | None = None) -> st
 def check_room(path: Path, needed: float, what: str) -> None:
     """Raise InputError unless the disk of `path` has `needed` bytes left; `what` they are for."""
     folder = existing(path)
-    free = shutil.disk_usage(folder).free
-    if needed > free:
+    disk = shutil.disk_usage(folder)
+    if needed > disk.free and disk.total:  # of 0 bytes are file systems that cannot say
         raise InputError(
-            f"{path}: {what} need {size_text(needed)}, {size_text(free)} are free on {mount_point(folder)}: make room, then "
+            f"{path}: {what} need {size_text(needed)}, {size_text(disk.free)} are free on {mount_point(folder)}: make room, then "
             "run again"
         )
 
