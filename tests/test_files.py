@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -80,34 +81,38 @@ def test_full_disk_is_told_outside_of_what_is_written_whole_too(tmp_path: Path, 
     assert_fails(result, "the disk is full", f"({target.parent}: ", "make room")
 
 
-def test_what_a_killed_process_left_goes_and_nothing_else(tmp_path: Path) -> None:
-    target = tmp_path / "file.csv"
-    kill = "path.write_text('half'); import os; os.kill(os.getpid(), 9)"
-    script = WRITE.format(context="whole(Path(sys.argv[1]))", code=kill)
-    killed = [subprocess.run([sys.executable, "-c", script, SCRIPTS, path]) for path in (target, tmp_path / "other")]
-    assert [process.returncode for process in killed] == [-9, -9]
-    of_a_job_that_runs, a_users_own = f".file.csv.part{os.getppid()}", ".file.csv.part"
-    for name in (of_a_job_that_runs, a_users_own):
-        (tmp_path / name).touch()
-    with whole(target) as temporary:
-        temporary.write_text("all")
-    assert target.read_text() == "all"
-    assert {of_a_job_that_runs, a_users_own, "file.csv"} < listing(tmp_path)
-    assert [name[:10] for name in listing(tmp_path) - {of_a_job_that_runs, a_users_own, "file.csv"}] == [".other.par"]
+KILLS = {
+    "whole": "path.write_text('half'); import os; os.kill(os.getpid(), 9)",
+    "whole_folder": "(path / 'half').touch(); import os; os.kill(os.getpid(), 9)",
+}
+
+
+@pytest.mark.parametrize("kind", KILLS)
+def test_what_a_killed_process_left_goes_and_nothing_else(tmp_path: Path, kind: str) -> None:
+    target = tmp_path / "a.b"
+    script = WRITE.format(context=f"__import__('sao.files').files.{kind}(Path(sys.argv[1]))", code=KILLS[kind])
+    for path in (target, tmp_path / "other"):
+        assert subprocess.run([sys.executable, "-c", script, SCRIPTS, path]).returncode == -9
+    (left,) = tmp_path.glob(".a.b.part*")
+    stays = {*tmp_path.glob(".other.part*"), tmp_path / f".a.b.part{os.getppid()}", tmp_path / ".a.b.part"}
+    for path in stays:
+        path.touch()
+    with {"whole": whole, "whole_folder": whole_folder}[kind](target) as temporary:
+        (temporary / "all" if kind == "whole_folder" else temporary).touch()
+    assert set(tmp_path.iterdir()) == stays | {target} and left not in stays
 
 
 def test_a_folder_takes_its_name_when_it_is_whole(tmp_path: Path) -> None:
     target = tmp_path / "folder"
-    for folder in (target, tmp_path / ".folder.part"):  # of before, and of a process that was killed
-        folder.mkdir()
-        (folder / "old").touch()
-    with pytest.raises(KeyboardInterrupt), whole_folder(target) as temporary:
-        (temporary / "new").touch()
-        raise KeyboardInterrupt
-    assert listing(tmp_path) == {"folder/old"} and list(tmp_path.iterdir()) == [target]
-    with whole_folder(target) as temporary:
-        (temporary / "new").touch()
-    assert listing(tmp_path) == {"folder/new"} and list(tmp_path.iterdir()) == [target]
+    target.mkdir()
+    (target / "old").touch()
+    for name, error in (("half", KeyboardInterrupt), ("all", None)):
+        with pytest.raises(error) if error else contextlib.nullcontext(), whole_folder(target) as temporary:
+            (temporary / name).touch()
+            if error:
+                raise error
+        assert listing(tmp_path) == {"folder/old" if error else "folder/all"}
+        assert list(tmp_path.iterdir()) == [target]
 
 
 @pytest.mark.parametrize(

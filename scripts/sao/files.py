@@ -31,10 +31,7 @@ def whole(path: Path, needed: int | None = None) -> Iterator[Path]:
 
     Raises InputError where the disk is full; `needed` are the bytes to be written, where that is known.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for left in _left_over(path.parent).get(path.name, ()):
-        left.unlink(missing_ok=True)
-    temporary = path.with_name(f".{path.name}.part{os.getpid()}")
+    temporary = _temporary(path)
     try:
         with writing(path, needed):
             yield temporary
@@ -43,13 +40,22 @@ def whole(path: Path, needed: int | None = None) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def _temporary(path: Path) -> Path:
+    """A sibling to write to; what processes that were killed left there is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in _left_over(path.parent).get(path.name, ()):
+        shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+    return path.with_name(f".{path.name}.part{os.getpid()}")
+
+
 @functools.cache  # a folder may hold a million files, and be written to as often
 def _left_over(folder: Path) -> dict[str, list[Path]]:
-    """By name of a file in the folder, what processes that were killed left of it (`whole`)."""
+    """By name, what processes that were killed left of a file or folder in `folder`."""
     found: dict[str, list[Path]] = {}
     for path in folder.glob(".*.part*"):
         name, _, process = path.name[1:].rpartition(".part")
-        if process.isdigit() and not Path("/proc", process).exists():
+        # In a container, this process may have the number of one that was killed in another.
+        if process.isdigit() and (int(process) == os.getpid() or not Path("/proc", process).exists()):
             found.setdefault(name, []).append(path)
     return found
 
@@ -57,9 +63,8 @@ def _left_over(folder: Path) -> dict[str, list[Path]]:
 @contextlib.contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """The same for a folder, which is empty at first and takes the place of one that was there before."""
-    temporary = path.with_name(f".{path.name}.part")
-    shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
-    temporary.mkdir(parents=True)
+    temporary = _temporary(path)
+    temporary.mkdir()
     try:
         yield temporary
         shutil.rmtree(path, ignore_errors=True)
