@@ -30,7 +30,8 @@ def end_of(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
 @pytest.mark.parametrize(
-    ("script", "library"), [("collect", "pandas"), ("download", "requests"), ("train", "pandas"), ("scan", "soundfile")]
+    ("script", "library"),
+    [("collect", "pandas"), ("download", "requests"), ("train", "pandas"), ("scan", "soundfile")],
 )
 def test_libraries_on_the_way_in_leave_no_traceback(tmp_path: Path, script: str, library: str, sent: int) -> None:
     ready = tmp_path / "ready"

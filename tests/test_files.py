@@ -61,6 +61,20 @@ def test_full_disk_is_one_line_with_disk_and_bytes(tmp_path: Path, kind: str) ->
 
 
 @needs_mount
+def test_a_disk_that_takes_no_more_files_is_not_called_full(tmp_path: Path) -> None:
+    script = WRITE.format(context="whole(Path(sys.argv[1]), 4)", code="path.write_text('text')")
+    target = tmp_path / "small/file"
+    result = small_disk(target.parent, "1m,nr_inodes=1", [sys.executable, "-c", script, SCRIPTS, target])
+    assert_fails(
+        result,
+        "small/file",
+        "a quota, or the number of files on the disk, is used up",
+        f"({target.parent}: ",
+        "make room",
+    )
+
+
+@needs_mount
 @pytest.mark.parametrize("kind", OURS)
 def test_what_is_written_here_knows_its_bytes(tmp_path: Path, kind: str) -> None:
     code = OURS[kind].replace("\n", "\n        ")

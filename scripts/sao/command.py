@@ -14,10 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-# Bars that libraries draw would bury ours; `progress` below says outright when it draws one. Read at import.
+# Bars that libraries draw would bury ours; `progress` below says outright when it draws one. Read when tqdm is imported.
 os.environ.setdefault("TQDM_DISABLE", "1")
-
-from tqdm import tqdm
 
 log = logging.getLogger("sao")
 Item = TypeVar("Item")
@@ -82,6 +80,8 @@ def progress(
     With `size`, an item counts for that many units (bytes, shown as MB or GB); `initial` were there before; `note` is
     what else to show, a loss say.
     """
+    from tqdm import tqdm
+
     total = len(items) if total is None and hasattr(items, "__len__") else total
     start = last = time.monotonic()
     done = initial

@@ -103,8 +103,12 @@ def full_disk(error: BaseException, path: Path, needed: int | None = None) -> st
     if isinstance(error, InputError) or not (told or hidden):
         return None
     wanted = f", {size_text(needed)} are needed" if needed else ""
+    files = os.statvfs(folder)
+    of_files = files.f_files and not files.f_favail
+    of_bytes = (needed and free >= needed) or any(getattr(e, "errno", None) == errno.EDQUOT for e in chain)
+    full = "a quota, or the number of files on the disk, is used up" if of_files or of_bytes else "the disk is full"
     return (
-        f"{path}: the disk is full ({mount_point(folder)}: {size_text(free)} are free{wanted}): make room, then run again; "
+        f"{path}: {full} ({mount_point(folder)}: {size_text(free)} are free{wanted}): make room, then run again; "
         "what was finished stays"
     )
 
