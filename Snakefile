@@ -1,6 +1,7 @@
 # Fine-tune Stable Audio Open on captioned audio: archives -> WAVs -> manifests -> splits -> dataset configs ->
 # latents -> training checkpoints -> exported model -> rendered samples.
 import json
+import logging
 import os
 import shlex
 import sys
@@ -14,11 +15,14 @@ min_version("9.0")
 # Snakemake follows a chain of jobs by calls within calls, a few for each leg of a training.
 sys.setrecursionlimit(100_000)
 
+# A log on a full disk must not bury the line that says so.
+logging.raiseExceptions = False
+
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 from sao.plan.code import code_hash
 from sao.base.command import InputError
 from sao.config.resolve import ROLES, check_file, resolve
-from sao.base.files import content_key, link_folder
+from sao.base.files import check_room, content_key, link_folder
 from sao.plan.plan import Plan
 from sao.plan.resources import EMBEDDED, ENCODED, START, grown, megabytes, rows
 
@@ -26,8 +30,10 @@ from sao.plan.resources import EMBEDDED, ENCODED, START, grown, megabytes, rows
 report: "report/workflow.rst"
 
 
-# Snakemake stumbles over what this tells.
+# Snakemake stumbles over what these tell.
 try:
+    check_room(Path(".snakemake"), 1_000_000, "the records of Snakemake")
+    check_room(Path(os.environ.get("TMPDIR", "/tmp")), 1_000_000, "temporary files of Snakemake")
     if os.path.isfile("config.yaml"):
         check_file(Path("config.yaml"))
 except InputError as error:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 from pathlib import Path
 
 import pandas as pd
 from sao.base import command
 from sao.base.command import log, parse
-from sao.base.files import copy_file, link_or_copy, read_json, sha256
+from sao.base.files import copy_file, link_or_copy, read_json, sha256, whole_folder
 from sao.base.tables import read_table, write_table
 from sao.pages.samples import Trained, corpus_entry, render_page
 from sao.rendering.table import read_renders
@@ -20,6 +19,56 @@ def bring_recording(recording: Path, folder: Path, clip: str) -> None:
     """What was unpacked here is linked, a user's own sound copied: a program may write into the one that is listened to."""
     unpacked = recording.resolve().is_relative_to((folder.parents[1] / "data").resolve())
     (link_or_copy if unpacked else copy_file)(recording, folder / f"{clip}{recording.suffix}")
+
+
+def collect(args: argparse.Namespace, output: Path) -> pd.DataFrame:
+    """Bring all into the folder `output`, and return the table of the sounds."""
+    tables = []
+    for run, path, folder, drawn in zip(args.run, args.table, args.render, args.spectrograms, strict=True):
+        table = read_renders(path, folder)
+        table["run"] = run  # `base`, where there is only one
+        for row in table.itertuples():
+            link_or_copy(Path(row.sound), output / run / row.file)
+            link_or_copy(drawn / f"{row.clip_id}.webp", output / "spectrograms" / run / f"{row.clip_id}.webp")
+            if row.reference:
+                bring_recording(Path(row.reference), output / "reference", row.clip_id)
+        for picture in (drawn / "reference").glob("*"):
+            link_or_copy(picture, output / "spectrograms" / "reference" / picture.name)
+        tables.append(table.drop(columns="sound"))
+    samples = pd.concat(tables, ignore_index=True)
+    write_table(output / "samples.csv", samples)
+
+    steps = {path.stem: path for path in args.steps}
+    runs = {}
+    for path, curve in zip(args.training, args.curve, strict=True):
+        training = read_json(path)
+        run = training["run"]
+        best = f"{training['best_leg']}, validation loss {training['validation_losses'][training['best_leg']]:.4g}"
+        pictures = {"loss": (curve, f"Training and validation loss of {run} by step", f"{run}: best leg {best}")}
+        if run in steps:
+            pictures["measures"] = (steps[run], f"Measures of {run} by step", f"{run}: measures by step")
+        for name, (source, _, _) in pictures.items():
+            link_or_copy(source, output / "curves" / f"{run}-{name}.svg")
+        runs[run] = Trained(
+            training,
+            [
+                {"file": f"curves/{run}-{name}.svg", "alt": alt, "caption": caption}
+                for name, (_, alt, caption) in pictures.items()
+            ],
+        )
+    corpora = []
+    for path in args.report:
+        told = read_json(path)
+        page = f"corpora/{told['corpus']}.html"
+        link_or_copy(path.with_suffix(".html"), output / page)
+        # results/data/<corpus>/dataset_configs/<base model>/dropped.csv
+        dropped = [read_table(table) for table in args.dropped if path.parent in table.parents]
+        corpora.append(corpus_entry(told, dropped, page))
+
+    version = sha256(output / "samples.csv")[:16]
+    page = render_page(samples, read_json(args.evaluation), runs, args.rendering, corpora, version)
+    (output / "index.html").write_text(page, encoding="utf-8")
+    return samples
 
 
 def main() -> None:
@@ -40,52 +89,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     args = parse(parser)
 
-    tables = []
-    shutil.rmtree(args.output, ignore_errors=True)
-    for run, path, folder, drawn in zip(args.run, args.table, args.render, args.spectrograms, strict=True):
-        table = read_renders(path, folder)
-        table["run"] = run  # `base`, where there is only one
-        for row in table.itertuples():
-            link_or_copy(Path(row.sound), args.output / run / row.file)
-            link_or_copy(drawn / f"{row.clip_id}.webp", args.output / "spectrograms" / run / f"{row.clip_id}.webp")
-            if row.reference:
-                bring_recording(Path(row.reference), args.output / "reference", row.clip_id)
-        for picture in (drawn / "reference").glob("*"):
-            link_or_copy(picture, args.output / "spectrograms" / "reference" / picture.name)
-        tables.append(table.drop(columns="sound"))
-    samples = pd.concat(tables, ignore_index=True)
-    write_table(args.output / "samples.csv", samples)
-
-    steps = {path.stem: path for path in args.steps}
-    runs = {}
-    for path, curve in zip(args.training, args.curve, strict=True):
-        training = read_json(path)
-        run = training["run"]
-        best = f"{training['best_leg']}, validation loss {training['validation_losses'][training['best_leg']]:.4g}"
-        pictures = {"loss": (curve, f"Training and validation loss of {run} by step", f"{run}: best leg {best}")}
-        if run in steps:
-            pictures["measures"] = (steps[run], f"Measures of {run} by step", f"{run}: measures by step")
-        for name, (source, _, _) in pictures.items():
-            link_or_copy(source, args.output / "curves" / f"{run}-{name}.svg")
-        runs[run] = Trained(
-            training,
-            [
-                {"file": f"curves/{run}-{name}.svg", "alt": alt, "caption": caption}
-                for name, (_, alt, caption) in pictures.items()
-            ],
-        )
-    corpora = []
-    for path in args.report:
-        told = read_json(path)
-        page = f"corpora/{told['corpus']}.html"
-        link_or_copy(path.with_suffix(".html"), args.output / page)
-        # results/data/<corpus>/dataset_configs/<base model>/dropped.csv
-        dropped = [read_table(table) for table in args.dropped if path.parent in table.parents]
-        corpora.append(corpus_entry(told, dropped, page))
-
-    version = sha256(args.output / "samples.csv")[:16]
-    page = render_page(samples, read_json(args.evaluation), runs, args.rendering, corpora, version)
-    (args.output / "index.html").write_text(page, encoding="utf-8")
+    with whole_folder(args.output) as folder:
+        samples = collect(args, folder)
     odd = int((samples.warning != "").sum())
     log.info("%d samples of %d runs, %d with a warning", len(samples), samples.run.nunique(), odd)
     log.info("listen: %s", (args.output / "index.html").as_posix())

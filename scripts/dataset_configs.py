@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 from sao.base.command import InputError, log, parse, progress, run
-from sao.base.files import whole, write_json
+from sao.base.files import whole_folder, write_json
 from sao.base.names import shard_name, shard_of, write_digests
 from sao.base.placeholders import is_blank
 from sao.base.tables import caption_columns, captions_of, read_table, write_table
@@ -92,26 +92,29 @@ def write_hook(folder: Path, captions: dict[str, list[str]]) -> None:
     shutil.copyfile(caption_hook.__file__, folder / "metadata.py")
 
 
-def latent_datasets(folder: Path, table: pd.DataFrame, latents: Path, shards: int) -> list[dict[str, str]]:
-    """The entry of a `pre_encoded` dataset config; its path is a folder with the `filelist.txt` of the clips' latents."""
+def latent_datasets(folder: Path, place: Path, table: pd.DataFrame, latents: Path, shards: int) -> list[dict[str, str]]:
+    """The entry of a `pre_encoded` dataset config; its path is a folder with the `filelist.txt` of the clips' latents.
+
+    `folder` is what is written to, `place` where it will lie.
+    """
     columns = caption_columns(table)
     write_hook(folder, {row["clip_id"]: captions_of(row, columns) for row in table.to_dict("records")})
-    up = Path(os.path.relpath(latents, folder)).as_posix()
+    up = Path(os.path.relpath(latents, place)).as_posix()
     files = [
         f"{up}/{split}/{shard_name(shard_of(clip, shards), shards)}/{clip}.npy\n"
         for clip, split in zip(table.clip_id, table.published_split, strict=True)
     ]
     (folder / "filelist.txt").write_text("".join(files), encoding="utf-8")
-    hook = (folder / "metadata.py").as_posix()
-    return [{"id": folder.name, "path": folder.as_posix(), "custom_metadata_module": hook}]
+    hook = (place / "metadata.py").as_posix()
+    return [{"id": place.name, "path": place.as_posix(), "custom_metadata_module": hook}]
 
 
-def audio_datasets(folder: Path, table: pd.DataFrame, audio: dict[str, str]) -> list[dict[str, str]]:
+def audio_datasets(folder: Path, place: Path, table: pd.DataFrame, audio: dict[str, str]) -> list[dict[str, str]]:
     """The entries of an `audio_dir` dataset config, one for each published split that the clips are from."""
     columns, entries = caption_columns(table), []
     for split, clips in table.groupby("published_split", sort=True):
         write_hook(folder / split, {row["file_name"]: captions_of(row, columns) for row in clips.to_dict("records")})
-        hook = (folder / split / "metadata.py").as_posix()
+        hook = (place / split / "metadata.py").as_posix()
         entries.append({"id": split, "path": audio[split], "custom_metadata_module": hook})
     return entries
 
@@ -161,28 +164,27 @@ def main() -> None:
     check_batches(tables["train"], args.runs)
     log.info("longest caption: %d of %d tokens", longest, text_max_length(config))
 
-    shutil.rmtree(args.output, ignore_errors=True)
-    for role in ("train", "validation"):
-        folder, table = args.output / role, tables[role]
-        if args.latents:
-            entries = latent_datasets(folder, table, args.latents, args.shards)
-        else:
-            entries = audio_datasets(folder, table, args.audio)
-        dataset = {
-            "dataset_type": "pre_encoded" if args.latents else "audio_dir",
-            "datasets": entries,
-            "latent_crop_length": frames,
-            "random_crop": args.random_crop,
-            "drop_last": role == "train",
-        }
-        with whole(args.output / f"{role}.json") as temporary:
-            temporary.write_text(json.dumps(dataset, indent=2) + "\n", encoding="utf-8")
-        log.info("%s: %d clips", args.output / f"{role}.json", len(table))
-    # For rules render and export: clips that this model cannot take. For a person: what it does not understand. Neither
-    # is a part of what is trained on.
-    told = {"dropped.csv": found.left_out} | ({"warnings.csv": warnings} if warnings else {})
-    for name, findings in told.items():
-        write_table(args.output / name, pd.DataFrame(findings, columns=Findings.COLUMNS))
+    with whole_folder(args.output) as written:
+        for role in ("train", "validation"):
+            table = tables[role]
+            if args.latents:
+                entries = latent_datasets(written / role, args.output / role, table, args.latents, args.shards)
+            else:
+                entries = audio_datasets(written / role, args.output / role, table, args.audio)
+            dataset = {
+                "dataset_type": "pre_encoded" if args.latents else "audio_dir",
+                "datasets": entries,
+                "latent_crop_length": frames,
+                "random_crop": args.random_crop,
+                "drop_last": role == "train",
+            }
+            (written / f"{role}.json").write_text(json.dumps(dataset, indent=2) + "\n", encoding="utf-8")
+            log.info("%s: %d clips", args.output / f"{role}.json", len(table))
+        # For rules render and export: clips that this model cannot take. For a person: what it does not understand. Neither
+        # is a part of what is trained on.
+        told = {"dropped.csv": found.left_out} | ({"warnings.csv": warnings} if warnings else {})
+        for name, findings in told.items():
+            write_table(written / name, pd.DataFrame(findings, columns=Findings.COLUMNS))
     files = sorted(
         p for p in args.output.rglob("*") if p.is_file() and p.relative_to(args.output).as_posix() not in told
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 import pandas as pd
 import soundfile
 from sao.base.command import InputError, log, output_to_log, parse, progress, run
-from sao.base.files import check_room, read_json, writing
+from sao.base.files import check_room, read_json, whole_folder, writing
 from sao.base.names import read_digests, seed_for, shard_name, shard_of
 from sao.base.tables import read_table, write_table
 from sao.base.vouched import Checking, Vouched, model_files
@@ -216,46 +215,42 @@ def main() -> None:
     # FLAC is smaller, by as much as the sound lets it.
     width = {"PCM_16": 2, "PCM_24": 3}[subtype] * config["model"]["pretransform"]["config"]["io_channels"]
     room = sum(math.ceil(clip.seconds * rate) * width + 4096 for clip in clips)
-    check_room(args.output, room, f"the sounds of {len(clips)} clips")
-    partial = args.output.with_name(f".{args.output.name}.part")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     rows = []
-    rendered = render(model, clips, args.sampling, frames, args.batch_size)
-    for clip, audio in progress(rendered, f"rendering {args.run}", total=len(clips), unit="clips"):
-        audio = audio[:, : max(round(clip.seconds * rate), 1)].T.numpy()
-        done = finish(audio, rate, args.render["loudness"], clip.clip_id)
-        if done.warning:
-            log.warning("warning: clip %s: %s (peak %.1f dBFS)", clip.clip_id, done.warning, done.peak_dbfs)
-        row = {
-            "clip_id": clip.clip_id,
-            "split": clip.split,
-            "prompt": clip.prompt,
-            "negative_prompt": clip.negative_prompt,
-            "cfg_scale": clip.cfg_scale,
-            "seed": clip.seed,
-            "seconds": round(len(audio) / rate, 6),
-            **about,
-        }
-        comment = {key: value for key, value in row.items() if key != "prompt"} | settings
-        file = f"{clip.clip_id}.{suffix}"
-        write_sound(partial / file, done.audio, rate, subtype, clip.prompt, comment)
-        rows.append(
-            row
-            | {
-                "peak_dbfs": round(done.peak_dbfs, 2),
-                "gain_db": round(done.gain_db, 2),
-                "overs": done.overs,
-                "warning": done.warning,
-                "reference": clip.reference,
-                "file": file,
+    with whole_folder(args.output) as partial:
+        check_room(args.output, room, f"the sounds of {len(clips)} clips")
+        rendered = render(model, clips, args.sampling, frames, args.batch_size)
+        for clip, audio in progress(rendered, f"rendering {args.run}", total=len(clips), unit="clips"):
+            audio = audio[:, : max(round(clip.seconds * rate), 1)].T.numpy()
+            done = finish(audio, rate, args.render["loudness"], clip.clip_id)
+            if done.warning:
+                log.warning("warning: clip %s: %s (peak %.1f dBFS)", clip.clip_id, done.warning, done.peak_dbfs)
+            row = {
+                "clip_id": clip.clip_id,
+                "split": clip.split,
+                "prompt": clip.prompt,
+                "negative_prompt": clip.negative_prompt,
+                "cfg_scale": clip.cfg_scale,
+                "seed": clip.seed,
+                "seconds": round(len(audio) / rate, 6),
+                **about,
             }
-        )
-    # Of a shard that is for what gathers them to say.
-    if not args.shard and all(row["warning"] == "silent" for row in rows):
-        raise InputError(f"{args.weights}: every rendered clip is silent: the model is broken")
-    shutil.rmtree(args.output, ignore_errors=True)
-    partial.rename(args.output)
+            comment = {key: value for key, value in row.items() if key != "prompt"} | settings
+            file = f"{clip.clip_id}.{suffix}"
+            write_sound(partial / file, done.audio, rate, subtype, clip.prompt, comment)
+            rows.append(
+                row
+                | {
+                    "peak_dbfs": round(done.peak_dbfs, 2),
+                    "gain_db": round(done.gain_db, 2),
+                    "overs": done.overs,
+                    "warning": done.warning,
+                    "reference": clip.reference,
+                    "file": file,
+                }
+            )
+        # Of a shard that is for what gathers them to say.
+        if not args.shard and all(row["warning"] == "silent" for row in rows):
+            raise InputError(f"{args.weights}: every rendered clip is silent: the model is broken")
     write_table(args.table, pd.DataFrame(rows, columns=COLUMNS).sort_values(["split", "clip_id"]))
 
 

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from sao.base.command import log, parse, progress, run
+from sao.base.files import whole_folder
 from sao.pages.spectrogram import draw
 from sao.rendering.table import read_renders
 
@@ -21,14 +22,14 @@ def main() -> None:
     args = parse(parser)
 
     rows = read_renders(args.table, args.renders)
-    jobs = [(Path(row.sound), args.output / f"{row.clip_id}.webp") for row in rows.itertuples()]
-    if args.references:
-        known = rows[rows.reference != ""]
-        folder = args.output / "reference"
-        jobs += [(Path(row.reference), folder / f"{row.clip_id}.webp") for row in known.itertuples()]
-    with ThreadPoolExecutor(args.threads) as pool:
-        for _ in progress(pool.map(lambda job: draw(*job), jobs), "drawing", len(jobs), unit="sounds"):
-            pass
+    with whole_folder(args.output) as folder:
+        jobs = [(Path(row.sound), folder / f"{row.clip_id}.webp") for row in rows.itertuples()]
+        if args.references:
+            known = rows[rows.reference != ""]
+            jobs += [(Path(row.reference), folder / f"reference/{row.clip_id}.webp") for row in known.itertuples()]
+        with ThreadPoolExecutor(args.threads) as pool:
+            for _ in progress(pool.map(lambda job: draw(*job), jobs), "drawing", len(jobs), unit="sounds"):
+                pass
     log.info("%s: %d spectrograms", args.output, len(jobs))
 
 

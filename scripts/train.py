@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sao.base.command import InputError, is_first, log, output_to_log, parse, progress, run
-from sao.base.files import check_room, digest, read_json, sha256, size_text, whole, write_json, writing
+from sao.base.files import check_room, digest, read_json, sha256, size_text, whole, whole_folder, write_json, writing
 from sao.base.names import read_digests, write_digests
 from sao.base.vouched import LISTING, Checking, Vouched, chosen, latent_files, leg_files, model_files, sound_files
 from sao.models.build import build, load_weights
@@ -252,10 +252,10 @@ def main() -> None:
     # A state, and what is exported of it.
     size = sum(weight.numel() * weight.element_size() for weight in trained.values())
     room = (3 if training["use_ema"] else 2) * size + optimizer_bytes * sum(w.numel() for w in trained.values())
-    if is_first():
-        check_room(args.output, room, f"run {args.run}: the training state and the weights of a leg")
     for stale in args.output.glob(".*.part*") if is_first() else ():  # of a process that was killed while it wrote
         shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
+    if is_first():
+        check_room(args.output, room, f"run {args.run}: the training state and the weights of a leg")
     identity = digest(provenance)[:16]
     side = args.output.parent / INTERRUPTED / f"{identity}.ckpt"
     found, state = find_state(
@@ -486,20 +486,16 @@ def write_weights(folder: Path, model: Any, trained: dict[str, Any], settings: d
     from safetensors.torch import save_file
     from sao.training.training import tensor_bytes
 
-    shutil.rmtree(folder, ignore_errors=True)
-    partial = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    if settings["method"] == "full":
-        state = {key: value for key, value in model.state_dict().items() if not key.startswith("pretransform.")}
-        state = {key: trained.get(key, value).contiguous() for key, value in state.items()}
-        with writing(folder, tensor_bytes(state)):
-            save_file(state, partial / "model.safetensors")
-    else:
-        from sao.training.adapters import adapter_state, write_adapter
+    with whole_folder(folder) as partial:
+        if settings["method"] == "full":
+            state = {key: value for key, value in model.state_dict().items() if not key.startswith("pretransform.")}
+            state = {key: trained.get(key, value).contiguous() for key, value in state.items()}
+            with writing(folder, tensor_bytes(state)):
+                save_file(state, partial / "model.safetensors")
+        else:
+            from sao.training.adapters import adapter_state, write_adapter
 
-        write_adapter(partial, adapter_state(model), settings["method"], settings["adapter"])
-    partial.rename(folder)
+            write_adapter(partial, adapter_state(model), settings["method"], settings["adapter"])
 
 
 @contextlib.contextmanager

@@ -7,7 +7,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import assert_fails, assert_succeeds, listing, run_script, write_wav
+from conftest import SCRIPTS, assert_fails, assert_succeeds, listing, run_script, write_wav
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Page
@@ -168,6 +171,23 @@ def test_nothing_of_an_earlier_config_stays(tmp_path: Path) -> None:
     (tmp_path / "samples/old").mkdir(parents=True)
     assert_succeeds(run_script("collect", *arguments))
     assert not (tmp_path / "samples/old").exists()
+
+
+def test_interrupted_it_leaves_no_folder_that_looks_like_one(tmp_path: Path) -> None:
+    arguments = make_inputs(tmp_path)
+    (tmp_path / "summary.json").unlink()
+    os.mkfifo(tmp_path / "summary.json")  # which is read last, and waited for
+    before = listing(tmp_path)
+    command = [sys.executable, SCRIPTS / "collect.py", *map(str, arguments)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 60
+    while not list(tmp_path.glob(".samples.part*/corpora/my <corpus>.html")):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=20)
+    assert_fails(subprocess.CompletedProcess(command, process.returncode, "", stderr), "interrupted: no output is half")
+    assert listing(tmp_path) == before
 
 
 @pytest.mark.parametrize("folder", ["audio", "data/my corpus/audio/train"])

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import SCRIPTS, assert_fails, listing, needs_mount, small_disk
+from conftest import SCRIPTS, assert_fails, copy_checkout, listing, needs_mount, small_disk
 from hypothesis import given
 from hypothesis import strategies as st
 from sao.base.command import InputError
-from sao.base.files import check_room, existing, full_disk, mount_point, whole, writing
+from sao.base.files import check_room, existing, full_disk, mount_point, whole, whole_folder, writing
 
 # Each writes 4 MB to a path; run as a script would be.
 WRITERS = {
@@ -58,6 +61,20 @@ def test_full_disk_is_one_line_with_disk_and_bytes(tmp_path: Path, kind: str) ->
 
 
 @needs_mount
+def test_a_disk_that_takes_no_more_files_is_not_called_full(tmp_path: Path) -> None:
+    script = WRITE.format(context="whole(Path(sys.argv[1]), 4)", code="path.write_text('text')")
+    target = tmp_path / "small/file"
+    result = small_disk(target.parent, "1m,nr_inodes=1", [sys.executable, "-c", script, SCRIPTS, target])
+    assert_fails(
+        result,
+        "small/file",
+        "a quota, or the number of files on the disk, is used up",
+        f"({target.parent}: ",
+        "make room",
+    )
+
+
+@needs_mount
 @pytest.mark.parametrize("kind", OURS)
 def test_what_is_written_here_knows_its_bytes(tmp_path: Path, kind: str) -> None:
     code = OURS[kind].replace("\n", "\n        ")
@@ -76,6 +93,40 @@ def test_full_disk_is_told_outside_of_what_is_written_whole_too(tmp_path: Path, 
     command = [sys.executable, "-c", script, SCRIPTS, target, "x"]
     result = small_disk(target.parent, "1m", ["sh", "-c", 'cd "$0" && exec "$@"', target.parent, *command])
     assert_fails(result, "the disk is full", f"({target.parent}: ", "make room")
+
+
+KILLS = {
+    "whole": "path.write_text('half'); import os; os.kill(os.getpid(), 9)",
+    "whole_folder": "(path / 'half').touch(); import os; os.kill(os.getpid(), 9)",
+}
+
+
+@pytest.mark.parametrize("kind", KILLS)
+def test_what_a_killed_process_left_goes_and_nothing_else(tmp_path: Path, kind: str) -> None:
+    target = tmp_path / "a.b"
+    script = WRITE.format(context=f"__import__('sao.files').files.{kind}(Path(sys.argv[1]))", code=KILLS[kind])
+    for path in (target, tmp_path / "other"):
+        assert subprocess.run([sys.executable, "-c", script, SCRIPTS, path]).returncode == -9
+    (left,) = tmp_path.glob(".a.b.part*")
+    stays = {*tmp_path.glob(".other.part*"), tmp_path / f".a.b.part{os.getppid()}", tmp_path / ".a.b.part"}
+    for path in stays:
+        path.touch()
+    with {"whole": whole, "whole_folder": whole_folder}[kind](target) as temporary:
+        (temporary / "all" if kind == "whole_folder" else temporary).touch()
+    assert set(tmp_path.iterdir()) == stays | {target} and left not in stays
+
+
+def test_a_folder_takes_its_name_when_it_is_whole(tmp_path: Path) -> None:
+    target = tmp_path / "folder"
+    target.mkdir()
+    (target / "old").touch()
+    for name, error in (("half", KeyboardInterrupt), ("all", None)):
+        with pytest.raises(error) if error else contextlib.nullcontext(), whole_folder(target) as temporary:
+            (temporary / name).touch()
+            if error:
+                raise error
+        assert listing(tmp_path) == {"folder/old" if error else "folder/all"}
+        assert list(tmp_path.iterdir()) == [target]
 
 
 @pytest.mark.parametrize(
@@ -121,3 +172,16 @@ def test_room_is_checked_before_a_model_is_loaded(base_model: Path, splits: Path
     result = small_disk(folder, "64k", command)
     assert_fails(result, folder / "out", "the sounds of", "0.1 MB are free on", folder, "make room")
     assert listing(Path(f"{folder}.after")) == set()
+
+
+@needs_mount
+@pytest.mark.parametrize("folder", [".snakemake", "temporary"])
+def test_snakemake_starts_nothing_that_it_could_not_write_down(tmp_path: Path, folder: str) -> None:
+    checkout = copy_checkout(tmp_path / "checkout")
+    command = ["env", f"TMPDIR={checkout / folder}", "snakemake", "--cores", "1", "results/data/demo/splits/train.csv"]
+    result = small_disk(checkout / folder, "4k", command, cwd=checkout)
+    said = result.stdout + result.stderr
+    assert result.returncode == 1 and "Traceback" not in said, said
+    (line,) = [line for line in said.splitlines() if "make room" in line]
+    assert f"of Snakemake need 1.0 MB, 0.0 MB are free on {checkout / folder}: make room, then run again" in line
+    assert not (checkout / "results").exists()

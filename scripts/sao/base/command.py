@@ -14,10 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-# Bars that libraries draw would bury ours; `progress` below says outright when it draws one. Read at import.
+# Bars that libraries draw would bury ours; `progress` below says outright when it draws one. Read when tqdm is imported.
 os.environ.setdefault("TQDM_DISABLE", "1")
-
-from tqdm import tqdm
 
 DECIDES_NO_RESULT = "messages, progress and exit codes"
 
@@ -27,6 +25,8 @@ Item = TypeVar("Item")
 TERMINAL = sys.stderr  # ours even while libraries' output goes to the log
 OUTPUT: dict[str, Path] = {}  # where the script writes, for messages
 PLAIN_EVERY = 10.0  # s between two progress lines where there is no terminal
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+INTERRUPTED = "interrupted: no output is half-written; the same command goes on from here"
 
 
 class InputError(Exception):
@@ -82,6 +82,8 @@ def progress(
     With `size`, an item counts for that many units (bytes, shown as MB or GB); `initial` were there before; `note` is
     what else to show, a loss say.
     """
+    from tqdm import tqdm
+
     total = len(items) if total is None and hasattr(items, "__len__") else total
     start = last = time.monotonic()
     done = initial
@@ -128,7 +130,8 @@ def report(message: str) -> None:
 
 def run(main: Callable[[], None]) -> None:
     """Run `main`; turn what a user can cause into one line on stderr and exit 1 (130 when interrupted)."""
-    signal.signal(signal.SIGTERM, _interrupted)
+    for number in SIGNALS:
+        signal.signal(number, _interrupted)
     try:
         main()
     except InputError as error:
@@ -140,7 +143,7 @@ def run(main: Callable[[], None]) -> None:
             fail(f"{error.filename}: {error.strerror}")
         _unexpected(error)
     except KeyboardInterrupt:
-        fail("interrupted: no output is half-written; the same command goes on from here", 130)
+        fail(INTERRUPTED, 130)
     except Exception as error:  # noqa: BLE001 - the last frame: reported in full in the log, then exit 1
         if message := _full_disk(error):
             fail(message)
@@ -171,6 +174,17 @@ def leave(code: int) -> None:
 
 def _interrupted(_signal: int, _frame: object) -> None:
     raise KeyboardInterrupt
+
+
+def _not_begun(_signal: int, _frame: object) -> None:
+    os.write(2, f"{Path(sys.argv[0]).stem}: error: {INTERRUPTED}\n".encode())
+    os._exit(130)
+
+
+# Of a script of ours, while it imports its libraries.
+if Path(sys.argv[0]).resolve().parent == Path(__file__).resolve().parents[1]:
+    for number in SIGNALS:
+        signal.signal(number, _not_begun)
 
 
 def _unexpected(error: BaseException) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -30,14 +31,46 @@ def whole(path: Path, needed: int | None = None) -> Iterator[Path]:
 
     Raises InputError where the disk is full; `needed` are the bytes to be written, where that is known.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part{os.getpid()}")
+    temporary = _temporary(path)
     try:
         with writing(path, needed):
             yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    """A sibling to write to; what processes that were killed left there is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in _left_over(path.parent).get(path.name, ()):
+        shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+    return path.with_name(f".{path.name}.part{os.getpid()}")
+
+
+@functools.cache  # a folder may hold a million files, and be written to as often
+def _left_over(folder: Path) -> dict[str, list[Path]]:
+    """By name, what processes that were killed left of a file or folder in `folder`."""
+    found: dict[str, list[Path]] = {}
+    for path in folder.glob(".*.part*"):
+        name, _, process = path.name[1:].rpartition(".part")
+        # In a container, this process may have the number of one that was killed in another.
+        if process.isdigit() and (int(process) == os.getpid() or not Path("/proc", process).exists()):
+            found.setdefault(name, []).append(path)
+    return found
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """The same for a folder, which is empty at first and takes the place of one that was there before."""
+    temporary = _temporary(path)
+    temporary.mkdir()
+    try:
+        yield temporary
+        shutil.rmtree(path, ignore_errors=True)
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -70,8 +103,12 @@ def full_disk(error: BaseException, path: Path, needed: int | None = None) -> st
     if isinstance(error, InputError) or not (told or hidden):
         return None
     wanted = f", {size_text(needed)} are needed" if needed else ""
+    files = os.statvfs(folder)
+    of_files = files.f_files and not files.f_favail
+    of_bytes = (needed and free >= needed) or any(getattr(e, "errno", None) == errno.EDQUOT for e in chain)
+    full = "a quota, or the number of files on the disk, is used up" if of_files or of_bytes else "the disk is full"
     return (
-        f"{path}: the disk is full ({mount_point(folder)}: {size_text(free)} are free{wanted}): make room, then run again; "
+        f"{path}: {full} ({mount_point(folder)}: {size_text(free)} are free{wanted}): make room, then run again; "
         "what was finished stays"
     )
 
@@ -79,10 +116,10 @@ def full_disk(error: BaseException, path: Path, needed: int | None = None) -> st
 def check_room(path: Path, needed: float, what: str) -> None:
     """Raise InputError unless the disk of `path` has `needed` bytes left; `what` they are for."""
     folder = existing(path)
-    free = shutil.disk_usage(folder).free
-    if needed > free:
+    disk = shutil.disk_usage(folder)
+    if needed > disk.free and disk.total:  # of 0 bytes are file systems that cannot say
         raise InputError(
-            f"{path}: {what} need {size_text(needed)}, {size_text(free)} are free on {mount_point(folder)}: make room, then "
+            f"{path}: {what} need {size_text(needed)}, {size_text(disk.free)} are free on {mount_point(folder)}: make room, then "
             "run again"
         )
 
