@@ -51,7 +51,6 @@ config_files = [
 try:
     config = resolve(config, [Path(path) for path in config_files])
     PLAN = Plan(config)
-    PLAN.check_walltime()
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
@@ -89,12 +88,14 @@ wildcard_constraints:
     run="[^/]+",
 
 
+include: "rules/common.smk"
 include: "rules/storage.smk"
 include: "rules/data.smk"
 include: "rules/models.smk"
 include: "rules/training.smk"
-include: "rules/samples.smk"
+include: "rules/rendering.smk"
 include: "rules/evaluation.smk"
+include: "rules/pages.smk"
 include: "rules/publish.smk"
 include: "rules/verify.smk"
 
@@ -109,11 +110,3 @@ rule all:
 rule downloads:
     input:
         PLAN.downloads(),
-        PLAN.embedding_downloads(),
-
-
-# The only target that uploads a model, and part of no other. Of an exception Snakemake would tell the traceback.
-rule publish:
-    input:
-        lambda wildcards: PLAN.uploads() or sys.exit(f"error: {PLAN.nothing_to_publish()}"),
-    localrule: True

@@ -17,8 +17,8 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+from sao.config.embeddings import choice
 from sao.evaluation.distances import Kad, fad
-from sao.evaluation.embedding_names import choice
 from sao.evaluation.embeddings import load
 from sao.sound.spectra import read_sound, to_mono
 

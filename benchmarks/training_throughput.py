@@ -506,7 +506,7 @@ def run_settings(changes: Job) -> Job:
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     config["runs"]["demo"] |= changes
     plan = Plan(resolve(config, [ROOT / "config.yaml"]))
-    settings, running = (json.loads(plan.leg_settings("demo", moving)) for moving in (True, False))
+    settings, running = plan.training.settings("demo"), plan.training.running("demo")
     return {"settings": settings, "running": running, "batch": settings["batch_size"], "threads": settings["threads"]}
 
 

@@ -10,32 +10,37 @@ rule embedding_model:
     benchmark:
         "results/benchmarks/embedding_model/{embedding}.tsv"
     wildcard_constraints:
-        embedding=PLAN.clap_pattern(),
+        embedding=PLAN.evaluation.fetched_pattern(),
     conda:
         "../envs/model.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: grown(2000, attempt),
-        runtime=lambda wildcards, attempt: PLAN.minutes(240, attempt),
+        mem_mb=mb(2000),
+        runtime=minutes(240),
     params:
-        source=lambda wildcards: PLAN.embedding_source(wildcards.embedding),
-        folder=lambda wildcards, output: os.path.dirname(output.digest),
+        repo=ask(PLAN.evaluation.repo),
+        revision=ask(PLAN.evaluation.revision),
+        folder=subpath(output.digest, parent=True),
         code=code_hash(SCRIPTS / "embedding_model.py"),
     message:
         "Bring the embedding {wildcards.embedding} into place"
     shell:
-        'python "$SCRIPTS/embedding_model.py" {params.source} --output {params.folder:q}'
-        " --digest {output.digest:q} --log {log:q}"
+        """
+        python "$SCRIPTS/embedding_model.py" \
+            --repo {params.repo:q} \
+            --revision {params.revision:q} \
+            --output {params.folder:q} \
+            --digest {output.digest:q} \
+            --log {log:q}
+        """
 
 
 # The recordings of a corpus (`corpora/demo`), shared by all runs, or the renders of a model (`renders/demo`).
 rule embed:
     input:
-        tables=lambda wildcards: PLAN.embedded_tables(wildcards.kind, wildcards.name),
-        sounds=lambda wildcards: ancient(
-            given(PLAN.embedded_sounds(wildcards.kind, wildcards.name))
-        ),
-        model=lambda wildcards: PLAN.embedding_models(wildcards.embedding),
-        hub=lambda wildcards: ancient(PLAN.embedding_hubs(wildcards.embedding)),
+        tables=ask(PLAN.evaluation.tables),
+        sounds=ask(PLAN.evaluation.sounds, given, ancient),
+        model=ask(PLAN.evaluation.digests),
+        hub=ask(PLAN.evaluation.hubs, ancient),
     output:
         "results/embeddings/{embedding}/{kind}/{name}.npz",
     log:
@@ -43,41 +48,45 @@ rule embed:
     benchmark:
         "results/benchmarks/embed/{embedding}/{kind}/{name}.tsv"
     wildcard_constraints:
-        embedding=PLAN.embeddings_pattern(),
+        embedding=PLAN.evaluation.pattern(),
         kind="corpora|renders",
         name="[^/]+",
     conda:
         "../envs/model.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, input, attempt: grown(3000 + 20 * megabytes(input.tables), attempt),
-        runtime=lambda wildcards, input, attempt: PLAN.minutes(
-            START + EMBEDDED / 60 * sum(map(rows, input.tables)), attempt
-        ),
-        gpu=lambda wildcards: PLAN.embedding_gpus(wildcards.embedding),
+        mem_mb=mb(3000, per_mb=20, of="tables"),
+        runtime=minutes(START, per_row=EMBEDDED / 60, of="tables"),
+        gpu=ask(PLAN.evaluation.gpus),
     params:
-        options=lambda wildcards: PLAN.embedding_options(wildcards.embedding),
-        renders=lambda wildcards, input: (
-            f"--renders {shlex.quote(input.sounds[0])}" if wildcards.kind == "renders" else ""
-        ),
+        settings=settings(PLAN.evaluation.embed),
+        renders=ask(PLAN.evaluation.renders),
         code=code_hash(SCRIPTS / "embed.py"),
     message:
         "Embed the {wildcards.kind} {wildcards.name} with {wildcards.embedding}"
     shell:
-        'python "$SCRIPTS/embed.py" {params.options} --table {input.tables:q} {params.renders}'
-        " --threads {threads} --output {output:q} --log {log:q}"
+        """
+        python "$SCRIPTS/embed.py" \
+            --settings {params.settings:q} \
+            --model {input.hub:q} \
+            --table {input.tables:q} \
+            --renders {params.renders:q} \
+            --threads {threads} \
+            --output {output:q} \
+            --log {log:q}
+        """
 
 
 rule evaluate:
     input:
         table="results/renders/{run}.csv",
         renders=ancient("results/renders/{run}"),
-        leg=lambda wildcards: PLAN.evaluation_leg(wildcards.run),
-        embedded=lambda wildcards: PLAN.embedded("renders", wildcards.run),
-        recordings=lambda wildcards: PLAN.embedded("corpora", PLAN.corpus(wildcards.run)),
+        leg=ask(PLAN.evaluation.leg),
+        embedded=ask(PLAN.evaluation.embedded),
+        recordings=ask(PLAN.evaluation.embedded_recordings),
         # What the table names as references.
-        sounds=lambda wildcards: ancient(PLAN.recordings(PLAN.corpus(wildcards.run))),
-        thumbnails=lambda wildcards: PLAN.thumbnails(PLAN.corpus(wildcards.run)),
+        sounds=ask(PLAN.rendering.recordings, ancient),
+        thumbnails=ask(PLAN.evaluation.thumbnails),
     output:
         measures="results/evaluation/{run}.json",
         clips="results/evaluation/{run}.csv",
@@ -93,30 +102,35 @@ rule evaluate:
     threads: 2
     resources:
         # Twice the thumbnails of a corpus of 4000 clips of 30 s, and as much again.
-        mem_mb=lambda wildcards, attempt: grown(3000, attempt),
-        runtime=lambda wildcards, input, attempt: PLAN.minutes(
-            15 + 0.05 * rows(input.table), attempt
-        ),
+        mem_mb=mb(3000),
+        runtime=minutes(15, per_row=0.05, of="table"),
     params:
-        name=lambda wildcards: PLAN.evaluated_as(wildcards.run),
-        source=lambda wildcards: PLAN.evaluation_source(wildcards.run),
-        leg=lambda wildcards, input: " ".join(
-            f"--weights-digest {shlex.quote(path)}" for path in input.leg
-        ),
-        options=PLAN.evaluation_options(),
+        name=ask(PLAN.evaluation.label),
+        settings=settings(PLAN.evaluation.settings),
         code=code_hash(SCRIPTS / "evaluate.py"),
     message:
         "Measure what {wildcards.run} rendered"
     shell:
-        'python "$SCRIPTS/evaluate.py" --run {params.name:q} --source {params.source:q}'
-        " --table {input.table:q} --renders {input.renders:q} {params.leg} {params.options}"
-        " --embedded {input.embedded:q} --recordings {input.recordings:q} --thumbnails {input.thumbnails:q}"
-        " --threads {threads} --output {output.measures:q} --clips {output.clips:q} --log {log:q}"
+        """
+        python "$SCRIPTS/evaluate.py" \
+            --run {params.name:q} \
+            --settings {params.settings:q} \
+            --table {input.table:q} \
+            --renders {input.renders:q} \
+            --weights-digest {input.leg:q} \
+            --embedded {input.embedded:q} \
+            --recordings {input.recordings:q} \
+            --thumbnails {input.thumbnails:q} \
+            --threads {threads} \
+            --output {output.measures:q} \
+            --clips {output.clips:q} \
+            --log {log:q}
+        """
 
 
 rule compare:
     input:
-        expand("results/evaluation/{run}.json", run=PLAN.evaluated()),
+        expand("results/evaluation/{run}.json", run=PLAN.evaluation.evaluated()),
     output:
         # A picture for each run with several legs.
         *(
@@ -126,7 +140,7 @@ rule compare:
                 category="Evaluation",
                 labels={"figure": f"{run} by step"},
             )
-            for run in PLAN.evaluated_runs()
+            for run in PLAN.evaluation.by_step()
         ),
         table=report(
             "results/evaluation/summary.csv",
@@ -142,13 +156,19 @@ rule compare:
     conda:
         "../envs/data.yaml"
     resources:
-        mem_mb=lambda wildcards, input, attempt: grown(400 + 20 * input.size_mb, attempt),
-        runtime=lambda wildcards, attempt: PLAN.minutes(10, attempt),
+        mem_mb=mb(400, per_mb=20),
+        runtime=minutes(10),
     params:
-        pictures=lambda wildcards, output: [path for path in output if path.endswith(".svg")],
+        pictures=expand("results/evaluation/{run}.svg", run=PLAN.evaluation.by_step()),
         code=code_hash(SCRIPTS / "compare.py"),
     message:
         "Compare all runs: results/evaluation/summary.csv"
     shell:
-        'python "$SCRIPTS/compare.py" --evaluation {input:q} --table {output.table:q} --summary {output.summary:q}'
-        " --picture {params.pictures:q} --log {log:q}"
+        """
+        python "$SCRIPTS/compare.py" \
+            --evaluation {input:q} \
+            --table {output.table:q} \
+            --summary {output.summary:q} \
+            --picture {params.pictures:q} \
+            --log {log:q}
+        """

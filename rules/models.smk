@@ -4,7 +4,7 @@
 # Seconds that may save hours: all that can be told of a model without its weights, before they are fetched.
 rule rehearse:
     input:
-        lambda wildcards: ancient(given(PLAN.base_model_files(wildcards.base_model))),
+        ask(PLAN.models.files, given, ancient),
     output:
         "results/models/{base_model}/rehearsal.json",
     log:
@@ -14,22 +14,28 @@ rule rehearse:
     conda:
         "../envs/model.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: grown(1500, attempt),
-        runtime=lambda wildcards, attempt: PLAN.minutes(10, attempt),
+        mem_mb=mb(1500),
+        runtime=minutes(10),
     params:
-        content=lambda wildcards: PLAN.base_model_content(wildcards.base_model),
-        source=lambda wildcards: PLAN.base_model_source_options(wildcards.base_model),
-        # A function of the output is no rerun trigger: on a machine without a network nothing could be fetched anew.
-        trainings=lambda wildcards, output: PLAN.trainings(wildcards.base_model),
+        content=ask(PLAN.models.content),
+        settings=settings(PLAN.models.source),
+        # On a machine without a network nothing could be fetched anew. A training checks its settings again.
+        trainings=untracked(PLAN.models.trainings),
     message:
         "Build base model {wildcards.base_model} without its weights, and make ready the runs that train it"
     shell:
-        'python "$SCRIPTS/rehearse.py" {params.source} --trainings {params.trainings:q} --output {output:q} --log {log:q}'
+        """
+        python "$SCRIPTS/rehearse.py" \
+            --settings {params.settings:q} \
+            --trainings {params.trainings:q} \
+            --output {output:q} \
+            --log {log:q}
+        """
 
 
 rule base_model:
     input:
-        files=lambda wildcards: ancient(given(PLAN.base_model_files(wildcards.base_model))),
+        files=ask(PLAN.models.files, given, ancient),
         rehearsal=ancient("results/models/{base_model}/rehearsal.json"),
     output:
         config="results/models/{base_model}/model_config.json",
@@ -43,17 +49,21 @@ rule base_model:
     conda:
         "../envs/model.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: grown(
-            PLAN.base_model_memory(wildcards.base_model), attempt
-        ),
-        runtime=lambda wildcards, attempt: PLAN.minutes(720, attempt),
+        mem_mb=mb(PLAN.models.place_mb),
+        runtime=minutes(720),
     params:
-        content=lambda wildcards: PLAN.base_model_content(wildcards.base_model),
-        options=lambda wildcards: PLAN.base_model_options(wildcards.base_model),
-        folder=lambda wildcards, output: os.path.dirname(output.config),
+        content=ask(PLAN.models.content),
+        settings=settings(PLAN.models.source),
+        folder=subpath(output.config, parent=True),
         code=code_hash(SCRIPTS / "base_model.py"),
     message:
         "Bring base model {wildcards.base_model} and its text encoder into place"
     shell:
-        'python "$SCRIPTS/base_model.py" {params.options} --shapes {input.rehearsal:q} --output {params.folder:q}'
-        " --digest {output.digest:q} --log {log:q}"
+        """
+        python "$SCRIPTS/base_model.py" \
+            --settings {params.settings:q} \
+            --shapes {input.rehearsal:q} \
+            --output {params.folder:q} \
+            --digest {output.digest:q} \
+            --log {log:q}
+        """

@@ -5,12 +5,12 @@
 rule model_card:
     input:
         export="results/checkpoints/{exported}/export.json",
-        trainings=lambda wildcards: PLAN.to_export(wildcards.exported, "training.json"),
+        trainings=ask(PLAN.training.exported_summaries),
         config="results/checkpoints/{exported}/model_config.json",
-        model_digest=lambda wildcards: f"{PLAN.model_folder(wildcards.exported)}/checksums.sha256",
-        clips=lambda wildcards: f"results/data/{PLAN.corpus(wildcards.exported)}/splits/train.csv",
-        datasets=lambda wildcards: ancient(PLAN.datasets(wildcards.exported)),
-        measures=lambda wildcards: PLAN.card_measures(wildcards.exported),
+        model_digest=ask(PLAN.models.digest, run="exported"),
+        clips=ask(PLAN.publish.clips),
+        datasets=ask(PLAN.training.dataset_folder, ancient, run="exported"),
+        measures=ask(PLAN.publish.measures),
     output:
         card="results/checkpoints/{exported}/README.md",
         attribution="results/checkpoints/{exported}/ATTRIBUTION.csv",
@@ -19,27 +19,33 @@ rule model_card:
     benchmark:
         "results/benchmarks/model_card/{exported}.tsv"
     wildcard_constraints:
-        exported=rf"[^/]+|{PLAN.legs_pattern()}",
+        exported=PLAN.runs.exported_pattern(),
     conda:
         "../envs/data.yaml"
     resources:
-        mem_mb=lambda wildcards, input, attempt: grown(400 + 20 * megabytes(input.clips), attempt),
-        runtime=lambda wildcards, attempt: PLAN.minutes(10, attempt),
+        mem_mb=mb(400, per_mb=20, of="clips"),
+        runtime=minutes(10),
     params:
-        source=lambda wildcards: PLAN.base_model_source(wildcards.exported),
-        sampling=lambda wildcards: json.dumps(
-            PLAN.base_models[PLAN.base_model(wildcards.exported)]["sampling"]
-        ),
-        window=lambda wildcards: PLAN.window_options(PLAN.corpus(wildcards.exported)),
+        settings=settings(PLAN.publish.card),
         code=code_hash(SCRIPTS / "model_card.py"),
     message:
         "Write the model card of {wildcards.exported}: results/checkpoints/{wildcards.exported}/README.md"
     shell:
-        'python "$SCRIPTS/model_card.py" --export {input.export:q} --training {input.trainings:q}'
-        " --model-config {input.config:q} --source {params.source:q} --model-digest {input.model_digest:q}"
-        " --sampling {params.sampling:q} {params.window} --clips {input.clips:q}"
-        " --dropped {input.datasets:q}/dropped.csv --measures {input.measures[0]:q}"
-        " --base-measures {input.measures[1]:q} --card {output.card:q} --attribution {output.attribution:q} --log {log:q}"
+        """
+        python "$SCRIPTS/model_card.py" \
+            --export {input.export:q} \
+            --training {input.trainings:q} \
+            --model-config {input.config:q} \
+            --model-digest {input.model_digest:q} \
+            --settings {params.settings:q} \
+            --clips {input.clips:q} \
+            --dropped {input.datasets:q}/dropped.csv \
+            --measures {input.measures[0]:q} \
+            --base-measures {input.measures[1]:q} \
+            --card {output.card:q} \
+            --attribution {output.attribution:q} \
+            --log {log:q}
+        """
 
 
 rule upload:
@@ -56,20 +62,39 @@ rule upload:
     benchmark:
         "results/benchmarks/upload/{run}.tsv"
     wildcard_constraints:
-        run=PLAN.upload_pattern(),
+        run=PLAN.publish.pattern(),
     # Where the network and the token are.
     localrule: True
     conda:
         "../envs/data.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: grown(500, attempt),
-        runtime=lambda wildcards, attempt: PLAN.minutes(720, attempt),
+        mem_mb=mb(500),
+        runtime=minutes(720),
     params:
-        options=lambda wildcards: PLAN.upload_options(wildcards.run),
-        folder=lambda wildcards, input: os.path.dirname(input.digest),
+        repo=ask(PLAN.publish.repo),
+        visibility=ask(PLAN.publish.visibility),
+        folder=subpath(input.digest, parent=True),
         code=code_hash(SCRIPTS / "upload.py"),
     message:
         "Publish the model of {wildcards.run}"
     shell:
-        'python "$SCRIPTS/upload.py" --run {wildcards.run:q} --folder {params.folder:q}'
-        " --digest {input.digest:q} {params.options} --output {output:q} --log {log:q}"
+        """
+        python "$SCRIPTS/upload.py" \
+            --run {wildcards.run:q} \
+            --folder {params.folder:q} \
+            --digest {input.digest:q} \
+            --repo {params.repo:q} \
+            {params.visibility} \
+            --output {output:q} \
+            --log {log:q}
+        """
+
+
+# The only target that uploads a model, and part of no other. Of an exception Snakemake would tell the traceback.
+rule publish:
+    input:
+        ask(
+            PLAN.publish.uploads,
+            lambda paths: paths or sys.exit(f"error: {PLAN.publish.nothing_to_publish()}"),
+        ),
+    localrule: True

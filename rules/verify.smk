@@ -9,9 +9,14 @@ rule verify:
         "../envs/data.yaml"
     threads: 8
     resources:
-        mem_mb=lambda wildcards, attempt: grown(1000, attempt),
-        runtime=lambda wildcards, attempt: PLAN.minutes(240, attempt),
+        mem_mb=mb(1000),
+        runtime=minutes(240),
     message:
         "Check everything under results/ that has a digest"
     shell:
-        'python "$SCRIPTS/verify.py" --results results --threads {threads} --log {log:q}'
+        """
+        python "$SCRIPTS/verify.py" \
+            --results results \
+            --threads {threads} \
+            --log {log:q}
+        """

@@ -7,58 +7,62 @@ import shutil
 from pathlib import Path
 
 from sao.base.command import InputError, log, parse, progress, run
-from sao.base.files import copy_file, digest, read_json, sha256, size_text, write_json
+
+from sao.base.files import copy_file, digest, read_json, sha256, write_json
 from sao.base.names import write_digests
+from sao.config.settings import ModelSource, add_settings
+from sao.hub.place import fetch_all, is_safe, refuse_pickles, snapshot
 from sao.models.config import has_clap, read_model_config, text_conditioner, text_encoder_name
-from sao.models.header import Shapes, assert_same_weights, tensor_shapes
+from sao.models.header import assert_same_weights, tensor_shapes
+from sao.models.source import Source
 
 ENCODER_WEIGHTS = "model.safetensors"
 ENCODER_FILES = ["config.json", "tokenizer.json", "tokenizer_config.json", ENCODER_WEIGHTS]
 CLAP = "hub/clap.pt"  # where a CLAP checkpoint is put
 
 
-def from_folder(args: argparse.Namespace) -> dict[str, Path]:
+def from_folder(source: Source) -> dict[str, Path]:
     """`{name below the output: file}` of a local model."""
-    names = [args.model_config, args.weights, *(f"text_encoder/{name}" for name in ENCODER_FILES)]
+    names = [source.model_config, source.weights, *(f"text_encoder/{name}" for name in ENCODER_FILES)]
     for name in names:
-        if not (args.path / name).is_file():
+        if not (source.path / name).is_file():
             raise InputError(
-                f"{args.path / name}: missing; a local base model needs {args.model_config}, {args.weights} and "
+                f"{source.path / name}: missing; a local base model needs {source.model_config}, {source.weights} and "
                 f"text_encoder/ with {', '.join(ENCODER_FILES)}"
             )
-    config = read_model_config(args.path / args.model_config)
-    check_clap(args, has_clap(config), args.path / args.model_config)
-    encoder = [args.path / name for name in names[2:]]
+    config = read_model_config(source.path / source.model_config)
+    check_clap(source, has_clap(config), source.path / source.model_config)
+    encoder = [source.path / name for name in names[2:]]
     revision = digest([sha256(path) for path in encoder])[:40]
-    files = {"model_config.json": args.path / args.model_config, "model.safetensors": args.path / args.weights}
+    files = {"model_config.json": source.path / source.model_config, "model.safetensors": source.path / source.weights}
     return files | {snapshot(text_encoder_name(config), revision, path.name): path for path in encoder}
 
 
-def from_hub(args: argparse.Namespace, partial: Path) -> dict[str, Path]:
+def from_hub(source: Source, output: Path, partial: Path) -> dict[str, Path]:
     """`{name below the output: file}` of a model on the Hub, the pinned commits fetched into `partial`."""
     # Imported here: a local model needs neither the Hub client nor its start-up time.
     from sao.hub.fetch import HubFile, NoSuchFile, describe, fetch
 
     # Before gigabytes are fetched: is it a model that can be fine-tuned, with the text encoder that was declared?
-    described = describe(args.repo, args.revision, args.model_config)
+    described = describe(source.repo, source.revision, source.model_config)
     fetch([described], partial)
     files = {"model_config.json": described}
     config = read_model_config(described.path(partial))
-    check_clap(args, has_clap(config), f"{args.repo}: {args.model_config}")
+    check_clap(source, has_clap(config), f"{source.repo}: {source.model_config}")
     encoder = text_encoder_name(config)
-    if encoder.split("/")[-1] != args.text_encoder_repo.split("/")[-1]:
+    if encoder.split("/")[-1] != source.text_encoder_repo.split("/")[-1]:
         raise InputError(
-            f"{args.repo}: its {args.model_config} names the text encoder {encoder!r}, the config's text_encoder.repo "
-            f"is {args.text_encoder_repo!r}: correct it"
+            f"{source.repo}: its {source.model_config} names the text encoder {encoder!r}, the config's text_encoder.repo "
+            f"is {source.text_encoder_repo!r}: correct it"
         )
 
     def add_encoder(name: str) -> HubFile:
-        file = describe(args.text_encoder_repo, args.text_encoder_revision, name)
-        files[snapshot(encoder, args.text_encoder_revision, name)] = file
+        file = describe(source.text_encoder_repo, source.text_encoder_revision, name)
+        files[snapshot(encoder, source.text_encoder_revision, name)] = file
         return file
 
-    files["model.safetensors"] = describe(args.repo, args.revision, args.weights)
-    files |= clap_on_hub(args)
+    files["model.safetensors"] = describe(source.repo, source.revision, source.weights)
+    files |= clap_on_hub(source)
     for name in ENCODER_FILES[:-1]:
         add_encoder(name)
     try:
@@ -72,48 +76,25 @@ def from_hub(args: argparse.Namespace, partial: Path) -> dict[str, Path]:
         fetch([index], partial)
         for name in sorted(set(read_json(index.path(partial))["weight_map"].values())):
             add_encoder(name)
-    return fetch_all(files, args.output, partial)
+    return fetch_all(files, output, partial)
 
 
-def fetch_all(files: dict, output: Path, partial: Path) -> dict[str, Path]:
-    """Fetch described files, `{name below the output: file}`, where there is room for them."""
-    from sao.hub.fetch import fetch, missing_bytes
-
-    wanted = list(files.values())
-    # What is pickled is written a second time, converted.
-    needed = missing_bytes(wanted, partial) + sum(f.size or 0 for f in wanted if not is_safe(f.name))
-    free = shutil.disk_usage(output).free
-    if needed > free:
-        raise InputError(f"{output}: needs {size_text(needed)}, {size_text(free)} are free: make room first")
-    fetch(wanted, partial)
-    return {name: file.path(partial) for name, file in files.items()}
-
-
-def clap_on_hub(args: argparse.Namespace) -> dict:
+def clap_on_hub(source: Source) -> dict:
     """The CLAP checkpoint that the config declares on the Hub, if any, described."""
     from sao.hub.fetch import describe
 
-    return {CLAP: describe(args.clap_repo, args.clap_revision, args.clap_file)} if args.clap_repo else {}
+    return {CLAP: describe(source.clap_repo, source.clap_revision, source.clap_file)} if source.clap_repo else {}
 
 
-def check_clap(args: argparse.Namespace, wanted: bool, source: object) -> None:
+def check_clap(source: Source, wanted: bool, config: object) -> None:
     """Raise InputError unless a CLAP checkpoint is declared exactly where it is needed, and is there."""
-    declared = bool(args.clap_path or args.clap_repo)
+    declared = bool(source.clap_path or source.clap_repo)
     if wanted and not declared:
-        raise InputError(f"{source}: has a clap_text conditioner: declare its checkpoint as `clap` in the base model")
+        raise InputError(f"{config}: has a clap_text conditioner: declare its checkpoint as `clap` in the base model")
     if declared and not wanted:
-        raise InputError(f"{source}: has no clap_text conditioner: take `clap` out of the base model in the config")
-    if args.clap_path and not args.clap_path.is_file():
-        raise InputError(f"{args.clap_path}: no such file; correct `clap.path` in the config")
-
-
-def snapshot(repo: str, revision: str, name: str) -> str:
-    """Where stable-audio-tools, which loads text encoders by their name, looks in a Hub cache."""
-    return f"hub/models--{repo.replace('/', '--')}/snapshots/{revision}/{name}"
-
-
-def is_safe(name: str) -> bool:
-    return not name.endswith((".ckpt", ".pt", ".pth", ".bin"))
+        raise InputError(f"{config}: has no clap_text conditioner: take `clap` out of the base model in the config")
+    if source.clap_path and not source.clap_path.is_file():
+        raise InputError(f"{source.clap_path}: no such file; correct `clap.path` in the config")
 
 
 def place(files: dict[str, Path], output: Path, moved: bool) -> None:
@@ -140,64 +121,38 @@ def place(files: dict[str, Path], output: Path, moved: bool) -> None:
             (refs / "main").write_text(target.parent.name, encoding="utf-8")
 
 
-def check_weights(found: Shapes, args: argparse.Namespace) -> None:
+def check_weights(output: Path, shapes: Path, source: Source) -> None:
     """Raise InputError unless weights are those of the model that was built without them."""
-    expected = {key: tuple(shape) for key, shape in read_json(args.shapes).items()}
-    config = read_model_config(args.output / "model_config.json")
-    assert_same_weights(found, expected, config, f"{args.repo or args.path}: {args.weights}")
-
-
-def refuse_pickles(files: dict[str, Path]) -> None:
-    """Raise InputError on weights that are no safetensors file under the name of one.
-
-    By how such a file begins: a pickle of the first protocols has no sign to know it by.
-    """
-    for name, path in files.items():
-        if not name.endswith(".safetensors") or not is_safe(path.name):
-            continue
-        with path.open("rb") as handle:
-            length, begin = int.from_bytes(handle.read(8), "little"), handle.read(1)
-        if begin != b"{" or length > path.stat().st_size - 8:
-            raise InputError(
-                f"{path}: no safetensors file, maybe a pickle, which can hold code: take the file from where it was "
-                "published"
-            )
+    expected = {key: tuple(shape) for key, shape in read_json(shapes).items()}
+    config = read_model_config(output / "model_config.json")
+    found = tensor_shapes(output / "model.safetensors")
+    assert_same_weights(found, expected, config, source.name(source.weights))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--path", type=Path, help="local folder")
-    source.add_argument("--repo", help="owner/name on the Hub")
-    parser.add_argument("--revision", help="commit of --repo")
-    parser.add_argument("--model-config", default="model_config.json", help="name of that file")
-    parser.add_argument("--weights", default="model.safetensors", help="name of that file")
-    parser.add_argument("--text-encoder-repo")
-    parser.add_argument("--text-encoder-revision")
-    parser.add_argument("--clap-path", type=Path, help="checkpoint of a clap_text conditioner")
-    parser.add_argument("--clap-repo", help="or where it is on the Hub")
-    parser.add_argument("--clap-revision")
-    parser.add_argument("--clap-file")
+    add_settings(parser, ModelSource)
     parser.add_argument("--shapes", type=Path, required=True, help="JSON: shapes of the weights, from rehearse.py")
     parser.add_argument("--output", type=Path, required=True, help="folder of the model")
     parser.add_argument("--digest", type=Path, required=True, help="sha256sum listing of the folder")
     args = parse(parser)
+    source = Source.of(args.settings)
 
     # Undeclared to Snakemake, so that an interrupted transfer goes on from here.
     partial = args.output / ".partial"
     args.output.mkdir(parents=True, exist_ok=True)
-    files = from_folder(args) if args.path else from_hub(args, partial)
-    if args.path and args.clap_repo:
-        files |= fetch_all(clap_on_hub(args), args.output, partial)
-    if args.clap_path:
-        files[CLAP] = args.clap_path
+    files = from_folder(source) if source.path else from_hub(source, args.output, partial)
+    if source.path and source.clap_repo:
+        files |= fetch_all(clap_on_hub(source), args.output, partial)
+    if source.clap_path:
+        files[CLAP] = source.clap_path
     refuse_pickles(files)
 
     args.digest.unlink(missing_ok=True)
     shutil.rmtree(args.output / "hub", ignore_errors=True)
-    place(files, args.output, moved=not args.path)
+    place(files, args.output, moved=not source.path)
     # Of pickled weights this is the first that is known of their shapes.
-    check_weights(tensor_shapes(args.output / "model.safetensors"), args)
+    check_weights(args.output, args.shapes, source)
     if CLAP in files:
         config = read_json(args.output / "model_config.json")
         text_conditioner(config)["config"]["clap_ckpt_path"] = (args.output / CLAP).as_posix()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
+from typing import Any
+
+from sao.base.command import log, parse
 
 import pandas as pd
 from sao.base import command
-from sao.base.command import log, parse
 from sao.base.files import copy_file, link_or_copy, read_json, sha256, whole_folder
 from sao.base.tables import read_table, write_table
+from sao.config.settings import add_settings
 from sao.pages.samples import Trained, corpus_entry, render_page
 from sao.rendering.table import read_renders
 
@@ -66,7 +68,7 @@ def collect(args: argparse.Namespace, output: Path) -> pd.DataFrame:
         corpora.append(corpus_entry(told, dropped, page))
 
     version = sha256(output / "samples.csv")[:16]
-    page = render_page(samples, read_json(args.evaluation), runs, args.rendering, corpora, version)
+    page = render_page(samples, read_json(args.evaluation), runs, args.settings, corpora, version)
     (output / "index.html").write_text(page, encoding="utf-8")
     return samples
 
@@ -81,7 +83,7 @@ def main() -> None:
     parser.add_argument("--steps", type=Path, nargs="*", default=[], help="<run>.svg of the measures by step")
     parser.add_argument("--training", type=Path, required=True, nargs="+", help="training.json of the runs")
     parser.add_argument("--curve", type=Path, required=True, nargs="+", help="SVG of their losses, in that order")
-    parser.add_argument("--rendering", type=json.loads, required=True, help="JSON: by run, what it was rendered with")
+    add_settings(parser, dict[str, Any], help="by run, what it was rendered with")
     parser.add_argument("--report", type=Path, required=True, nargs="+", help="validation.json of the corpora")
     parser.add_argument(
         "--dropped", type=Path, required=True, nargs="+", help="dropped.csv beside the dataset configs of the runs"

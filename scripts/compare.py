@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from sao.base.command import log, parse, run
+
+import pandas as pd
 from sao.base.files import read_json, whole, write_json
 from sao.base.tables import write_table
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from sao.base.command import log, parse, run
+
 from sao.base.files import read_json, whole, write_json
 from sao.base.tables import read_table
 

@@ -8,13 +8,15 @@ import os
 import shutil
 from pathlib import Path
 
-import pandas as pd
 from sao.base.command import InputError, log, parse, progress, run
+
+import pandas as pd
 from sao.base.files import whole_folder, write_json
 from sao.base.names import shard_name, shard_of, write_digests
 from sao.base.placeholders import is_blank
 from sao.base.tables import caption_columns, captions_of, read_table, write_table
 from sao.config.resolve import ROLES
+from sao.config.settings import Batches, DatasetSettings, add_settings
 from sao.data.findings import Findings
 from sao.models.config import (
     ModelConfig,
@@ -126,31 +128,24 @@ def main() -> None:
     )
     parser.add_argument("--model-config", type=Path, required=True)
     parser.add_argument("--hub", type=Path, required=True, help="Hub cache with the text encoder")
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--latents", type=Path, help="folder where the latents will lie, split by split")
-    source.add_argument(
-        "--audio", type=json.loads, help="JSON: folders of audio by published split, to train from audio"
-    )
-    parser.add_argument("--shards", type=int, default=1, help="parts that the latents of a split lie in")
-    parser.add_argument("--train-seconds", type=float)
-    parser.add_argument("--random-crop", action="store_true", help="clips may be longer than the window")
-    parser.add_argument("--on-invalid", choices=["fail", "drop"], default="fail")
-    parser.add_argument("--runs", type=json.loads, default={}, help="JSON: the runs that train on this, by name")
+    add_settings(parser, DatasetSettings)
+    add_settings(parser, dict[str, Batches], "batches", "what has to fill a batch, by run")
     parser.add_argument("--output", type=Path, required=True, help="folder of train.json and validation.json")
     parser.add_argument("--digest", type=Path, required=True, help="sha256sum listing of --output")
     args = parse(parser)
+    settings = args.settings
 
     config = read_model_config(args.model_config)
     reader = Reader(config, args.hub)
-    frames = window_frames(config, args.train_seconds)
+    frames = window_frames(config, settings["train_seconds"])
     tables = {role: read_table(args.splits / f"{role}.csv") for role in ROLES}
     found = Findings()
     longest = 0
     for table in tables.values():
-        if not args.random_crop:
+        if not settings["random_crop"]:
             check_durations(table, config, frames, found)
         longest = max(longest, check_captions(table, reader, text_max_length(config), found))
-    if found.errors and args.on_invalid == "fail":
+    if found.errors and settings["on_invalid"] == "fail":
         raise found.failure("; on_invalid: drop leaves such clips out")
     found.drop_errors()
     gone = found.paths(found.left_out)
@@ -161,21 +156,23 @@ def main() -> None:
         tables[role] = table[~table.path.isin(gone)]
         if not len(tables[role]):
             raise InputError(f"{args.splits / role}.csv: no clip fits {args.model_config}: all are left out")
-    check_batches(tables["train"], args.runs)
+    check_batches(tables["train"], args.batches)
     log.info("longest caption: %d of %d tokens", longest, text_max_length(config))
 
     with whole_folder(args.output) as written:
         for role in ("train", "validation"):
             table = tables[role]
-            if args.latents:
-                entries = latent_datasets(written / role, args.output / role, table, args.latents, args.shards)
+            if settings["latents"]:
+                entries = latent_datasets(
+                    written / role, args.output / role, table, Path(settings["latents"]), settings["shards"]
+                )
             else:
-                entries = audio_datasets(written / role, args.output / role, table, args.audio)
+                entries = audio_datasets(written / role, args.output / role, table, settings["audio"])
             dataset = {
-                "dataset_type": "pre_encoded" if args.latents else "audio_dir",
+                "dataset_type": "pre_encoded" if settings["latents"] else "audio_dir",
                 "datasets": entries,
                 "latent_crop_length": frames,
-                "random_crop": args.random_crop,
+                "random_crop": settings["random_crop"],
                 "drop_last": role == "train",
             }
             (written / f"{role}.json").write_text(json.dumps(dataset, indent=2) + "\n", encoding="utf-8")

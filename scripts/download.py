@@ -19,8 +19,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import requests
 from sao.base.command import InputError, log, parse, progress, run
+
+import requests
 from sao.base.files import CHUNK, local_path, read_json, size_text, whole, write_json
 from urllib3.exceptions import HTTPError
 
@@ -356,10 +357,10 @@ def cause(error: BaseException) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url", required=True, help="http(s)://, file:// or a path")
-    parser.add_argument("--mirror", help="look for an http(s) URL here: a base URL or a folder")
+    parser.add_argument("--mirror", nargs="?", help="look for an http(s) URL here: a base URL or a folder")
     parser.add_argument("--algorithm", required=True, choices=["md5", "sha256"])
     parser.add_argument("--checksum", required=True, help="hex digits")
-    parser.add_argument("--size", type=int, help="bytes, checked when given")
+    parser.add_argument("--size", type=int, nargs="?", help="bytes, checked when given")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--digest", type=Path, required=True, help="checksum file written beside the output")
     parser.add_argument("--timeout", type=float, default=120, help="seconds without a byte (default: %(default)s)")

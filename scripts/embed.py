@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
+
+from sao.base.command import InputError, log, parse, progress, run
 
 import numpy as np
 import pandas as pd
-from sao.base.command import InputError, log, parse, progress, run
 from sao.base.files import sha256, whole
 from sao.base.tables import read_table
-from sao.evaluation.embedding_names import THUMBNAIL, choice
+from sao.config.embeddings import THUMBNAIL, choice
+from sao.config.settings import EmbedSettings, add_settings
 from sao.evaluation.embeddings import Embedded, load, stack
 from sao.rendering.table import read_renders
 from sao.sound.spectra import FLOOR_DB, read_sound, to_mono
@@ -35,10 +36,10 @@ def set_of(vectors: list[np.ndarray], name: str) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--embedding", type=json.loads, required=True, help="JSON: an entry of evaluation.embeddings")
-    parser.add_argument("--model", type=Path, help="Hub cache of a CLAP model")
+    add_settings(parser, EmbedSettings)
+    parser.add_argument("--model", type=Path, nargs="?", help="Hub cache of a CLAP model")
     parser.add_argument("--table", type=Path, required=True, nargs="+", help="<split>.csv of a corpus, or a render's")
-    parser.add_argument("--renders", type=Path, help="folder of the renders in the table")
+    parser.add_argument("--renders", type=Path, nargs="?", help="folder of the renders in the table")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, required=True, help=".npz")
     args = parse(parser)
@@ -46,7 +47,7 @@ def main() -> None:
     rows = read_set(args.table, args.renders)
     if rows.empty:
         raise InputError(f"{args.table[0]}: lists no clip: nothing to embed")
-    chosen = choice(args.embedding)
+    chosen = choice(args.settings["embedding"])
     embedding = load(chosen, args.model, args.threads)
     vectors = []
     for path in progress(list(rows.sound), f"embedding with {chosen.name}", unit="clips"):

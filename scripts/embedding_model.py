@@ -6,11 +6,12 @@ import argparse
 import shutil
 from pathlib import Path
 
-from base_model import fetch_all, is_safe, refuse_pickles, snapshot
 from sao.base.command import InputError, log, parse, run
+
 from sao.base.files import read_json
 from sao.base.names import write_digests
 from sao.hub.fetch import HubFile, NoSuchFile, describe, fetch
+from sao.hub.place import fetch_all, is_safe, refuse_pickles, snapshot
 
 WEIGHTS = "model.safetensors"
 PICKLED = "pytorch_model.bin"  # what LAION's own are published as

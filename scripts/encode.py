@@ -8,13 +8,15 @@ import math
 import shutil
 from pathlib import Path
 
+from sao.base.command import InputError, log, output_to_log, parse, progress, run
+
 import numpy as np
 import pandas as pd
-from sao.base.command import InputError, log, output_to_log, parse, progress, run
 from sao.base.files import check_room, digest, sha256, write_json, writing
 from sao.base.names import clip_id, shard_name, shard_of, write_digests
 from sao.base.tables import read_table
 from sao.base.vouched import LISTING, Checking, model_files, sound_files
+from sao.config.settings import EncodeSettings, add_settings
 from sao.models.build import build, load_weights, pick_device
 from sao.models.config import downsampling_ratio, read_model_config, window_frames
 
@@ -65,8 +67,7 @@ def main() -> None:
     parser.add_argument("--shard", default=shard_name(0, 1), help="which part of the clips: 0001-of-0004")
     parser.add_argument("--model", type=Path, required=True, help="folder of the base model")
     parser.add_argument("--model-digest", type=Path, required=True)
-    parser.add_argument("--train-seconds", type=float)
-    parser.add_argument("--random-crop", action="store_true", help="encode clips that are longer than the window, too")
+    add_settings(parser, EncodeSettings)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--code", required=True, help="hash of the code that encodes")
     parser.add_argument("--output", type=Path, required=True, help="folder for <clip_id>.npy, .std and .json")
@@ -74,13 +75,13 @@ def main() -> None:
     args = parse(parser)
 
     config = read_model_config(args.model / "model_config.json")
-    frames, ratio = window_frames(config, args.train_seconds), downsampling_ratio(config)
+    frames, ratio = window_frames(config, args.settings["train_seconds"]), downsampling_ratio(config)
     number, _, shards = args.shard.partition("-of-")
     fingerprint = digest(
         args.facts.read_text(encoding="utf-8"),
         args.model_digest.read_text(encoding="utf-8"),
         frames,
-        args.random_crop,
+        args.settings["random_crop"],
         args.shard,
         args.code,
     )[:16]
@@ -91,7 +92,7 @@ def main() -> None:
             shutil.rmtree(stale)
     partial.mkdir(parents=True, exist_ok=True)
 
-    window = math.inf if args.random_crop else frames * ratio / config["sample_rate"]
+    window = math.inf if args.settings["random_crop"] else frames * ratio / config["sample_rate"]
     clips = {clip_id(args.split, name): name for name in usable(read_table(args.facts), window)}
     if not clips:
         raise InputError(f"{args.facts}: no file can be encoded: look at the corpus's validation.html")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from sao.base.command import InputError, log, parse, progress, run
+
 import numpy as np
 import pandas as pd
-from sao.base.command import InputError, log, parse, progress, run
 from sao.base.files import read_json, write_json
 from sao.base.tables import write_table
-from sao.evaluation.embedding_names import THUMBNAIL, Choice, choice
+from sao.config.embeddings import THUMBNAIL, Choice, choice
+from sao.config.settings import EvaluateSettings, add_settings
 from sao.evaluation.embeddings import Embedded, load, stack
 from sao.evaluation.evaluate import CLIP_MEASURES, Evaluation, clip_figures
 from sao.evaluation.signals import compare
@@ -50,29 +51,28 @@ def read_embedded(path: Path, clips: list[str]) -> Embedded:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", required=True, help="name of what is measured")
-    parser.add_argument("--source", type=json.loads, required=True, help="JSON: folder, base_model, corpus and run")
+    add_settings(parser, EvaluateSettings)
     parser.add_argument("--table", type=Path, required=True, help="table of its renders")
     parser.add_argument("--renders", type=Path, required=True, help="folder of its renders")
-    parser.add_argument("--weights-digest", type=Path, help="export.json of a fine-tuned model, which names its leg")
-    parser.add_argument("--embeddings", type=json.loads, required=True, help="JSON: evaluation.embeddings")
+    parser.add_argument(
+        "--weights-digest", type=Path, nargs="?", help="export.json of a fine-tuned model, which names its leg"
+    )
     parser.add_argument("--embedded", type=Path, required=True, nargs="+", help="its renders' .npz by embedding")
     parser.add_argument("--recordings", type=Path, required=True, nargs="+", help="the corpus's .npz by embedding")
     parser.add_argument("--thumbnails", type=Path, required=True, help="the corpus's .npz of log-mel thumbnails")
-    parser.add_argument("--bootstrap", type=int, required=True, help="resamples")
-    parser.add_argument("--level", type=float, required=True, help="of the confidence intervals")
-    parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, required=True, help="JSON")
     parser.add_argument("--clips", type=Path, required=True, help="CSV, a row a clip")
     args = parse(parser)
+    settings = {key: args.settings[key] for key in ("bootstrap", "level", "seed")}
 
     rows = read_renders(args.table, args.renders)
     if rows.empty:
         raise InputError(f"{args.table}: lists no clip: nothing to measure")
     ids = rows.clip_id.tolist()
-    result = Evaluation(signal_facts(rows, args.threads), args.bootstrap, args.seed, args.level)
+    result = Evaluation(signal_facts(rows, args.threads), settings["bootstrap"], settings["seed"], settings["level"])
     provenance = []
-    for entry, path, reference in zip(args.embeddings, args.embedded, args.recordings, strict=True):
+    for entry, path, reference in zip(args.settings["embeddings"], args.embedded, args.recordings, strict=True):
         chosen, renders, recordings = choice(entry), read_embedded(path, ids), Embedded.read(reference)
         result.compare_sets(chosen, renders, recordings)
         result.score_captions(chosen, renders)
@@ -84,11 +84,10 @@ def main() -> None:
 
     write_table(args.clips, result.clips)
     leg = read_json(args.weights_digest)["leg"] if args.weights_digest else None
-    settings = {"bootstrap": args.bootstrap, "level": args.level, "seed": args.seed}
     write_json(
         args.output,
         {"name": args.run}
-        | args.source
+        | args.settings["source"]
         | {
             "leg": leg,
             "step": int(leg.split("-")[1]) if leg else 0,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sao.base.command import InputError, log, parse, run
+
 from sao.base.files import read_json, sha256, whole, write_json
 from sao.base.vouched import Checking, leg_files, model_files
 from sao.models.build import assert_same_keys, read_safetensors

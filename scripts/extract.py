@@ -16,8 +16,9 @@ from importlib.resources import files
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from tempfile import TemporaryDirectory, TemporaryFile
 
-import py7zr
 from sao.base.command import InputError, log, parse, progress, run
+
+import py7zr
 from sao.base.files import size_text
 from sao.base.names import same_name
 from sao.base.tables import write_table

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from sao.base.command import InputError, log, parse, run
+
 from sao.base.files import link_or_copy, whole_folder
 from sao.base.tables import read_table, read_tables, write_table
 

@@ -9,11 +9,13 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import pandas as pd
 from sao.base.command import InputError, log, parse, run
+
+import pandas as pd
 from sao.base.names import clip_id, plain_id, same_name
 from sao.base.placeholders import is_placeholder
 from sao.base.tables import plain, read_rows, read_table, write_table
+from sao.config.settings import ManifestSettings, add_settings
 from sao.data.captions import published_captions, published_columns
 from sao.sound.read import Measured
 
@@ -128,23 +130,22 @@ def find_lost(rows: dict[str, Row], facts: dict[str, Row], audio: Path, tables: 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--split", required=True)
-    parser.add_argument("--audio", type=Path, required=True, help="folder that the facts' file names are relative to")
+    add_settings(parser, ManifestSettings)
     parser.add_argument("--facts", type=Path, required=True, help="CSV of what was measured, a row a file")
     parser.add_argument("--captions", type=Path, required=True, nargs="+")
     parser.add_argument("--metadata", type=Path, nargs="*", default=[])
-    parser.add_argument("--split-column", help="column of captions or metadata that says the side of a clip")
-    parser.add_argument("--group-column", help="column of what must not straddle two sides")
     parser.add_argument("--on-invalid", choices=["fail", "drop"], default="fail")
     parser.add_argument("--output", type=Path, required=True)
     args = parse(parser)
+    audio = Path(args.settings["audio"])
 
     rows_of, captions = read_captions(args.captions)
     metadata = {name: row for name, (_, row) in unique_rows(args.metadata, list(METADATA), "iso-8859-1").items()}
     measured = read_table(args.facts)
-    facts, tables = facts_by_name(measured, args.audio), ", ".join(map(str, args.captions))
+    facts, tables = facts_by_name(measured, audio), ", ".join(map(str, args.captions))
     if not captions:
         raise InputError(f"{tables}: no clip; an empty split cannot be used")
-    lost = find_lost(rows_of, facts, args.audio, tables)
+    lost = find_lost(rows_of, facts, audio, tables)
     if lost and args.on_invalid == "fail":
         first = next(iter(lost))
         such = sum((name in facts) == (first in facts) for name in lost)
@@ -160,13 +161,13 @@ def main() -> None:
         log.warning("warning: %s: %d clips have no row, %r the first", args.metadata[0], len(unknown), first)
 
     columns = [f"caption_{i}" for i in range(1, max(map(len, captions.values())) + 1)]
-    further = {"given_split": args.split_column, "given_group": args.group_column}
+    further = {f"given_{what}": args.settings[f"{what}_column"] for what in ("split", "group")}
     rows, odd = [], []
     for name, fact in sorted(facts.items(), key=lambda item: item[1]["file_name"]):
         file, texts = fact.pop("file_name"), captions.get(name, [])
         told = rows_of.get(name, {}) | metadata.get(name, {})
         odd += lost_links(told)
-        row = {"clip_id": clip_id(args.split, file), "path": (args.audio / file).as_posix()} | fact
+        row = {"clip_id": clip_id(args.split, file), "path": (audio / file).as_posix()} | fact
         row |= {"published_split": args.split, "file_name": file} | origin(told)
         for column, given in further.items():
             if given is None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 from sao.base.command import InputError, log, parse, run
+
 from sao.base.files import read_json, whole
 from sao.base.names import read_digests
 from sao.base.tables import read_table, write_table
+from sao.config.settings import CardSettings, add_settings
 from sao.models.config import read_model_config
 from sao.pages.card import Card, attribution
 
@@ -30,10 +31,8 @@ def main() -> None:
     parser.add_argument("--export", type=Path, required=True, help="export.json")
     parser.add_argument("--training", type=Path, required=True, nargs="+", help="training.json of the legs")
     parser.add_argument("--model-config", type=Path, required=True)
-    parser.add_argument("--source", type=json.loads, required=True, help="JSON: where the base model is from")
+    add_settings(parser, CardSettings)
     parser.add_argument("--model-digest", type=Path, required=True, help="checksums.sha256 of the base model")
-    parser.add_argument("--sampling", type=json.loads, required=True, help="JSON: the base model's `sampling`")
-    parser.add_argument("--train-seconds", type=float)
     parser.add_argument("--clips", type=Path, required=True, help="train.csv of the corpus")
     parser.add_argument("--dropped", type=Path, required=True, help="CSV of clips that this model cannot take")
     parser.add_argument("--measures", type=Path, required=True, help="JSON of rule evaluate")
@@ -53,10 +52,8 @@ def main() -> None:
         training=of_leg(export["leg"], args.training),
         export=export,
         config=read_model_config(args.model_config),
-        source=args.source,
         digests=read_digests(args.model_digest),
-        sampling=args.sampling,
-        train_seconds=args.train_seconds,
+        **args.settings,
         clips=clips,
         measures=measures,
         base_measures=read_json(args.base_measures),

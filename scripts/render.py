@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sao.base.command import InputError, log, output_to_log, parse, progress, run
+
 import numpy as np
 import pandas as pd
 import soundfile
-from sao.base.command import InputError, log, output_to_log, parse, progress, run
 from sao.base.files import check_room, read_json, whole_folder, writing
 from sao.base.names import read_digests, seed_for, shard_name, shard_of
 from sao.base.tables import read_table, write_table
 from sao.base.vouched import Checking, Vouched, model_files
+from sao.config.settings import RenderSettings, add_settings
 from sao.models.build import build, load_weights, pick_device
 from sao.models.config import (
     ModelConfig,
@@ -171,25 +173,26 @@ def main() -> None:
     parser.add_argument(
         "--splits", type=Path, required=True, help="folder of train.csv, validation.csv, evaluation.csv"
     )
-    parser.add_argument("--prompts", type=Path, help="a .txt or .csv of prompts to render beside the clips")
+    parser.add_argument("--prompts", type=Path, nargs="?", help="a .txt or .csv of prompts to render beside the clips")
     parser.add_argument("--dropped", type=Path, required=True, help="CSV of clips that this model cannot take")
-    parser.add_argument("--render", type=json.loads, required=True, help="JSON: the config's `render`")
-    parser.add_argument("--sampling", type=json.loads, required=True, help="JSON: the base model's `sampling`")
-    parser.add_argument("--train-seconds", type=float)
-    parser.add_argument("--shard", help="render a part of the clips: 0001-of-0004")
-    parser.add_argument("--batch-size", type=int, help="clips rendered together; chosen where it is not given")
+    add_settings(parser, RenderSettings)
+    parser.add_argument("--shard", nargs="?", help="render a part of the clips: 0001-of-0004")
+    parser.add_argument(
+        "--batch-size", type=int, nargs="?", help="clips rendered together; chosen where it is not given"
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, required=True, help="folder for the files")
     parser.add_argument("--table", type=Path, required=True)
     args = parse(parser)
+    wanted, sampling = args.settings, args.settings["sampling"]
 
     config = read_model_config(args.model / "model_config.json")
-    check_sampler(config, args.sampling["sampler"], args.sampling["steps"])
-    rate, frames = config["sample_rate"], window_frames(config, args.train_seconds)
-    clips = corpus_clips(args.splits, set(read_table(args.dropped).clip_id), args.render, args.sampling)
+    check_sampler(config, sampling["sampler"], sampling["steps"])
+    rate, frames = config["sample_rate"], window_frames(config, wanted["train_seconds"])
+    clips = corpus_clips(args.splits, set(read_table(args.dropped).clip_id), wanted, sampling)
     if args.prompts:
         window = frames * downsampling_ratio(config) / rate
-        clips += read_prompts(args.prompts, window, args.render, args.sampling)
+        clips += read_prompts(args.prompts, window, wanted, sampling)
         check_ids(clips)
     if args.shard:
         shards = int(args.shard.split("-of-")[1])
@@ -209,19 +212,19 @@ def main() -> None:
 
     torch.set_num_threads(args.threads)
     model = model.to(pick_device()).eval().requires_grad_(False)
-    settings = {key: value for key, value in args.sampling.items() if key not in ("cfg_scale", "negative_prompt")}
+    settings = {key: value for key, value in sampling.items() if key not in ("cfg_scale", "negative_prompt")}
 
-    suffix, subtype = FORMATS[args.render["format"]]
+    suffix, subtype = FORMATS[wanted["format"]]
     # FLAC is smaller, by as much as the sound lets it.
     width = {"PCM_16": 2, "PCM_24": 3}[subtype] * config["model"]["pretransform"]["config"]["io_channels"]
     room = sum(math.ceil(clip.seconds * rate) * width + 4096 for clip in clips)
     rows = []
     with whole_folder(args.output) as partial:
         check_room(args.output, room, f"the sounds of {len(clips)} clips")
-        rendered = render(model, clips, args.sampling, frames, args.batch_size)
+        rendered = render(model, clips, sampling, frames, args.batch_size)
         for clip, audio in progress(rendered, f"rendering {args.run}", total=len(clips), unit="clips"):
             audio = audio[:, : max(round(clip.seconds * rate), 1)].T.numpy()
-            done = finish(audio, rate, args.render["loudness"], clip.clip_id)
+            done = finish(audio, rate, wanted["loudness"], clip.clip_id)
             if done.warning:
                 log.warning("warning: clip %s: %s (peak %.1f dBFS)", clip.clip_id, done.warning, done.peak_dbfs)
             row = {

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from sao.base.command import log, parse, progress, run
+
 from sao.base.files import whole_folder
 from sao.pages.spectrogram import draw
 from sao.rendering.table import read_renders

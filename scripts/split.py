@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
-import pandas as pd
 from sao.base.command import InputError, log, parse, run
+
+import pandas as pd
 from sao.base.tables import read_table, read_tables, write_table
 from sao.config.resolve import ROLES
+from sao.config.settings import SplitSettings, add_settings
 from sao.data.splits import assign, ties
 
 
@@ -26,7 +27,7 @@ def assert_disjoint(splits: dict[str, pd.DataFrame]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--manifest", type=Path, required=True, nargs="+")
-    parser.add_argument("--split", type=json.loads, required=True, help="JSON: method and sides of the corpus's split")
+    add_settings(parser, SplitSettings)
     parser.add_argument("--validation-report", type=Path, required=True, help="written when the corpus is sound")
     parser.add_argument("--dropped", type=Path, required=True, help="clips that validation left out")
     parser.add_argument(
@@ -40,7 +41,7 @@ def main() -> None:
     dropped = read_table(args.dropped)
     # As validation has it: sides are drawn from what is left, and then leaks are found.
     table = table[~table.path.isin(dropped.path[dropped.check != "leak"])]
-    sides = assign(table, args.split)
+    sides = assign(table, args.settings)
     kept = ~table.path.isin(dropped.path)
     splits = {role: table[kept & (sides == role)].sort_values("clip_id") for role in ROLES}
     assert_disjoint(splits)

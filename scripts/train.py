@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import math
 import os
 import shutil
@@ -17,9 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sao.base.command import InputError, is_first, log, output_to_log, parse, progress, run
+
 from sao.base.files import check_room, digest, read_json, sha256, size_text, whole, whole_folder, write_json, writing
 from sao.base.names import read_digests, write_digests
 from sao.base.vouched import LISTING, Checking, Vouched, chosen, latent_files, leg_files, model_files, sound_files
+from sao.config.settings import RunningSettings, TrainingSettings, add_settings
 from sao.models.build import build, load_weights
 from sao.models.config import read_model_config, training_config
 from sao.training.memory import adapter_parameters, check, parameter_counts, synchronises, total
@@ -110,11 +111,9 @@ def main() -> None:
     parser.add_argument("--run", required=True, help="name of the run")
     parser.add_argument("--leg", required=True, help="where to end: step-00000500 or epoch-00000003")
     parser.add_argument("--last", help="the last leg of the training, that is how long its schedule has to be")
-    parser.add_argument("--resume", type=Path, help="training state of the leg before")
-    parser.add_argument("--settings", type=json.loads, required=True, help="JSON: the run's settings that move weights")
-    parser.add_argument(
-        "--running", type=json.loads, required=True, help="JSON: those that do not: workers, loggers, …"
-    )
+    parser.add_argument("--resume", type=Path, nargs="?", help="training state of the leg before")
+    add_settings(parser, TrainingSettings)
+    add_settings(parser, RunningSettings, "running")
     parser.add_argument("--dataset-configs", type=Path, required=True, help="folder of train.json and validation.json")
     parser.add_argument("--datasets-digest", type=Path, required=True, help="listing that vouches for them")
     parser.add_argument(

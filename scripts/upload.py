@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from sao.base.command import InputError, log, parse, run
+
 from sao.base.files import read_json, sha256, size_text, write_json
 from sao.hub.bars import client_bars
 

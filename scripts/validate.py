@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from sao.base.command import InputError, log, parse, progress, run
+
 import numpy as np
 import pandas as pd
-from sao.base.command import InputError, log, parse, progress, run
 from sao.base.files import sha256, whole, write_json
 from sao.base.placeholders import is_blank, is_placeholder
 from sao.base.tables import caption_columns, read_tables, write_table
 from sao.config.resolve import ROLES
+from sao.config.settings import ValidateSettings, add_settings
 from sao.data.findings import Findings
 from sao.data.leaks import find_leaks
 from sao.data.licenses import NO_LICENSE, allowed, is_known, label, short_name
@@ -173,17 +174,13 @@ def advice(found: Findings) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--manifest", type=Path, required=True, nargs="+")
-    parser.add_argument("--split", type=json.loads, required=True, help="JSON: method and sides of the corpus's split")
-    parser.add_argument("--on-invalid", choices=["fail", "drop"], default="fail")
-    parser.add_argument("--on-leak", choices=["fail", "drop"], default="fail")
-    parser.add_argument("--licenses", type=json.loads, help="JSON: list of the licences that are allowed")
-    parser.add_argument("--silence-dbfs", type=float, required=True)
-    parser.add_argument("--train-seconds", type=float)
+    add_settings(parser, ValidateSettings)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, required=True, help="the report, JSON")
     parser.add_argument("--page", type=Path, required=True, help="the report, HTML")
     parser.add_argument("--dropped", type=Path, required=True, help="CSV of the clips that are left out")
     args = parse(parser)
+    settings, split = args.settings, args.settings["split"]
 
     table = read_tables(args.manifest)
     found, number = Findings(), len(table)
@@ -193,25 +190,25 @@ def main() -> None:
     table = table[table.sha256 != ""].copy()
     if not len(table):
         raise found.failure(advice(found))
-    table["role"] = assign(table, args.split)
+    table["role"] = assign(table, split)
     for row in table[table.role == ""].itertuples():
         value = getattr(row, "given_split", row.published_split)
         found.leave_out("split", row, f"is in {value!r}, which is none of the sides of the split")
     chosen = table[table.role != ""]
-    check_licenses(chosen, args.licenses, found)
+    check_licenses(chosen, settings["licenses"], found)
     chosen = chosen[~chosen.path.isin(found.paths(found.left_out))]
-    check_clips(chosen, args.silence_dbfs, args.train_seconds, found)
+    check_clips(chosen, settings["silence_dbfs"], settings["train_seconds"], found)
     check_files(chosen, args.threads, found)
     check_ids(chosen[~chosen.path.isin(found.paths(found.errors))], found)
-    if args.on_invalid == "drop":
+    if settings["on_invalid"] == "drop":
         found.drop_errors()
     chosen = chosen[~chosen.path.isin(found.paths(found.left_out))].copy()
-    chosen["role"] = assign(chosen, args.split)  # sides are drawn from what is left
-    check_leaks(chosen[~chosen.path.isin(found.paths(found.errors))], args.on_leak, found)
+    chosen["role"] = assign(chosen, split)  # sides are drawn from what is left
+    check_leaks(chosen[~chosen.path.isin(found.paths(found.errors))], settings["on_leak"], found)
     kept = chosen[~chosen.path.isin(found.paths(found.left_out))]
     good = kept[~kept.path.isin(found.paths(found.errors))]
     check_duplicates(good, found)
-    warn_of_licenses(kept, args.licenses, found)
+    warn_of_licenses(kept, settings["licenses"], found)
     if len(good):
         check_corpus(good, found)
     counts = Counter(kept.role)
@@ -219,8 +216,8 @@ def main() -> None:
 
     summary = {
         "corpus": args.page.parent.name,
-        "on_invalid": args.on_invalid,
-        "on_leak": args.on_leak,
+        "on_invalid": settings["on_invalid"],
+        "on_leak": settings["on_leak"],
         "clips": {role: counts[role] for role in ROLES},
         "seconds": round(float(kept.seconds.sum()), 3),
         "captions": int(kept.caption_count.sum()),

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from sao.base.command import InputError, log, parse, progress, run
+
 from sao.base.files import read_json, size_text
 from sao.base.names import read_digests
 from sao.base.tables import read_table

@@ -16,6 +16,8 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from settings import as_options
+
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 
 # What reads the settings of the Hub as it is imported, and so has to be imported by each script anew.
@@ -104,7 +106,7 @@ class Forks:
     def start(self, name: str, *arguments: object, cwd: Path, env: dict[str, str | None] | None = None) -> Started:
         """`python scripts/<name>.py arguments…`; of `env`, None takes a variable away."""
         self.count += 1
-        command = [str(SCRIPTS / f"{name}.py"), *map(str, arguments)]
+        command = [str(SCRIPTS / f"{name}.py"), *as_options(name, list(map(str, arguments)))]
         output = self.folder / str(self.count)
         environment = {key: value for key, value in (os.environ | (env or {})).items() if value is not None}
         purge = str(self.model) not in command or any(key.startswith("HF_") for key in env or {})

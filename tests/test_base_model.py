@@ -35,6 +35,7 @@ from sao.base.names import read_digests
 from sao.models.build import read_pickled, read_safetensors
 from sao.models.config import check_sampler, read_model_config, snapshot_folder, text_encoder_name, text_max_length
 from sao.training.training import read_state
+from settings import as_options
 
 CONFIG = json.loads((BASE_MODEL / "model_config.json").read_text(encoding="utf-8"))
 ENCODER = "someone/tiny-t5"
@@ -454,7 +455,7 @@ def test_killed_transfer_goes_on_where_it_stopped(source: Path, tmp_path: Path, 
     output = tmp_path / "out"
     hub.mishaps = {"model.safetensors": ["stall"]}
     process = subprocess.Popen(
-        [sys.executable, SCRIPTS / "base_model.py", *command(output)],
+        [sys.executable, SCRIPTS / "base_model.py", *as_options("base_model", [str(part) for part in command(output)])],
         env=os.environ | environment(hub.endpoint, tmp_path / "home"),
         stderr=subprocess.DEVNULL,
     )

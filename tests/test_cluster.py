@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -360,10 +361,11 @@ def test_processes_see_all_gpus_of_an_allocation_made_by_hand(slurm: Path, tmp_p
     """Whatever it says of tasks and GPUs, and in a job of the name that interactive ones have."""
     config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
     config["runs"]["demo"] |= {"devices": 2, "threads": 1}
-    launcher = Plan(resolve(config, [ROOT / "config.yaml"])).launcher("demo")
+    launcher = Plan(resolve(config, [ROOT / "config.yaml"])).training.launcher("demo")
+    command = shlex.join(launcher)
     script = tmp_path / "job.sh"
     seen = "$SLURM_PROCID $SLURM_LOCALID $CUDA_VISIBLE_DEVICES $SLURM_NTASKS $SLURM_NTASKS_PER_NODE $SLURM_JOB_NAME"
-    script.write_text(f"#!/bin/bash\n{launcher}bash -c 'echo {seen}'\n", encoding="utf-8")
+    script.write_text(f"#!/bin/bash\n{command} bash -c 'echo {seen}'\n", encoding="utf-8")
     asked = ["--partition=gpu", "--nodes=1", "--mem=100", "--cpus-per-task=2", *given.split()]
     asked += [] if "--gpus-per-task" in given else ["--gpus=2"]
     said = tmp_path / "said"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -88,26 +87,25 @@ def plan(evaluation: dict[str, Any] | None = None, **run: Any) -> Plan:
 
 
 def test_what_is_measured() -> None:
-    assert plan().evaluated() == ["base--demo--demo", "demo"] and plan().evaluated_runs() == []
-    legs = plan({"legs": True})
+    assert plan().evaluation.evaluated() == ["base--demo--demo", "demo"] and plan().evaluation.by_step() == []
+    legs = plan({"legs": True}).evaluation
     assert legs.evaluated() == ["base--demo--demo", "demo@step-00000500", "demo"]
-    assert legs.evaluated_runs() == ["demo"]
-    best = plan({"legs": True}, checkpoint="best").evaluated()
+    assert legs.by_step() == ["demo"]
+    best = plan({"legs": True}, checkpoint="best").evaluation.evaluated()
     assert best == ["base--demo--demo", "demo@step-00000500", "demo@step-00001000", "demo"]
-    assert [plan().evaluated_as(name) for name in legs.evaluated()] == ["base", "demo@step-00000500", "demo"]
+    assert [plan().evaluation.label(name) for name in legs.evaluated()] == ["base", "demo@step-00000500", "demo"]
 
 
 def test_embeddings_by_name_and_by_commit() -> None:
     other = {"repo": "someone/clap", "revision": "a" * 40}
-    here = plan({"embeddings": ["aisfx", "laion/clap-htsat-unfused", other]})
+    here = plan({"embeddings": ["aisfx", "laion/clap-htsat-unfused", other]}).evaluation
     assert here.embeddings() == ["aisfx", "laion--clap-htsat-unfused", "someone--clap"]
-    assert here.embedding_downloads() == [
-        f"results/embeddings/{name}/model/checksums.sha256" for name in here.embeddings()[1:]
-    ]
-    assert re.fullmatch(here.clap_pattern(), "someone--clap") and not re.fullmatch(here.clap_pattern(), "aisfx")
-    given = shlex.split(here.embedding_options("someone--clap"))
-    assert json.loads(given[1]) == other and given[3] == "results/embeddings/someone--clap/model/hub"
-    assert plan().embedding_downloads() == [] and not re.fullmatch(plan().clap_pattern(), "aisfx")
+    assert here.downloads() == [f"results/embeddings/{name}/model/checksums.sha256" for name in here.embeddings()[1:]]
+    assert re.fullmatch(here.fetched_pattern(), "someone--clap") and not re.fullmatch(here.fetched_pattern(), "aisfx")
+    assert here.embed("someone--clap") == {"embedding": other}
+    assert here.hubs("someone--clap") == ["results/embeddings/someone--clap/model/hub"] and here.hubs("aisfx") == []
+    assert plan().evaluation.downloads() == []
+    assert not re.fullmatch(plan().evaluation.fetched_pattern(), "aisfx")
 
 
 @pytest.mark.parametrize(

@@ -691,4 +691,4 @@ def test_only_files_from_elsewhere_count(url: str, mirror: str | None, remote: b
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     config["corpora"]["demo"]["mirror"] = mirror
     captions(config["corpora"]["demo"])["url"] = url
-    assert Plan(resolve(config, [])).is_remote("demo", "a.csv") == remote
+    assert Plan(resolve(config, [])).data.remote("demo", "a.csv") == remote

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import assert_fails, assert_succeeds, run_script, write_wav
-from sao.evaluation.embedding_names import choice
+from sao.config.embeddings import choice
 from sao.evaluation.embeddings import Embedded
 from sao.evaluation.evaluate import Evaluation
 

@@ -166,8 +166,7 @@ def test_room_is_checked_before_a_model_is_loaded(base_model: Path, splits: Path
         sys.executable, SCRIPTS / "render.py", "--run", "mine", "--weights", base_model / "model.safetensors",
         "--weights-digest", base_model / "checksums.sha256", "--model", base_model,
         "--model-digest", base_model / "checksums.sha256", "--splits", splits, "--dropped", dropped,
-        "--render", json.dumps(RENDER | {"clips": {"evaluation": "all", "train": "all"}}),
-        "--sampling", json.dumps(SAMPLING), "--output", folder / "out", "--table", tmp_path / "out.csv",
+        "--settings", json.dumps(RENDER | {"clips": {"evaluation": "all", "train": "all"}, "sampling": SAMPLING, "train_seconds": None}), "--output", folder / "out", "--table", tmp_path / "out.csv",
     ]  # fmt: skip
     result = small_disk(folder, "64k", command)
     assert_fails(result, folder / "out", "the sounds of", "0.1 MB are free on", folder, "make room")

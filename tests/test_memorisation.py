@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from sao.evaluation.embedding_names import THUMBNAIL, Choice
+from sao.config.embeddings import THUMBNAIL, Choice
 from sao.evaluation.embeddings import Embedded, stack
 from sao.evaluation.evaluate import Evaluation
 from sao.evaluation.memorisation import nearest, nearest_thumbnails

@@ -22,8 +22,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from sao.base.names import write_digests
+from sao.config.embeddings import choice
 from sao.config.resolve import resolve
-from sao.evaluation.embedding_names import choice
 from sao.evaluation.embeddings import Embedded
 from sao.evaluation.evaluate import Evaluation
 from sao.pages.card import code, markdown, no_formula
@@ -32,8 +32,8 @@ from sao.plan.plan import Plan
 LEG = "step-00000500"
 DEMO = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
 PLAN = Plan(resolve(DEMO, [ROOT / "config.yaml"]))
-SAMPLING = PLAN.base_models["demo"]["sampling"]
-LOCAL = json.loads(PLAN.base_model_source("demo"))
+SAMPLING = PLAN.models.sampling("demo")
+LOCAL = PLAN.publish.card("demo")["source"]
 HUB = {
     "name": "sao",
     "repo": "stabilityai/stable-audio-open-1.0",
@@ -44,7 +44,7 @@ HUB = {
 
 def training(leg: str = LEG) -> dict[str, Any]:
     """training.json as rule `train` writes it."""
-    moving, others = (json.loads(PLAN.leg_settings("demo", moving=moving)) for moving in (True, False))
+    moving, others = PLAN.training.settings("demo"), dict(PLAN.training.running("demo"))
     others["wandb"] = {"project": "secret-project", "mode": "online"}
     return {
         "run": "demo",

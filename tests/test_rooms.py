@@ -9,7 +9,7 @@ import pytest
 from conftest import SCRIPTS
 
 # From the ground up. A room imports from those before it alone.
-ROOMS = ("base", "sound", "hub", "models", "evaluation", "config", "data", "training", "rendering", "pages", "plan")
+ROOMS = ("base", "config", "sound", "hub", "models", "evaluation", "data", "training", "rendering", "pages", "plan")
 MODULES = sorted(path for path in (SCRIPTS / "sao").rglob("*.py") if path.parent != SCRIPTS / "sao")
 
 
@@ -34,3 +34,9 @@ def test_a_room_builds_on_those_below_it(path: Path) -> None:
 def test_every_room_says_what_it_is_for() -> None:
     for room in ROOMS:
         assert ast.get_docstring(ast.parse((SCRIPTS / "sao" / room / "__init__.py").read_text(encoding="utf-8"))), room
+
+
+def test_no_script_imports_a_script() -> None:
+    names = {path.stem for path in SCRIPTS.glob("*.py")}
+    for path in SCRIPTS.glob("*.py"):
+        assert not imported(path) & names, path

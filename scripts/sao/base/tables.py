@@ -11,9 +11,10 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
+from sao.base.command import InputError
+
 import pandas as pd
 
-from sao.base.command import InputError
 from sao.base.files import whole
 
 CAPTION = re.compile("caption_[1-9][0-9]*")

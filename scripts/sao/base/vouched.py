@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sao.base.command import InputError, log
+
 from sao.base.files import read_json, size_text
 from sao.base.names import read_digests
 from sao.base.tables import read_table

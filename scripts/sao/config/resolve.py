@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from sao.base.command import InputError
+
 import jsonschema
 import yaml
 
-from sao.base.command import InputError
-from sao.evaluation.embedding_names import choice
+from sao.config.embeddings import choice
 
 SCHEMA = Path(__file__).resolve().parents[3] / "schemas" / "config.schema.yaml"
 ROLES = ("train", "validation", "evaluation")

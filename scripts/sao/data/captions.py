@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sao.base.command import InputError
+
 from sao.base.tables import CAPTION, plain
 
 # What pandas writes of a list of texts: as Python prints one, or as numpy does, with nothing but space between them.

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sao.base.command import InputError, log
+
 from sao.base.names import same_name
 from sao.base.tables import check_columns, read_rows
 from sao.config.resolve import alike

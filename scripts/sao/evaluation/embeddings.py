@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+from sao.base.command import InputError, output_to_log
+
 import numpy as np
 
-from sao.base.command import InputError, output_to_log
-from sao.evaluation.embedding_names import THUMBNAIL, Choice
+from sao.config.embeddings import THUMBNAIL, Choice
 from sao.sound.spectra import RATE, mel_power, thumbnail
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from sao.base.names import seed_for
+from sao.config.embeddings import THUMBNAIL, Choice
 from sao.evaluation.distances import Kad, fad, fad_interval, mean_interval
-from sao.evaluation.embedding_names import THUMBNAIL, Choice
 from sao.evaluation.embeddings import Embedded
 from sao.evaluation.memorisation import nearest, nearest_thumbnails
 

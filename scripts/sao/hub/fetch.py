@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
+from sao.base.command import InputError, log, progress
+
 from huggingface_hub import HfApi, constants, get_hf_file_metadata, get_token, hf_hub_url
 from huggingface_hub.errors import (
     EntryNotFoundError,
@@ -26,7 +28,6 @@ from huggingface_hub.file_download import http_get
 from huggingface_hub.utils import SafetensorsParsingError, build_hf_headers, disable_progress_bars
 from huggingface_hub.utils.logging import set_verbosity_error
 
-from sao.base.command import InputError, log, progress
 from sao.base.files import CHUNK, sha256
 
 PASSING = (408, 429, 500, 502, 503, 504)  # answers that may be another a moment later

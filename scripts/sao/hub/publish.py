@@ -8,10 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from sao.base.command import InputError, log
+
 from huggingface_hub import CommitOperationAdd, HfApi, ModelInfo, constants, get_token
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
 
-from sao.base.command import InputError, log
 from sao.hub.fetch import ANSWER_TIMEOUT, PASSING, persist, said, without_token
 
 Result = TypeVar("Result")

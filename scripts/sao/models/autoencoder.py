@@ -6,11 +6,12 @@ import math
 from pathlib import Path
 from typing import Any
 
+from sao.base.command import InputError
+
 import soundfile
 import torch
 import torchaudio
 
-from sao.base.command import InputError
 from sao.models.config import ModelConfig, downsampling_ratio
 from sao.sound.read import read_sound
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sao.base.command import InputError, output_to_log
+
 from sao.base.files import whole
 from sao.models.config import ModelConfig, has_clap, text_conditioner
 

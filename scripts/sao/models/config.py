@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sao.base.command import InputError
+
 from sao.base.files import read_json
 
 ModelConfig = dict[str, Any]

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from sao.base.command import InputError
+
 from sao.models.build import assert_same_keys
 from sao.models.config import ModelConfig, text_conditioner
 

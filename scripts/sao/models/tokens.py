@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sao.base.command import InputError
+
 from tokenizers import Tokenizer
 
-from sao.base.command import InputError
 from sao.base.placeholders import is_blank
 from sao.models.config import ModelConfig, snapshot_folder, text_encoder_name
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sao.base.command import InputError
+
 from sao.base.names import seed_for
 from sao.base.placeholders import is_blank
 from sao.base.tables import read_rows

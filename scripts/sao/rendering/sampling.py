@@ -12,12 +12,13 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from sao.base.command import InputError, log, output_to_log
+
 import k_diffusion as K
 import torch
 from stable_audio_tools.inference.sampling import sample_k, sample_rf
 from torch.overrides import TorchFunctionMode
 
-from sao.base.command import InputError, log, output_to_log
 from sao.rendering.prompts import Clip
 
 SDE = {"dpmpp-2m-sde": K.sampling.sample_dpmpp_2m_sde, "dpmpp-3m-sde": K.sampling.sample_dpmpp_3m_sde}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sao.base.command import InputError
+
 import pandas as pd
 
-from sao.base.command import InputError
 from sao.base.tables import read_table
 
 

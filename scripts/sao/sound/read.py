@@ -12,11 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from sao.base.command import progress
+
 import numpy as np
 import pandas as pd
 import soundfile
 
-from sao.base.command import progress
 from sao.base.files import sha256
 from sao.sound.containers import UNKNOWN_BYTES, Mpeg, left_over
 

@@ -6,12 +6,13 @@ import math
 from functools import cache
 from pathlib import Path
 
+from sao.base.command import InputError
+
 import numpy as np
 import soundfile
 from scipy.signal import ShortTimeFFT, resample_poly
 from scipy.signal.windows import hann
 
-from sao.base.command import InputError
 from sao.sound.read import read_sound as read_samples
 
 RATE, BANDS = 16000, 64  # Hz and bands of `log_mel`

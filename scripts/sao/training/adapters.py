@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sao.base.command import InputError
+
 from sao.base.files import read_json, whole, write_json
 from sao.models.build import assert_same_keys, read_safetensors
 

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sao.base.command import InputError
+
 import numpy as np
 import torch
 
-from sao.base.command import InputError
 from sao.base.files import read_json
 from sao.base.names import clip_id, seed_for
 from sao.models.autoencoder import clip_facts, load_audio, padded

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sao.base.command import InputError
+
 from sao.base.files import size_text
 from sao.models.config import ModelConfig, downsampling_ratio, text_max_length
 from sao.models.header import tensor_shapes

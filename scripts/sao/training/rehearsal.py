@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
+from sao.base.command import InputError, output_to_log
+
 import torch
 
-from sao.base.command import InputError, output_to_log
 from sao.models.autoencoder import moments
 from sao.models.build import create, first_line
 from sao.models.config import (

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from sao.base.command import log, progress
+
 from sao.base.files import size_text
 from sao.training.dataset import Clips
 

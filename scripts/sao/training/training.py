@@ -17,11 +17,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from sao.base.command import InputError
+
 import numpy as np
 import torch
 from torch.nn.functional import mse_loss
 
-from sao.base.command import InputError
 from sao.base.files import whole
 from sao.base.names import seed_for
 from sao.models.autoencoder import moments

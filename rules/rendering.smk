@@ -1,0 +1,141 @@
+# Rendered audio, of every run and of its untouched base model, and pictures of it.
+
+
+rule render:
+    input:
+        weights=ask(PLAN.rendering.weights, ancient),
+        digest=ask(PLAN.rendering.weights_digest),
+        model=ask(PLAN.models.parts, ancient),
+        model_digest=ask(PLAN.models.digest, ancient),
+        splits=ask(PLAN.rendering.clips),
+        prompts=given(PLAN.rendering.prompts()),
+        # For its order, and for what it leaves out: no prompt is rendered that the text encoder would cut.
+        datasets=ask(PLAN.training.dataset_folder, ancient),
+    output:
+        audio=directory("results/renders/{run}"),
+        table="results/renders/{run}.csv",
+    log:
+        "results/logs/render/{run}.log",
+    benchmark:
+        "results/benchmarks/render/{run}.tsv"
+    wildcard_constraints:
+        run=PLAN.rendering.pattern(shards=False),
+    conda:
+        "../envs/model.yaml"
+    threads: 1
+    resources:
+        mem_mb=mb(PLAN.models.run_mb),
+        runtime=minutes(PLAN.rendering.minutes),
+        gpu=ask(PLAN.models.run_gpus),
+    params:
+        settings=settings(PLAN.rendering.settings),
+        model=ask(PLAN.models.folder),
+        splits=ask(PLAN.rendering.splits),
+        shard=named("shard"),
+        # Another batch changes no clip.
+        batch_size=untracked(PLAN.rendering.batch_size),
+        code=code_hash(SCRIPTS / "render.py"),
+    message:
+        "Render the prompts with {wildcards.run}"
+    shell:
+        """
+        python "$SCRIPTS/render.py" \
+            --run {wildcards.run:q} \
+            --weights {input.weights:q} \
+            --weights-digest {input.digest:q} \
+            --model {params.model:q} \
+            --model-digest {input.model_digest:q} \
+            --splits {params.splits:q} \
+            --dropped {input.datasets:q}/dropped.csv \
+            --prompts {input.prompts:q} \
+            --settings {params.settings:q} \
+            --shard {params.shard} \
+            --batch-size {params.batch_size} \
+            --threads {threads} \
+            --output {output.audio:q} \
+            --table {output.table:q} \
+            --log {log:q}
+        """
+
+
+# The same for a part of the clips, where `render.shards` says so.
+use rule render as render_shard with:
+    output:
+        audio=directory("results/renders/.shards/{run}/{shard}"),
+        table="results/renders/.shards/{run}/{shard}.csv",
+    log:
+        "results/logs/render/{run}/{shard}.log",
+    benchmark:
+        "results/benchmarks/render/{run}/{shard}.tsv"
+    wildcard_constraints:
+        run=PLAN.rendering.pattern(shards=True),
+        shard=r"\d{4}-of-\d{4}",
+
+
+rule gather:
+    input:
+        tables=ask(PLAN.rendering.shard_tables),
+        renders=ask(PLAN.rendering.shards, ancient),
+    output:
+        audio=directory("results/renders/{run}"),
+        table="results/renders/{run}.csv",
+    log:
+        "results/logs/gather/{run}.log",
+    benchmark:
+        "results/benchmarks/gather/{run}.tsv"
+    wildcard_constraints:
+        run=PLAN.rendering.pattern(shards=True),
+    conda:
+        "../envs/data.yaml"
+    resources:
+        mem_mb=mb(400, per_mb=20, of="tables"),
+        runtime=minutes(10, per_row=0.005, of="tables"),
+    params:
+        code=code_hash(SCRIPTS / "gather.py"),
+    message:
+        "Gather what the shards of {wildcards.run} rendered"
+    shell:
+        """
+        python "$SCRIPTS/gather.py" \
+            --table {input.tables:q} \
+            --render {input.renders:q} \
+            --output {output.audio:q} \
+            --output-table {output.table:q} \
+            --log {log:q}
+        """
+
+
+rule spectrograms:
+    input:
+        table="results/renders/{run}.csv",
+        renders=ancient("results/renders/{run}"),
+        # What the table names as references.
+        recordings=ask(PLAN.rendering.recordings, ancient),
+    output:
+        directory("results/spectrograms/{run}"),
+    log:
+        "results/logs/spectrograms/{run}.log",
+    benchmark:
+        "results/benchmarks/spectrograms/{run}.tsv"
+    conda:
+        "../envs/data.yaml"
+    threads: 2
+    resources:
+        mem_mb=mb(500),
+        # With the recordings, two pictures for each clip.
+        runtime=minutes(10, per_row=0.01, of="table"),
+    params:
+        references=ask(PLAN.rendering.with_references),
+        code=code_hash(SCRIPTS / "spectrograms.py"),
+    message:
+        "Draw the spectrograms of {wildcards.run}"
+    shell:
+        """
+        python "$SCRIPTS/spectrograms.py" \
+            --table {input.table:q} \
+            --renders {input.renders:q} \
+            {params.references} \
+            --threads {threads} \
+            --output {output:q} \
+            --log {log:q}
+        """

@@ -1,0 +1,187 @@
+"""The settings that the plan hands to scripts: one type for each script, shared by both, so that they cannot drift.
+
+What a script is given decides its result, and a change of it reruns the job; what decides none is in a type of its own
+(`RunningSettings`). On the command line they are `--settings`: JSON, or the path of a file that holds it.
+"""
+
+# Without `from __future__ import annotations`, under which typing cannot tell optional keys from required ones.
+import argparse
+import json
+from pathlib import Path
+from typing import Any, NotRequired, TypedDict, TypeVar, is_typeddict
+
+Kind = TypeVar("Kind")
+Entry = dict[str, Any]  # as the schema describes it
+
+
+class ScanSettings(TypedDict):
+    folder: str  # of the sounds
+    top: str | None  # the folder above it, where its folders are the splits
+    caption_columns: list[str] | None
+    splits: list[str] | None  # all that `top` holds
+
+
+class ManifestSettings(TypedDict):
+    audio: str  # folder of the sounds
+    split_column: str | None  # of the metadata, where a split goes by one
+    group_column: str | None
+
+
+class SplitSettings(TypedDict):
+    method: str  # official, fraction or column
+    train: list[str]  # published splits, or values of the column
+    validation: list[str]
+    evaluation: list[str]
+    seed: int | None  # where clips are drawn by fraction
+    fractions: dict[str, float] | None  # by side: validation, evaluation
+
+
+class ValidateSettings(TypedDict):
+    split: SplitSettings
+    on_invalid: str  # fail or drop
+    on_leak: str
+    licenses: list[str] | None  # those that are allowed; None allows all
+    silence_dbfs: float
+    train_seconds: (
+        float | None
+    )  # the window that no clip may pass; None where clips may be longer, or it is the model's
+
+
+class EncodeSettings(TypedDict):
+    train_seconds: float | None  # the training window; None is the model's own
+    random_crop: bool  # clips may be longer
+
+
+class DatasetSettings(EncodeSettings):
+    latents: str | None  # folder of the shards; None trains from audio
+    shards: int | None
+    audio: dict[str, str] | None  # folder by published split
+    on_invalid: str
+
+
+class Batches(TypedDict):
+    batch: int  # clips that one step takes
+    captions: str
+
+
+class ModelSource(TypedDict):
+    """Where a base model is from: `path`, or `repo` and `revision`."""
+
+    path: NotRequired[str]
+    repo: NotRequired[str]
+    revision: NotRequired[str]
+    model_config: str  # name of that file
+    weights: str
+    text_encoder: NotRequired[Entry]  # repo, revision
+    clap: NotRequired[Entry]  # path, or repo, revision and file
+
+
+class TrainingSettings(TypedDict):
+    """What moves a run's weights. How far it goes is none of it: a longer training repeats no leg."""
+
+    base_model: str
+    corpus: str
+    method: str  # full, lora or dora
+    adapter: Entry | None
+    batch_size: int
+    accumulate: int
+    devices: int
+    num_nodes: int
+    strategy: str
+    threads: int
+    learning_rate: float | None
+    optimizer: Entry | None
+    scheduler: Entry | None
+    gradient_clip: float
+    ema: bool | None
+    precision: str
+    recompute_activations: bool
+    compile: bool
+    captions: str
+    phase_flip: bool
+    seed: int
+
+
+class RunningSettings(TypedDict):
+    """What moves no weight, and so reruns nothing."""
+
+    workers: int
+    validate_every: int
+    wandb: Entry | None
+    tensorboard: bool
+    scratch: bool
+
+
+class Sampling(TypedDict):
+    sampler: str
+    steps: int
+    cfg_scale: float
+    sigma_min: float
+    sigma_max: float
+    negative_prompt: str | None
+
+
+class RenderSettings(TypedDict):
+    clips: dict[str, str | int]  # by side: how many, or all
+    caption: int  # which caption of a clip is its prompt, counted from 1
+    seconds: float | None  # of what is rendered from a file of prompts
+    seed: int
+    loudness: float | None  # LUFS
+    format: str
+    sampling: Sampling
+    train_seconds: float | None
+
+
+class EmbedSettings(TypedDict):
+    embedding: Any  # an entry of evaluation.embeddings
+
+
+class EvaluateSettings(TypedDict):
+    embeddings: list[Any]
+    bootstrap: int
+    level: float
+    seed: int
+    source: Entry  # folder, run, base_model, corpus
+
+
+class CardSettings(TypedDict):
+    source: Entry  # of the base model: name, repo, …
+    sampling: Sampling
+    train_seconds: float | None
+
+
+def pick(kind: type[Kind], entry: Entry) -> Kind:
+    """The settings of a kind out of a config's entry, which may hold more. Raises KeyError where it holds less."""
+    optional = getattr(kind, "__optional_keys__", frozenset())
+    return {key: entry[key] for key in kind.__annotations__ if key in entry or key not in optional}  # type: ignore[return-value]
+
+
+def to_text(settings: Any) -> str:
+    """JSON for a command line."""
+    return json.dumps(settings, ensure_ascii=False)
+
+
+def from_text(kind: type[Kind], text: str) -> Kind:
+    """Settings from JSON, or from a file that holds it; raises ArgumentTypeError where keys are missing or unknown."""
+    try:
+        found = json.loads(text if text.lstrip().startswith(("{", "[")) else Path(text).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"neither JSON nor the path of a JSON file: {error}") from None
+    if is_typeddict(kind):
+        required = kind.__required_keys__  # type: ignore[attr-defined]
+        known = required | kind.__optional_keys__  # type: ignore[attr-defined]
+        if not isinstance(found, dict) or (missing := sorted(required - set(found))):
+            raise argparse.ArgumentTypeError(
+                f"{kind.__name__} without {', '.join(missing) if isinstance(found, dict) else 'keys'}"
+            )
+        if unknown := sorted(set(found) - known):
+            raise argparse.ArgumentTypeError(f"{kind.__name__} has no {', '.join(unknown)}")
+    return found
+
+
+def add_settings(parser: argparse.ArgumentParser, kind: type[Any], name: str = "settings", help: str = "") -> None:
+    """Add `--settings` (or another `name`) of a kind to a command line."""
+    said = help or (kind.__doc__ if is_typeddict(kind) and kind.__doc__ else "what decides the result")
+    parser.add_argument(
+        f"--{name}", type=lambda text: from_text(kind, text), required=True, help=f"JSON or a file of it: {said}"
+    )

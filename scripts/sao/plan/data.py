@@ -1,0 +1,218 @@
+"""The chapter of rules/data.smk: from published files, or a user's folder, to the dataset configs of a training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from sao.config.resolve import ROLES, WHOLE, Config, file_name, published_splits
+from sao.config.settings import (
+    Batches,
+    DatasetSettings,
+    EncodeSettings,
+    ManifestSettings,
+    ScanSettings,
+    SplitSettings,
+    ValidateSettings,
+)
+from sao.data.folder import own_tables
+from sao.plan.listing import update_listing
+from sao.plan.runs import Runs, pattern
+
+
+class Data:
+    def __init__(self, config: Config, runs: Runs) -> None:
+        self.corpora, self.runs = config["corpora"], runs
+        self.on_latents, self.shards = config["latents"]["enabled"], config["latents"]["shards"]
+        self._listed: set[str] = set()
+
+    # Rules download and extract.
+
+    def files(self, corpus: str, used: bool = False) -> list[Config]:
+        """The published files of a corpus: all, or those of the splits that are used."""
+        entry = self.corpora[corpus]
+        published = entry.get("splits", {})
+        splits = [published[s] for s in published_splits(entry) if s in published] if used else published.values()
+        return [file for split in splits for kind in ("archives", "captions", "metadata") for file in split[kind]]
+
+    def file_names(self) -> str:
+        """A pattern of the names of all published files, for wildcards; matches nothing where there is none."""
+        return pattern(sorted({file_name(file["url"]) for corpus in self.corpora for file in self.files(corpus)}))
+
+    def _file(self, corpus: str, file: str) -> Config:
+        return next(entry for entry in self.files(corpus) if file_name(entry["url"]) == file)
+
+    def algorithm(self, corpus: str, file: str) -> str:
+        """Of the checksum of the file that a corpus keeps under this name."""
+        return "sha256" if "sha256" in self._file(corpus, file) else "md5"
+
+    def checksum(self, corpus: str, file: str) -> str:
+        return self._file(corpus, file)[self.algorithm(corpus, file)]
+
+    def size(self, corpus: str, file: str) -> list[int]:
+        """Its bytes, where the config says them."""
+        return [size] if (size := self._file(corpus, file).get("size")) is not None else []
+
+    def url(self, corpus: str, file: str) -> str:
+        return self._file(corpus, file)["url"]
+
+    def mirror(self, corpus: str) -> list[str]:
+        return [mirror] if (mirror := self.corpora[corpus]["mirror"]) else []
+
+    def remote(self, corpus: str, file: str) -> int:
+        """1 where fetching it takes the network, else 0."""
+        places = (self.url(corpus, file), *(self.mirror(corpus) or ["https:"]))
+        return int(all(urlsplit(url).scheme in ("http", "https") for url in places))
+
+    def downloads(self) -> list[str]:
+        """All files that the runs' corpora need from elsewhere."""
+        return [
+            f"results/data/{corpus}/archives/{file_name(file['url'])}"
+            for corpus in self.runs.used_corpora()
+            for file in self.files(corpus, used=True)
+        ]
+
+    def _archives(self, corpus: str, split: str, kind: str) -> list[str]:
+        entries = self.corpora[corpus]["splits"][split][kind]
+        return [f"results/data/{corpus}/archives/{file_name(entry['url'])}" for entry in entries]
+
+    def archives(self, corpus: str, split: str) -> list[str]:
+        return self._archives(corpus, split, "archives")
+
+    def archive_digests(self, corpus: str, split: str) -> list[str]:
+        folder = f"results/data/{corpus}/archives"
+        return [path.replace(folder, f"{folder}/checksums") + ".txt" for path in self.archives(corpus, split)]
+
+    def with_format(self, name: str) -> str:
+        """A pattern of the corpora of a format, for wildcards; matches nothing where there is none."""
+        return pattern([k for k, v in self.corpora.items() if v["format"] == name])
+
+    # Rule scan.
+
+    def audio(self, corpus: str, split: str) -> str:
+        """The folder that the paths of a published split's sounds are relative to; a user's own is read in place."""
+        entry = self.corpora[corpus]
+        if entry["format"] == "clotho":
+            return f"results/data/{corpus}/audio/{split}"
+        return Path(entry["path"], "" if split == WHOLE else split).as_posix()
+
+    def audio_by_split(self, corpus: str) -> dict[str, str]:
+        return {split: self.audio(corpus, split) for split in published_splits(self.corpora[corpus])}
+
+    def recordings(self, corpus: str) -> list[str]:
+        """The folders of a corpus's sounds; none where they are a user's own, which are read where they lie."""
+        return [] if self.corpora[corpus]["format"] == "audiofolder" else list(self.audio_by_split(corpus).values())
+
+    def _top(self, corpus: str, split: str) -> str | None:
+        """The folder of a user's own whose top folders are the splits, if they are."""
+        return None if split == WHOLE else Path(self.corpora[corpus]["path"]).as_posix()
+
+    def listing(self, corpus: str, split: str) -> str:
+        """The list of what is in a user's folder, brought up to date: once, however often Snakemake asks."""
+        listing, digests = (
+            f"results/data/{corpus}/{part}" for part in (f"folder/{split}.txt", f"audio/{split}.sha256")
+        )
+        if listing not in self._listed:
+            top = self._top(corpus, split)
+            above = own_tables(Path(top)) if top else []
+            update_listing(Path(listing), Path(self.audio(corpus, split)), above, Path(digests))
+            self._listed.add(listing)
+        return listing
+
+    def scan(self, corpus: str, split: str) -> ScanSettings:
+        entry, top = self.corpora[corpus], self._top(corpus, split)
+        return {
+            "folder": self.audio(corpus, split),
+            "top": top,
+            "caption_columns": entry["caption_columns"] or None,
+            "splits": published_splits(entry) if top else None,
+        }
+
+    # Rules manifest, validate and split.
+
+    def captions(self, corpus: str, split: str) -> list[str]:
+        """The tables of captions: published ones, or the one that was read from a folder."""
+        if self.corpora[corpus]["format"] == "audiofolder":
+            return [f"results/data/{corpus}/captions/{split}.csv"]
+        return self._archives(corpus, split, "captions")
+
+    def metadata(self, corpus: str, split: str) -> list[str]:
+        return [] if self.corpora[corpus]["format"] == "audiofolder" else self._archives(corpus, split, "metadata")
+
+    def manifest(self, corpus: str, split: str) -> ManifestSettings:
+        """Where the sounds are, and the further columns that the split goes by."""
+        entry = self.corpora[corpus]["split"]
+        return {
+            "audio": self.audio(corpus, split),
+            "split_column": entry["column"] if entry["method"] == "column" else None,
+            "group_column": entry["group"] or None,
+        }
+
+    def manifests(self, corpus: str) -> list[str]:
+        return [f"results/data/{corpus}/manifests/{split}.csv" for split in published_splits(self.corpora[corpus])]
+
+    def on_invalid(self, corpus: str) -> str:
+        return self.corpora[corpus]["on_invalid"]
+
+    def validate(self, corpus: str) -> ValidateSettings:
+        entry = self.corpora[corpus]
+        return {
+            "split": self.split(corpus),
+            "on_invalid": entry["on_invalid"],
+            "on_leak": entry["on_leak"],
+            "licenses": None if entry["licenses"] is None else entry["licenses"]["allow"],
+            "silence_dbfs": entry["silence_dbfs"],
+            "train_seconds": None if entry["random_crop"] else entry["train_seconds"],
+        }
+
+    def split(self, corpus: str) -> SplitSettings:
+        """What assigns clips to train, validation and evaluation, without what the method does not use."""
+        entry = self.corpora[corpus]
+        drawn = entry["split"]["method"] == "fraction"
+        return {
+            "method": entry["split"]["method"],
+            "train": entry["train"],
+            "validation": entry["validation"],
+            "evaluation": entry["evaluation"],
+            "seed": entry["split"]["seed"] if drawn else None,
+            "fractions": {role: entry["split"][role] for role in ROLES[1:]} if drawn else None,
+        }
+
+    def split_folder(self, corpus: str) -> str:
+        """Where the tables of the three sides are."""
+        return f"results/data/{corpus}/splits"
+
+    def reports(self) -> list[str]:
+        """The validation reports of the corpora that are used."""
+        return [f"results/data/{corpus}/validation.json" for corpus in self.runs.used_corpora()]
+
+    def report_pages(self) -> list[str]:
+        return [path.removesuffix("json") + "html" for path in self.reports()]
+
+    # Rules dataset_configs and encode.
+
+    def window(self, corpus: str) -> EncodeSettings:
+        """The training window, and whether clips may be longer."""
+        return {key: self.corpora[corpus][key] for key in ("train_seconds", "random_crop")}
+
+    def datasets(self, corpus: str, base_model: str) -> DatasetSettings:
+        """Where a training finds the clips: latents in shards, or the audio itself."""
+        return {
+            "latents": f"results/latents/{base_model}/{corpus}" if self.on_latents else None,
+            "shards": self.shards if self.on_latents else None,
+            "audio": None if self.on_latents else self.audio_by_split(corpus),
+            "on_invalid": self.on_invalid(corpus),
+            **self.window(corpus),
+        }
+
+    def dataset_folder(self, corpus: str, base_model: str) -> str:
+        """Where the dataset configs lie. It stands in them."""
+        return f"results/data/{corpus}/dataset_configs/{base_model}"
+
+    def batches(self, corpus: str, base_model: str) -> dict[str, Batches]:
+        """What has to fill a batch, for each run that trains on this."""
+        return {
+            name: {"batch": run["batch_size"] * self.runs.processes(name), "captions": run["captions"]}
+            for name, run in self.runs.runs.items()
+            if (run["corpus"], run["base_model"]) == (corpus, base_model)
+        }

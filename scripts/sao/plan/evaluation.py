@@ -1,0 +1,121 @@
+"""The chapter of rules/evaluation.smk: embeddings of recordings and renders, and what is measured."""
+
+from __future__ import annotations
+
+from sao.config.embeddings import THUMBNAIL, Choice, choice
+from sao.config.resolve import ROLES, Config, published_splits
+from sao.config.settings import EmbedSettings, EvaluateSettings
+from sao.plan.data import Data
+from sao.plan.models import Models
+from sao.plan.rendering import Rendering
+from sao.plan.runs import Runs, pattern
+
+
+class Evaluation:
+    def __init__(self, config: Config, runs: Runs, data: Data, models: Models, rendering: Rendering) -> None:
+        self.evaluation = config["evaluation"]
+        self.runs, self.data, self.models, self.rendering = runs, data, models, rendering
+
+    # Rules embedding_model and embed.
+
+    def embeddings(self) -> list[str]:
+        """The names of the embeddings, as folders."""
+        return [choice(entry).folder for entry in self.evaluation["embeddings"]]
+
+    def _embedding(self, embedding: str) -> tuple[Config | str, Choice]:
+        entries = [*self.evaluation["embeddings"], THUMBNAIL]
+        return next((entry, choice(entry)) for entry in entries if choice(entry).folder == embedding)
+
+    def embed(self, embedding: str) -> EmbedSettings:
+        return {"embedding": self._embedding(embedding)[0]}
+
+    def pattern(self) -> str:
+        return pattern([*self.embeddings(), THUMBNAIL])
+
+    def fetched_pattern(self) -> str:
+        """A pattern of those whose weights are fetched."""
+        return pattern([name for name in self.embeddings() if self._embedding(name)[1].is_clap])
+
+    def digests(self, embedding: str) -> list[str]:
+        """Checksums of the weights of an embedding, where they are fetched."""
+        fetched = self._embedding(embedding)[1].is_clap
+        return [f"results/embeddings/{embedding}/model/checksums.sha256"] if fetched else []
+
+    def hubs(self, embedding: str) -> list[str]:
+        """The folders of the weights themselves."""
+        return [path.replace("checksums.sha256", "hub") for path in self.digests(embedding)]
+
+    def downloads(self) -> list[str]:
+        return [path for name in self.embeddings() for path in self.digests(name)]
+
+    def repo(self, embedding: str) -> str:
+        return self._embedding(embedding)[1].name
+
+    def revision(self, embedding: str) -> str:
+        return self._embedding(embedding)[1].revision
+
+    def gpus(self, embedding: str) -> int:
+        """A GPU for what torch computes, where the runs have one."""
+        learned = self._embedding(embedding)[1].name not in (THUMBNAIL, "log-mel")
+        return int(learned and any(map(self.models.run_gpus, self.runs.runs)))
+
+    def tables(self, kind: str, name: str) -> list[str]:
+        """The tables of a set of sounds: the recordings of a corpus, or the renders of a run."""
+        if kind == "renders":
+            return [f"results/renders/{name}.csv"]
+        return [f"results/data/{name}/splits/{role}.csv" for role in ROLES]
+
+    def sounds(self, kind: str, name: str) -> list[str]:
+        """The folders that they are in."""
+        if kind == "renders":
+            return [f"results/renders/{name}", *self.rendering.recordings(name)]  # the table names them, too
+        return [self.data.audio(name, split) for split in published_splits(self.data.corpora[name])]
+
+    def renders(self, kind: str, name: str) -> list[str]:
+        """The folder that the files of a table of renders are in; recordings have full paths."""
+        return [f"results/renders/{name}"] if kind == "renders" else []
+
+    # Rules evaluate and compare.
+
+    def _embedded(self, kind: str, name: str) -> list[str]:
+        """A set of sounds in each of the embeddings."""
+        return [f"results/embeddings/{embedding}/{kind}/{name}.npz" for embedding in self.embeddings()]
+
+    def embedded(self, run: str) -> list[str]:
+        return self._embedded("renders", run)
+
+    def embedded_recordings(self, run: str) -> list[str]:
+        return self._embedded("corpora", self.runs.corpus(run))
+
+    def thumbnails(self, run: str) -> str:
+        """Of the recordings of its corpus."""
+        return f"results/embeddings/{THUMBNAIL}/corpora/{self.runs.corpus(run)}.npz"
+
+    def leg(self, run: str) -> list[str]:
+        """The file that names the leg of a fine-tuned model."""
+        return [] if self.runs.is_base(run) else [self.rendering.weights_digest(run)]
+
+    def evaluated(self) -> list[str]:
+        """What is measured: base models, runs and, if asked for, the legs before them."""
+        names = []
+        for name, entry in self.runs.rendered.items():
+            if self.evaluation["legs"] and entry["run"]:
+                # The last one is the run itself, unless the best is.
+                legs = self.runs.legs(name)
+                legs = legs if self.runs.runs[name]["checkpoint"] == "best" else legs[:-1]
+                names += [f"{name}@{leg}" for leg in legs]
+            names.append(name)
+        return names
+
+    def by_step(self) -> list[str]:
+        """Runs with several legs to draw over their steps."""
+        return [run for run in self.runs.runs if any(name.startswith(f"{run}@") for name in self.evaluated())]
+
+    def label(self, run: str) -> str:
+        """The name of what is measured in tables and on pages: `base`, a run, or a run's leg."""
+        return run if "@" in run else self.runs.entry(run)["label"]
+
+    def settings(self, run: str) -> EvaluateSettings:
+        entry = self.runs.entry(run)
+        source = {"folder": run} | {key: entry[key] for key in ("run", "base_model", "corpus")}
+        return {"source": source, **{key: self.evaluation[key] for key in ("embeddings", "bootstrap", "level", "seed")}}

@@ -1,0 +1,58 @@
+"""The chapter of rules/publish.smk: the cards of models, and what is uploaded."""
+
+from __future__ import annotations
+
+from sao.config.resolve import Config
+from sao.config.settings import CardSettings
+from sao.plan.data import Data
+from sao.plan.models import Models
+from sao.plan.runs import Runs, pattern
+
+
+class Publish:
+    def __init__(self, runs: Runs, data: Data, models: Models) -> None:
+        self.runs, self.data, self.models = runs, data, models
+
+    def measures(self, exported: str) -> list[str]:
+        """What was measured of an exported model (`demo`, `demo/step-00000500`), and of its base model."""
+        entry = self.runs.entry(exported)
+        pair = (None, entry["base_model"], entry["corpus"])
+        base = next(k for k, v in self.runs.rendered.items() if (v["run"], v["base_model"], v["corpus"]) == pair)
+        return [f"results/evaluation/{name}.json" for name in (exported.replace("/", "@"), base)]
+
+    def clips(self, exported: str) -> str:
+        """The table of the clips that it was trained on."""
+        return f"results/data/{self.runs.corpus(exported)}/splits/train.csv"
+
+    def card(self, exported: str) -> CardSettings:
+        """What the model card says beyond what files say."""
+        name = self.runs.base_model(exported)
+        keys = ("repo", "revision", "path", "text_encoder", "clap")
+        return {
+            "source": {"name": name} | {k: v for k, v in self.models.base_models[name].items() if k in keys},
+            "sampling": self.models.sampling(exported),
+            "train_seconds": self.data.corpora[self.runs.corpus(exported)]["train_seconds"],
+        }
+
+    def _published(self, run: str) -> Config:
+        return self.runs.runs[run]["publish"]
+
+    def uploads(self) -> list[str]:
+        """What says that a run was published, for each that is to be."""
+        return [f"results/published/{run}.json" for run in self.runs.runs if self._published(run)]
+
+    def nothing_to_publish(self) -> str:
+        """What a user is told where none is."""
+        names = ", ".join(self.runs.runs)
+        return f"config: no run is to be published: set runs.NAME.publish.repo, NAME being one of {names}"
+
+    def pattern(self) -> str:
+        """A pattern of the runs that are to be published."""
+        return pattern([run for run in self.runs.runs if self._published(run)])
+
+    def repo(self, run: str) -> str:
+        return self._published(run)["repo"]
+
+    def visibility(self, run: str) -> list[str]:
+        """A flag for a public repository."""
+        return [] if self._published(run)["private"] else ["--public"]

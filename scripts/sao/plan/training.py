@@ -1,0 +1,224 @@
+"""The chapter of rules/training.smk: what a leg of a training reads, what decides it, and what its job asks for."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from pathlib import Path
+
+from sao.base.command import InputError
+
+from sao.base.names import shard_name
+from sao.config.resolve import Config, published_splits
+from sao.config.settings import RunningSettings, TrainingSettings, pick
+from sao.plan.data import Data
+from sao.plan.models import Models
+from sao.plan.resources import MARGIN, START, STEP, grown, rows
+from sao.plan.runs import Runs, leg_name, pattern
+
+# Variables of an allocation that somebody made by hand. With these, srun would show each process one GPU, or refuse to start.
+UNSET = ("NTASKS_PER_GPU", "GPUS_PER_TASK", "TRES_PER_TASK", "GPU_BIND")
+
+
+class Training:
+    def __init__(self, config: Config, runs: Runs, data: Data, models: Models) -> None:
+        self.runs, self.data, self.models = runs, data, models
+        self.walltime, self.scratch = config["cluster"]["walltime"], config["cluster"]["scratch"]
+
+    def dataset_folder(self, run: str) -> str:
+        """The dataset configs of a run; their digest lies beside them."""
+        return self.data.dataset_folder(self.runs.corpus(run), self.runs.base_model(run))
+
+    def dataset_digest(self, run: str) -> str:
+        return f"{self.dataset_folder(run)}.sha256"
+
+    def kept(self, run: str) -> str:
+        """Folder of the tables of the clips that a run uses, one for each side."""
+        return f"{self.dataset_folder(run)}/clips"
+
+    def _splits(self, run: str) -> list[str]:
+        """The published splits that a run trains or validates on."""
+        corpus = self.data.corpora[self.runs.corpus(run)]
+        splits = published_splits(corpus)
+        if corpus["split"]["method"] != "column":
+            splits = [split for split in splits if split not in corpus["evaluation"]]
+        return splits
+
+    def sounds(self, run: str) -> list[str]:
+        """What a run reads beside the dataset configs: folders of latents, or of audio."""
+        if not self.data.on_latents:
+            return [self.data.audio(self.runs.corpus(run), split) for split in self._splits(run)]
+        return [path.removesuffix(".json") for path in self.sound_digests(run)]
+
+    def sound_digests(self, run: str) -> list[str]:
+        """Small files that vouch for them."""
+        corpus = self.runs.corpus(run)
+        if not self.data.on_latents:
+            return [f"results/data/{corpus}/audio/{split}.csv" for split in self._splits(run)]
+        folder, shards = f"results/latents/{self.runs.base_model(run)}/{corpus}", self.data.shards
+        return [
+            f"{folder}/{split}/{shard_name(shard, shards)}.json"
+            for split in self._splits(run)
+            for shard in range(shards)
+        ]
+
+    # Rule train.
+
+    def _before(self, run: str, leg: str, file: str) -> list[str]:
+        before = self.runs.leg_before(run, leg)
+        return [f"results/checkpoints/{run}/{before}/{file}"] if before else []
+
+    def state_before(self, run: str, leg: str) -> list[str]:
+        """The training state that a leg goes on from; none for the first leg."""
+        return self._before(run, leg, "state.ckpt")
+
+    def digest_before(self, run: str, leg: str) -> list[str]:
+        """What vouches for it."""
+        return self._before(run, leg, "checksums.sha256")
+
+    def kept_states(self) -> str:
+        """A pattern of `run/leg` whose training state stays: the last, and the last that a longer training needs."""
+        kept = []
+        for run, settings in self.runs.runs.items():
+            unit, end, every = self.runs.length(run)
+            kept += [f"{run}/{leg_name(unit, at)}" for at in (end, end // every * every)]
+            kept += [f"{run}/{leg}" for leg in self.runs.legs(run) if settings["keep_states"] == "all"]
+        return pattern(sorted(set(kept)))
+
+    def removed_states(self) -> str:
+        """A pattern of the runs whose leg, which follows in the path, has a state that goes once the next leg stands."""
+        return rf"(?={self.runs.legs_pattern()})(?!({self.kept_states()})/)[^/]+"
+
+    def settings(self, run: str) -> TrainingSettings:
+        return pick(TrainingSettings, self.runs.runs[run])
+
+    def running(self, run: str) -> RunningSettings:
+        return pick(RunningSettings, {**self.runs.runs[run], "scratch": self.scratch})
+
+    def launcher(self, run: str) -> list[str]:
+        """What starts the processes of a training in a job of SLURM; elsewhere Lightning starts them itself."""
+        if self.runs.processes(run) == 1:
+            return []
+        settings = self.runs.runs[run]
+        given = {
+            "nodes": settings["num_nodes"],
+            "ntasks": self.runs.processes(run),
+            "ntasks-per-node": settings["devices"],
+            "cpus-per-task": self.cpus_per_task(run),
+            # In a job called `bash` or `interactive` Lightning would not look for the other processes.
+            "job-name": "train",
+        }
+        unset = [part for name in UNSET for part in ("-u", f"SLURM_{name}")]
+        return ["env", *unset, "srun", "--kill-on-bad-exit", *(f"--{key}={value}" for key, value in given.items())]
+
+    # What its job asks for. On SLURM every process sees all GPUs that the job has on its node: Lightning takes the one with
+    # the number of the process there. So nothing is asked for by GPU or by task: that would show each task a part of them.
+
+    def threads(self, run: str) -> int:
+        """CPUs for each node."""
+        settings = self.runs.runs[run]
+        return (settings["threads"] + settings["workers"]) * settings["devices"]
+
+    def mb(self, run: str) -> int:
+        return self.models.run_mb(run) * self.runs.runs[run]["devices"]
+
+    def _gpus(self, run: str) -> int:
+        """For each node."""
+        return self.models.run_gpus(run) * self.runs.runs[run]["devices"]
+
+    def nodes(self, run: str) -> int:
+        return self.runs.runs[run]["num_nodes"]
+
+    def gpu(self, run: str) -> int | None:
+        """How many there are in all, of which SLURM may give three to one node and one to the other: for one node alone."""
+        return self._gpus(run) if self.nodes(run) == 1 else None
+
+    def gres(self, run: str) -> str | None:
+        gpus = self._gpus(run)
+        return f"gpu:{gpus}" if self.nodes(run) > 1 and gpus else None
+
+    def mpi(self, run: str) -> str | None:
+        """Several processes are started by srun in the job, one for each device of each node."""
+        return "srun" if self.runs.processes(run) > 1 else None
+
+    def tasks(self, run: str) -> int | None:
+        return self.nodes(run) if self.nodes(run) > 1 and self.runs.runs[run]["devices"] == 1 else None
+
+    def tasks_per_node(self, run: str) -> int | None:
+        """Without it, SLURM may divide the tasks unevenly. The executor refuses to ask for one per node."""
+        devices = self.runs.runs[run]["devices"]
+        return devices if devices > 1 else None
+
+    def tasks_per_gpu(self, run: str) -> int | None:
+        """With None the executor would ask for as many tasks for each GPU as there are in all."""
+        return 0 if self.runs.processes(run) > 1 else None
+
+    def cpus_per_task(self, run: str) -> int | None:
+        settings = self.runs.runs[run]
+        return settings["threads"] + settings["workers"] if self.runs.processes(run) > 1 else None
+
+    def leg_minutes(self, run: str, leg: str) -> float:
+        """The time that a leg needs, with a margin."""
+        return START + self.runs.leg_length(run, leg) * self._unit_minutes(run, leg.split("-")[0])
+
+    def seconds_per_step(self, run: str) -> float:
+        """As configured; else the most that a leg with the run's present settings took; else a guess."""
+        if (configured := self.runs.runs[run]["seconds_per_step"]) is not None:
+            return configured
+        settings, measured = self.settings(run), []
+        for path in Path("results/checkpoints", run).glob("*/speed.json"):
+            with contextlib.suppress(FileNotFoundError, ValueError):  # just being removed, or written elsewhere
+                speed = json.loads(path.read_text(encoding="utf-8"))
+                measured += [speed["seconds_per_step"]] if speed["settings"] == settings else []
+        return max(filter(None, measured), default=STEP)
+
+    def _unit_minutes(self, run: str, unit: str) -> float:
+        """The time of a step or an epoch, with a margin."""
+        settings = self.runs.runs[run]
+        minutes = MARGIN / 60 * self.seconds_per_step(run)
+        if unit == "epoch":
+            clips = Path(f"results/data/{settings['corpus']}/splits/train.csv")
+            # Not known before the corpus is there; a job is asked again when it is ready to run.
+            count = rows(clips) if clips.is_file() else 0
+            minutes *= math.ceil(count / (self.runs.processes(run) * settings["batch_size"] * settings["accumulate"]))
+        return minutes
+
+    def check_walltime(self) -> None:
+        """Raise InputError where a leg cannot fit."""
+        for run in self.runs.runs if self.walltime else ():
+            unit, _, every = self.runs.length(run)
+            needed = grown(self.leg_minutes(run, self.runs.legs(run)[0]))  # none is longer than the first
+            if needed > self.walltime:
+                fits = int(round((self.walltime - START) / self._unit_minutes(run, unit), 6))
+                raise InputError(
+                    f"config: runs.{run}: a leg of {every} {unit}s takes up to {needed} min (seconds_per_step, half as "
+                    f"much again, and {START} min), more than cluster.walltime, {self.walltime} min: "
+                    + (f"set checkpoint_every to {fits} or less" if fits > 0 else "raise walltime")
+                    + ", or seconds_per_step to what was measured"
+                )
+
+    # Rules curves and export.
+
+    def last_metrics(self, run: str) -> str:
+        return f"results/checkpoints/{run}/{self.runs.last_leg(run)}/metrics.csv"
+
+    def summaries(self, run: str) -> list[str]:
+        """What each leg says of its training."""
+        return [f"results/checkpoints/{run}/{leg}/training.json" for leg in self.runs.legs(run)]
+
+    def _exported(self, exported: str, file: str) -> list[str]:
+        """Files of the legs that an export chooses from: a given one (`demo/step-00000500`), the last, or all."""
+        run, _, leg = exported.partition("/")
+        legs = [leg] if leg else self.runs.legs(run)
+        chosen = legs if self.runs.runs[run]["checkpoint"] == "best" else legs[-1:]
+        return [f"results/checkpoints/{run}/{leg}/{file}" for leg in chosen]
+
+    def exported_weights(self, exported: str) -> list[str]:
+        return self._exported(exported, "weights")
+
+    def exported_summaries(self, exported: str) -> list[str]:
+        return self._exported(exported, "training.json")
+
+    def exported_checksums(self, exported: str) -> list[str]:
+        return self._exported(exported, "checksums.sha256")
