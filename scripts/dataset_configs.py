@@ -23,6 +23,7 @@ from sao.model_config import (
     window_frames,
 )
 from sao.placeholders import is_blank
+from sao.splits import assert_disjoint
 from sao.tables import caption_columns, captions_of, read_table, write_table
 from sao.tokens import Reader
 
@@ -141,6 +142,10 @@ def main() -> None:
     reader = Reader(config, args.hub)
     frames = window_frames(config, args.train_seconds)
     tables = {role: read_table(args.splits / f"{role}.csv") for role in ROLES}
+    try:
+        assert_disjoint(tables)
+    except InputError as error:  # someone has edited them
+        raise InputError(f"{args.splits}: {error}; delete the folder and run again") from None
     found = Findings()
     longest = 0
     for table in tables.values():
