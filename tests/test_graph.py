@@ -167,11 +167,11 @@ def test_what_a_failed_job_was_to_renew_is_not_up_to_date(copy: Path) -> None:
     """Snakemake removes the outputs of a job that fails, and misses no file between others."""
     config = copy / "config.yaml"
     old = hashlib.md5((copy / CAPTIONS).read_bytes()).hexdigest()
-    config.write_text(config.read_text().replace(old, "0" * 32))
+    config.write_text(config.read_text().replace(old, "f" * 32))
     failed = subprocess.run(
         ["snakemake", "--cores", "2", "results/samples"], cwd=copy, capture_output=True, text=True, check=False
     )
-    assert failed.returncode == 1 and f"MD5 is {old}, the config says {'0' * 32}" in failed.stderr, failed.stderr
+    assert failed.returncode == 1 and f"MD5 is {old}, the config says {'f' * 32}" in failed.stderr, failed.stderr
     again = planned(copy)
     assert again["download"] == again["manifest"] == again["train_last"] == again["collect"] == 1
 
