@@ -91,6 +91,7 @@ include: "rules/samples.smk"
 include: "rules/evaluation.smk"
 include: "rules/publish.smk"
 include: "rules/verify.smk"
+include: "rules/unfinished.smk"
 
 
 rule all:

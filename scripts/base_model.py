@@ -11,6 +11,7 @@ from sao.base.files import copy_file, digest, read_json, sha256, size_text, writ
 from sao.base.names import write_digests
 from sao.models.config import has_clap, read_model_config, text_conditioner, text_encoder_name
 from sao.models.header import Shapes, assert_same_weights, tensor_shapes
+from sao.models.weight_files import check_numbers, check_t5
 
 ENCODER_WEIGHTS = "model.safetensors"
 ENCODER_FILES = ["config.json", "tokenizer.json", "tokenizer_config.json", ENCODER_WEIGHTS]
@@ -164,6 +165,19 @@ def refuse_pickles(files: dict[str, Path]) -> None:
             )
 
 
+def check_files(files: dict[str, Path], args: argparse.Namespace) -> None:
+    """Raise InputError on what would make a training fail, or quietly another one: NaN, a text encoder in part."""
+    encoder = {path.name: path for name, path in files.items() if "/snapshots/" in name}
+    weights = [path for name, path in files.items() if "/snapshots/" in name and name.endswith(".safetensors")]
+    for path in weights:
+        check_numbers(path, path)
+    if CLAP not in files:  # else all its weights are in that file
+        source = args.text_encoder_repo or args.path / "text_encoder"
+        check_t5(encoder["config.json"], weights, encoder["tokenizer.json"], source)
+    if is_safe(files["model.safetensors"].name):
+        check_numbers(files["model.safetensors"], f"{args.repo or args.path}: {args.weights}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     source = parser.add_mutually_exclusive_group(required=True)
@@ -192,12 +206,15 @@ def main() -> None:
     if args.clap_path:
         files[CLAP] = args.clap_path
     refuse_pickles(files)
+    check_files(files, args)
 
     args.digest.unlink(missing_ok=True)
     shutil.rmtree(args.output / "hub", ignore_errors=True)
     place(files, args.output, moved=not args.path)
     # Of pickled weights this is the first that is known of their shapes.
     check_weights(tensor_shapes(args.output / "model.safetensors"), args)
+    if not is_safe(files["model.safetensors"].name):
+        check_numbers(args.output / "model.safetensors", f"{args.repo or args.path}: {args.weights}")
     if CLAP in files:
         config = read_json(args.output / "model_config.json")
         text_conditioner(config)["config"]["clap_ckpt_path"] = (args.output / CLAP).as_posix()

@@ -16,6 +16,7 @@ from sao.base.placeholders import is_blank
 from sao.base.tables import caption_columns, captions_of, read_table, write_table
 from sao.config.resolve import ROLES
 from sao.data.findings import Findings
+from sao.data.splits import assert_disjoint
 from sao.models.config import (
     ModelConfig,
     downsampling_ratio,
@@ -141,6 +142,10 @@ def main() -> None:
     reader = Reader(config, args.hub)
     frames = window_frames(config, args.train_seconds)
     tables = {role: read_table(args.splits / f"{role}.csv") for role in ROLES}
+    try:
+        assert_disjoint(tables)
+    except InputError as error:  # someone has edited them
+        raise InputError(f"{args.splits}: {error}; delete the folder and run again") from None
     found = Findings()
     longest = 0
     for table in tables.values():
