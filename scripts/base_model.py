@@ -15,6 +15,7 @@ from sao.hub.place import fetch_all, is_safe, refuse_pickles, snapshot
 from sao.models.config import has_clap, read_model_config, text_conditioner, text_encoder_name
 from sao.models.header import assert_same_weights, tensor_shapes
 from sao.models.source import Source
+from sao.models.weight_files import check_numbers, check_t5
 
 ENCODER_WEIGHTS = "model.safetensors"
 ENCODER_FILES = ["config.json", "tokenizer.json", "tokenizer_config.json", ENCODER_WEIGHTS]
@@ -129,6 +130,19 @@ def check_weights(output: Path, shapes: Path, source: Source) -> None:
     assert_same_weights(found, expected, config, source.name(source.weights))
 
 
+def check_files(files: dict[str, Path], source: Source) -> None:
+    """Raise InputError on what would make a training fail, or quietly another one: NaN, a text encoder in part."""
+    encoder = {path.name: path for name, path in files.items() if "/snapshots/" in name}
+    weights = [path for name, path in files.items() if "/snapshots/" in name and name.endswith(".safetensors")]
+    for path in weights:
+        check_numbers(path, path)
+    if CLAP not in files:  # else all its weights are in that file
+        place = source.text_encoder_repo or f"{source.path}/text_encoder"
+        check_t5(encoder["config.json"], weights, encoder["tokenizer.json"], place)
+    if is_safe(files["model.safetensors"].name):
+        check_numbers(files["model.safetensors"], source.name(source.weights))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add_settings(parser, ModelSource)
@@ -147,12 +161,15 @@ def main() -> None:
     if source.clap_path:
         files[CLAP] = source.clap_path
     refuse_pickles(files)
+    check_files(files, source)
 
     args.digest.unlink(missing_ok=True)
     shutil.rmtree(args.output / "hub", ignore_errors=True)
     place(files, args.output, moved=not source.path)
     # Of pickled weights this is the first that is known of their shapes.
     check_weights(args.output, args.shapes, source)
+    if not is_safe(files["model.safetensors"].name):
+        check_numbers(args.output / "model.safetensors", source.name(source.weights))
     if CLAP in files:
         config = read_json(args.output / "model_config.json")
         text_conditioner(config)["config"]["clap_ckpt_path"] = (args.output / CLAP).as_posix()

@@ -18,6 +18,7 @@ from sao.base.tables import caption_columns, captions_of, read_table, write_tabl
 from sao.config.resolve import ROLES
 from sao.config.settings import Batches, DatasetSettings, add_settings
 from sao.data.findings import Findings
+from sao.data.splits import assert_disjoint
 from sao.models.config import (
     ModelConfig,
     downsampling_ratio,
@@ -139,6 +140,10 @@ def main() -> None:
     reader = Reader(config, args.hub)
     frames = window_frames(config, settings["train_seconds"])
     tables = {role: read_table(args.splits / f"{role}.csv") for role in ROLES}
+    try:
+        assert_disjoint(tables)
+    except InputError as error:  # someone has edited them
+        raise InputError(f"{args.splits}: {error}; delete the folder and run again") from None
     found = Findings()
     longest = 0
     for table in tables.values():

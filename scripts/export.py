@@ -10,7 +10,7 @@ from sao.base.command import InputError, log, parse, run
 
 from sao.base.files import read_json, sha256, whole, write_json
 from sao.base.vouched import Checking, leg_files, model_files
-from sao.models.build import assert_same_keys, read_safetensors
+from sao.models.build import assert_same_keys, read_safetensors, write_safetensors
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +47,6 @@ def main() -> None:
     args = parse(parser)
 
     import torch
-    from safetensors.torch import save_file
 
     # Of several legs the one with the lowest validation loss, the first of equals.
     trainings = [read_json(path) for path in args.training]
@@ -68,7 +67,7 @@ def main() -> None:
 
     size = sum(value.numel() * value.element_size() for value in weights.values())
     with whole(args.output / "model.safetensors", size) as temporary:
-        save_file({key: value.contiguous() for key, value in weights.items()}, temporary)
+        write_safetensors({key: value.contiguous() for key, value in weights.items()}, temporary)
     with whole(args.output / "model_config.json") as temporary:
         temporary.write_bytes((args.model / "model_config.json").read_bytes())
     summary = {

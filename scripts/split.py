@@ -7,21 +7,10 @@ from pathlib import Path
 
 from sao.base.command import InputError, log, parse, run
 
-import pandas as pd
 from sao.base.tables import read_table, read_tables, write_table
 from sao.config.resolve import ROLES
 from sao.config.settings import SplitSettings, add_settings
-from sao.data.splits import assign, ties
-
-
-def assert_disjoint(splits: dict[str, pd.DataFrame]) -> None:
-    """Raise InputError if two splits share a clip, audio, a recording or a group."""
-    owner: dict[tuple[str, str], str] = {}
-    for role, table in splits.items():
-        for what, keys in ({"clip": table.clip_id} | ties(table)).items():
-            for key in filter(None, keys.unique()):
-                if owner.setdefault((what, key), role) != role:
-                    raise InputError(f"{what} {key} is both in {owner[what, key]} and in {role}: it would leak")
+from sao.data.splits import assert_disjoint, assign
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from sao.base.files import check_room, digest, read_json, sha256, size_text, who
 from sao.base.names import read_digests, write_digests
 from sao.base.vouched import LISTING, Checking, Vouched, chosen, latent_files, leg_files, model_files, sound_files
 from sao.config.settings import RunningSettings, TrainingSettings, add_settings
-from sao.models.build import build, load_weights
+from sao.models.build import build, load_weights, write_safetensors
 from sao.models.config import read_model_config, training_config
 from sao.training.memory import adapter_parameters, check, parameter_counts, synchronises, total
 
@@ -482,7 +482,6 @@ def explained(name: str) -> Iterator[None]:
 
 def write_weights(folder: Path, model: Any, trained: dict[str, Any], settings: dict[str, Any]) -> None:
     """What was trained: the diffusion model and conditioner, or the adapter in the form of peft."""
-    from safetensors.torch import save_file
     from sao.training.training import tensor_bytes
 
     with whole_folder(folder) as partial:
@@ -490,7 +489,7 @@ def write_weights(folder: Path, model: Any, trained: dict[str, Any], settings: d
             state = {key: value for key, value in model.state_dict().items() if not key.startswith("pretransform.")}
             state = {key: trained.get(key, value).contiguous() for key, value in state.items()}
             with writing(folder, tensor_bytes(state)):
-                save_file(state, partial / "model.safetensors")
+                write_safetensors(state, partial / "model.safetensors")
         else:
             from sao.training.adapters import adapter_state, write_adapter
 

@@ -100,7 +100,10 @@ def main() -> None:
         log.warning("wrong: %s", complaint)
     size = size_text(sum(file.path.stat().st_size for file in files if file.path.is_file()))
     if complaints:
-        raise InputError(f"{args.results}: {len(complaints)} of {len(found)} things checked are wrong: see above")
+        raise InputError(
+            f"{args.results}: {len(complaints)} of {len(found)} things checked are wrong: see above; what you delete is made "
+            "again when a job needs it, or at once where you give its path as the target"
+        )
     log.info("%s: %d files, %s: all are what their digests say", args.results, len(files), size)
 
 

@@ -28,22 +28,24 @@ from conftest import (
     write_shapes,
 )
 from hub import Hub, serve_hub
-from safetensors.numpy import save
+from safetensors.numpy import load, save
 from safetensors.torch import load_file
 from sao.base.command import InputError
 from sao.base.names import read_digests
 from sao.models.build import read_pickled, read_safetensors
 from sao.models.config import check_sampler, read_model_config, snapshot_folder, text_encoder_name, text_max_length
+from sao.models.weight_files import T5_DEFAULTS, WORDS, t5_shapes
 from sao.training.training import read_state
 from settings import as_options
+from tokenizers import Tokenizer
 
 CONFIG = json.loads((BASE_MODEL / "model_config.json").read_text(encoding="utf-8"))
 ENCODER = "someone/tiny-t5"
 TEXT_ENCODER_FILES = {"config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"}
 REVISION, ENCODER_REVISION, CLAP_REVISION = "a" * 40, "b" * 40, "c" * 40
 MODEL_FILES = ("model_config.json", "model.safetensors")
-SHAPES = {"a": [400_000]}
-WEIGHTS = save({"a": np.frombuffer(np.random.default_rng(0).bytes(400_000), np.uint8)})
+SHAPES = {"a": [100_000]}
+WEIGHTS = save({"a": np.random.default_rng(0).standard_normal(100_000, np.float32)})
 TOKEN = "hf_secretOfTheTests"
 STEPS = ("(1) accept the licence at https://huggingface.co/someone/model", "(2) make a token", "(3) log in", "HF_TOKEN")
 
@@ -62,16 +64,11 @@ class Payload:
 def source(tmp_path: Path) -> Path:
     """A local base model with a real config and made-up weights."""
     folder = tmp_path / "a model"
-    (folder / "text_encoder").mkdir(parents=True)
+    shutil.copytree(BASE_MODEL / "text_encoder", folder / "text_encoder")
     config = json.loads(json.dumps(CONFIG))
     config["model"]["conditioning"]["configs"][0]["config"]["t5_model_name"] = ENCODER
     (folder / "model_config.json").write_text(json.dumps(config))
     (folder / "model.safetensors").write_bytes(WEIGHTS)
-    for name in TEXT_ENCODER_FILES:
-        content = f"{name} of the text encoder".encode()
-        if name == "model.safetensors":
-            content = save({"encoder": np.frombuffer(content, np.uint8)})
-        (folder / "text_encoder" / name).write_bytes(content)
     return folder
 
 
@@ -140,8 +137,9 @@ def test_changed_model_replaces_the_old_one(source: Path, tmp_path: Path) -> Non
     before = read_digests(output / "checksums.sha256")
     assert_succeeds(take(source, output))
     assert read_digests(output / "checksums.sha256") == before
-    for name in ("model.safetensors", "text_encoder/tokenizer.json"):
-        (source / name).write_bytes(save({"changed": np.zeros(1)}))
+    (source / "model.safetensors").write_bytes(save({"changed": np.zeros(1)}))
+    with (source / "text_encoder/tokenizer.json").open("a") as tokenizer:
+        tokenizer.write("\n")
     assert_succeeds(take(source, output, shapes={"changed": [1]}))
     assert_whole(output, source)
     assert len(list((output / "hub").glob("*/snapshots/*"))) == 1
@@ -154,6 +152,71 @@ def test_missing_file_is_named(source: Path, tmp_path: Path, name: str) -> None:
     (source / name).unlink()
     assert_fails(take(source, tmp_path / "out"), source / name, "missing")
     assert listing(tmp_path / "out") == set()
+
+
+def edit_weights(path: Path, edit: Callable[[dict[str, np.ndarray]], object]) -> None:
+    weights = load(path.read_bytes())
+    edit(weights)
+    path.write_bytes(save(weights))
+
+
+def enlarge(tokenizer: Path) -> None:
+    larger = Tokenizer.from_file(str(tokenizer))
+    larger.add_tokens([f"word{number}" for number in range(50)])
+    larger.save(str(tokenizer))
+
+
+ATTENTION = "encoder.block.0.layer.0.SelfAttention.q.weight"
+UNUSABLE = {
+    "NaN": ("model.safetensors", lambda p: edit_weights(p, lambda w: w["a"].put(70_000, np.nan)), "a holds NaN"),
+    "infinity in float16": (
+        "text_encoder/model.safetensors",
+        lambda p: edit_weights(p, lambda w: w[ATTENTION].put(0, -np.inf)),
+        f"{ATTENTION} holds NaN or infinity",
+    ),
+    "quantised": ("model.safetensors", lambda p: p.write_bytes(save({"a": np.ones(100_000, np.int8)})), "a is of I8"),
+    "cut short": (
+        "text_encoder/model.safetensors",
+        lambda p: p.write_bytes(p.read_bytes()[:-9]),
+        "not a whole safetensors file",
+    ),
+    "in part": (
+        "text_encoder/model.safetensors",
+        lambda p: edit_weights(p, lambda w: w.pop(ATTENTION)),
+        f"1 keys are missing ({ATTENTION} …)",
+    ),
+    "another width": (
+        "text_encoder/config.json",
+        lambda p: p.write_text(p.read_text().replace('"d_ff": 24', '"d_ff": 32')),
+        "3 have another shape",
+    ),
+    "no config": ("text_encoder/config.json", lambda p: p.write_text("[]"), "no config of a T5 text encoder"),
+    "another tokenizer": (
+        "text_encoder/tokenizer.json",
+        enlarge,
+        "tokens up to number 525, and the text encoder knows 476",
+    ),
+    "no tokenizer": ("text_encoder/tokenizer.json", lambda p: p.write_text('{"model": 3}'), "no tokenizer"),
+}
+
+
+@pytest.mark.parametrize("what", UNUSABLE)
+def test_what_would_quietly_train_another_model_is_refused(source: Path, tmp_path: Path, what: str) -> None:
+    """transformers starts weights that are missing at random; NaN would be told of a training, or of its learning rate."""
+    name, edit, words = UNUSABLE[what]
+    edit(source / name)
+    assert_fails(take(source, tmp_path / "out"), source, words)
+    assert listing(tmp_path / "out") == set()
+
+
+@pytest.mark.parametrize("settings", [{}, {"feed_forward_proj": "gated-gelu", "num_heads": 6, "num_layers": 3}])
+def test_text_encoders_weights_are_known_from_its_config(settings: dict) -> None:
+    from transformers import T5Config, T5EncoderModel
+
+    with torch.device("meta"):
+        weights = T5EncoderModel(T5Config(**settings)).state_dict()
+    found = {key: tuple(weight.shape) for key, weight in weights.items()}
+    assert t5_shapes(T5_DEFAULTS | settings) == {key: found[key] for key in found if key != WORDS[1]}
 
 
 def test_missing_folder_is_named(tmp_path: Path) -> None:
@@ -552,7 +615,8 @@ def test_text_encoder_that_the_model_does_not_name_is_refused(tmp_path: Path, hu
 
 def test_text_encoder_in_parts_is_fetched(tmp_path: Path, hub: Hub) -> None:
     encoder = hub.repos[ENCODER, ENCODER_REVISION]
-    parts = {f"model-0000{i}-of-00002.safetensors": save({f"part {i}": np.zeros(1)}) for i in (1, 2)}
+    weights = sorted(load(encoder["model.safetensors"]).items())
+    parts = {f"model-0000{i}-of-00002.safetensors": save(dict(weights[i - 1 :: 2])) for i in (1, 2)}
     encoder |= {
         "model.safetensors.index.json": json.dumps({"weight_map": dict(zip("ab", parts, strict=True))}).encode()
     }

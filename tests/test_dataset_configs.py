@@ -209,6 +209,17 @@ def test_truncation_set_in_the_tokenizer_hides_no_long_caption(
     assert_fails(configure(tmp_path, splits, model), clip, f"after {TOKENS}")
 
 
+def test_clip_that_was_put_on_a_second_side_by_hand_is_named(tmp_path: Path, splits: Path, base_model: Path) -> None:
+    shutil.copytree(splits, tmp_path / "splits")
+    judged, *_ = rows(splits, "evaluation")
+    train = pd.DataFrame([*rows(splits, "train"), judged])
+    train.to_csv(tmp_path / "splits/train.csv", index=False)
+    result = configure(tmp_path, tmp_path / "splits", base_model)
+    assert_fails(
+        result, tmp_path / "splits", judged["clip_id"], "both in train and in evaluation", "would leak", "delete"
+    )
+
+
 def test_clips_that_do_not_fit_are_dropped_and_listed(tmp_path: Path, splits: Path, base_model: Path) -> None:
     """One clip of each side for its tokens, and one of each for its length, but never the last."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -72,6 +73,14 @@ def test_outputs_lie_where_a_person_looks(finished: Path) -> None:
     assert not (results / "checkpoints/demo/step-00000500/state.ckpt").exists()
 
 
+def test_outputs_may_be_read_by_whom_other_new_files_may(finished: Path, tmp_path: Path) -> None:
+    """Libraries make some files for their owner alone: a colleague, or another account of a cluster, could not read them."""
+    (tmp_path / "new").touch()
+    usual = (tmp_path / "new").stat().st_mode
+    files = [path for path in (finished / "results").rglob("*") if path.is_file()]
+    assert [path for path in files if path.stat().st_mode != usual] == []
+
+
 def test_samples_table_and_wavs_agree(finished: Path, samples: pd.DataFrame) -> None:
     assert {"clip_id", "split", "prompt", "seed", "seconds", "run", "checkpoint"} <= set(samples.columns)
     assert set(samples.run) == {"base", "demo"}
@@ -111,8 +120,6 @@ def test_time_stamps_names_and_comments_rerun_nothing(copy: Path) -> None:
 
 
 def test_changed_caption_reruns_what_depends_on_it_and_no_encoding(copy: Path) -> None:
-    import hashlib
-
     path = copy / CAPTIONS
     old = hashlib.md5(path.read_bytes()).hexdigest()
     path.write_text(path.read_text().replace("A crow caws once", "A crow shouts once"))
@@ -154,6 +161,19 @@ def test_changed_code_reruns_what_it_made(copy: Path) -> None:
     with (copy / "scripts/export.py").open("a") as script:
         script.write("\nNEW = 1\n")
     assert planned(copy) == EXPORTED | {"export": 1}
+
+
+def test_what_a_failed_job_was_to_renew_is_not_up_to_date(copy: Path) -> None:
+    """Snakemake removes the outputs of a job that fails, and misses no file between others."""
+    config = copy / "config.yaml"
+    old = hashlib.md5((copy / CAPTIONS).read_bytes()).hexdigest()
+    config.write_text(config.read_text().replace(old, "f" * 32))
+    failed = subprocess.run(
+        ["snakemake", "--cores", "2", "results/samples"], cwd=copy, capture_output=True, text=True, check=False
+    )
+    assert failed.returncode == 1 and f"MD5 is {old}, the config says {'f' * 32}" in failed.stderr, failed.stderr
+    again = planned(copy)
+    assert again["download"] == again["manifest"] == again["train_last"] == again["collect"] == 1
 
 
 def test_second_run_shares_data_latents_and_base(copy: Path) -> None:

@@ -19,6 +19,8 @@ from sao.base.command import InputError
 
 CHUNK = 1 << 20  # bytes
 FICLONE = 0x40049409  # <linux/fs.h>: share a file's blocks with another until one of them is changed
+UMASK = os.umask(0o077)  # what new files are not for; to ask is to set it
+os.umask(UMASK)
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT)

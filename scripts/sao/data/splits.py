@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+from sao.base.command import InputError
+
 import pandas as pd
 
 from sao.base.names import plain_id, seed_for
@@ -63,6 +65,16 @@ def ties(table: pd.DataFrame) -> dict[str, pd.Series]:
         group = table.given_group.map(plain_id)
         keys["group"] = group.mask(group.map(is_placeholder), "")
     return keys
+
+
+def assert_disjoint(splits: dict[str, pd.DataFrame]) -> None:
+    """Raise InputError if two splits share a clip, audio, a recording or a group."""
+    owner: dict[tuple[str, str], str] = {}
+    for role, table in splits.items():
+        for what, keys in ({"clip": table.clip_id} | ties(table)).items():
+            for key in filter(None, keys.unique()):
+                if owner.setdefault((what, key), role) != role:
+                    raise InputError(f"{what} {key} is both in {owner[what, key]} and in {role}: it would leak")
 
 
 def groups(table: pd.DataFrame) -> pd.Series:

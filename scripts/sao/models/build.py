@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import warnings
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sao.base.command import InputError, output_to_log
 
-from sao.base.files import whole
+from sao.base.files import UMASK, whole
 from sao.models.config import ModelConfig, has_clap, text_conditioner
 
 if TYPE_CHECKING:
@@ -132,14 +133,21 @@ def read_pickled(path: Path) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def convert_weights(source: Path, target: Path) -> None:
-    """Write the tensors of a pickled checkpoint as safetensors."""
+def write_safetensors(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file that may be read by whom other new files may: the library makes it its owner's alone."""
     from safetensors.torch import save_file
 
+    save_file(tensors, path, metadata)
+    with contextlib.suppress(PermissionError):  # a file system that has no modes to change
+        path.chmod(0o666 & ~UMASK)
+
+
+def convert_weights(source: Path, target: Path) -> None:
+    """Write the tensors of a pickled checkpoint as safetensors."""
     tensors = read_pickled(source)
     with whole(target) as temporary:
         # Cloned: tensors of a checkpoint may share their memory, those of safetensors must not.
-        save_file({key: value.clone().contiguous() for key, value in tensors.items()}, temporary)
+        write_safetensors({key: value.clone().contiguous() for key, value in tensors.items()}, temporary)
 
 
 def convert_clap(source: Path, target: Path) -> None:

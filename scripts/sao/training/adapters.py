@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sao.base.command import InputError
 
 from sao.base.files import read_json, whole, write_json
-from sao.models.build import assert_same_keys, read_safetensors
+from sao.models.build import assert_same_keys, read_safetensors, write_safetensors
 
 # peft is imported in the functions: it imports huggingface_hub, which `build` has to come before.
 if TYPE_CHECKING:
@@ -110,10 +110,8 @@ def load_adapter_state(model: torch.nn.Module, state: dict[str, torch.Tensor], p
 
 def write_adapter(folder: Path, state: dict[str, torch.Tensor], method: str, adapter: dict[str, Any]) -> None:
     """Write adapter_model.safetensors and adapter_config.json as peft's own loading functions read them."""
-    from safetensors.torch import save_file
-
     with whole(folder / WEIGHTS) as temporary:
-        save_file({key: value.cpu().contiguous() for key, value in state.items()}, temporary, {"format": "pt"})
+        write_safetensors({k: value.cpu().contiguous() for k, value in state.items()}, temporary, {"format": "pt"})
     write_json(folder / CONFIG, config_json(lora_config(method, adapter)))
 
 

@@ -1,0 +1,119 @@
+"""What is wrong with weights in files, without torch: a number that is none, a text encoder that lacks a part."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from sao.base.command import InputError
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from sao.base.files import CHUNK, read_json
+from sao.models.header import Shapes, tensor_shapes
+
+# Of a kind of number: its bits as a whole number, and those that are all set in NaN and in infinity.
+KINDS = {
+    "F64": (np.uint64, 0x7FF0_0000_0000_0000),
+    "F32": (np.uint32, 0x7F80_0000),
+    "F16": (np.uint16, 0x7C00),
+    "BF16": (np.uint16, 0x7F80),
+}
+COUNTS = ("BOOL", "I16", "I32", "I64")  # positions and the like, which are no weights
+WORDS = ("shared.weight", "encoder.embed_tokens.weight")  # T5's vectors of tokens: one matrix under two names
+T5_DEFAULTS = {
+    "vocab_size": 32128,
+    "d_model": 512,
+    "d_kv": 64,
+    "d_ff": 2048,
+    "num_layers": 6,
+    "num_heads": 8,
+    "relative_attention_num_buckets": 32,
+    "feed_forward_proj": "relu",
+}  # transformers' own
+
+
+def check_numbers(path: Path, source: object) -> None:
+    """Read a safetensors file from `source`; raise InputError on NaN, infinity, and weights that are no plain floats."""
+    tensor_shapes(path)
+    with path.open("rb") as handle:
+        length = int.from_bytes(handle.read(8), "little")
+        header = json.loads(handle.read(length))
+        for key, entry in header.items():
+            if key == "__metadata__" or entry["dtype"] in COUNTS:
+                continue
+            if entry["dtype"] not in KINDS:
+                raise InputError(
+                    f"{source}: {key} is of {entry['dtype']}, as quantised weights are; they would be taken for others: "
+                    f"take the model in {', '.join(KINDS)}"
+                )
+            kind, exponent = KINDS[entry["dtype"]]
+            begin, end = entry["data_offsets"]
+            handle.seek(8 + length + begin)
+            for at in range(begin, end, CHUNK):
+                bits = np.frombuffer(handle.read(min(CHUNK, end - at)), kind)
+                if (bits & kind(exponent) == exponent).any():
+                    raise InputError(
+                        f"{source}: {key} holds NaN or infinity: the file is damaged, or its training diverged: take "
+                        "another model"
+                    )
+
+
+def check_t5(config_path: Path, weights: Iterable[Path], tokenizer_path: Path, source: object) -> None:
+    """Raise InputError unless weights and tokenizer are those of the T5 encoder that the config describes.
+
+    transformers would start what is missing at random, without an error.
+    """
+    try:
+        config = T5_DEFAULTS | read_json(config_path)
+        expected = t5_shapes(config)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{config_path}: no config of a T5 text encoder ({error}): take it from its repository"
+        ) from None
+    found: Shapes = {}
+    for path in weights:
+        found |= tensor_shapes(path)
+    if WORDS[0] not in found and WORDS[1] in found:
+        expected[WORDS[1]] = expected.pop(WORDS[0])
+    missing = sorted(set(expected) - set(found))
+    wrong = sorted(key for key in set(expected) - set(missing) if found[key] != expected[key])
+    if missing or wrong:
+        what = (
+            f"{len(missing)} keys are missing ({missing[0]} …)"
+            if missing
+            else f"{len(wrong)} have another shape ({wrong[0]}: {found[wrong[0]]}, not {expected[wrong[0]]})"
+        )
+        raise InputError(f"{source}: weights are not those of its config.json: {what}: take both from one repository")
+    try:
+        largest = max(Tokenizer.from_file(str(tokenizer_path)).get_vocab().values(), default=-1)
+    except Exception as error:  # noqa: BLE001 - tokenizers raises nothing narrower
+        raise InputError(
+            f"{tokenizer_path}: no tokenizer ({error}): take it from the text encoder's repository"
+        ) from None
+    if largest >= config["vocab_size"]:
+        raise InputError(
+            f"{tokenizer_path}: has tokens up to number {largest}, and the text encoder knows {config['vocab_size']}: "
+            "take both from one repository"
+        )
+
+
+def t5_shapes(config: dict[str, Any]) -> Shapes:
+    """Shapes of the weights of transformers' T5EncoderModel by key."""
+    width, inner, hidden = config["d_model"], config["num_heads"] * config["d_kv"], config["d_ff"]
+    gated = config["feed_forward_proj"].startswith("gated-")
+    shapes: Shapes = {WORDS[0]: (config["vocab_size"], width), "encoder.final_layer_norm.weight": (width,)}
+    for number in range(config["num_layers"]):
+        attention, feed = (f"encoder.block.{number}.layer.{layer}." for layer in (0, 1))
+        shapes |= {f"{attention}SelfAttention.{part}.weight": (inner, width) for part in "qkv"}
+        shapes[f"{attention}SelfAttention.o.weight"] = (width, inner)
+        shapes |= {f"{layer}layer_norm.weight": (width,) for layer in (attention, feed)}
+        shapes |= {
+            f"{feed}DenseReluDense.{part}.weight": (hidden, width) for part in (["wi_0", "wi_1"] if gated else ["wi"])
+        }
+        shapes[f"{feed}DenseReluDense.wo.weight"] = (width, hidden)
+    bias = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+    return shapes | {bias: (config["relative_attention_num_buckets"], config["num_heads"])}
