@@ -51,7 +51,7 @@ def test_exported_file_holds_what_was_trained_and_loads_strictly(finished: Path)
 
     code = (
         "import sys, json; from pathlib import Path; sys.path.insert(0, 'scripts')\n"
-        "from sao.model import build; from safetensors.torch import load_file\n"
+        "from sao.models.build import build; from safetensors.torch import load_file\n"
         "folder = Path(sys.argv[1]); run = folder / 'checkpoints/demo'\n"
         "model = build(json.loads((run / 'model_config.json').read_text()), folder / 'models/demo/hub')\n"
         "print(model.load_state_dict(load_file(run / 'model.safetensors'), strict=True))\n"

@@ -31,7 +31,7 @@ WRITERS = {
     "picture": "from matplotlib import pyplot; pyplot.figure(figsize=(30, 30)).savefig(path, format='raw', dpi=100)",
 }
 OURS = {
-    "state": "from sao.training import save_state; import torch; save_state(path, {'a': torch.ones(1000000)})",
+    "state": "from sao.training.training import save_state; import torch; save_state(path, {'a': torch.ones(1000000)})",
     "render": "import numpy; from render import write_sound; sound = numpy.random.rand(1000000, 1) - 0.5\n"
     "write_sound(path.with_suffix('.wav'), sound, 8000, 'PCM_16', 'title', {})",
 }
@@ -104,7 +104,7 @@ KILLS = {
 @pytest.mark.parametrize("kind", KILLS)
 def test_what_a_killed_process_left_goes_and_nothing_else(tmp_path: Path, kind: str) -> None:
     target = tmp_path / "a.b"
-    script = WRITE.format(context=f"__import__('sao.files').files.{kind}(Path(sys.argv[1]))", code=KILLS[kind])
+    script = WRITE.format(context=f"__import__('sao.base.files').base.files.{kind}(Path(sys.argv[1]))", code=KILLS[kind])
     for path in (target, tmp_path / "other"):
         assert subprocess.run([sys.executable, "-c", script, SCRIPTS, path]).returncode == -9
     (left,) = tmp_path.glob(".a.b.part*")

@@ -264,7 +264,7 @@ def test_checkpoint_of_a_training_is_told_with_the_cure(tmp_path: Path, prefix: 
     # Of one on the Hub it is base_model that sees a pickle first.
     shapes = write_shapes(tmp_path / "shapes.json", BASE_MODEL / "model.safetensors")
     given = ("--shapes", shapes, "--output", tmp_path / "out", "--digest", tmp_path / "out/checksums.sha256")
-    assert_fails(run_script("base_model", *source, *given), f"{tmp_path / 'mine'}: {name}", *WRAPPED[prefix])
+    assert_fails(run_script("base_model", *source, *given), f"{tmp_path / 'mine'}/{name}", *WRAPPED[prefix])
     assert not (tmp_path / "out/checksums.sha256").exists()
 
 

@@ -182,7 +182,7 @@ def _not_begun(_signal: int, _frame: object) -> None:
 
 
 # Of a script of ours, while it imports its libraries.
-if Path(sys.argv[0]).resolve().parent == Path(__file__).resolve().parents[1]:
+if Path(sys.argv[0]).resolve().parent == Path(__file__).resolve().parents[2]:
     for number in SIGNALS:
         signal.signal(number, _not_begun)
 
