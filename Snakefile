@@ -98,7 +98,7 @@ include: "rules/evaluation.smk"
 include: "rules/pages.smk"
 include: "rules/publish.smk"
 include: "rules/verify.smk"
-include: "rules/unfinished.smk"
+include: "rules/failures.smk"
 
 
 rule all:

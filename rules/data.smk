@@ -29,7 +29,7 @@ rule download:
     message:
         "Download {wildcards.file} of corpus {wildcards.corpus} and check it"
     shell:
-        """
+        r"""
         python "$SCRIPTS/download.py" \
             --url {params.url:q} \
             --mirror {params.mirror:q} \
@@ -69,7 +69,7 @@ rule extract:
     message:
         "Unpack and measure {wildcards.split} of corpus {wildcards.corpus}"
     shell:
-        """
+        r"""
         python "$SCRIPTS/extract.py" \
             --archive {input.archives:q} \
             --split {wildcards.split:q} \
@@ -108,7 +108,7 @@ rule scan:
     message:
         "Read {wildcards.split} of the folder of corpus {wildcards.corpus}"
     shell:
-        """
+        r"""
         python "$SCRIPTS/scan.py" \
             --settings {params.settings:q} \
             --on-invalid {params.on_invalid} \
@@ -147,7 +147,7 @@ rule manifest:
     message:
         "Write the manifest of {wildcards.split} of corpus {wildcards.corpus}"
     shell:
-        """
+        r"""
         python "$SCRIPTS/manifest.py" \
             --split {wildcards.split:q} \
             --settings {params.settings:q} \
@@ -190,7 +190,7 @@ rule validate:
     message:
         "Validate corpus {wildcards.corpus}: results/data/{wildcards.corpus}/validation.html"
     shell:
-        """
+        r"""
         python "$SCRIPTS/validate.py" \
             --manifest {input.manifests:q} \
             --settings {params.settings:q} \
@@ -225,7 +225,7 @@ rule split:
     message:
         "Split corpus {wildcards.corpus}"
     shell:
-        """
+        r"""
         python "$SCRIPTS/split.py" \
             --manifest {input.manifests:q} \
             --settings {params.settings:q} \
@@ -265,7 +265,7 @@ rule dataset_configs:
     message:
         "Write the dataset configs of corpus {wildcards.corpus} for base model {wildcards.base_model}"
     shell:
-        """
+        r"""
         python "$SCRIPTS/dataset_configs.py" \
             --splits {params.splits:q} \
             --model-config {input.model_config:q} \

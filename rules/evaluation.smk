@@ -24,7 +24,7 @@ rule embedding_model:
     message:
         "Bring the embedding {wildcards.embedding} into place"
     shell:
-        """
+        r"""
         python "$SCRIPTS/embedding_model.py" \
             --repo {params.repo:q} \
             --revision {params.revision:q} \
@@ -65,7 +65,7 @@ rule embed:
     message:
         "Embed the {wildcards.kind} {wildcards.name} with {wildcards.embedding}"
     shell:
-        """
+        r"""
         python "$SCRIPTS/embed.py" \
             --settings {params.settings:q} \
             --model {input.hub:q} \
@@ -111,7 +111,7 @@ rule evaluate:
     message:
         "Measure what {wildcards.run} rendered"
     shell:
-        """
+        r"""
         python "$SCRIPTS/evaluate.py" \
             --run {params.name:q} \
             --settings {params.settings:q} \
@@ -164,7 +164,7 @@ rule compare:
     message:
         "Compare all runs: results/evaluation/summary.csv"
     shell:
-        """
+        r"""
         python "$SCRIPTS/compare.py" \
             --evaluation {input:q} \
             --table {output.table:q} \

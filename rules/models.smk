@@ -24,7 +24,7 @@ rule rehearse:
     message:
         "Build base model {wildcards.base_model} without its weights, and make ready the runs that train it"
     shell:
-        """
+        r"""
         python "$SCRIPTS/rehearse.py" \
             --settings {params.settings:q} \
             --trainings {params.trainings:q} \
@@ -59,7 +59,7 @@ rule base_model:
     message:
         "Bring base model {wildcards.base_model} and its text encoder into place"
     shell:
-        """
+        r"""
         python "$SCRIPTS/base_model.py" \
             --settings {params.settings:q} \
             --shapes {input.rehearsal:q} \

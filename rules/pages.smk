@@ -42,7 +42,7 @@ rule collect:
     message:
         "Collect the samples of all runs: results/samples/index.html"
     shell:
-        """
+        r"""
         python "$SCRIPTS/collect.py" \
             --run {params.runs:q} \
             --table {input.tables:q} \

@@ -31,7 +31,7 @@ rule model_card:
     message:
         "Write the model card of {wildcards.exported}: results/checkpoints/{wildcards.exported}/README.md"
     shell:
-        """
+        r"""
         python "$SCRIPTS/model_card.py" \
             --export {input.export:q} \
             --training {input.trainings:q} \
@@ -78,7 +78,7 @@ rule upload:
     message:
         "Publish the model of {wildcards.run}"
     shell:
-        """
+        r"""
         python "$SCRIPTS/upload.py" \
             --run {wildcards.run:q} \
             --folder {params.folder:q} \

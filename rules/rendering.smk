@@ -38,7 +38,7 @@ rule render:
     message:
         "Render the prompts with {wildcards.run}"
     shell:
-        """
+        r"""
         python "$SCRIPTS/render.py" \
             --run {wildcards.run:q} \
             --weights {input.weights:q} \
@@ -95,7 +95,7 @@ rule gather:
     message:
         "Gather what the shards of {wildcards.run} rendered"
     shell:
-        """
+        r"""
         python "$SCRIPTS/gather.py" \
             --table {input.tables:q} \
             --render {input.renders:q} \
@@ -130,7 +130,7 @@ rule spectrograms:
     message:
         "Draw the spectrograms of {wildcards.run}"
     shell:
-        """
+        r"""
         python "$SCRIPTS/spectrograms.py" \
             --table {input.table:q} \
             --renders {input.renders:q} \

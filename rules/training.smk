@@ -38,7 +38,7 @@ rule encode:
     message:
         "Encode {wildcards.split} ({wildcards.shard}) of corpus {wildcards.corpus} with base model {wildcards.base_model}"
     shell:
-        """
+        r"""
         python "$SCRIPTS/encode.py" \
             --audio {params.audio:q} \
             --facts {input.facts:q} \
@@ -108,7 +108,7 @@ rule train:
     message:
         "Train run {wildcards.run} to {wildcards.leg}"
     shell:
-        """
+        r"""
         ${{SLURM_JOB_ID:+{params.launch}}} \
             python "$SCRIPTS/train.py" \
             --run {wildcards.run:q} \
@@ -168,7 +168,7 @@ rule curves:
     message:
         "Draw the losses of run {wildcards.run}"
     shell:
-        """
+        r"""
         python "$SCRIPTS/curves.py" \
             --run {wildcards.run:q} \
             --metrics {input.metrics:q} \
@@ -211,7 +211,7 @@ rule export:
     message:
         "Export the model of {wildcards.exported}"
     shell:
-        """
+        r"""
         python "$SCRIPTS/export.py" \
             --trained {input.trained:q} \
             --training {input.trainings:q} \

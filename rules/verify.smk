@@ -14,7 +14,7 @@ rule verify:
     message:
         "Check everything under results/ that has a digest"
     shell:
-        """
+        r"""
         python "$SCRIPTS/verify.py" \
             --results results \
             --threads {threads} \

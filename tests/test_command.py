@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -41,3 +42,26 @@ def test_libraries_on_the_way_in_leave_no_traceback(tmp_path: Path, script: str,
     wait_for(ready)
     process.send_signal(sent)
     assert assert_fails(end_of(process), "interrupted").startswith(f"{script}: error: ")
+
+
+def test_the_last_line_of_a_failed_log_runs_the_job_again(tmp_path: Path) -> None:
+    """In the folder where it ran, with the settings in a file that one can edit."""
+    settings = {
+        "method": "official",
+        "train": ["it's"],
+        "validation": [],
+        "evaluation": [],
+        "seed": None,
+        "fractions": None,
+    }
+    command = [sys.executable, SCRIPTS / "split.py", "--manifest", "a b.csv", "--settings", json.dumps(settings)]
+    command += ["--validation-report", "none.json", "--dropped", "x.csv", "--output", "out", "--log", "logs/split.log"]
+    failed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    line = assert_fails(failed, "none.json", "missing")
+    *_, last = (tmp_path / "logs/split.log").read_text(encoding="utf-8").splitlines()
+    again = subprocess.run(["bash", "-c", last.partition(" again: ")[2]], capture_output=True, text=True)
+    assert assert_fails(again) == line
+    assert json.loads((tmp_path / "logs/split.settings.json").read_text(encoding="utf-8")) == settings
+    (tmp_path / "none.json").write_text("{}")
+    again = subprocess.run(["bash", "-c", last.partition(" again: ")[2]], capture_output=True, text=True)
+    assert_fails(again, "a b.csv")

@@ -104,7 +104,9 @@ KILLS = {
 @pytest.mark.parametrize("kind", KILLS)
 def test_what_a_killed_process_left_goes_and_nothing_else(tmp_path: Path, kind: str) -> None:
     target = tmp_path / "a.b"
-    script = WRITE.format(context=f"__import__('sao.base.files').base.files.{kind}(Path(sys.argv[1]))", code=KILLS[kind])
+    script = WRITE.format(
+        context=f"__import__('sao.base.files').base.files.{kind}(Path(sys.argv[1]))", code=KILLS[kind]
+    )
     for path in (target, tmp_path / "other"):
         assert subprocess.run([sys.executable, "-c", script, SCRIPTS, path]).returncode == -9
     (left,) = tmp_path.glob(".a.b.part*")

@@ -172,6 +172,9 @@ def test_what_a_failed_job_was_to_renew_is_not_up_to_date(copy: Path) -> None:
         ["snakemake", "--cores", "2", "results/samples"], cwd=copy, capture_output=True, text=True, check=False
     )
     assert failed.returncode == 1 and f"MD5 is {old}, the config says {'f' * 32}" in failed.stderr, failed.stderr
+    # What went wrong is the last that one reads.
+    last = failed.stderr.rstrip().splitlines()[-1]
+    assert last.startswith("error: ") and "MD5 is" in last and last.endswith(".log)"), last
     again = planned(copy)
     assert again["download"] == again["manifest"] == again["train_last"] == again["collect"] == 1
 

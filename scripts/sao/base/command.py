@@ -7,6 +7,7 @@ import contextlib
 import errno
 import logging
 import os
+import shlex
 import signal
 import sys
 import time
@@ -24,6 +25,7 @@ Item = TypeVar("Item")
 
 TERMINAL = sys.stderr  # ours even while libraries' output goes to the log
 OUTPUT: dict[str, Path] = {}  # where the script writes, for messages
+BY_HAND: list[str] = []  # the command that runs this script again
 PLAIN_EVERY = 10.0  # s between two progress lines where there is no terminal
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 INTERRUPTED = "interrupted: no output is half-written; the same command goes on from here"
@@ -51,7 +53,20 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
         log.addHandler(logging.FileHandler(args.log, mode="w", encoding="utf-8"))
         log.handlers[1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         log.handlers[1].flush()
+        BY_HAND[:] = [by_hand(args.log)]
     return args
+
+
+def by_hand(path: Path) -> str:
+    """The command that runs this script as it runs now; JSON among its arguments goes into files beside the log `path`."""
+    words = [os.path.abspath(sys.argv[0])]  # noqa: PTH100 - a link to the scripts stays one
+    for option, word in zip(sys.argv, sys.argv[1:], strict=False):
+        if option.startswith("--") and word.startswith(("{", "[")):
+            settings = path.with_suffix(f".{option.removeprefix('--')}.json")
+            settings.write_text(word + "\n", encoding="utf-8")
+            word = str(settings)
+        words.append(word)
+    return f"(cd {shlex.quote(str(Path.cwd()))} && {shlex.join([sys.executable, *words])})"
 
 
 def is_first() -> bool:
@@ -160,7 +175,11 @@ def _full_disk(error: BaseException) -> str | None:
 
 
 def fail(message: str, code: int = 1) -> None:
+    """Say what is wrong, on the terminal and in the log, whose last line is the command that tries again."""
     log.error("error: %s", message) if log.handlers else print(f"error: {message}", file=TERMINAL)
+    for handler in log.handlers if BY_HAND else ():
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(log.makeRecord(log.name, logging.INFO, "", 0, f"again: {BY_HAND[0]}", (), None))
     leave(code)
 
 
