@@ -43,10 +43,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
                 "workers": 2,
                 "recompute_activations": False,
                 "learning_rate": 1e-3,
-                "evaluate_checkpoints": True,
             },
         },
         "render": {"clips": {"evaluation": "all", "train": 4}},
+        "evaluation": {"legs": True},
     },
     "folder": {
         "corpora": {

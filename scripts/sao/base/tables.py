@@ -32,10 +32,10 @@ def read_rows(path: Path, required: list[str], encoding: str = "utf-8") -> list[
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
         row = data.count(b"\n", 0, error.start) + 1
-        line = data.split(b"\n")[row - 1]
+        found = data.split(b"\n")[row - 1]
         raise InputError(
             f"{path}, row {row}: byte 0x{data[error.start]:02x} is not {encoding.upper()} "
-            f"({line[:60]!r}): save the file as {encoding.upper()}"
+            f"({found[:60]!r}): save the file as {encoding.upper()}"
         ) from None
     if "\0" in text:
         raise InputError(f"{path}, row {text.count(chr(10), 0, text.index(chr(0))) + 1}: holds a NUL byte: remove it")
@@ -125,5 +125,5 @@ def captions_of(row: dict[str, str], columns: list[str]) -> list[str]:
 
 def caption_columns(table: pd.DataFrame | dict[str, str]) -> list[str]:
     """`caption_1`, `caption_2`, … in order."""
-    columns = [c for c in table if CAPTION.fullmatch(c)]
+    columns = [c for c in map(str, table) if CAPTION.fullmatch(c)]
     return sorted(columns, key=lambda c: int(c.removeprefix("caption_")))

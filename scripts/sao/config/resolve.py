@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from sao.base.command import InputError
 
@@ -48,7 +48,7 @@ def _whole_pattern(_: Any, pattern: str, text: Any, __: Any) -> Iterator[jsonsch
 
 
 # JSON Schema takes 3.0 for an integer and NaN for a number; range() and a learning rate do not.
-Validator = jsonschema.validators.extend(
+Validator = jsonschema.validators.extend(  # type: ignore[no-untyped-call]
     jsonschema.Draft202012Validator,
     {"pattern": _whole_pattern},
     type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many(
@@ -126,15 +126,15 @@ def _check_node(node: yaml.Node | None, key: list[str], path: Path, above: list[
         for name, value in node.value:
             # Of `<<` there may be several; a key that is no text is for the schema to refuse.
             if isinstance(name, yaml.ScalarNode):
-                here = [*key, name.value]
+                below = [*key, name.value]
                 first = seen.setdefault((name.tag, name.value), name)
                 if first is not name and not name.tag.endswith(":merge"):
                     lines = f"lines {first.start_mark.line + 1} and {name.start_mark.line + 1}"
                     raise InputError(
-                        f"config: {'.'.join(here)}: is there twice, and only the last would count: keep one "
+                        f"config: {'.'.join(below)}: is there twice, and only the last would count: keep one "
                         f"({path}, {lines})"
                     )
-                _check_node(value, here, path, [*above, node], done)
+                _check_node(value, below, path, [*above, node], done)
     elif isinstance(node, yaml.SequenceNode):
         for n, value in enumerate(node.value):
             _check_node(value, [*key, str(n)], path, [*above, node], done)
@@ -178,36 +178,37 @@ def _check(config: Config, schema: Config, files: list[Path]) -> None:
 
 def _explain(error: jsonschema.ValidationError) -> tuple[list[Any], str]:
     """`(key, what was found and what is allowed)` for one error."""
-    key, found = list(error.absolute_path), error.instance
+    key, found, wanted = list(error.absolute_path), cast(Any, error.instance), cast(Any, error.validator_value)
+    schema = cast(Config, error.schema)
     if error.validator == "additionalProperties":
-        allowed = sorted(error.schema.get("properties", {}))
+        allowed = sorted(schema.get("properties", {}))
         unknown = next(str(k) for k in found if k not in allowed)
         near = difflib.get_close_matches(unknown, allowed, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         return [*key, unknown], f"unknown key; {hint}allowed here: {', '.join(allowed)}"
     if error.validator == "required":
-        missing = next(k for k in error.validator_value if k not in found)
+        missing = next(k for k in wanted if k not in found)
         return [*key, missing], "missing; it has no default"
-    if error.validator == "oneOf" and isinstance(found, dict) and all("required" in o for o in error.validator_value):
-        options = [" + ".join(option["required"]) for option in error.validator_value]
+    if error.validator == "oneOf" and isinstance(found, dict) and all("required" in o for o in wanted):
+        options = [" + ".join(option["required"]) for option in wanted]
         return key, f"has {', '.join(sorted(map(str, found))) or 'nothing'}; needs either {', or '.join(options)}"
     if error.validator == "oneOf":
-        return key, f"found {found!r}; allowed: {error.schema['description']}"
+        return key, f"found {found!r}; allowed: {schema['description']}"
     if error.validator == "enum":
-        return key, f"found {found!r}; allowed: {', '.join(map(str, error.validator_value))}"
+        return key, f"found {found!r}; allowed: {', '.join(map(str, wanted))}"
     if error.validator == "type":
-        wanted = error.validator_value if isinstance(error.validator_value, list) else [error.validator_value]
-        return key, f"found {found!r}, {_type_name(found)}; allowed: {' or '.join(wanted)}"
+        kinds = wanted if isinstance(wanted, list) else [wanted]
+        return key, f"found {found!r}, {_type_name(found)}; allowed: {' or '.join(kinds)}"
     if error.validator == "maxLength" and "propertyNames" in error.absolute_schema_path:
-        return [*key, found], f"a name of {len(found)} letters; at most {error.validator_value} are allowed"
+        return [*key, found], f"a name of {len(found)} letters; at most {wanted} are allowed"
     if error.validator == "pattern":
         if "propertyNames" in error.absolute_schema_path:
-            return [*key, found], f"not a usable name (it becomes a folder); allowed: {error.validator_value}"
-        return key, f"found {found!r}; allowed: text that matches {error.validator_value}"
-    if error.validator in ("minimum", "exclusiveMinimum", "maximum") and "maximum" in error.schema:
-        least = error.schema.get("minimum", error.schema.get("exclusiveMinimum"))
-        above = "" if "minimum" in error.schema else "more than "
-        return key, f"{error.message}; allowed: {above}{least} to {error.schema['maximum']}"
+            return [*key, found], f"not a usable name (it becomes a folder); allowed: {wanted}"
+        return key, f"found {found!r}; allowed: text that matches {wanted}"
+    if error.validator in ("minimum", "exclusiveMinimum", "maximum") and "maximum" in schema:
+        least = schema.get("minimum", schema.get("exclusiveMinimum"))
+        above = "" if "minimum" in schema else "more than "
+        return key, f"{error.message}; allowed: {above}{least} to {schema['maximum']}"
     return key, error.message
 
 

@@ -152,7 +152,7 @@ class CardSettings(TypedDict):
 
 def pick(kind: type[Kind], entry: Entry) -> Kind:
     """The settings of a kind out of a config's entry, which may hold more. Raises KeyError where it holds less."""
-    optional = getattr(kind, "__optional_keys__", frozenset())
+    optional: frozenset[str] = getattr(kind, "__optional_keys__", frozenset())
     return {key: entry[key] for key in kind.__annotations__ if key in entry or key not in optional}  # type: ignore[return-value]
 
 

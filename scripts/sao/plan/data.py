@@ -14,6 +14,7 @@ from sao.config.settings import (
     ScanSettings,
     SplitSettings,
     ValidateSettings,
+    pick,
 )
 from sao.data.folder import own_tables
 from sao.plan.listing import update_listing
@@ -193,7 +194,7 @@ class Data:
 
     def window(self, corpus: str) -> EncodeSettings:
         """The training window, and whether clips may be longer."""
-        return {key: self.corpora[corpus][key] for key in ("train_seconds", "random_crop")}
+        return pick(EncodeSettings, self.corpora[corpus])
 
     def datasets(self, corpus: str, base_model: str) -> DatasetSettings:
         """Where a training finds the clips: latents in shards, or the audio itself."""

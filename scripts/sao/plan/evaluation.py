@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sao.config.embeddings import THUMBNAIL, Choice, choice
 from sao.config.resolve import ROLES, Config, published_splits
-from sao.config.settings import EmbedSettings, EvaluateSettings
+from sao.config.settings import EmbedSettings, EvaluateSettings, pick
 from sao.plan.data import Data
 from sao.plan.models import Models
 from sao.plan.rendering import Rendering
@@ -118,4 +118,4 @@ class Evaluation:
     def settings(self, run: str) -> EvaluateSettings:
         entry = self.runs.entry(run)
         source = {"folder": run} | {key: entry[key] for key in ("run", "base_model", "corpus")}
-        return {"source": source, **{key: self.evaluation[key] for key in ("embeddings", "bootstrap", "level", "seed")}}
+        return pick(EvaluateSettings, self.evaluation | {"source": source})

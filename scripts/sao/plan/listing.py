@@ -35,7 +35,7 @@ def update_listing(listing: Path, root: Path, above: Sequence[Path], digests: Pa
     scanned = read_digests(digests) if digests.is_file() else {}
     lines = []
     for name, (size, stamp) in found.items():
-        old_size, old_stamp = before.get(name, (None, None))
+        old_size, old_stamp = before.get(name, (-1, stamp))
         if size == old_size and stamp != old_stamp and scanned.get(name) == sha256(root / name):
             stamp = old_stamp
         lines.append(f"{size} {stamp} {name}\n")

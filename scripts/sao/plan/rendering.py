@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from sao.base.names import shard_name
 from sao.config.resolve import Config
-from sao.config.settings import RenderSettings
+from sao.config.settings import RenderSettings, pick
 from sao.plan.data import Data
 from sao.plan.models import Models
 from sao.plan.resources import RENDERED, START, rows
@@ -44,11 +44,11 @@ class Rendering:
 
     def settings(self, run: str) -> RenderSettings:
         """What decides a render, but for the prompts, which are an input; batch and shards decide nothing."""
-        return {
-            **{key: value for key, value in self.render.items() if key not in ("prompts", "batch_size", "shards")},
+        given = {
             "sampling": self.models.sampling(run),
             "train_seconds": self.data.corpora[self.runs.corpus(run)]["train_seconds"],
         }
+        return pick(RenderSettings, self.render | given)
 
     def batch_size(self) -> list[int]:
         return [] if self.render["batch_size"] is None else [self.render["batch_size"]]

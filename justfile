@@ -1,0 +1,71 @@
+# What there is to run: `just` lists it. (`uv tool install rust-just`, or any package manager's `just`.)
+
+_list:
+    @just --list
+
+# The tests of every day: minutes, on all cores
+test *args:
+    uv run pytest {{ args }}
+
+# What takes longer: the main job as the README prints it, SLURM, a browser, a bucket, long random tests
+test-slow *args:
+    uv run pytest -m slow {{ args }}
+
+# All that CI runs, in a fresh clone of the last commit
+ci:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    folder=$(mktemp -d)
+    git clone --quiet . "$folder/checkout"
+    bash "$folder/checkout/.ci/run"
+
+# Formatting and lint
+lint:
+    uv run ruff check .
+    uv run ruff format --check .
+    uv run snakefmt --check Snakefile rules
+    uv run codespell
+    uv run snakemake --lint
+
+# Put the formatting right
+format:
+    uv run ruff check --fix .
+    uv run ruff format .
+    uv run snakefmt Snakefile rules
+
+# Make what is made from something else: pages, pictures, environments
+generate: configuration pins dockerfile rulegraph
+
+# docs/configuration.md, from the schema
+configuration:
+    uv run python docs/make_configuration.py
+
+# The README's pictures, from a finished main job and Debian's Chromium
+pictures:
+    uv run python docs/make_pictures.py
+
+# envs/*.yaml, from uv.lock
+pins:
+    uv run python envs/pin.py
+
+# The Dockerfile of both conda environments
+dockerfile:
+    uv run python envs/containerize.py > Dockerfile
+
+# docs/rulegraph.svg (takes Graphviz)
+rulegraph:
+    uv run snakemake --forceall --rulegraph dot results/samples | dot -Grankdir=LR -Tsvg > docs/rulegraph.svg
+
+# The demo's corpus, from Debian's package sonic-pi-samples
+demo-corpus samples="/usr/share/sonic-pi/samples":
+    uv run python resources/demo/make_corpus.py --samples {{ samples }}
+
+# The demo's base model: minutes of two cores
+demo-model samples="/usr/share/sonic-pi/samples" minutes="12":
+    uv run python resources/demo/make_base_model.py --samples {{ samples }} --minutes {{ minutes }}
+
+# Whether the working tree gives the same bytes as a revision
+equal revision="HEAD":
+    uv run python benchmarks/equal_results.py make /tmp/equal-before --revision {{ revision }}
+    uv run python benchmarks/equal_results.py make /tmp/equal-after
+    uv run python benchmarks/equal_results.py compare /tmp/equal-before /tmp/equal-after
