@@ -111,3 +111,13 @@ rule all:
 rule downloads:
     input:
         PLAN.downloads(),
+
+
+# The only target that uploads a model, and part of no other. Of an exception Snakemake would tell the traceback.
+rule publish:
+    input:
+        ask(
+            PLAN.publish.uploads,
+            lambda paths: paths or sys.exit(f"error: {PLAN.publish.nothing_to_publish()}"),
+        ),
+    localrule: True

@@ -36,7 +36,7 @@ format:
 # Make what is made from something else: pages, pictures, environments
 generate: configuration pins dockerfile rulegraph
 
-# docs/configuration.md, from the schema
+# docs/reference/configuration.md, from the schema
 configuration:
     uv run python docs/make_configuration.py
 

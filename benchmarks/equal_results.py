@@ -69,7 +69,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
                 "checkpoint_every": 40,
                 "validate_every": 20,
                 "batch_size": 4,
-                "phase_flip": 0.5,
+                "phase_flip": True,
                 "learning_rate": 1e-3,
             },
         },

@@ -1,4 +1,4 @@
-"""Write docs/configuration.md from the config schema.
+"""Write docs/reference/configuration.md from the config schema.
 
 uv run python docs/make_configuration.py
 """
@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 from sao.config.resolve import SCHEMA, deref
 
 Schema = dict[str, Any]
-PAGE = Path(__file__).with_name("configuration.md")
+PAGE = Path(__file__).parent / "reference/configuration.md"
 INTRO = """\
 # Configuration
 

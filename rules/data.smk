@@ -136,7 +136,7 @@ rule manifest:
     conda:
         "../envs/data.yaml"
     resources:
-        # At a million clips 1.5 to 2 times what was measured (docs/scaling.md); so for the next three rules.
+        # At a million clips 1.5 to 2 times what was measured (docs/guides/scaling.md); so for the next three rules.
         mem_mb=mb(400, per_mb=12),
         runtime=minutes(10, per_mb=1),
     params:

@@ -1,4 +1,4 @@
-# Results in object storage: docs/scaling.md.
+# Results in object storage: docs/guides/scaling.md.
 
 # Results are local copies there. Tables and configs hold paths `results/…`: to those.
 if storage.default_storage_provider:

@@ -299,10 +299,10 @@ def test_snakemake_dies_and_starts_again_while_two_jobs_run(prepared: Path, slur
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         orphans = {job["JobId"] for job in held.values()}
-        # As docs/cluster.md has it, but that nothing is cancelled.
+        # As docs/guides/cluster.md has it, but that nothing is cancelled.
         unlock, cancel = re.search(
             r"^(uv run snakemake --unlock)\n(squeue .*) \| xargs -r scancel$",
-            (ROOT / "docs/cluster.md").read_text(encoding="utf-8"),
+            (ROOT / "docs/guides/cluster.md").read_text(encoding="utf-8"),
             re.MULTILINE,
         ).groups()
         assert set(sh("bash", "-c", cancel, cwd=prepared).split()) == orphans

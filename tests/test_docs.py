@@ -15,7 +15,7 @@ import pytest
 from conda import install
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "resources/demo/README.md", *ROOT.glob("docs/*.md")]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "resources/demo/README.md", *ROOT.glob("docs/**/*.md")]
 TEXT = "\n".join(path.read_text(encoding="utf-8") for path in PAGES)
 # The first three do nothing else, with or without -n; the last needs a server: test_storage.py runs it.
 NOT_DRY = {"--lint", "--unlock", "--report", "--default-storage-provider"}
@@ -101,7 +101,7 @@ def test_rule_has_all_its_parts(rule: str) -> None:
 
 
 def test_documented_rules_and_paths_exist() -> None:
-    stages = re.findall(r"^## (\w+)$", (ROOT / "docs/stages.md").read_text(encoding="utf-8"), re.M)
+    stages = re.findall(r"^## (\w+)$", (ROOT / "docs/reference/stages.md").read_text(encoding="utf-8"), re.M)
     assert sorted(stages) == sorted(RULES)
     named = {n for run in re.findall(r"\brules? ((?:`\w+`(?:, | and )?)+)", TEXT) for n in re.findall(r"`(\w+)`", run)}
     assert named <= set(RULES)

@@ -71,7 +71,7 @@ def in_bucket(endpoint: str) -> dict[str, bytes]:
 def test_data_stage_in_a_bucket_is_that_on_a_disk(tmp_path: Path, endpoint: str) -> None:
     here, there = copy_checkout(tmp_path / "disk"), copy_checkout(tmp_path / "bucket")
     snakemake(here)
-    page = (ROOT / "docs/scaling.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/guides/scaling.md").read_text(encoding="utf-8")
     given = re.search(r"uv run snakemake .*(--default-storage-provider .*)", page)[1].split()
     snakemake(there, *given, endpoint=endpoint)
     stored = in_bucket(endpoint)

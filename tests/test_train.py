@@ -716,9 +716,9 @@ def test_two_processes_speak_as_one(trainer: Trainer, tmp_path: Path) -> None:
 
 
 def sent_to_wandb(run: Path) -> list[int]:
-    """The steps that the README's command sends when it is called again and again."""
+    """The steps that the documented command sends when it is called again and again."""
     folder, command = re.search(
-        r"^\(cd (\S+) && uv run (wandb sync .+)\)$", (ROOT / "README.md").read_text(), re.M
+        r"^\(cd (\S+) && uv run (wandb sync .+)\)$", (ROOT / "docs/guides/clotho.md").read_text(), re.M
     ).groups()
     assert Path(folder).parent == Path("results/checkpoints")
     with wandb_server.serving() as (environment, runs):
