@@ -24,7 +24,7 @@ def errors(paths):
         lines = []
         if Path(job_log).is_file():  # a job that was killed may have none
             lines = Path(job_log).read_text(encoding="utf-8", errors="replace").splitlines()
-        found = [line.partition(" ERROR ")[2] for line in lines if " ERROR error: " in line]
+        found = [line.split(" ERROR ", 1)[1] for line in lines if " ERROR error: " in line]
         yield f"{found[-1]} ({job_log})" if found else f"error: look at {job_log}"
 
 

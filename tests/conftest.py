@@ -42,16 +42,39 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         pytest.exit("this pytest-xdist keeps no groups together with this pytest: what is shared is made twice", 3)
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """In several processes, the tests of a module stay together, and so do those that look at the finished main job.
+# Modules whose tests are of the slow tier, beside all that look at the finished main job and single tests with the mark.
+SLOW = {
+    "test_cluster",  # SLURM
+    "test_storage",  # a server of S3
+    "test_envs",  # conda
+    "test_clap",
+    "test_corpora",
+    "test_small_preset",
+    "test_memory",
+    "test_training_throughput",
+    "test_listing",
+}
+# What takes longest comes first, or one process would be left with it at the end.
+FIRST = [
+    "test_cluster",
+    "finished",
+    "test_train",
+    "test_precision",
+    "test_small_graph",
+    "test_training",
+    "test_base_model",
+]
 
-    What takes longest comes first, or one process would be left with it at the end.
-    """
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups, and pytest selects by marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In several processes, the tests of a module stay together, and so do those that look at the finished main job."""
     for item in items:
         group = "finished" if "finished" in item.fixturenames else item.path.stem
         item.add_marker(pytest.mark.xdist_group(group))
-    first = ["test_cluster", "finished"]
+        if group == "finished" or group in SLOW:
+            item.add_marker(pytest.mark.slow)
+    first = FIRST
     groups = [next(item.iter_markers("xdist_group")).args[0] for item in items]
     order = sorted(range(len(items)), key=lambda at: first.index(groups[at]) if groups[at] in first else len(first))
     items[:] = [items[at] for at in order]

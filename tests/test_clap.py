@@ -92,7 +92,7 @@ def test_clap_is_built_offline_with_the_weights_of_its_checkpoint(source: Path, 
     assert done.returncode == 1 and "keys are missing (text_" in done.stderr, done.stderr
 
     make = (
-        "import sys, torch; from pathlib import Path; from sao import model; import os\n"
+        "import sys, torch; from pathlib import Path; from sao.models import build as model; import os\n"
         "os.environ |= {'HF_HUB_CACHE': sys.argv[1], 'HF_HUB_OFFLINE': '1'}; model.prepare_clap()\n"
         "import laion_clap; torch.manual_seed(5)\n"
         "clap = laion_clap.CLAP_Module(enable_fusion=False, amodel='HTSAT-tiny', device='cpu').model\n"

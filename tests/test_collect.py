@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import SCRIPTS, assert_fails, assert_succeeds, listing, run_script, write_wav
+from settings import as_options
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Page
@@ -178,7 +179,7 @@ def test_interrupted_it_leaves_no_folder_that_looks_like_one(tmp_path: Path) -> 
     (tmp_path / "summary.json").unlink()
     os.mkfifo(tmp_path / "summary.json")  # which is read last, and waited for
     before = listing(tmp_path)
-    command = [sys.executable, SCRIPTS / "collect.py", *map(str, arguments)]
+    command = [sys.executable, SCRIPTS / "collect.py", *as_options("collect", [str(part) for part in arguments])]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     end = time.monotonic() + 60
     while not list(tmp_path.glob(".samples.part*/corpora/my <corpus>.html")):

@@ -30,7 +30,7 @@ def test_draws_are_functions_of_their_parts(one: list, other: list) -> None:
 
 
 def test_draws_are_the_same_in_another_process() -> None:
-    code = "from sao import draws; print(draws.uniform(3, 'crop', 7), draws.stratified(5, 2), draws.normal((1,), 1)[0])"
+    code = "from sao.training import draws; print(draws.uniform(3, 'crop', 7), draws.stratified(5, 2), draws.normal((1,), 1)[0])"
     told = subprocess.run([sys.executable, "-c", code], cwd=SCRIPTS, capture_output=True, text=True, check=True).stdout
     here = (draws.uniform(3, "crop", 7), draws.stratified(5, 2), draws.normal((1,), 1)[0])
     assert told.split() == [str(value) for value in here]

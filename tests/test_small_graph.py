@@ -1,0 +1,76 @@
+"""The whole graph on little: every rule runs, a killed training goes on, and a second start has nothing to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import checksum, copy_checkout, listing
+
+SMALL = {
+    "base_models": {"demo": {"sampling": {"steps": 2}}},
+    "runs": {"demo": {"steps": 8, "checkpoint_every": 4, "validate_every": 4, "batch_size": 4}},
+    "render": {"clips": {"evaluation": 2, "train": None}},
+    "evaluation": {"embeddings": ["log-mel"], "bootstrap": 10},
+}
+
+
+def snakemake(checkout: Path, *target: str) -> subprocess.Popen[str]:
+    command = ["snakemake", "--cores", "2", "--configfile=small.yaml", *target]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        command, cwd=checkout, stdout=pipe, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout in which the graph ran to its end, after Snakemake and the training were killed in the second leg."""
+    checkout = copy_checkout(tmp_path_factory.mktemp("small") / "checkout")
+    (checkout / "small.yaml").write_text(json.dumps(SMALL))
+    run = checkout / "results/checkpoints/demo"
+    killed = snakemake(checkout, "results/checkpoints/demo/model.safetensors")
+    while killed.poll() is None and not (run / "step-00000004/training.json").is_file():
+        time.sleep(0.05)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    assert not (run / "model.safetensors").exists()
+    subprocess.run(["snakemake", "--configfile=small.yaml", "--unlock"], cwd=checkout, check=True, capture_output=True)
+    done = snakemake(checkout, "results/samples")
+    said, _ = done.communicate(timeout=600)
+    assert done.returncode == 0, said[-6000:]
+    return checkout
+
+
+def test_the_page_lists_what_was_rendered(small: Path) -> None:
+    samples = pd.read_csv(small / "results/samples/samples.csv", keep_default_na=False)
+    assert sorted(samples.run) == ["base", "base", "demo", "demo"] and set(samples.split) == {"evaluation"}
+    files = listing(small / "results/samples")
+    assert "index.html" in files and {f"{row.run}/{row.file}" for row in samples.itertuples()} <= files
+    assert set(samples.model_sha256[samples.run == "demo"]) == {
+        checksum(small / "results/checkpoints/demo/model.safetensors", "sha256")
+    }
+
+
+def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(small: Path, tmp_path: Path) -> None:
+    again = shutil.copytree(small, tmp_path / "again", symlinks=True)
+    shutil.rmtree(again / "results/checkpoints")
+    weights = "results/checkpoints/demo/step-00000008/weights"
+    done = snakemake(again, weights)
+    said, _ = done.communicate(timeout=600)
+    assert done.returncode == 0, said[-3000:]
+    assert checksum(again / weights / "model.safetensors") == checksum(small / weights / "model.safetensors")
+
+
+def test_everything_is_what_it_was_made_as(small: Path) -> None:
+    for target, words in (("results/samples", "Nothing to be done"), ("verify", "all are what their digests say")):
+        done = snakemake(small, target)
+        said, _ = done.communicate(timeout=300)
+        assert done.returncode == 0 and words in said, said[-3000:]
