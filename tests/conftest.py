@@ -21,6 +21,7 @@ import soundfile
 from forks import Forks
 from hypothesis import settings
 from servers import Server, serving
+from settings import as_options
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "scripts"
@@ -133,9 +134,14 @@ def run_script(
     env: dict[str, str] | None = None,
     log: Path | None = None,
     timeout: float = 300,
+    fresh: bool = False,
 ) -> subprocess.CompletedProcess[str]:
-    """`python scripts/<name>.py arguments…` as a process of its own, whose imports are made already."""
+    """`python scripts/<name>.py arguments…` as a process of its own, whose imports are made already unless it is `fresh`."""
     more = ["--log", log] if log else []
+    if fresh:
+        command = [sys.executable, str(SCRIPTS / f"{name}.py"), *as_options(name, [*map(str, [*arguments, *more])])]
+        env = os.environ | (env or {})
+        return subprocess.run(command, cwd=cwd, env=env, capture_output=True, encoding="utf-8", timeout=timeout)
     return FORKS[0].run(name, *arguments, *more, cwd=cwd, env=env, timeout=timeout)
 
 

@@ -49,10 +49,10 @@ def models(base_model: Path) -> Models:
 
 @pytest.fixture(scope="module")
 def sampling(models: Models) -> ModuleType:
-    """sao.sampling, imported after `build`, which has to come before anything of Hugging Face's."""
+    """sao.rendering.sampling, imported after `build`, which has to come before anything of Hugging Face's."""
     import sao.rendering.sampling
 
-    return sao.sampling
+    return sao.rendering.sampling
 
 
 def upstream(model: torch.nn.Module, clip: Clip, options: dict) -> torch.Tensor:

@@ -694,7 +694,7 @@ def test_compiler_that_fails_ends_the_training(trainer: Trainer, tmp_path: Path)
     env = {"CXX": str(broken), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
     # In a process that has not imported torch's compiler, which looks for g++ then.
     command = trainer.command(tmp_path / "run", 2, compile=True)
-    result = run_script("train", *command, cwd=trainer.corpus, env=env)
+    result = run_script("train", *command, cwd=trainer.corpus, env=env, fresh=True)
     assert_fails(result, "blocks cannot be compiled", "set compile to false")
     assert not list((tmp_path / "run").rglob("state.ckpt"))
 
