@@ -54,6 +54,7 @@ SLOW = {
     "test_memory",
     "test_training_throughput",
     "test_listing",
+    "test_clotho",
 }
 # What takes longest comes first, or one process would be left with it at the end.
 FIRST = [

@@ -657,6 +657,7 @@ def everything_written(folder: Path) -> str:
     return "".join(f"{path}\n{path.read_bytes().decode('latin-1')}" for path in folder.rglob("*") if path.is_file())
 
 
+@pytest.mark.slow
 def test_token_is_written_nowhere(tmp_path: Path, hub: Hub) -> None:
     checkout = tmp_path / "checkout"
     checkout.mkdir()

@@ -156,6 +156,7 @@ print("found", json.dumps({
 
 
 @pytest.mark.parametrize("objective", ["v", "rectified_flow"])
+@pytest.mark.slow
 def test_code_blocks_load_the_model_and_make_a_sound(
     exported: Path, base_model: Path, splits: Path, tmp_path: Path, objective: str
 ) -> None:

@@ -202,6 +202,7 @@ def admitted(method: str, precision: str) -> bool:
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.slow
 def test_training_is_stable_audio_tools(
     micro: torch.nn.Module, monkeypatch: pytest.MonkeyPatch, method: str, precision: str, device: str
 ) -> None:
@@ -287,6 +288,7 @@ def test_masks_are_dropped_for_a_batch_and_not_for_a_step(micro: torch.nn.Module
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
+@pytest.mark.slow
 def test_compiled_blocks_have_the_same_loss(micro: torch.nn.Module) -> None:
     from sao.training.training import Objective, compiled_graphs, prepare
 

@@ -475,6 +475,7 @@ def test_epochs_are_counted_in_items(trainer: Trainer, tmp_path: Path) -> None:
     assert steps == {"two": 3, "all": 3}
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(trainer: Trainer, tmp_path: Path, whole: dict[str, Path]) -> None:
     found = trainer.chain(tmp_path / "run", [4, 8], devices=2, batch_size=2)
     pd.testing.assert_frame_equal(losses(found), losses(whole["latents"]), check_exact=False, rtol=1e-5)
@@ -487,6 +488,7 @@ def test_two_processes_train_as_one(trainer: Trainer, tmp_path: Path, whole: dic
     ("source", "changes"),
     [("latents", {"workers": 2}), ("latents", {"devices": 2, "batch_size": 2}), ("audio_dir", {})],
 )
+@pytest.mark.slow
 def test_clips_on_scratch_give_the_same_training(
     trainer: Trainer, tmp_path: Path, whole: dict[str, Path], source: str, changes: dict
 ) -> None:
@@ -687,6 +689,7 @@ def test_training_that_could_not_step_is_refused(refused: dict[str, Started], ru
     assert " steps in " not in result.stderr and not list((runs / "refused" / name).rglob("step-*/*"))
 
 
+@pytest.mark.slow
 def test_compiler_that_fails_ends_the_training(trainer: Trainer, tmp_path: Path) -> None:
     broken = tmp_path / "g++"
     broken.write_text("#!/bin/sh\nexit 1\n")
@@ -709,6 +712,7 @@ def test_room_for_a_state_is_asked_for_before_the_first_step(trainer: Trainer, t
     assert listing(Path(f"{run}.after")) == set()
 
 
+@pytest.mark.slow
 def test_two_processes_speak_as_one(trainer: Trainer, tmp_path: Path) -> None:
     result = trainer.start(tmp_path / "run", 8, devices=2, batch_size=2, learning_rate=1e15, **CONSTANT).finish()
     assert result.returncode == 1

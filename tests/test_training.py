@@ -361,6 +361,7 @@ def test_optimizer_that_cannot_step_is_refused(entry: dict, words: str) -> None:
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_training_in_bfloat16_follows_the_gradient() -> None:
     """As Adam in float32 does, where gradients fall to a tenth; a second moment in bfloat16 would never decay."""
     sizes = {}
@@ -381,6 +382,7 @@ def test_training_in_bfloat16_follows_the_gradient() -> None:
     assert sizes["bf16-true"] == pytest.approx(sizes["32-true"], rel=0.1)
 
 
+@pytest.mark.slow
 def test_weight_decay_works_in_bfloat16() -> None:
     torch.manual_seed(0)
     weight = torch.nn.Parameter(torch.ones(4096, dtype=torch.bfloat16))
@@ -632,6 +634,7 @@ def curves(make: Callable) -> dict[str, tuple[list[float], float]]:
     }
 
 
+@pytest.mark.slow
 def test_bfloat16_with_stochastic_rounding_learns_as_float32_does(curves: dict[str, tuple[list[float], float]]) -> None:
     """Rounded to the nearest, an update smaller than half the last of a weight's 8 binary digits is lost."""
     losses = {name: np.array(found) for name, (found, _) in curves.items()}

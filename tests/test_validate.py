@@ -146,7 +146,10 @@ def test_sound_corpus_gives_two_reports_and_an_empty_list(tmp_path: Path, manife
     made = set()
     for threads in (1, 4):
         assert_succeeds(validate(tmp_path, manifests, "--train-seconds", 0.1, "--threads", threads))
-        assert listing(tmp_path / "out") == OUTPUTS and listing(tmp_path / "logs") == {"validate.log"}
+        assert listing(tmp_path / "out") == OUTPUTS and listing(tmp_path / "logs") == {
+            "validate.log",
+            "validate.settings.json",
+        }
         made.add(tuple((tmp_path / "out" / name).read_bytes() for name in sorted(OUTPUTS)))
     assert len(made) == 1
     report = report_of(tmp_path)
@@ -181,7 +184,7 @@ CUT = b"RIFF\x64\x06\x00\x00WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00\x40\x1f\x00
 CUT += b"data\x40\x06\x00\x00" + bytes(range(256)) * 2
 SPOILT: list[tuple[Clip, str, str]] = [
     (Clip("validation", "silent.wav", np.zeros(800)), "silent", "is silent"),
-    (Clip("validation", "near silent.wav", noise("x") * 0.004, subtype="PCM_24"), "silent", "below -60.0 dBFS"),
+    (Clip("validation", "near silent.wav", noise("x") * 0.004, subtype="PCM_24"), "silent", "below -60 dBFS"),
     (Clip("validation", "nan.wav", np.array([0.1, np.nan, 0.2]), subtype="FLOAT"), "audio", "NaN"),
     (Clip("development", "inf.wav", np.array([0.1, np.inf, 0.2]), subtype="FLOAT"), "audio", "infinite"),
     (Clip("evaluation", "page.wav", b"<!DOCTYPE html>"), "audio", "cannot be read"),
