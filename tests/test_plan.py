@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 from conftest import ROOT, noise, write_wav
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from sao.base.command import InputError
 from sao.base.files import write_json
@@ -188,7 +189,7 @@ def test_legs_form_a_chain(run: dict[str, int], legs: list[str]) -> None:
     assert states == [[], *([f"results/checkpoints/demo/{leg}/state.ckpt"] for leg in legs[:-1])]
 
 
-@settings(max_examples=25)  # each reads the whole config twice
+@hypothesis_settings(max_examples=25)  # each reads the whole config twice
 @given(st.integers(1, 5000), st.integers(1, 900), st.integers(0, 3000))
 def test_a_longer_training_repeats_no_leg_that_stands_on_the_grid(steps: int, every: int, more: int) -> None:
     assume(steps + more <= MOST_LEGS * every)
