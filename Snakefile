@@ -5,6 +5,7 @@ import logging
 import os
 import shlex
 import sys
+import tempfile
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -33,7 +34,8 @@ report: "report/workflow.rst"
 # Snakemake stumbles over what these tell.
 try:
     check_room(Path(".snakemake"), 1_000_000, "the records of Snakemake")
-    check_room(Path(os.environ.get("TMPDIR", "/tmp")), 1_000_000, "temporary files of Snakemake")
+    temporary = os.environ.get("TMPDIR") or tempfile.gettempdir()
+    check_room(Path(temporary), 1_000_000, "temporary files of Snakemake")
     if os.path.isfile("config.yaml"):
         check_file(Path("config.yaml"))
 except InputError as error:

@@ -1,4 +1,4 @@
-# All that a rule may use beside Snakemake: what the plan answers, and how much memory and time a job asks for.
+# What rules may use beside Snakemake itself. The plan answers, and says how much memory and time a job asks for.
 import inspect
 
 from sao.config.settings import to_text
