@@ -11,7 +11,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
-min_version("9.0")
+min_version("9.20")
 
 # Snakemake follows a chain of jobs by calls within calls, a few for each leg of a training.
 sys.setrecursionlimit(100_000)
