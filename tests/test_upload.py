@@ -233,6 +233,7 @@ def test_server_that_is_no_hub(server: Server, folder: Path) -> None:
     assert_fails(upload(server.url, folder), REPO, server.url, "no JSON")
 
 
+@pytest.mark.slow  # it waits
 def test_hub_that_never_answers(folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
@@ -240,6 +241,7 @@ def test_hub_that_never_answers(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("trouble", [503, "drop", "lose"])
+@pytest.mark.slow  # it waits
 def test_failures_that_pass_are_waited_for(hub: Hub, folder: Path, trouble: int | str) -> None:
     steps = ("info", "whoami", "create", "yaml", "preupload", "batch", "put", "verify", "commit")
     hub.troubles = {step: [trouble] for step in steps}
@@ -251,6 +253,7 @@ def test_failures_that_pass_are_waited_for(hub: Hub, folder: Path, trouble: int 
 
 
 @pytest.mark.parametrize("step", ["create", "commit"])
+@pytest.mark.slow  # it waits
 def test_failure_that_does_not_pass(hub: Hub, folder: Path, step: str) -> None:
     hub.troubles = {step: [500] * 9}
     assert_fails(upload(hub, folder), REPO, "500 Internal Server Error", "try again later")
