@@ -78,6 +78,13 @@ def seconds_to_decode(model: torch.nn.Module) -> float:
     return float(np.median(times))
 
 
+def silence_db(model: torch.nn.Module) -> float:
+    """The level (dBFS) of what silence comes back as."""
+    torch.manual_seed(0)
+    decoded = model.decode(model.encode(torch.zeros(1, 2, 16 * model.downsampling_ratio)))
+    return float(10 * torch.log10(decoded.square().mean() + 1e-12))
+
+
 def judge(folder: Path, clips: Path) -> list[dict[str, float]]:
     model, scale = load(folder)
     with clips.with_suffix(".csv").open(encoding="utf-8", newline="") as handle:
@@ -102,7 +109,7 @@ def judge(folder: Path, clips: Path) -> list[dict[str, float]]:
                 "loud_bands_db": loud_bands(decoded.mean(0), audio.mean(0)),
             }
         )
-    results[0]["decode_s"] = seconds_to_decode(model)
+    results[0] |= {"decode_s": seconds_to_decode(model), "silence_dbfs": silence_db(model)}
     return results
 
 
@@ -126,6 +133,7 @@ def summary(results: list[dict[str, float]]) -> str:
         by_package.setdefault(str(row["package"]), []).append(row["mel_db"])
     lines.append("mel_db by package: " + ", ".join(f"{p} {np.median(v):.2f}" for p, v in by_package.items()))
     lines.append(f"3 s decode in {results[0]['decode_s']:.3f} s of one core")
+    lines.append(f"silence comes back at {results[0]['silence_dbfs']:.0f} dBFS")
     return "\n".join(lines)
 
 

@@ -14,7 +14,7 @@ Training from nothing takes days of two cores. So both halves start as signal pr
 - The decoder starts as a vocoder: a linear map gives every band's logarithmic amplitude, ELU is the exponential, and
   the last convolution holds a short wave for each band and phase. Silence stays silent: the waves cancel.
 
-Training then tunes the encoder to the latents, the decoder to the sound, and both together.
+Training then tunes both together.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ import json
 import math
 import random
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +44,7 @@ PATCH = 128  # samples
 FRAMES = HOP // PATCH  # of patches, a latent frame
 MEL_FRAMES = 4  # of the log-mel, a latent frame
 MELS = 64
-FLOOR = 1e-4  # amplitude: -80 dB under a sine at full scale
+FLOOR = 3e-5  # amplitude: -90 dB under a sine at full scale
 TAPS = 7  # of the first and the last convolution, in patches
 REACH = TAPS * PATCH  # samples: the longest filter and the longest wave
 NOISE = 0.05  # standard deviation of the posterior
@@ -56,16 +55,17 @@ STEREO = 4  # latents that hold the stereo image
 ENCODER_CHANNELS = 168
 BANDS = 42  # of the encoder's filter bank: 3 phases and 1 logarithm each are 168 channels
 MID_BANDS = 37  # the others hear the side signal, left, and right
-GAIN = 3000.0  # of the filters: ELU rectifies what is larger than 1
-LEVELS = (2.0, 1 / 6, 1 / 70, 1 / 800)  # gains at which the exponentials saturate: 20 dB apart
+GAIN = 10000.0  # of the filters: ELU rectifies what is larger than 1
+LEVELS = (2.0, 1 / 8, 1 / 100, 1 / 1200)  # gains at which the exponentials saturate: 20 dB apart
 
 DECODER_CHANNELS = 192
 MID_WAVES = 56  # 3 phases each: a mel band, or at the top two
 SIDE_WAVES = 4
 CONTEXT = DECODER_CHANNELS - 3 * (MID_WAVES + SIDE_WAVES)  # channels that carry latents to the residual units
-LOW_RHYTHM, RHYTHM = 0.8, 0.3  # how much phases repeat every 64 ms, below and above 1 kHz
-MIX, STIR = 6.0, 0.8  # how much phases change with the latents
+LOW_RHYTHM, RHYTHM = 0.8, 0.2  # how much phases repeat every 64 ms, below and above 1 kHz
+MIX, STIR = 12.0, 0.8  # how much phases change with the latents
 STEADY = 8  # latents that do not change phases: the coarse ones, which are large
+PACE = 8.0  # how much faster the residual units and the waves may change than the rest
 HEADROOM = 4.0  # amplitude up to which ELU is the exponential
 
 AUTOENCODER = {
@@ -399,7 +399,7 @@ def start_decoder(decoder: torch.nn.Module, taught: Latents) -> dict[str, torch.
     mix = MIX / SPREAD * mix / mix.norm(dim=1, keepdim=True)
     stir = torch.randn(switches, voices // 3, 3, 2 * FRAMES)
     stir = (stir - stir.mean(2, keepdim=True)).flatten(1, 2) * STIR / math.sqrt(switches / 4)
-    threshold = MIX / 2 * torch.randn(switches)
+    threshold = MIX / 10 * torch.randn(switches)
     first.weight[LATENT_DIM + 1 :] = 0
     for k, sign in ((0, 1), (1, -1)):
         pair = slice(LATENT_DIM + 1 + k * switches, LATENT_DIM + 1 + (k + 1) * switches)
@@ -461,14 +461,15 @@ def phases(centres: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def calibrate(decoder: torch.nn.Module, sounds: Sounds, taught: Latents) -> None:
-    """Move each wave's level until the bands come out as loud as they went in."""
-    up = decoder.layers[1].layers[1]
+def calibrate(model: torch.nn.Module, sounds: Sounds) -> None:
+    """Move each wave's level until what is loud (within 26 dB of the loudest) comes out as loud as it went in."""
+    up = model.decoder.layers[1].layers[1]
+    audio = torch.cat([sounds.batch(k, seed=4) for k in range(16)])
+    latents = model.encoder(patched(audio))[:, :LATENT_DIM]
     for step in range(6):
-        audio = torch.cat([sounds.batch(k, seed=4) for k in range(16)])
         target = log_mel(audio.mean(1))
-        error = target - log_mel(unpatched(decoder(taught(audio))).mean(1))
-        loud = target > target.amax((1, 2), keepdim=True) - 5
+        error = target - log_mel(unpatched(model.decoder(latents)).mean(1))
+        loud = target > target.amax((1, 2), keepdim=True) - 3
         print(f"calibration {step}: {float(error[loud].abs().mean() * 8.686):.2f} dB")
         mean = (error * loud).sum((0, 2)) / loud.sum((0, 2)).clamp_min(1)
         up.bias[: 3 * MID_WAVES] += 0.8 * (merged_bands() @ mean).repeat_interleave(3)
@@ -492,11 +493,20 @@ def distance(estimate: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         window = torch.hann_window(n)
         both = torch.stft(torch.cat([estimate, target]), n, n // 4, window=window, return_complex=True)[:, 1:]
         power = (both.real.square() + both.imag.square()) * (2 / window.sum()).square()
-        floor = (power.chunk(2)[1].amax((1, 2), keepdim=True) * 1e-6).clamp_min(1e-10).repeat(2, 1, 1)
+        floor = (power.chunk(2)[1].amax((1, 2), keepdim=True) * 1e-8).clamp_min(1e-10).repeat(2, 1, 1)
         a, b = (F.avg_pool2d(power[:, None], pool)[:, 0] + floor).log().chunk(2)
         c, d = spread_in_blocks((power + floor).log(), *block).chunk(2)
-        loss = loss + 0.5 * (a - b).abs().mean() + 0.5 * (c - d).abs().mean()
+        loss = loss + 0.5 * (a - b).abs().mean() + 0.5 * (c - d).abs().mean() + 0.5 * where_loud(a, b, 4.6)
     return loss / len(RESOLUTIONS)
+
+
+def where_loud(estimate: torch.Tensor, target: torch.Tensor, below: float) -> torch.Tensor:
+    """The mean difference of levels where the target is no more than `below` under its peak.
+
+    Of a tone that is few bins among many, and all that is heard.
+    """
+    loud = (target > target.amax((1, 2), keepdim=True) - below).float()
+    return (((estimate - target).abs() * loud).sum((1, 2)) / loud.sum((1, 2))).mean()
 
 
 def spread_in_blocks(levels: torch.Tensor, bins: int, frames: int) -> torch.Tensor:
@@ -508,7 +518,7 @@ def spread_in_blocks(levels: torch.Tensor, bins: int, frames: int) -> torch.Tens
 
 
 def mel_distance(estimate: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """As the judge measures, in nepers, below the range smoothly less; and the mean power of each part of the spectrum.
+    """As the judge measures, in nepers, 80 dB down; and the mean power of each part of the spectrum.
 
     The second keeps what is loud as loud as it was: the logarithm alone is content with the median.
     """
@@ -516,8 +526,8 @@ def mel_distance(estimate: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     power, truth = (m.mul(2).exp().unflatten(1, (8, 8)).sum(2).mean(2) for m in (a, b))
     floor = truth.amax(1, keepdim=True) * 1e-5 + 1e-8
     loudness = 0.5 * ((power + floor).log() - (truth + floor).log()).abs().mean()
-    least = b.amax((1, 2), keepdim=True) - 6.9
-    return (torch.logaddexp(a, least) - torch.logaddexp(b, least)).abs().mean() + loudness
+    least = b.amax((1, 2), keepdim=True) - 9.2
+    return (torch.logaddexp(a, least) - torch.logaddexp(b, least)).abs().mean() + loudness + where_loud(a, b, 2.3)
 
 
 def looping(estimate: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -534,7 +544,7 @@ def looping(estimate: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 def sound_loss(decoded: torch.Tensor, audio: torch.Tensor) -> torch.Tensor:
     mid, target = decoded.mean(1), audio.mean(1)
-    loss = distance(mid, target) + mel_distance(mid, target) + 0.3 * looping(mid, target)
+    loss = distance(mid, target) + mel_distance(mid, target) + looping(mid, target)
     side = (decoded[:, 0] - decoded[:, 1]) / 2, (audio[:, 0] - audio[:, 1]) / 2
     # Where there is hardly any side signal, only its absence counts: the floor comes from the mid signal.
     floor = target.square().mean(1).sqrt().clamp_min(1e-4)[:, None, None] * 0.05
@@ -543,92 +553,126 @@ def sound_loss(decoded: torch.Tensor, audio: torch.Tensor) -> torch.Tensor:
     return loss + 0.3 * ((a + floor).log() - (b + floor).log()).abs().mean()
 
 
-def batches_of(args: argparse.Namespace, sounds: Sounds, first: int, last: int) -> Iterator[tuple[int, torch.Tensor]]:
-    for step in range(first, last):
-        torch.manual_seed(args.seed * 1_000_000 + step)
-        yield step, sounds.batch(step, seed=10 + args.seed)
-
-
 def train(args: argparse.Namespace, model: torch.nn.Module, taught: Latents, sounds: Sounds, masks: dict) -> None:
-    """Encoder to the latents (phase 0), decoder to the sound (1), both (2); a checkpoint every ten minutes."""
-    ends = np.cumsum([args.encoder_steps, args.decoder_steps, args.joint_steps])
+    """Both halves together, on the sound that comes back; a checkpoint every ten minutes."""
     checkpoint = args.work / "checkpoint.pt"
-    state = torch.load(checkpoint, weights_only=True) if checkpoint.exists() else {"step": 0}
-    if state["step"]:
+    parameters = [*model.encoder.parameters(), *model.decoder.parameters()]
+    optimiser = torch.optim.Adam(groups(model), lr=args.lr, betas=(0.9, 0.98))
+    centred = Centred(model, torch.cat([sounds.batch(k, seed=5) for k in range(8)]))
+    first, spent = 0, 0.0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
         model.load_state_dict(state["model"])
-    step, saved = state["step"], time.monotonic()
-    spent = state.get("cpu_minutes", 0.0)
-    for phase, end in enumerate(ends):
-        begin = int(ends[phase - 1]) if phase else 0
-        if step >= end:
-            continue
-        parts = {0: [model.encoder], 1: [model.decoder], 2: [model.encoder, model.decoder]}[phase]
-        parameters = [p for part in parts for p in part.parameters()]
-        model.requires_grad_(False)
-        for parameter in parameters:
-            parameter.requires_grad_(True)
-        peak = (args.lr_encoder, args.lr, args.lr_joint)[phase]
-        optimiser = torch.optim.Adam(parameters, lr=peak, betas=(0.9, 0.98))
-        if state.get("phase") == phase:
-            optimiser.load_state_dict(state["optimiser"])
-        recent: list[list[float]] = []
-        cpu = time.process_time()
-        first = step
-        for step, audio in batches_of(args, sounds, first, int(end)):
-            progress = (step - begin) / (int(end) - begin)
-            rate = peak * min(1, (step - begin + 1) / 50) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            truth = taught(audio)
-            with torch.set_grad_enabled(phase != 1):
-                mean = model.encoder(patched(audio))[:, :LATENT_DIM]
-            wrong = (mean - truth).abs().mean()
-            loss = wrong if phase == 0 else torch.zeros(())
-            if phase:
-                decoded = unpatched(model.decoder(mean + NOISE * torch.randn_like(mean)))
-                loss = sound_loss(decoded, audio)
-                if phase == 2:
-                    # Drift is free; growth is not.
-                    loss = loss + args.stay * (mean - truth).square().mean()
-            optimiser.zero_grad()
-            loss.backward()
-            for name, mask in masks.items():
-                gradient = model.get_parameter(name).grad
-                if gradient is not None:
-                    gradient.mul_(mask)
-            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimiser.step()
-            if phase:
-                keep_silent(model.decoder)
-            recent.append([value.item() for value in (loss.detach(), wrong.detach(), mean.detach().std())])
-            if (step + 1) % 50 == 0 or step + 1 == end:
-                values = "  ".join(f"{v:.4f}" for v in np.mean(recent, axis=0))
-                minutes = spent + (time.process_time() - cpu) / 60
-                print(
-                    f"phase {phase}  step {step + 1}  loss, latents off, std: {values}  {minutes:.1f} CPU min",
-                    flush=True,
-                )
-                recent = []
-            if time.monotonic() - saved > 600 or step + 1 == end:
-                saved = time.monotonic()
-                state = {
-                    "step": step + 1, "phase": phase, "model": model.state_dict(), "optimiser": optimiser.state_dict(),
-                    "cpu_minutes": spent + (time.process_time() - cpu) / 60,
-                }  # fmt: skip
-                torch.save(state, checkpoint.with_suffix(".part"))
-                checkpoint.with_suffix(".part").replace(checkpoint)
-        step, spent = int(end), spent + (time.process_time() - cpu) / 60
-        if args.stages:
-            export(model, args.work / f"phase{phase}")
+        optimiser.load_state_dict(state["optimiser"])
+        centred.load(state["means"])
+        first, spent = state["step"], state["cpu_minutes"]
+    recent: list[list[float]] = []
+    cpu, saved = time.process_time(), time.monotonic()
+    for step in range(first, args.steps):
+        torch.manual_seed(args.seed * 1_000_000 + step)
+        for group in optimiser.param_groups:
+            group["lr"] = args.lr * group["pace"] * schedule(step, args.steps)
+        audio = sounds.batch(step, seed=10 + args.seed)
+        latents = model.encoder(patched(audio))[:, :LATENT_DIM]
+        decoded = unpatched(model.decoder(latents + NOISE * torch.randn_like(latents)))
+        off = latents - taught(audio)
+        loss = sound_loss(decoded, audio) + args.stay * off.square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        centred.prepare()
+        for name, mask in masks.items():
+            model.get_parameter(name).grad.mul_(mask)
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+        centred.settle()
+        keep_silent(model.decoder)
+        recent.append([loss.item(), off.detach().abs().mean().item(), latents.detach().std().item()])
+        minutes = spent + (time.process_time() - cpu) / 60
+        if (step + 1) % 50 == 0 or step == 0:
+            values = "  ".join(f"{v:.4f}" for v in np.mean(recent, axis=0))
+            print(f"step {step + 1}  loss, latents off, their std: {values}  {minutes:.1f} CPU min", flush=True)
+            recent = []
+        if time.monotonic() - saved > 600:
+            saved = time.monotonic()
+            state = {"step": step + 1, "cpu_minutes": minutes, "means": centred.state()}
+            torch.save(
+                {**state, "model": model.state_dict(), "optimiser": optimiser.state_dict()},
+                checkpoint.with_suffix(".part"),
+            )
+            checkpoint.with_suffix(".part").replace(checkpoint)
+
+
+def schedule(step: int, steps: int) -> float:
+    """A short warm-up, then a cosine."""
+    return min(1, (step + 1) / 50) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+
+
+def groups(model: torch.nn.Module) -> list[dict]:
+    """Parameters by how fast they may change: what reads shifted streams turns small steps into large ones."""
+    layers = model.decoder.layers
+    quick = {id(p) for layer in (layers[1].layers[2:], layers[3]) for p in layer.parameters()}
+    parameters = [*model.encoder.parameters(), *model.decoder.parameters()]
+    return [
+        {"params": [p for p in parameters if (id(p) in quick) == fast], "pace": PACE if fast else 1.0}
+        for fast in (False, True)
+    ]
+
+
+class Centred:
+    """Gradients as if every convolution's input had a mean of zero, and its bias took up the rest.
+
+    ELU's straight side and the logarithms are all above zero. Without this a step along such weights is first of all a
+    step of the bias, hundreds of times too large, and training has to creep.
+    """
+
+    @torch.no_grad()
+    def __init__(self, model: torch.nn.Module, audio: torch.Tensor) -> None:
+        self.means: dict[torch.nn.Module, torch.Tensor] = {}
+        convs = [m for m in model.modules() if isinstance(m, torch.nn.Conv1d | torch.nn.ConvTranspose1d)]
+        hooks = [conv.register_forward_pre_hook(self.note) for conv in convs if conv.bias is not None]
+        model.decoder(model.encoder(patched(audio))[:, :LATENT_DIM])
+        for hook in hooks:
+            hook.remove()
+        self.before: list[torch.Tensor] = []
+
+    def note(self, conv: torch.nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        self.means[conv] = inputs[0].mean((0, 2))
+        if isinstance(conv, torch.nn.ConvTranspose1d):
+            self.means[conv][LATENT_DIM] = 0  # the channel that is always 1 takes the bias's place, tap by tap
+
+    def state(self) -> list[torch.Tensor]:
+        return [*self.means.values()]
+
+    def load(self, means: list[torch.Tensor]) -> None:
+        self.means = dict(zip(self.means, means, strict=True))
+
+    @torch.no_grad()
+    def prepare(self) -> None:
+        for conv, mean in self.means.items():
+            if isinstance(conv, torch.nn.ConvTranspose1d):
+                conv.weight.grad -= mean[:, None, None] * conv.weight.grad[LATENT_DIM].clone()
+            else:
+                conv.weight.grad -= mean[None, :, None] * conv.bias.grad[:, None, None]
+        self.before = [conv.weight.clone() for conv in self.means]
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        for (conv, mean), before in zip(self.means.items(), self.before, strict=True):
+            change = conv.weight - before
+            if isinstance(conv, torch.nn.ConvTranspose1d):
+                conv.weight[LATENT_DIM] -= torch.einsum("i,iot->ot", mean, change)
+            else:
+                conv.bias -= torch.einsum("i,oit->o", mean, change)
 
 
 @torch.no_grad()
-def keep_silent(decoder: torch.nn.Module) -> None:
-    """ELU is the exponential less 1: the waves have to cancel where all are silent, or that 1 would be heard."""
-    weight = decoder.layers[3].weight
-    voices = 3 * (MID_WAVES + SIDE_WAVES)
-    part = weight[:, :voices]
-    part -= part.mean((1, 2), keepdim=True)
+def keep_silent(decoder: torch.nn.Module, each_tap: bool = False) -> None:
+    """ELU is the exponential less 1: the waves have to cancel where all are silent, or that 1 would be heard.
+
+    With `each_tap` they do so patch by patch: at both ends of a clip the convolution sees only some of them.
+    """
+    part = decoder.layers[3].weight[:, : 3 * (MID_WAVES + SIDE_WAVES)]
+    part -= part.mean(1 if each_tap else (1, 2), keepdim=True)
 
 
 # --- out
@@ -657,21 +701,19 @@ def export(model: torch.nn.Module, folder: Path) -> None:
     (folder / "model_config.json").write_text(json.dumps(CONFIG, indent=2) + "\n")
 
 
-def cancelled(rows: torch.Tensor) -> torch.Tensor:
-    """Half-precision `rows` whose every sum is 0 (see `keep_silent`): the last digits are moved until it is."""
-    rows = rows.clone()
-    for row in rows.flatten(1):
-        left = -row.double().sum()
+def cancelled(weight: torch.Tensor) -> torch.Tensor:
+    """Half-precision `[out, waves, taps]` whose sums over the waves are 0 (see `keep_silent`), to the last digit."""
+    rows = weight.transpose(1, 2).flatten(0, 1).clone()
+    for row in rows:
+        left = -row.double().sum().item()
         # From the large to the small, whose digits are finer.
-        for index in row.abs().argsort(descending=True)[64:].tolist():
-            if left.abs() < 1e-7:
-                break
+        for index in row.abs().argsort(descending=True)[24:].tolist():
             before = row[index].item()
-            if before != 0:
-                step = max(min(float(left), abs(before) / 4), -abs(before) / 4)
-                row[index] += step
-                left -= row[index].item() - before
-    return rows
+            if abs(left) < 1e-6 or before == 0:
+                break
+            row[index] += max(min(left, abs(before) / 4), -abs(before) / 4)
+            left -= row[index].item() - before
+    return rows.view(weight.shape[0], weight.shape[2], -1).transpose(1, 2).contiguous()
 
 
 def main() -> None:
@@ -679,19 +721,14 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, required=True, help="folder that make_corpus.py wrote")
     parser.add_argument("--work", type=Path, required=True, help="for checkpoints")
     parser.add_argument("--out", type=Path, default=HERE / "autoencoder")
-    parser.add_argument("--encoder-steps", type=int, default=300)
-    parser.add_argument("--decoder-steps", type=int, default=0)
-    parser.add_argument("--joint-steps", type=int, default=3000)
-    parser.add_argument("--lr-encoder", type=float, default=5e-4)
-    parser.add_argument("--lr", type=float, default=5e-4)
-    parser.add_argument("--lr-joint", type=float, default=3e-4)
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--lr", type=float, default=3e-5)
     parser.add_argument("--stay", type=float, default=0.05, help="how much latents are held to what they were taught")
     parser.add_argument("--whiten", type=float, default=0.7)
     parser.add_argument("--batch-size", type=int, default=6)
     parser.add_argument("--frames", type=int, default=16, help="latent frames of a crop")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--stages", action="store_true", help="also write what each phase made to --work")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     args.work.mkdir(parents=True, exist_ok=True)
@@ -706,11 +743,10 @@ def main() -> None:
     masks |= {f"decoder.{name}": mask for name, mask in start_decoder(model.decoder, taught).items()}
     if not (args.work / "checkpoint.pt").exists():
         regress_encoder(model.encoder, sounds, taught, 300)
-        calibrate(model.decoder, sounds, taught)
+        calibrate(model, sounds)
         keep_silent(model.decoder)
-        if args.stages:
-            export(model, args.work / "start")
     train(args, model, taught, sounds, masks)
+    keep_silent(model.decoder, each_tap=True)
     export(model, args.out)
 
 

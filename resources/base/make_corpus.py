@@ -88,7 +88,6 @@ SOURCES = (
     Source("supertuxkart-data", "files", GAMES + "supertuxkart", ""),
     Source("endless-sky-data", "files", GAMES + "endless-sky/sounds", "sounds"),
     Source("redeclipse-data", "files", GAMES + "redeclipse/data", "data"),
-    Source("minetest-data", "files", GAMES + "minetest/games/minetest_game", "mtg"),
     Source(
         "freedoom",
         "doom",
