@@ -80,12 +80,13 @@ def main() -> None:
              str(args.threads), json.dumps(SAMPLING), str(folder / f"{row['id']}.wav")]
             for row in rows
         ]  # fmt: skip
-        render = {"clips": {}, "caption": 1, "seed": 0, "seconds": None, "loudness": None, "format": "wav16"}
+        settings = {"clips": {}, "caption": 1, "seed": 0, "seconds": None, "loudness": None, "format": "wav16"}
+        sampling = SAMPLING | {"sampler": "dpmpp-3m-sde", "negative_prompt": None}
+        settings |= {"sampling": sampling, "train_seconds": None}
         options = {
             "run": "demo", "weights": TUNED / "model.safetensors", "weights-digest": TUNED / "export.json",
             "model": MODEL, "model-digest": MODEL / "checksums.sha256", "splits": folder, "prompts": folder / "prompts.csv", "dropped": folder / "dropped.csv",
-            "render": json.dumps(render), "threads": args.threads,
-            "sampling": json.dumps(SAMPLING | {"sampler": "dpmpp-3m-sde", "negative_prompt": None}),
+            "settings": json.dumps(settings), "threads": args.threads,
             "output": folder / "out", "table": folder / "out.csv",
         }  # fmt: skip
         ours = [sys.executable, "scripts/render.py", *(str(p) for k, v in options.items() for p in (f"--{k}", v))]

@@ -522,7 +522,8 @@ def demo_job(args: argparse.Namespace, folder: Path) -> Job:
     if missing := [path for path in (f"{datasets}/train.json", *sounds) if not (ROOT / path).exists()]:
         sys.exit(f"missing: {missing[0]}: run `snakemake --cores all {' '.join(sounds)}` first")
     table = read_table(ROOT / "results/data/demo/splits/train.csv")
-    entries = audio_datasets(folder / "hooks", table, {"development": "results/data/demo/audio/development"})
+    hooks = folder / "hooks"
+    entries = audio_datasets(hooks, hooks, table, {"development": "results/data/demo/audio/development"})
     (folder / "audio.json").write_text(
         json.dumps({"dataset_type": "audio_dir", "datasets": entries, "random_crop": False})
     )

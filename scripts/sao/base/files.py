@@ -150,6 +150,11 @@ def size_text(size: float) -> str:
     return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
+def bad_byte(error: UnicodeDecodeError) -> tuple[int, str]:
+    """The row, from 1, in which a text cannot be decoded, and the byte: `byte 0xff`."""
+    return error.object.count(b"\n", 0, error.start) + 1, f"byte 0x{error.object[error.start]:02x}"
+
+
 def write_json(path: Path, value: Any) -> None:
     with whole(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -224,9 +229,5 @@ def copy_file(source: Path, target: Path) -> None:
         try:
             fcntl.ioctl(new, FICLONE, old.fileno())
         except OSError:
-            free = shutil.disk_usage(target.parent).free
-            if size > free:
-                raise InputError(
-                    f"{target}: needs {size_text(size)}, {size_text(free)} are free: make room, then run again"
-                ) from None
+            check_room(target, size, "copied files")
             shutil.copyfileobj(old, new, CHUNK)

@@ -15,7 +15,7 @@ from sao.base.command import InputError
 
 import pandas as pd
 
-from sao.base.files import whole
+from sao.base.files import bad_byte, whole
 
 CAPTION = re.compile("caption_[1-9][0-9]*")
 
@@ -31,11 +31,10 @@ def read_rows(path: Path, required: list[str], encoding: str = "utf-8") -> list[
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
-        row = data.count(b"\n", 0, error.start) + 1
+        row, byte = bad_byte(error)
         found = data.split(b"\n")[row - 1]
         raise InputError(
-            f"{path}, row {row}: byte 0x{data[error.start]:02x} is not {encoding.upper()} "
-            f"({found[:60]!r}): save the file as {encoding.upper()}"
+            f"{path}, row {row}: {byte} is not {encoding.upper()} ({found[:60]!r}): save the file as {encoding.upper()}"
         ) from None
     if "\0" in text:
         raise InputError(f"{path}, row {text.count(chr(10), 0, text.index(chr(0))) + 1}: holds a NUL byte: remove it")

@@ -16,6 +16,7 @@ from sao.base.command import InputError
 import jsonschema
 import yaml
 
+from sao.base.files import bad_byte
 from sao.config.embeddings import choice
 
 SCHEMA = Path(__file__).resolve().parents[3] / "schemas" / "config.schema.yaml"
@@ -96,14 +97,11 @@ def check_file(path: Path) -> None:
     """Raise InputError on what Snakemake reads without a word, or stumbles over, in a config file: a key that is there
     twice, of which the last would win; an alias within what it stands for; a text that is not UTF-8.
     """
-    data = path.read_bytes()
     try:
-        text = data.decode("utf-8")
+        text = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise InputError(
-            f"config: byte 0x{data[error.start]:02x} is not UTF-8: save the file as UTF-8 ({path}, line {line})"
-        ) from None
+        line, byte = bad_byte(error)
+        raise InputError(f"config: {byte} is not UTF-8: save the file as UTF-8 ({path}, line {line})") from None
     try:
         root = yaml.compose(text, yaml.CSafeLoader)
     except yaml.YAMLError:

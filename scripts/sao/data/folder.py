@@ -16,6 +16,7 @@ from typing import Any
 
 from sao.base.command import InputError, log
 
+from sao.base.files import bad_byte
 from sao.base.names import same_name
 from sao.base.tables import check_columns, read_rows
 from sao.config.resolve import alike
@@ -274,14 +275,11 @@ def read_lines(path: Path) -> list[str]:
 
 
 def read_text(path: Path) -> str:
-    data = path.read_bytes()
     try:
-        text = data.decode("utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        row = data.count(b"\n", 0, error.start) + 1
-        raise InputError(
-            f"{path}, row {row}: byte 0x{data[error.start]:02x} is not UTF-8: save the file as UTF-8"
-        ) from None
+        row, byte = bad_byte(error)
+        raise InputError(f"{path}, row {row}: {byte} is not UTF-8: save the file as UTF-8") from None
     if "\0" in text:
         raise InputError(f"{path}, row {text.count(chr(10), 0, text.index(chr(0))) + 1}: holds a NUL byte: remove it")
     return text

@@ -28,7 +28,7 @@ class Plan:
         self.data = Data(config, self.runs)
         self.models = Models(config, self.runs)
         self.training = Training(config, self.runs, self.data, self.models)
-        self.rendering = Rendering(config, self.runs, self.data, self.models, self.training)
+        self.rendering = Rendering(config, self.runs, self.data, self.models)
         self.evaluation = Evaluation(config, self.runs, self.data, self.models, self.rendering)
         self.pages = Pages(self.runs, self.data, self.models, self.training, self.rendering)
         self.publish = Publish(self.runs, self.data, self.models)

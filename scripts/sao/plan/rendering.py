@@ -12,12 +12,11 @@ from sao.plan.data import Data
 from sao.plan.models import Models
 from sao.plan.resources import RENDERED, START, rows
 from sao.plan.runs import Runs, pattern
-from sao.plan.training import Training
 
 
 class Rendering:
-    def __init__(self, config: Config, runs: Runs, data: Data, models: Models, training: Training) -> None:
-        self.render, self.runs, self.data, self.models, self.training = config["render"], runs, data, models, training
+    def __init__(self, config: Config, runs: Runs, data: Data, models: Models) -> None:
+        self.render, self.runs, self.data, self.models = config["render"], runs, data, models
 
     def exported(self, run: str) -> str:
         """The folder of a run's exported model; `run` may name one leg: `demo@step-00000500`."""

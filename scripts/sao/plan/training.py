@@ -33,10 +33,6 @@ class Training:
     def dataset_digest(self, run: str) -> str:
         return f"{self.dataset_folder(run)}.sha256"
 
-    def kept(self, run: str) -> str:
-        """Folder of the tables of the clips that a run uses, one for each side."""
-        return f"{self.dataset_folder(run)}/clips"
-
     def _splits(self, run: str) -> list[str]:
         """The published splits that a run trains or validates on."""
         corpus = self.data.corpora[self.runs.corpus(run)]

@@ -12,6 +12,7 @@ from typing import Any
 
 from sao.base.command import InputError
 
+from sao.base.files import bad_byte
 from sao.base.names import seed_for
 from sao.base.placeholders import is_blank
 from sao.base.tables import read_rows
@@ -111,11 +112,10 @@ def _table(path: Path) -> list[tuple[int, dict[str, str]]]:
 
 
 def _lines(path: Path) -> list[tuple[int, dict[str, str]]]:
-    data = path.read_bytes()
     try:
-        lines = data.decode("utf-8-sig").split("\n")
+        lines = path.read_bytes().decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
-        row = data.count(b"\n", 0, error.start) + 1
+        row, _ = bad_byte(error)
         raise InputError(f"{path}, row {row}: is not UTF-8: save the file as UTF-8") from None
     found = ((number, line.strip()) for number, line in enumerate(lines, start=1))
     return [(number, {"prompt": line}) for number, line in found if line and not line.startswith("#")]
