@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "scripts"
 BASE_MODEL = ROOT / "resources" / "demo" / "base_model"
 sys.path.insert(0, str(SCRIPTS))
+import sao.base.command  # noqa: F401, E402 - it sets what torch reads when the tests import it
 
 settings.register_profile("project", deadline=None, derandomize=True, database=None)
 settings.load_profile("project")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -65,3 +66,20 @@ def test_the_last_line_of_a_failed_log_runs_the_job_again(tmp_path: Path) -> Non
     (tmp_path / "none.json").write_text("{}")
     again = subprocess.run(["bash", "-c", last.partition(" again: ")[2]], capture_output=True, text=True)
     assert_fails(again, "a b.csv")
+
+
+def test_waiting_threads_leave_the_processor_to_others() -> None:
+    """GNU OpenMP reads the limit when torch is loaded, so the frame has to be imported before it; a user's own limit stays."""
+    code = f"import os, sys; sys.path.insert(0, {str(SCRIPTS)!r}); import sao.base.command; assert 'torch' not in sys.modules; "
+    code += "print(os.environ['GOMP_SPINCOUNT'])"
+    env = {key: value for key, value in os.environ.items() if key != "GOMP_SPINCOUNT"}
+    for more, limit in (({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7")):
+        done = subprocess.run([sys.executable, "-c", code], env=env | more, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == limit
+
+
+def test_every_script_imports_the_frame_before_any_library() -> None:
+    for script in SCRIPTS.glob("*.py"):
+        imports = re.findall(r"^(?:from|import) (\S+)", script.read_text(encoding="utf-8"), re.MULTILINE)
+        libraries = [name for name in imports if name.split(".")[0] not in sys.stdlib_module_names]
+        assert libraries[0] == "sao.base.command", script.name
