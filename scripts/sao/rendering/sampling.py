@@ -14,9 +14,9 @@ from typing import Any
 
 from sao.base.command import InputError, log, output_to_log
 
-import k_diffusion as K
 import torch
-from stable_audio_tools.inference.sampling import sample_k, sample_rf
+from stable_audio_tools.inference import k_diffusion as K
+from stable_audio_tools.inference.sampling import sample_diffusion
 from torch.overrides import TorchFunctionMode
 
 from sao.rendering.prompts import Clip
@@ -26,6 +26,7 @@ ALONE = ("k-dpm-adaptive",)  # its steps follow the error of the whole batch
 CPU_BATCH = 8  # clips; more are hardly quicker (benchmarks/README.md)
 GPU_BATCH = 64  # clips; by then a GPU is busy
 CHUNK = 128  # latent frames, stable-audio-tools' own (AudioAutoencoder.decode_audio)
+HEADROOM = 6.0  # s that attention sees after the end of a clip (generate_diffusion_cond)
 FREE_SHARE = 0.8  # of the free memory: what is estimated from one step may be short
 
 Sampling = dict[str, Any]  # the config's `sampling`
@@ -87,23 +88,36 @@ def sample(model: torch.nn.Module, clips: Sequence[Clip], sampling: Sampling, fr
     device, sampler = next(model.parameters()).device, sampling["sampler"]
     noise = OwnNoise([clip.seed for clip in clips])
     x = noise.draw(model.io_channels, frames)
-    told = {"cfg_scale": clips[0].cfg_scale, "batch_cfg": True, "rescale_cfg": True}
+    guidance = {"cfg_scale": clips[0].cfg_scale, "batch_cfg": True, "rescale_cfg": True}
+    guidance["apg_scale"] = sampling.get("apg_scale", 0.0)
     with output_to_log():
-        told |= condition(model, clips)
+        conditioning = condition(model, clips)
         if clips[0].negative_prompt is not None:
-            told |= condition(model, clips, negative=True)
+            conditioning |= condition(model, clips, negative=True)
         if sampler in SDE:
-            return _sample_sde(model, x, noise.seeds(), sampling, told, device)
+            return _sample_sde(model, x, noise.seeds(), sampling, conditioning | guidance, device)
+        bounds = {"sigma_min": sampling["sigma_min"], "sigma_max": sampling["sigma_max"]}
+        if model.diffusion_objective != "v":
+            bounds = {"sigma_max": min(sampling["sigma_max"], 1.0)}
         with noise:
-            if model.diffusion_objective == "v":
-                bounds = {"sigma_min": sampling["sigma_min"], "sigma_max": sampling["sigma_max"]}
-                return sample_k(
-                    model.model, x.to(device), None, sampling["steps"], sampler, **bounds, device=device, **told
-                )
-            return sample_rf(
-                model.model, x.to(device), None, sampling["steps"], sampler, sampling["sigma_max"], device,
-                dist_shift=model.dist_shift, **told,
-            )  # fmt: skip
+            return sample_diffusion(
+                model.model,
+                x.to(device),
+                conditioning,
+                model.diffusion_objective,
+                sampling["steps"],
+                conditioning=[{"seconds_total": math.ceil(clip.seconds)} for clip in clips],
+                sample_rate=model.sample_rate,
+                pretransform=model.pretransform,
+                mask_padding_attention=model.mask_padding_attention,
+                use_effective_length_for_schedule=model.use_effective_length_for_schedule,
+                headroom_seconds=HEADROOM,
+                dist_shift=model.sampling_dist_shift,
+                sampler_type=sampler,
+                decode=False,
+                **guidance,
+                **bounds,
+            )
 
 
 def _sample_sde(
