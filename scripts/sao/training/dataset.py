@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -226,7 +226,7 @@ def positions(start: int, stop: int, batch_size: int, rank: int = 0, world: int 
     return [list(range(at, at + batch_size)) for at in first]
 
 
-def load(dataset: ClipSet, batches: list[list[int]], workers: int, pin_memory: bool) -> Iterator[Item]:
+def load(dataset: ClipSet, batches: list[list[int]], workers: int, pin_memory: bool) -> Generator[Item]:
     """The batches of a dataset, by the positions of their items, read by `workers` processes."""
     loader = torch.utils.data.DataLoader(
         dataset, batch_sampler=batches, num_workers=workers, collate_fn=collate, pin_memory=pin_memory

@@ -10,7 +10,7 @@ import math
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,12 @@ class Trainer:
         with self.loggers() as self.send_row:
             self.start_devices()
             self.resume()
-            with output_to_log(), explained(self.leg.run), self.clips_on_scratch():
+            with (
+                output_to_log(),
+                explained(self.leg.run),
+                self.clips_on_scratch(),
+                self.training_batches() as self.batches,
+            ):
                 self.objective.train()
                 began = time.monotonic()
                 for step in self.steps():
@@ -213,18 +218,22 @@ class Trainer:
             return contextlib.nullcontext()
         return on_scratch(self.clips, self.identity, self.fabric.local_rank == 0, self.fabric.barrier)
 
-    def steps(self) -> Iterator[int]:
-        """The steps of the leg, under a bar. `batches` has the batches of all of them, one after the other."""
+    def training_batches(self) -> contextlib.closing[Generator[Item]]:
+        """The batches of all steps of the leg, one after the other. To close them is to end the workers that read clips."""
         accumulate, batch = self.settings["accumulate"], self.settings["batch_size"]
         first, stop = self.start * accumulate, self.end * accumulate
         items = positions(first, stop, batch, self.fabric.global_rank, self.leg.processes)
-        self.batches = self.load(self.train_set, items, self.settings["workers"])
+        return contextlib.closing(self.load(self.train_set, items, self.settings["workers"]))
+
+    def load(self, dataset: ClipSet, batches: list[list[int]], workers: int = 0) -> Generator[Item]:
+        """The batches of a dataset, by the positions of their items, on the device."""
+        with contextlib.closing(load(dataset, batches, workers, self.on_gpu)) as loaded:
+            yield from map(self.fabric.to_device, loaded)
+
+    def steps(self) -> Iterator[int]:
+        """The steps of the leg, under a bar."""
         steps, label = range(self.start, self.end), f"training {self.leg.run}"
         return progress(steps, label, self.end, "steps", self.start, note=lambda: f"loss {self.loss:.4f}")
-
-    def load(self, dataset: ClipSet, batches: list[list[int]], workers: int = 0) -> Iterator[Item]:
-        """The batches of a dataset, by the positions of their items, on the device."""
-        return map(self.fabric.to_device, load(dataset, batches, workers, self.on_gpu))
 
     def take_step(self, step: int) -> None:
         self.loss = self.update.backward(self.batches, step)
