@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from sao.base.command import log, parse, run
 
+import pandas as pd
 from sao.base.files import read_json, whole, write_json
 from sao.base.tables import read_table
 
 
-def best_leg(legs: list[dict]) -> dict:
+def best_leg(legs: list[dict[str, Any]]) -> dict[str, Any]:
     """The `training.json` with the lowest validation loss, the first of equals."""
     return min(legs, key=lambda leg: leg["validation_loss"])
 
 
-def draw(table, best: int, title: str, path: Path) -> None:
+def draw(table: pd.DataFrame, best: int, title: str, path: Path) -> None:
     """Training and validation loss by step, the best leg marked."""
     import matplotlib
 

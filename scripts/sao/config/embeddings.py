@@ -1,41 +1,17 @@
-"""The embeddings that a config may name. No library is needed to read this."""
+"""The entries of `evaluation.embeddings`: a name, or a CLAP model at a commit. Which names there are, the registry says:
+`sao.evaluation.embeddings`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-# Commits that are known to work; both are published as `pytorch_model.bin` alone.
-CLAP_REVISIONS = {
-    "laion/clap-htsat-unfused": "8fa0f1c6d0433df6e97c127f64b2a1d6c0dcda8a",
-    "laion/larger_clap_general": "ada0c23a36c4e8582805bb38fec3905903f18b41",
-}
-THUMBNAIL = "spectrogram"  # what the memorisation check compares beside the embeddings
+Entry = str | dict[str, str]
 
 
-@dataclass(frozen=True)
-class Choice:
-    """An entry of `evaluation.embeddings`: a name, or a CLAP model at a commit."""
-
-    name: str
-    revision: str = ""
-
-    @property
-    def is_clap(self) -> bool:
-        return bool(self.revision)
-
-    @property
-    def folder(self) -> str:
-        """The name as a folder's."""
-        return self.name.replace("/", "--")
-
-    @property
-    def label(self) -> str:
-        """The name beside a measure's: `FAD (aiSFX)`."""
-        return {"aisfx": "aiSFX"}.get(self.name, self.name)
+def embedding_name(entry: Entry) -> str:
+    """What figures are named with."""
+    return entry["repo"] if isinstance(entry, dict) else entry
 
 
-def choice(entry: str | dict[str, str]) -> Choice:
-    """The entry of a checked config."""
-    if isinstance(entry, dict):
-        return Choice(entry["repo"], entry["revision"])
-    return Choice(entry, CLAP_REVISIONS.get(entry, ""))
+def embedding_folder(name: str) -> str:
+    """The name as a folder's."""
+    return name.replace("/", "--")
