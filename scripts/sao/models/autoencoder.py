@@ -69,11 +69,16 @@ def moments(autoencoder: torch.nn.Module, audio: torch.Tensor) -> tuple[torch.Te
     The standard deviation is 0 where the bottleneck does not sample. Unscaled: a training divides by the pretransform's
     `scale`. After VAEBottleneck and vae_sample (stable_audio_tools/models/bottleneck.py).
     """
-    if type(autoencoder.bottleneck).__name__ != "VAEBottleneck":
-        mean = autoencoder.encode(audio[None])[0].float()
-        return mean, torch.zeros_like(mean)
-    mean, scale = autoencoder.encode(audio[None], skip_bottleneck=True)[0].float().chunk(2, dim=0)
-    return mean, torch.nn.functional.softplus(scale) + 1e-4
+    signal = audio[None]
+    if autoencoder.pretransform is not None:
+        signal = autoencoder.pretransform.encode(signal)
+    encoded = autoencoder.encoder(signal)
+    if type(autoencoder.bottleneck).__name__ == "VAEBottleneck":
+        mean, scale = encoded[0].float().chunk(2, dim=0)
+        return mean, torch.nn.functional.softplus(scale) + 1e-4
+    if autoencoder.bottleneck is not None:
+        encoded = autoencoder.bottleneck.encode(encoded)
+    return encoded[0].float(), torch.zeros_like(encoded[0], dtype=torch.float32)
 
 
 def clip_facts(samples: int, config: ModelConfig, frames: int) -> dict[str, Any]:

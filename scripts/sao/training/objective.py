@@ -45,7 +45,7 @@ class Objective(torch.nn.Module):
             noise, t = batch["noise"], batch["t"]
             x = self.latents(batch) / self.scale
             if self.model.dist_shift is not None and number is not None:
-                t = self.model.dist_shift.time_shift(t, x.shape[2])
+                t = self.model.dist_shift.shift(t, x.shape[2])
             if self.model.diffusion_objective == "v":
                 alpha, sigma = torch.cos(t * math.pi / 2)[:, None, None], torch.sin(t * math.pi / 2)[:, None, None]
                 target = noise * alpha - x * sigma
