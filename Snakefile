@@ -22,6 +22,7 @@ logging.raiseExceptions = False
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 from sao.plan.code import code_hash
 from sao.base.command import InputError
+from sao.config.layers import stand_alone
 from sao.config.resolve import ROLES, check_file, resolve
 from sao.base.files import check_room, content_key, link_folder
 from sao.plan.plan import Plan
@@ -50,7 +51,9 @@ config_files = [
     "config.yaml",
     *(path for path in map(str, workflow.configfiles) if path != "config.yaml"),
 ]
+own = workflow.config_settings.overwrite_config  # of --configfile and --config
 try:
+    config = stand_alone(config, own, Path("config.yaml"))
     config = resolve(config, [Path(path) for path in config_files])
     PLAN = Plan(config)
 except InputError as error:
