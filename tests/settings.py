@@ -15,8 +15,8 @@ NESTED = {
     f"{part}_{key}": (part, key) for part in ("text_encoder", "clap") for key in ("repo", "revision", "file", "path")
 }
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "scan": {"folder": None, "top": None, "caption_columns": None, "splits": None},
-    "manifest": {"audio": None, "split_column": None, "group_column": None},
+    "scan": {"format": "audiofolder", "folder": None, "top": None, "caption_columns": None, "splits": None},
+    "manifest": {"format": "clotho", "audio": None, "split_column": None, "group_column": None},
     "validate": {
         "split": None,
         "on_invalid": "fail",
@@ -37,6 +37,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "collect": {"rendering": None},
 }
 TEXTS = {
+    "format",
     "folder",
     "top",
     "split_column",
@@ -77,6 +78,9 @@ def as_options(script: str, given: list[str]) -> list[str]:
 
 def _shaped(script: str, settings: dict[str, Any]) -> dict[str, Any]:
     """As the script's type of settings has it."""
+    if script == "scan":
+        options = {key: settings.pop(key) for key in ("caption_columns", "top", "splits")}
+        return settings | {"options": options}
     if script == "split":
         return SPLIT | settings["split"]
     if script == "validate":

@@ -14,7 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sao.base.command import InputError
 from sao.config.layers import stand_alone
-from sao.config.resolve import ROLES, SCHEMA, check_file, deref, file_name, published_splits, renders, resolve
+from sao.config.resolve import ROLES, SCHEMA, check_file, deref, renders
+from sao.data.corpora import published_splits, resolve
+from sao.data.formats.clotho import file_name
 from snakemake.utils import update_config
 
 Config = dict[str, Any]

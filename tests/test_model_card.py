@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from sao.base.names import write_digests
 from sao.config.embeddings import choice
-from sao.config.resolve import resolve
+from sao.data.corpora import resolve
 from sao.evaluation.embeddings import Embedded
 from sao.evaluation.evaluate import Evaluation
 from sao.pages.card import code, markdown, no_formula

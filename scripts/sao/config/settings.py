@@ -15,13 +15,13 @@ Entry = dict[str, Any]  # as the schema describes it
 
 
 class ScanSettings(TypedDict):
+    format: str  # of the corpus
     folder: str  # of the sounds
-    top: str | None  # the folder above it, where its folders are the splits
-    caption_columns: list[str] | None
-    splits: list[str] | None  # all that `top` holds
+    options: Entry  # what the format reads them by
 
 
 class ManifestSettings(TypedDict):
+    format: str
     audio: str  # folder of the sounds
     split_column: str | None  # of the metadata, where a split goes by one
     group_column: str | None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from sao.config.embeddings import THUMBNAIL, Choice, choice
-from sao.config.resolve import ROLES, Config, published_splits
+from sao.config.resolve import ROLES, Config
 from sao.config.settings import EmbedSettings, EvaluateSettings, pick
+from sao.data.corpora import published_splits
 from sao.plan.data import Data
 from sao.plan.models import Models
 from sao.plan.rendering import Rendering
