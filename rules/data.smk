@@ -247,6 +247,7 @@ rule dataset_configs:
         model_digest="results/models/{base_model}/checksums.sha256",
     output:
         datasets=directory("results/data/{corpus}/dataset_configs/{base_model}"),
+        kept="results/data/{corpus}/dataset_configs/{base_model}.csv",
         digest="results/data/{corpus}/dataset_configs/{base_model}.sha256",
     log:
         "results/logs/dataset_configs/{corpus}/{base_model}.log",
@@ -276,6 +277,7 @@ rule dataset_configs:
             --settings {params.settings:q} \
             --batches {params.batches:q} \
             --output {params.output:q} \
+            --kept {output.kept:q} \
             --digest {output.digest:q} \
             --log {log:q}
         """

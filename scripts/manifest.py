@@ -5,30 +5,31 @@ from __future__ import annotations
 import argparse
 import itertools
 from pathlib import Path
+from typing import Any
 
 from sao.base.command import InputError, log, parse, run
 
 import pandas as pd
 from sao.base.names import clip_id, same_name
-from sao.base.tables import read_table, write_table
+from sao.base.tables import read_table, records, write_table
 from sao.config.settings import ManifestSettings, add_settings
 from sao.data.formats import FORMATS
 from sao.data.origin import Row, lost_links, one_line, origin
 from sao.sound.read import Measured
 
 
-def facts_by_name(facts: pd.DataFrame, audio: Path) -> dict[str, Row]:
+def facts_by_name(facts: pd.DataFrame, audio: Path) -> dict[str, dict[str, Any]]:
     """The facts by file name, as `same_name` has it; raises InputError on two files that have one name."""
-    found: dict[str, Row] = {}
-    for fact in facts.to_dict("records"):
-        other = found.setdefault(same_name(fact["file_name"]), fact)
+    by_name: dict[str, dict[str, Any]] = {}
+    for fact in records(facts):
+        other = by_name.setdefault(same_name(fact["file_name"]), fact)
         if other is not fact:
             names = f"{other['file_name']!a} and {fact['file_name']!a}"
             raise InputError(f"{audio}: {names} are one name in two Unicode forms: keep one, or rename one")
-    return found
+    return by_name
 
 
-def find_lost(rows: dict[str, Row], facts: dict[str, Row], audio: Path, tables: str) -> dict[str, str]:
+def find_lost(rows: dict[str, Row], facts: dict[str, dict[str, Any]], audio: Path, tables: str) -> dict[str, str]:
     """By name, why a clip cannot be used: it is in captions or audio alone, or scan.py found no sound or caption of it."""
     lost = {}
     for name in sorted(rows.keys() | facts.keys(), key=lambda name: (name in facts, name)):
@@ -77,7 +78,7 @@ def main() -> None:
 
     columns = [f"caption_{i}" for i in range(1, max(map(len, captions.values())) + 1)]
     further = {f"given_{what}": args.settings[f"{what}_column"] for what in ("split", "group")}
-    rows: list[Row] = []
+    rows: list[dict[str, Any]] = []
     odd: list[str] = []
     for name, fact in sorted(facts.items(), key=lambda item: item[1]["file_name"]):
         file, texts = fact.pop("file_name"), captions.get(name, [])

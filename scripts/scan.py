@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from sao.base.command import InputError, log, parse, run
 
@@ -25,15 +26,16 @@ def caption_table(captioned: dict[str, Captioned], folder: Path) -> pd.DataFrame
     """One row for each sound: its captions in Clotho's form, and the further columns of its row."""
     most = max((len(entry.captions) for entry in captioned.values()), default=1)
     blank = {f"caption_{i + 1}": "" for i in range(most)}
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, entry in sorted(captioned.items()):
         captions = {f"caption_{i + 1}": text for i, text in enumerate(entry.captions)}
         rows.append({"file_name": name, "caption_count": len(entry.captions)} | blank | captions)
     table = pd.DataFrame(rows)
-    others = pd.DataFrame([captioned[row["file_name"]].columns for row in rows], index=table.index).fillna("")
-    check_columns(list(others), f"{folder}, all tables together")
+    others = pd.DataFrame([captioned[name].columns for name in table.file_name], index=table.index).fillna("")
+    columns = list(map(str, others))
+    check_columns(columns, f"{folder}, all tables together")
     # A column that is called like one of ours, but was not chosen for captions, is none.
-    return table.join(others[[c for c in others if plain(c) not in OURS and not like_caption(c)]])
+    return table.join(others[[c for c in columns if plain(c) not in OURS and not like_caption(c)]])
 
 
 def write_digests(path: Path, digests: dict[str, str]) -> None:

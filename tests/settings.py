@@ -31,6 +31,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "embed": {"embedding": None},
     "evaluate": {"source": None, "embeddings": None, "bootstrap": None, "level": None, "seed": None},
     "model_card": {"source": None, "sampling": None, "train_seconds": None},
+    "prompts": {"render": None, "sampling": None, "train_seconds": None},
     "render": {"render": None, "sampling": None, "train_seconds": None},
     "rehearse": SOURCE | dict.fromkeys(("path", "repo", "revision")),
     "base_model": SOURCE | dict.fromkeys(("path", "repo", "revision", *NESTED)),
@@ -85,8 +86,11 @@ def _shaped(script: str, settings: dict[str, Any]) -> dict[str, Any]:
         return SPLIT | settings["split"]
     if script == "validate":
         return settings | {"split": SPLIT | settings["split"]}
-    if script == "render":
-        return settings.pop("render") | settings
+    if script in ("prompts", "render"):
+        keys = {"prompts": ("clips", "caption", "seconds", "seed"), "render": ("loudness", "format")}[script]
+        return {key: settings["render"][key] for key in keys} | {
+            key: settings[key] for key in ("sampling", "train_seconds")
+        }
     if script == "collect":
         return settings["rendering"]
     if script == "dataset_configs" and settings["audio"]:

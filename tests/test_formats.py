@@ -106,7 +106,8 @@ def test_new_format_goes_from_manifest_to_dataset_configs(checkout: Path, base_m
     # From here on no job knows of formats.
     output = checkout / "results/data/mine/dataset_configs/demo"
     options = ["--model-config", base_model / "model_config.json", "--hub", base_model / "hub"]
-    options += ["--latents", "results/latents/demo/mine", "--output", output, "--digest", f"{output}.sha256"]
+    options += ["--latents", "results/latents/demo/mine", "--output", output]
+    options += ["--kept", f"{output}.csv", "--digest", f"{output}.sha256"]
     assert_succeeds(run_script("dataset_configs", "--splits", splits, *options, cwd=checkout))
     captions = json.loads((output / "train/captions.json").read_text())
     assert captions == {row.clip_id: [row.caption_1] for row in tables["train"].itertuples()}

@@ -260,8 +260,10 @@ def test_what_changes_no_sound_renders_nothing_anew(tmp_path: Path) -> None:
     settings = rendering().rendering.settings("demo")
     for change in ({"shards": 3}, {"batch_size": 2}, {"prompts": str(tmp_path / "mine.txt")}):
         assert rendering(**change).rendering.settings("demo") == settings
-    assert rendering(seed=1).rendering.settings("demo") != settings
     assert rendering(format="flac").rendering.settings("demo") != settings
+    prompts = rendering().rendering.prompt_settings("demo", "demo")
+    assert rendering(format="flac").rendering.prompt_settings("demo", "demo") == prompts
+    assert rendering(seed=1).rendering.prompt_settings("demo", "demo") != prompts
     assert rendering(batch_size=2).rendering.batch_size() == [2] and rendering().rendering.batch_size() == []
     assert rendering(prompts=str(tmp_path / "mine.txt")).rendering.prompts() == [str(tmp_path / "mine.txt")]
 
@@ -424,15 +426,12 @@ def test_processes_of_a_training_are_started_by_srun_in_a_job() -> None:
 
 
 def test_rendering_asks_for_the_clips_that_are_rendered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "mine.txt"
-    path.write_text("rain\n" * 3)  # the first line counts as a header
-    here = rendering(clips={"train": "all", "evaluation": "all"}, prompts=str(path)).rendering
+    here = rendering().rendering
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError):
         here.minutes("demo")
-    for split, count in (("train", 50), ("evaluation", 8)):
-        table = tmp_path / f"results/data/demo/splits/{split}.csv"
-        table.parent.mkdir(parents=True, exist_ok=True)
-        table.write_text("clip_id\n" * (count + 1))
+    table = tmp_path / "results/data/demo/prompts/demo.csv"
+    table.parent.mkdir(parents=True)
+    table.write_text("clip_id\n" * 61)
     # 20 s each, and 10 minutes.
     assert here.minutes("demo") == pytest.approx(30)

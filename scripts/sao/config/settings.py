@@ -121,11 +121,16 @@ class Sampling(TypedDict):
     negative_prompt: str | None
 
 
-class RenderSettings(TypedDict):
+class PromptSettings(TypedDict):
     clips: dict[str, str | int]  # by side: how many, or all
     caption: int  # which caption of a clip is its prompt, counted from 1
-    seconds: float | None  # of what is rendered from a file of prompts
+    seconds: float | None  # length of a sound that is rendered from a file of prompts
     seed: int
+    sampling: Sampling
+    train_seconds: float | None
+
+
+class RenderSettings(TypedDict):
     loudness: float | None  # LUFS
     format: str
     sampling: Sampling

@@ -232,6 +232,10 @@ class Data:
         """Where the dataset configs lie. It stands in them."""
         return f"results/data/{corpus}/dataset_configs/{base_model}"
 
+    def kept(self, corpus: str, base_model: str) -> str:
+        """The table of the clips that a base model can take, with their sides."""
+        return f"{self.dataset_folder(corpus, base_model)}.csv"
+
     def batches(self, corpus: str, base_model: str) -> dict[str, Batches]:
         """What has to fill a batch, for each run that trains on this."""
         return {

@@ -212,7 +212,7 @@ class _Reader:
 
     def read_texts(self) -> None:
         """Read the texts beside the sounds; warns of those that have no sound beside them."""
-        unread = {}  # files that may be sounds, by their names with and without the suffix
+        unread: dict[str, str] = {}  # files that may be sounds, by their names with and without the suffix
         for name in filter(may_be_sound, self.every):
             unread |= dict.fromkeys((name, name.removesuffix(Path(name).suffix)), name)
         alone = []
