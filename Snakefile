@@ -22,7 +22,9 @@ logging.raiseExceptions = False
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 from sao.plan.code import code_hash
 from sao.base.command import InputError
-from sao.config.resolve import ROLES, check_file, resolve
+from sao.config.layers import stand_alone
+from sao.config.resolve import ROLES, check_file
+from sao.data.corpora import resolve
 from sao.base.files import check_room, content_key, link_folder
 from sao.plan.plan import Plan
 from sao.plan.resources import EMBEDDED, ENCODED, START, grown, megabytes, rows
@@ -50,9 +52,17 @@ config_files = [
     "config.yaml",
     *(path for path in map(str, workflow.configfiles) if path != "config.yaml"),
 ]
+own = workflow.config_settings.overwrite_config  # of --configfile and --config
 try:
+    config = stand_alone(config, own, Path("config.yaml"))
     config = resolve(config, [Path(path) for path in config_files])
-    PLAN = Plan(config)
+    PLAN = Plan(
+        config,
+        # A dry run writes nothing, and neither does a process that runs a single job.
+        remembers=lambda: workflow.is_main_process
+        and workflow.executor_plugin is not None
+        and not workflow.dryrun,
+    )
 except InputError as error:
     raise WorkflowError(str(error)) from None
 

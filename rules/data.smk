@@ -55,7 +55,7 @@ rule extract:
     benchmark:
         "results/benchmarks/extract/{corpus}/{split}.tsv"
     wildcard_constraints:
-        corpus=PLAN.data.with_format("clotho"),
+        corpus=PLAN.data.pattern(in_place=False),
     conda:
         "../envs/data.yaml"
     # Decompressing fills one core, and measuring keeps up with it beside; so two archives share two cores.
@@ -81,26 +81,27 @@ rule extract:
 
 
 rule scan:
-    input:
-        # Not the files themselves, of which there may be a million, but the list of them; no job makes it.
-        ask(PLAN.data.listing, local),
+    # No input: there may be a million files. A key of the state of the folder stands for them.
     output:
         captions="results/data/{corpus}/captions/{split}.csv",
         facts="results/data/{corpus}/audio/{split}.csv",
         digests="results/data/{corpus}/audio/{split}.sha256",
+        # Looked at in every start, on this machine.
+        listing=local("results/data/{corpus}/folder/{split}.txt"),
     log:
         "results/logs/scan/{corpus}/{split}.log",
     benchmark:
         "results/benchmarks/scan/{corpus}/{split}.tsv"
     wildcard_constraints:
-        corpus=PLAN.data.with_format("audiofolder"),
+        corpus=PLAN.data.pattern(in_place=True),
     conda:
         "../envs/data.yaml"
     threads: 8
     resources:
-        mem_mb=mb(800, per_row=0.01),
-        runtime=minutes(10, per_row=0.002),
+        mem_mb=mb(PLAN.data.scan_mb),
+        runtime=minutes(PLAN.data.scan_minutes),
     params:
+        key=ask(PLAN.data.folder_key),
         settings=settings(PLAN.data.scan),
         # What is made without an error is the same for both.
         on_invalid=untracked(PLAN.data.on_invalid),
@@ -111,11 +112,13 @@ rule scan:
         r"""
         python "$SCRIPTS/scan.py" \
             --settings {params.settings:q} \
+            --key {params.key} \
             --on-invalid {params.on_invalid} \
             --threads {threads} \
             --captions {output.captions:q} \
             --facts {output.facts:q} \
             --digests {output.digests:q} \
+            --listing {output.listing:q} \
             --log {log:q}
         """
 
@@ -244,6 +247,7 @@ rule dataset_configs:
         model_digest="results/models/{base_model}/checksums.sha256",
     output:
         datasets=directory("results/data/{corpus}/dataset_configs/{base_model}"),
+        kept="results/data/{corpus}/dataset_configs/{base_model}.csv",
         digest="results/data/{corpus}/dataset_configs/{base_model}.sha256",
     log:
         "results/logs/dataset_configs/{corpus}/{base_model}.log",
@@ -273,6 +277,7 @@ rule dataset_configs:
             --settings {params.settings:q} \
             --batches {params.batches:q} \
             --output {params.output:q} \
+            --kept {output.kept:q} \
             --digest {output.digest:q} \
             --log {log:q}
         """

@@ -36,6 +36,7 @@ rule collect:
     params:
         runs=PLAN.rendering.labels(),
         dropped=PLAN.pages.dropped(),
+        corpora=PLAN.pages.corpora(),
         settings=settings(PLAN.pages.rendering_settings),
         template=content_key(SCRIPTS / "sao" / "pages" / "samples.html.j2"),
         code=code_hash(SCRIPTS / "collect.py"),
@@ -55,6 +56,7 @@ rule collect:
             --settings {params.settings:q} \
             --report {input.reports:q} \
             --dropped {params.dropped:q} \
+            --corpus {params.corpora:q} \
             --output {output:q} \
             --log {log:q}
         """

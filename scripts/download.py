@@ -269,7 +269,7 @@ def receive(url: str, args: argparse.Namespace, part: Partial) -> None:
             raise Broken(f"{status} {response.reason}", retry_after(answer.get("Retry-After")))
         if status not in (200, 206):
             raise Refused(f"{status} {response.reason}")
-        origin = {"url": url, "etag": answer.get("ETag"), "last_modified": answer.get("Last-Modified")}
+        origin: dict[str, Any] = {"url": url, "etag": answer.get("ETag"), "last_modified": answer.get("Last-Modified")}
         length = answer.get("Content-Length", "")
         origin["size"] = int(length) if length.isdecimal() else None
         if status == 206:
@@ -349,8 +349,8 @@ def retry_after(header: str | None) -> float:
 
 def cause(error: BaseException) -> str:
     """What went wrong at the bottom, without the objects that the libraries wrap it in."""
-    while error.__cause__ or error.__context__:
-        error = error.__cause__ or error.__context__
+    while deeper := error.__cause__ or error.__context__:
+        error = deeper
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 

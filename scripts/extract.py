@@ -63,7 +63,7 @@ def decompress(archive: Path, folder: Path) -> Iterator[Path]:
     ):
         try:
             begun = None
-            for line in process.stdout:
+            for line in process.stdout or ():
                 if line.startswith(b"- "):
                     if begun:
                         yield begun
@@ -186,7 +186,8 @@ def whole_archives(archives: Sequence[Path]) -> list[Path]:
 
 def checked(archive: Path, split: str, entries: list[Entry]) -> list[str]:
     """Names of the files inside; raises InputError on one that cannot or must not be unpacked."""
-    names, folders = [], set()
+    names: list[str] = []
+    folders: set[PurePosixPath] = set()
     for entry in entries:
         path = PurePosixPath(entry.name.replace("\\", "/"))
         if path.is_absolute() or PureWindowsPath(entry.name).drive or ".." in path.parts:

@@ -15,8 +15,8 @@ NESTED = {
     f"{part}_{key}": (part, key) for part in ("text_encoder", "clap") for key in ("repo", "revision", "file", "path")
 }
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "scan": {"folder": None, "top": None, "caption_columns": None, "splits": None},
-    "manifest": {"audio": None, "split_column": None, "group_column": None},
+    "scan": {"format": "audiofolder", "folder": None, "top": None, "caption_columns": None, "splits": None},
+    "manifest": {"format": "clotho", "audio": None, "split_column": None, "group_column": None},
     "validate": {
         "split": None,
         "on_invalid": "fail",
@@ -31,12 +31,14 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "embed": {"embedding": None},
     "evaluate": {"source": None, "embeddings": None, "bootstrap": None, "level": None, "seed": None},
     "model_card": {"source": None, "sampling": None, "train_seconds": None},
+    "prompts": {"render": None, "sampling": None, "train_seconds": None},
     "render": {"render": None, "sampling": None, "train_seconds": None},
     "rehearse": SOURCE | dict.fromkeys(("path", "repo", "revision")),
     "base_model": SOURCE | dict.fromkeys(("path", "repo", "revision", *NESTED)),
     "collect": {"rendering": None},
 }
 TEXTS = {
+    "format",
     "folder",
     "top",
     "split_column",
@@ -77,12 +79,18 @@ def as_options(script: str, given: list[str]) -> list[str]:
 
 def _shaped(script: str, settings: dict[str, Any]) -> dict[str, Any]:
     """As the script's type of settings has it."""
+    if script == "scan":
+        options = {key: settings.pop(key) for key in ("caption_columns", "top", "splits")}
+        return settings | {"options": options}
     if script == "split":
         return SPLIT | settings["split"]
     if script == "validate":
         return settings | {"split": SPLIT | settings["split"]}
-    if script == "render":
-        return settings.pop("render") | settings
+    if script in ("prompts", "render"):
+        keys = {"prompts": ("clips", "caption", "seconds", "seed"), "render": ("loudness", "format")}[script]
+        return {key: settings["render"][key] for key in keys} | {
+            key: settings[key] for key in ("sampling", "train_seconds")
+        }
     if script == "collect":
         return settings["rendering"]
     if script == "dataset_configs" and settings["audio"]:

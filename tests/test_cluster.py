@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT, copy_checkout
-from sao.config.resolve import resolve
+from sao.data.corpora import resolve
 from sao.plan.plan import Plan
 
 MISSING = [name for name in ("slurmctld", "slurmd", "srun", "munged") if not shutil.which(name)]

@@ -179,10 +179,10 @@ def test_a_changed_message_changes_no_identity(scripts: Path, module: str, old: 
             {"split", "validate"},
         ),
         (
-            "sao/rendering/prompts.py",
+            "sao/rendering/clips.py",
             '(seed, "render", clip)',
             '(seed, "renders", clip)',
-            {"render"},
+            {"prompts", "render"},
             {"train", "encode"},
         ),
     ],

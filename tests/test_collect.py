@@ -114,6 +114,8 @@ def make_inputs(root: Path) -> list[object]:
     (data / "validation.html").write_text("<title>the corpus</title>")
     dropped = data / "dataset_configs/demo/dropped.csv"
     dropped.write_text("clip_id,published_split,path,check,message\nx,all,x.wav,tokens,too long\n")
+    other = root / "other.csv"
+    other.write_text("clip_id,published_split,path,check,message\ny,all,y.wav,tokens,of another corpus\n")
     for run in MODELS[1:]:
         folder = root / f"checkpoints/{run}"
         folder.mkdir(parents=True)
@@ -135,7 +137,7 @@ def make_inputs(root: Path) -> list[object]:
         "--training", *(root / f"checkpoints/{run}/training.json" for run in MODELS[1:]),
         "--curve", *(root / f"checkpoints/{run}/loss.svg" for run in MODELS[1:]),
         "--rendering", json.dumps({run: {"sampling": {"steps": 50}} for run in MODELS[1:]}),
-        "--report", data / "validation.json", "--dropped", dropped, "--output", root / "samples",
+        "--report", data / "validation.json", "--dropped", dropped, other, "--corpus", "my <corpus>", "another", "--output", root / "samples",
     ]  # fmt: skip
 
 
@@ -161,7 +163,7 @@ def test_folder_has_all_that_the_page_shows(made: Path) -> None:
 
 def test_page_names_what_was_left_out_of_a_corpus(made: Path) -> None:
     text = html.unescape((made / "index.html").read_text(encoding="utf-8"))
-    assert "26 left out (leak: 25, tokens: 1)" in text
+    assert "26 left out (leak: 25, tokens: 1)" in text and "of another corpus" not in text
     for number in range(25):
         assert (f"<li>audio/<train> {number}.wav (train) has the same sound_id {number}</li>" in text) == (number < 20)
     assert "<li>leak: 5 more, in the report</li>" in text and "<li>x.wav too long</li>" in text

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from conftest import ROOT, assert_succeeds, run_script
 from sao.base.command import InputError
-from sao.config.resolve import resolve
+from sao.data.corpora import resolve
 from sao.plan.plan import Plan
 
 

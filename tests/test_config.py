@@ -13,7 +13,10 @@ from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sao.base.command import InputError
-from sao.config.resolve import ROLES, SCHEMA, check_file, deref, file_name, published_splits, renders, resolve
+from sao.config.layers import stand_alone
+from sao.config.resolve import ROLES, SCHEMA, check_file, deref, renders
+from sao.data.corpora import published_splits, resolve
+from sao.data.formats.clotho import file_name
 from snakemake.utils import update_config
 
 Config = dict[str, Any]
@@ -101,7 +104,7 @@ FULL = full()
 MAPPINGS = list(mappings(FULL, SCHEMA_TREE))
 
 
-@pytest.mark.parametrize("files", [[DEMO], [DEMO, CLOTHO], [CLOTHO]], ids=["default", "merged", "clotho alone"])
+@pytest.mark.parametrize("files", [[DEMO], [CLOTHO]], ids=["default", "clotho"])
 def test_shipped_configs_resolve(files: list[Path]) -> None:
     config = resolve(load(*files), files)
     run = "demo" if files == [DEMO] else "clotho"
@@ -112,8 +115,8 @@ def test_shipped_configs_resolve(files: list[Path]) -> None:
     assert [entry["label"] for entry in renders(config).values()] == ["base", run]
 
 
-def test_merged_config_leaves_the_default_run_out() -> None:
-    merged = resolve(load(DEMO, CLOTHO), [DEMO, CLOTHO])
+def test_preset_stands_alone() -> None:
+    merged = resolve(stand_alone(load(DEMO, CLOTHO), load(CLOTHO), DEMO), [DEMO, CLOTHO])
     assert set(merged["corpora"]) == {"demo", "clotho"} and set(merged["runs"]) == {"clotho"}
     assert merged["corpora"]["clotho"]["train_seconds"] == 30
     # As published it has leaks, and a first run needs no account for its log.

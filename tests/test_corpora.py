@@ -111,6 +111,7 @@ def test_large_corpus_from_a_bad_line_and_a_folder_of_odd_sounds(tmp_path: Path)
         "validate": 2,
         "split": 2,
         "dataset_configs": 2,
+        "prompts": 2,
         "encode": 3,
         "train_last": 2,
         "curves": 2,

@@ -41,7 +41,7 @@ def configure(
     """Write `results/datasets` in `folder`, by relative paths, as the rule does."""
     files = ["--splits", splits, "--model-config", model_config or base_model / "model_config.json"]
     files += ["--hub", base_model / "hub", "--latents", "results/latents/demo/tiny"]
-    files += ["--output", "results/datasets", "--digest", "results/datasets.sha256"]
+    files += ["--output", "results/datasets", "--digest", "results/datasets.sha256", "--kept", "results/datasets.csv"]
     return run_script("dataset_configs", *files, *more, cwd=folder)
 
 
@@ -83,6 +83,12 @@ def test_outputs_and_their_digest(made: Path) -> None:
     digests = {name: checksum(made / "results/datasets" / name, "sha256") for name in DIGESTED}
     assert read_digests(made / "results/datasets.sha256") == digests
     assert (made / "results/datasets/dropped.csv").read_text() == ",".join(DROPPED) + "\n"
+
+
+def test_every_clip_is_kept_as_it_was_with_its_side(made: Path, splits: Path) -> None:
+    kept = pd.read_csv(made / "results/datasets.csv", dtype=str, keep_default_na=False).to_dict("records")
+    sides = (*ROLES, "evaluation")
+    assert kept == [{**row, "role": side} for side in sides for row in rows(splits, side)]
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -245,6 +251,10 @@ def test_clips_that_do_not_fit_are_dropped_and_listed(tmp_path: Path, splits: Pa
         lines = (tmp_path / f"results/datasets/{role}/filelist.txt").read_text().splitlines()
         assert [Path(line).stem for line in lines] == kept
         assert list(json.loads((tmp_path / f"results/datasets/{role}/captions.json").read_text())) == kept
+    kept = read_table(tmp_path / "results/datasets.csv")
+    assert kept.path.tolist() == [
+        row["path"] for table in before.values() for row in table if row["clip_id"] not in gone
+    ]
     assert "402 of" not in result.stderr
 
 

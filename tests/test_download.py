@@ -28,7 +28,7 @@ from conftest import (
     small_disk,
 )
 from download import retry_after
-from sao.config.resolve import resolve
+from sao.data.corpora import resolve
 from sao.plan.plan import Plan
 from servers import Server, serving
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import SCRIPTS, assert_fails, copy_checkout, listing, needs_mount, small_disk
+from conftest import SCRIPTS, assert_fails, assert_succeeds, copy_checkout, listing, needs_mount, small_disk
 from hypothesis import given
 from hypothesis import strategies as st
 from sao.base.command import InputError
@@ -159,16 +159,17 @@ def test_room_is_asked_for_before_the_folder_is_there(tmp_path: Path) -> None:
 
 @needs_mount
 def test_room_is_checked_before_a_model_is_loaded(base_model: Path, splits: Path, tmp_path: Path) -> None:
-    from test_render import RENDER, SAMPLING
+    from test_prompts import SAMPLING, run_prompts
 
     folder = tmp_path / "small"
-    dropped = tmp_path / "dropped.csv"
-    dropped.write_text("clip_id,published_split,path,check,message\n")
+    clips = tmp_path / "clips.csv"
+    assert_succeeds(run_prompts(base_model, splits, clips, clips={"evaluation": "all", "train": "all"}))
+    settings = {"loudness": None, "format": "wav16", "sampling": SAMPLING, "train_seconds": None}
     command = [
         sys.executable, SCRIPTS / "render.py", "--run", "mine", "--weights", base_model / "model.safetensors",
         "--weights-digest", base_model / "checksums.sha256", "--model", base_model,
-        "--model-digest", base_model / "checksums.sha256", "--splits", splits, "--dropped", dropped,
-        "--settings", json.dumps(RENDER | {"clips": {"evaluation": "all", "train": "all"}, "sampling": SAMPLING, "train_seconds": None}), "--output", folder / "out", "--table", tmp_path / "out.csv",
+        "--model-digest", base_model / "checksums.sha256", "--clips", clips,
+        "--settings", json.dumps(settings), "--output", folder / "out", "--table", tmp_path / "out.csv",
     ]  # fmt: skip
     result = small_disk(folder, "64k", command)
     assert_fails(result, folder / "out", "the sounds of", "0.1 MB are free on", folder, "make room")

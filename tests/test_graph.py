@@ -132,6 +132,7 @@ def test_changed_caption_reruns_what_depends_on_it_and_no_encoding(copy: Path) -
         "validate": 1,
         "split": 1,
         "dataset_configs": 1,
+        "prompts": 1,
         "train": 1,
         "train_last": 1,
         "curves": 1,
@@ -147,8 +148,8 @@ def test_changed_caption_reruns_what_depends_on_it_and_no_encoding(copy: Path) -
         ("steps: 1000", "steps: 2000", TRAINED | {"train": 1, "train_last": 1}),
         ("steps: 1000", "steps: 1000\n    checkpoint: best", EXPORTED | {"export": 1}),
         ("steps: 1000", "steps: 1000\n    workers: 2\n    tensorboard: true", {}),
-        ("evaluation: all", "evaluation: 2", RENDERED),
-        ("cfg_scale: 7", "cfg_scale: 3", RENDERED),
+        ("evaluation: all", "evaluation: 2", RENDERED | {"prompts": 1}),
+        ("cfg_scale: 7", "cfg_scale: 3", RENDERED | {"prompts": 1}),
     ],
 )
 def test_changed_config_reruns_what_depends_on_it(copy: Path, old: str, new: str, expected: dict[str, int]) -> None:
@@ -182,7 +183,7 @@ def test_what_a_failed_job_was_to_renew_is_not_up_to_date(copy: Path) -> None:
 
 def test_second_run_shares_data_latents_and_base(copy: Path) -> None:
     more = copy / "more.yaml"
-    more.write_text("runs:\n  longer: {base_model: demo, corpus: demo, steps: 5000, batch_size: 8}\n")
+    more.write_text("runs:\n  demo: {}\n  longer: {base_model: demo, corpus: demo, steps: 5000, batch_size: 8}\n")
     assert planned(copy, "--configfile", "more.yaml") == TRAINED | {"train": 9, "train_last": 1}
 
 
@@ -208,6 +209,7 @@ def test_clotho_dry_run_reads_as_a_plan(finished: Path) -> None:
         "rehearse": 1,
         "base_model": 1,
         "dataset_configs": 1,
+        "prompts": 1,
         "encode": 2,
         "train": 19,
         "train_last": 1,

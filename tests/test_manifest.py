@@ -21,9 +21,9 @@ from conftest import (
     write_csv,
     write_wav,
 )
-from manifest import METADATA, origin
 from sao.base.names import clip_id
 from sao.base.tables import write_table
+from sao.data.origin import METADATA, origin
 from sao.sound.read import Measuring
 
 

@@ -17,12 +17,12 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import ROOT, assert_fails, assert_succeeds, checksum, dropped_table, run_script
+from conftest import ROOT, assert_fails, assert_succeeds, checksum, kept_table, run_script
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from sao.base.names import write_digests
-from sao.config.resolve import resolve
+from sao.data.corpora import resolve
 from sao.evaluation.embedded import Embedded
 from sao.evaluation.embeddings import find
 from sao.evaluation.evaluate import Evaluation
@@ -78,7 +78,7 @@ def measured(path: Path, leg: str | None, seed: int) -> Path:
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory, base_model: Path) -> Path:
+def exported(tmp_path_factory: pytest.TempPathFactory, base_model: Path, splits: Path) -> Path:
     """A model that export.py made of the demo's base model with its diffusion model moved a little. Not to be changed."""
     folder = tmp_path_factory.mktemp("exported")
     torch.manual_seed(0)
@@ -96,7 +96,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory, base_model: Path) -> Path
     assert_succeeds(run_script("export", *given, "--output", out, "--digest", out / "export.json"))
     measured(folder / "demo.json", LEG, 1)
     measured(folder / "base.json", None, 2)
-    dropped_table(folder / "dropped.csv")
+    kept_table(splits, folder / "kept.csv")
     return folder
 
 
@@ -115,8 +115,7 @@ def write_card(
         "--training": exported / "training.json",
         "--model-config": exported / "demo/model_config.json",
         "--model-digest": base_model / "checksums.sha256",
-        "--clips": splits / "train.csv",
-        "--dropped": exported / "dropped.csv",
+        "--kept": exported / "kept.csv",
         "--measures": exported / "demo.json",
         "--base-measures": exported / "base.json",
     } | {f"--{key.replace('_', '-')}": value for key, value in other.items()}
@@ -284,11 +283,10 @@ def test_clips_licences_and_settings_are_told(exported: Path, base_model: Path, 
     table.loc[3, "license"] = "Attribution-NonCommercial-NoDerivs"
     table.loc[0, "caption_1"] = 'Say "```" \\ then\nline | two, naïve – 雨.'
     table["seconds"] = "1800"
-    table.to_csv(tmp_path / "train.csv", index=False)
-    last = table.iloc[-1]
-    dropped_table(tmp_path / "dropped.csv", [{"clip_id": last.clip_id}])
-    files = {"clips": tmp_path / "train.csv", "dropped": tmp_path / "dropped.csv"}
-    card = card_text(exported, base_model, splits, tmp_path, **files)
+    table["role"] = "train"
+    table.loc[table.index[-1], "role"] = "evaluation"
+    table.to_csv(tmp_path / "kept.csv", index=False)
+    card = card_text(exported, base_model, splits, tmp_path, kept=tmp_path / "kept.csv")
     for text in (
         "9 clips of the corpus `demo`, 4.50 h; 2 more to validate on",
         "| CC-BY-NC-3.0 | 1 |\n",
@@ -332,9 +330,9 @@ def test_text_of_others_is_text_in_the_card_and_in_spreadsheets(
     table.loc[0, ["license", "manufacturer", "file_name"]] = evil, "=1+1|cmd", "-dash.wav"
     table.loc[1, ["manufacturer", "license"]] = "@SUM(A1)", "+1"
     table.loc[2, "manufacturer"] = "Jürgen = me"
-    table.to_csv(tmp_path / "train.csv", index=False)
+    table.assign(role="train").to_csv(tmp_path / "kept.csv", index=False)
     source = LOCAL | {"path": "/home/x/a `b` <i>"}
-    card = card_text(exported, base_model, splits, tmp_path, source=source, clips=tmp_path / "train.csv")
+    card = card_text(exported, base_model, splits, tmp_path, source=source, kept=tmp_path / "kept.csv")
     line = next(line for line in card.splitlines() if "script" in line)
     escaped = r"&lt;script&gt;alert(\"1\")&lt;/script&gt; &amp; \[x\](javascript:y) \*a\* \_b\_ \`c\` \| d".replace(
         '\\"', '"'

@@ -16,7 +16,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from sao.base.command import InputError
 from sao.base.files import write_json
-from sao.config.resolve import MOST_LEGS, resolve
+from sao.config.resolve import MOST_LEGS
 from sao.config.settings import (
     DatasetSettings,
     EncodeSettings,
@@ -29,6 +29,7 @@ from sao.config.settings import (
     from_text,
     to_text,
 )
+from sao.data.corpora import resolve
 from sao.plan.plan import Plan
 from sao.plan.resources import STEP
 
@@ -49,19 +50,23 @@ def test_folder_is_read_where_it_is_by_a_path_that_snakemake_takes(path: str) ->
     drawn = plan(path=path, split={"method": "fraction"}).data
     assert drawn.audio("mine", "all") == "sounds"
     assert drawn.manifests("mine") == ["results/data/mine/manifests/all.csv"]
-    assert drawn.scan("mine", "all") == {"folder": "sounds", "top": None, "caption_columns": None, "splits": None}
+    options = {"caption_columns": None, "top": None, "splits": None}
+    assert drawn.scan("mine", "all") == {"format": "audiofolder", "folder": "sounds", "options": options}
 
 
 def test_table_above_the_top_folders_is_listed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_wav(tmp_path / "in/train/a.wav", noise("a", 0.01))
     (tmp_path / "in/metadata.csv").write_text("file_name,caption\ntrain/a.wav,A.\n")
-    here = plan(path="in").data
+    here, later = plan(path="in").data, plan(path="in").data
     monkeypatch.chdir(tmp_path)
-    lines = Path(here.listing("mine", "train")).read_text().splitlines()
-    assert [line.split(" ", 2)[2] for line in lines] == ["a.wav", "../metadata.csv"]
+    key = here.folder_key("mine", "train")
+    assert here.scan_mb("mine", "train") == pytest.approx(800.02)  # the sound and the table
     settings = here.scan("mine", "train")
-    assert (settings["folder"], settings["top"]) == ("in/train", "in")
-    assert settings["splits"] == ["train", "validation", "test"]
+    assert settings["folder"] == "in/train" and settings["options"]["top"] == "in"
+    assert settings["options"]["splits"] == ["train", "validation", "test"]
+    (tmp_path / "in/metadata.csv").write_text("file_name,caption\ntrain/a.wav,Another.\n")
+    assert here.folder_key("mine", "train") == key != later.folder_key("mine", "train")
+    assert not (tmp_path / "results").exists()
 
 
 def test_file_that_a_base_model_lacks_is_left_to_the_script(tmp_path: Path) -> None:
@@ -77,7 +82,7 @@ def test_file_that_a_base_model_lacks_is_left_to_the_script(tmp_path: Path) -> N
 def test_folder_that_is_not_there_stops_no_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = plan(path="/no/such/folder").data
     monkeypatch.chdir(tmp_path)
-    assert Path(here.listing("mine", "train")).read_text() == ""
+    assert here.folder_key("mine", "train") and here.scan_mb("mine", "train") == 800
 
 
 @pytest.mark.parametrize(
@@ -159,10 +164,10 @@ def test_every_setting_of_a_run_has_its_place() -> None:
     assert set(schema["$defs"]["run"]["properties"]) == {*kinds[0], *kinds[1], *elsewhere}
 
 
-def test_corpora_by_format() -> None:
-    assert re.fullmatch(plan().data.with_format("audiofolder"), "mine")
-    assert not re.fullmatch(plan().data.with_format("audiofolder"), "demo")
-    assert re.fullmatch(plan().data.with_format("clotho"), "demo")
+def test_corpora_are_unpacked_or_read_where_they_lie() -> None:
+    here = plan().data
+    assert re.fullmatch(here.pattern(in_place=True), "mine") and not re.fullmatch(here.pattern(in_place=True), "demo")
+    assert re.fullmatch(here.pattern(in_place=False), "demo")
 
 
 def training(**run: Any) -> Plan:
@@ -255,8 +260,10 @@ def test_what_changes_no_sound_renders_nothing_anew(tmp_path: Path) -> None:
     settings = rendering().rendering.settings("demo")
     for change in ({"shards": 3}, {"batch_size": 2}, {"prompts": str(tmp_path / "mine.txt")}):
         assert rendering(**change).rendering.settings("demo") == settings
-    assert rendering(seed=1).rendering.settings("demo") != settings
     assert rendering(format="flac").rendering.settings("demo") != settings
+    prompts = rendering().rendering.prompt_settings("demo", "demo")
+    assert rendering(format="flac").rendering.prompt_settings("demo", "demo") == prompts
+    assert rendering(seed=1).rendering.prompt_settings("demo", "demo") != prompts
     assert rendering(batch_size=2).rendering.batch_size() == [2] and rendering().rendering.batch_size() == []
     assert rendering(prompts=str(tmp_path / "mine.txt")).rendering.prompts() == [str(tmp_path / "mine.txt")]
 
@@ -419,15 +426,12 @@ def test_processes_of_a_training_are_started_by_srun_in_a_job() -> None:
 
 
 def test_rendering_asks_for_the_clips_that_are_rendered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "mine.txt"
-    path.write_text("rain\n" * 3)  # the first line counts as a header
-    here = rendering(clips={"train": "all", "evaluation": "all"}, prompts=str(path)).rendering
+    here = rendering().rendering
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError):
         here.minutes("demo")
-    for split, count in (("train", 50), ("evaluation", 8)):
-        table = tmp_path / f"results/data/demo/splits/{split}.csv"
-        table.parent.mkdir(parents=True, exist_ok=True)
-        table.write_text("clip_id\n" * (count + 1))
+    table = tmp_path / "results/data/demo/prompts/demo.csv"
+    table.parent.mkdir(parents=True)
+    table.write_text("clip_id\n" * 61)
     # 20 s each, and 10 minutes.
     assert here.minutes("demo") == pytest.approx(30)

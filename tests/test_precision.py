@@ -22,7 +22,7 @@ import yaml
 from conftest import BASE_MODEL, ROOT
 from sao.base.command import InputError
 from sao.base.files import read_json
-from sao.config.resolve import resolve
+from sao.data.corpora import resolve
 from sao.training.dataset import collate
 
 METHODS = ("full", "lora", "dora")

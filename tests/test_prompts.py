@@ -1,21 +1,55 @@
-"""The file of prompts: what a row says, what it leaves to the config, and what is wrong with it, by row."""
+"""Which sounds are rendered: clips of the corpus and prompts from a file, each checked before anything is trained."""
 
 from __future__ import annotations
 
+import json
+import subprocess
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
+from conftest import assert_fails, assert_succeeds, kept_table, run_script
+from hypothesis import given
+from hypothesis import strategies as st
 from sao.base.command import InputError
-from sao.rendering.prompts import Clip, read_prompts, render_seed
+from sao.rendering.clips import Clip, choose, read_clips, render_seed, write_clips
+from sao.rendering.prompts import read_prompts
 
 WINDOW = 3.0
-RENDER = {"seconds": None, "seed": 5}
-SAMPLING = {"cfg_scale": 7, "negative_prompt": "Hiss."}
+SETTINGS: dict[str, Any] = {"seconds": None, "seed": 5, "sampling": {"cfg_scale": 7, "negative_prompt": "Hiss."}}
+RENDER = {"clips": {"evaluation": 2}, "caption": 1, "seed": 0, "seconds": None, "loudness": None, "format": "wav16"}
+SAMPLING = {
+    "sampler": "dpmpp-3m-sde",
+    "steps": 2,
+    "cfg_scale": 1,
+    "sigma_min": 0.3,
+    "sigma_max": 50,
+    "negative_prompt": None,
+}
 
 
-def read(path: Path, text: str | bytes, **render: object) -> list[Clip]:
+def run_prompts(
+    model: Path,
+    splits: Path,
+    output: Path,
+    *more: object,
+    dropped: Sequence[str] = (),
+    sampling: dict[str, Any] = SAMPLING,
+    **settings: object,
+) -> subprocess.CompletedProcess[str]:
+    """Write the table of sounds to render to `output`."""
+    return run_script(
+        "prompts", "--kept", kept_table(splits, output.with_suffix(".kept.csv"), dropped),
+        "--model-config", model / "model_config.json", "--hub", model / "hub",
+        "--render", json.dumps(RENDER | settings), "--sampling", json.dumps(sampling), "--output", output, *more,
+    )  # fmt: skip
+
+
+def read(path: Path, text: str | bytes, **settings: object) -> list[Clip]:
     path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return read_prompts(path, WINDOW, RENDER | render, SAMPLING)
+    return read_prompts(path, WINDOW, SETTINGS | settings)
 
 
 def test_text_file_is_a_prompt_a_line(tmp_path: Path) -> None:
@@ -62,6 +96,8 @@ def test_table_says_what_it_wants_and_leaves_the_rest(tmp_path: Path) -> None:
         ("p.csv", "prompt,cfg_scale\nRain,-1\n", "cfg_scale is '-1', not a number from 0"),
         ("p.csv", "prompt,cfg_scale\nRain,1e38\n", "cfg_scale is '1e38', not a number from 0 to 100"),
         ("p.csv", "prompt,cfg_scale\nRain,inf\n", "cfg_scale is 'inf'"),
+        ("p.csv", 'prompt\n"Rain\rwind"\n', "row 2: holds a carriage return"),
+        ("p.csv", 'prompt,negative_prompt\nRain,"a\rb"\n', "row 2: holds a carriage return"),
     ],
 )
 def test_wrong_row_is_named(tmp_path: Path, name: str, text: str | bytes, message: str) -> None:
@@ -73,3 +109,103 @@ def test_wrong_row_is_named(tmp_path: Path, name: str, text: str | bytes, messag
 def test_length_in_the_config_has_to_fit_the_window(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"render.seconds is 4, the model's window 3.00 s"):
         read(tmp_path / "p.txt", "Rain", seconds=4)
+
+
+def test_prompt_that_is_understood_in_part_is_told(base_model: Path, splits: Path, tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("Rain on a 屋根.\nWind.\n", encoding="utf-8")
+    done = run_prompts(base_model, splits, tmp_path / "out.csv", "--prompts", tmp_path / "prompts.txt", clips={})
+    assert_succeeds(done)
+    (line,) = (line for line in done.stderr.splitlines() if "does not know" in line)
+    assert "prompts.txt, row 1" in line and "'屋根'" in line and "(1 such)" in line
+
+
+@pytest.mark.parametrize(
+    ("settings", "prompts", "words"),
+    [
+        ({"caption": 6}, "", ["render.caption is 6", "has 2 captions"]),
+        ({"seconds": 9.5}, "prompt\nRain.\n", ["render.seconds is 9.5", "3.07 s"]),
+        ({}, "prompt,seconds\nRain.,4\n", ["prompts.csv, row 2", "seconds is 4.0"]),
+        ({}, f"prompt\nRain.\n{'very ' * 60}loud\n", ["prompts.csv, row 3", "the prompt has", "after 40"]),
+        ({}, f"prompt,negative_prompt\nRain.,{'very ' * 60}loud\n", ["row 2", "the negative prompt has", "after 40"]),
+        (
+            {},
+            "prompt\nRain.\n雨の音がする\n",
+            ["prompts.csv, row 3", "the prompt", "nothing of it is in the vocabulary"],
+        ),
+        ({}, "prompt,negative_prompt\nRain.,🐶🐶 a\n", ["row 2", "the negative prompt", "little of it ('a')"]),
+        ({}, "prompt\n\u200b.\n", ["prompts.csv, row 2", "the prompt is empty"]),
+        ({}, "prompt,id\nRain.,{clip}\n", ["prompts.csv, row 2", "is that of clip {clip} too"]),
+    ],
+)
+def test_text_that_the_model_cannot_take_is_named(
+    base_model: Path, splits: Path, tmp_path: Path, settings: dict, prompts: str, words: list[str]
+) -> None:
+    clip = pd.read_csv(splits / "evaluation.csv").clip_id[0]
+    (tmp_path / "prompts.csv").write_text(prompts.replace("{clip}", clip), encoding="utf-8")
+    options = ["--prompts", tmp_path / "prompts.csv"] if prompts else []
+    done = run_prompts(base_model, splits, tmp_path / "out.csv", *options, **settings)
+    assert_fails(done, *(word.replace("{clip}", clip) for word in words))
+    assert not (tmp_path / "out.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("sampler", "steps", "words"), [("euler", 2, "'euler'"), ("dpmpp-3m-sde", 1, "takes 2 or more")]
+)
+def test_sampler_that_the_model_cannot_take_is_named(
+    base_model: Path, splits: Path, tmp_path: Path, sampler: str, steps: int, words: str
+) -> None:
+    sampling = SAMPLING | {"sampler": sampler, "steps": steps}
+    assert_fails(run_prompts(base_model, splits, tmp_path / "out.csv", sampling=sampling), words)
+
+
+def test_clips_of_the_corpus_come_with_seed_length_and_recording(
+    base_model: Path, splits: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.txt").write_text("Rain.\n")
+    kept = pd.concat(pd.read_csv(splits / f"{side}.csv") for side in ("train", "evaluation")).set_index("clip_id")
+    gone, *_ = pd.read_csv(splits / "evaluation.csv").clip_id
+    options = {"clips": {"evaluation": "all", "train": 3}, "caption": 2, "dropped": [gone]}
+    done = run_prompts(base_model, splits, tmp_path / "out.csv", "--prompts", tmp_path / "mine.txt", **options)
+    assert_succeeds(done)
+    *clips, mine = read_clips(tmp_path / "out.csv")
+    assert [clip.split for clip in clips] == ["evaluation"] + ["train"] * 3
+    assert gone not in {clip.clip_id for clip in clips}
+    for clip in clips:
+        row = kept.loc[clip.clip_id]
+        assert (clip.prompt, clip.seconds, clip.reference) == (row.caption_2, row.seconds, row.path)
+        assert (clip.seed, clip.cfg_scale, clip.negative_prompt) == (render_seed(0, clip.clip_id), 1.0, None)
+    assert (mine.clip_id, mine.split, mine.prompt, mine.reference) == ("prompt-0001", "prompts", "Rain.", "")
+
+
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\r\0"), min_size=1, max_size=20)
+
+
+@given(
+    st.lists(
+        st.builds(
+            Clip,
+            clip_id=st.from_regex(r"[a-z][a-z0-9.-]{0,9}", fullmatch=True),
+            split=st.sampled_from(["train", "prompts"]),
+            prompt=TEXT,
+            seconds=st.floats(1e-3, 3600),
+            seed=st.integers(0, 2**63 - 1),
+            cfg_scale=st.floats(0, 100),
+            negative_prompt=st.none() | TEXT,
+            reference=st.just("") | TEXT,
+        ),
+        max_size=5,
+    )
+)
+def test_table_of_clips_reads_as_it_was_written(tmp_path_factory: pytest.TempPathFactory, clips: list[Clip]) -> None:
+    path = tmp_path_factory.getbasetemp() / "clips.csv"
+    write_clips(path, clips)
+    assert read_clips(path) == clips
+
+
+@given(st.sets(st.text("abc", min_size=1), min_size=1, max_size=30), st.integers(1, 10), st.integers(0, 3))
+def test_choice_of_clips_is_stable_when_clips_are_added(clips: set[str], count: int, seed: int) -> None:
+    few = set(choose(pd.DataFrame({"clip_id": sorted(clips)}), count, seed).clip_id)
+    more = set(choose(pd.DataFrame({"clip_id": [*sorted(clips), "new"]}), count, seed).clip_id)
+    assert len(few) == min(count, len(clips))
+    assert more - {"new"} <= few
+    assert set(choose(pd.DataFrame({"clip_id": sorted(clips)}), "all", seed).clip_id) == clips

@@ -15,23 +15,13 @@ import pyloudnorm
 import pytest
 import soundfile
 import torch
-from conftest import assert_fails, assert_succeeds, change, checksum, dropped_table, listing, run_script
-from hypothesis import given
-from hypothesis import strategies as st
-from render import choose, finish
+from conftest import assert_fails, assert_succeeds, change, checksum, listing, run_script
+from render import finish
 from safetensors.torch import load_file, save_file
 from sao.base.command import InputError
+from test_prompts import RENDER, SAMPLING, run_prompts
 
 RATE = 16000  # Hz
-RENDER = {"clips": {"evaluation": 2}, "caption": 1, "seed": 0, "seconds": None, "loudness": None, "format": "wav16"}
-SAMPLING = {
-    "sampler": "dpmpp-3m-sde",
-    "steps": 2,
-    "cfg_scale": 1,
-    "sigma_min": 0.3,
-    "sigma_max": 50,
-    "negative_prompt": None,
-}
 PROMPTS = """id,prompt,seconds,seed,cfg_scale,negative_prompt
 gull,A gull over water – 雨 "twice",0.5,7,,
 ,A door.,1,,4,
@@ -44,16 +34,19 @@ def render(
     splits: Path,
     output: Path,
     *more: object,
+    prompts: Path | None = None,
     weights: Path | None = None,
     dropped: Sequence[str] = (),
     **settings: object,
 ) -> subprocess.CompletedProcess[str]:
+    """What rules prompts and render do."""
+    own = ["--prompts", prompts] if prompts else []
+    clips = output.with_suffix(".clips.csv")
+    assert_succeeds(run_prompts(model, splits, clips, *own, dropped=dropped, **settings))
     return run_script(
         "render", "--run", "mine", "--weights", weights or model / "model.safetensors", "--model", model,
         "--weights-digest", digest_of(weights, output) if weights else model / "checksums.sha256",
-        "--model-digest", model / "checksums.sha256",
-        "--splits", splits,
-        "--dropped", dropped_table(output.with_suffix(".dropped.csv"), [{"clip_id": clip} for clip in dropped]),
+        "--model-digest", model / "checksums.sha256", "--clips", clips,
         "--render", json.dumps(RENDER | settings), "--sampling", json.dumps(SAMPLING),
         "--output", output, "--table", output.with_suffix(".csv"), *more,
     )  # fmt: skip
@@ -76,27 +69,24 @@ def rendered(base_model: Path, splits: Path, tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp("rendered")
     (folder / "prompts.csv").write_text(PROMPTS, encoding="utf-8")
     clips = {"evaluation": "all", "train": "all"}
-    options = ["--prompts", folder / "prompts.csv", "--batch-size", "3"]
-    options += ["--weights-digest", base_model / "checksums.sha256"]
-    assert_succeeds(render(base_model, splits, folder / "out", *options, clips=clips))
+    options = ["--batch-size", "3", "--weights-digest", base_model / "checksums.sha256"]
+    assert_succeeds(render(base_model, splits, folder / "out", *options, prompts=folder / "prompts.csv", clips=clips))
     return folder / "out"
 
 
 def test_same_command_gives_the_same_bytes_and_shards_the_same_sound(
     rendered: Path, base_model: Path, splits: Path, tmp_path: Path
 ) -> None:
-    options = ["--prompts", rendered.with_name("prompts.csv"), "--weights-digest", base_model / "checksums.sha256"]
-    clips = {"evaluation": "all", "train": "all"}
-    assert_succeeds(render(base_model, splits, tmp_path / "again", *options, "--batch-size", 3, clips=clips))
+    options = ["--weights-digest", base_model / "checksums.sha256"]
+    wanted = {"prompts": rendered.with_name("prompts.csv"), "clips": {"evaluation": "all", "train": "all"}}
+    assert_succeeds(render(base_model, splits, tmp_path / "again", *options, "--batch-size", 3, **wanted))
     assert listing(tmp_path / "again") == listing(rendered)
     for name in listing(rendered):
         assert (rendered / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
     assert tmp_path.joinpath("again.csv").read_bytes() == rendered.with_suffix(".csv").read_bytes()
     parts = []
     for shard, size in (("0001-of-0002", 1), ("0002-of-0002", 8)):
-        done = render(
-            base_model, splits, tmp_path / shard, *options, "--batch-size", size, "--shard", shard, clips=clips
-        )
+        done = render(base_model, splits, tmp_path / shard, *options, "--batch-size", size, "--shard", shard, **wanted)
         assert_succeeds(done)
         parts.append(listing(tmp_path / shard))
         for name in parts[-1]:
@@ -159,8 +149,8 @@ def test_file_tells_what_it_was_made_from(rendered: Path, base_model: Path) -> N
 @pytest.mark.parametrize("form", ["wav24", "flac"])
 def test_loudness_and_format(base_model: Path, splits: Path, tmp_path: Path, form: str) -> None:
     (tmp_path / "prompts.txt").write_text("Ein Vögelchen.\n", encoding="utf-8")
-    options = ["--prompts", tmp_path / "prompts.txt"]
-    done = render(base_model, splits, tmp_path / "out", *options, clips={}, seconds=1.0, loudness=-30, format=form)
+    wanted = {"prompts": tmp_path / "prompts.txt", "clips": {}, "seconds": 1.0}
+    done = render(base_model, splits, tmp_path / "out", loudness=-30, format=form, **wanted)
     assert_succeeds(done)
     row = table_of(tmp_path / "out").loc["prompt-0001"]
     path = tmp_path / "out" / row.file
@@ -174,47 +164,10 @@ def test_loudness_and_format(base_model: Path, splits: Path, tmp_path: Path, for
     assert row.model_sha256 == checksum(base_model / "model.safetensors", "sha256")
 
 
-def test_prompt_that_is_understood_in_part_is_told(base_model: Path, splits: Path, tmp_path: Path) -> None:
-    (tmp_path / "prompts.txt").write_text("Rain on a 屋根.\nWind.\n", encoding="utf-8")
-    done = render(base_model, splits, tmp_path / "out", "--prompts", tmp_path / "prompts.txt", clips={})
-    assert_succeeds(done)
-    (line,) = (line for line in done.stderr.splitlines() if "does not know" in line)
-    assert "prompts.txt, row 1" in line and "'屋根'" in line and "(1 such)" in line
-
-
 def test_clip_that_the_model_cannot_take_is_not_rendered(base_model: Path, splits: Path, tmp_path: Path) -> None:
     clips = pd.read_csv(splits / "evaluation.csv").clip_id.tolist()
     assert_succeeds(render(base_model, splits, tmp_path / "out", dropped=clips[:1]))
     assert [path.stem for path in (tmp_path / "out").glob("*.wav")] == clips[1:]
-
-
-@pytest.mark.parametrize(
-    ("settings", "prompts", "words"),
-    [
-        ({"caption": 6}, "", ["render.caption is 6", "has 2 captions"]),
-        ({"seconds": 9.5}, "prompt\nRain.\n", ["render.seconds is 9.5", "3.07 s"]),
-        ({}, "prompt,seconds\nRain.,4\n", ["prompts.csv, row 2", "seconds is 4.0"]),
-        ({}, f"prompt\nRain.\n{'very ' * 60}loud\n", ["prompts.csv, row 3", "the prompt has", "after 40"]),
-        ({}, f"prompt,negative_prompt\nRain.,{'very ' * 60}loud\n", ["row 2", "the negative prompt has", "after 40"]),
-        (
-            {},
-            "prompt\nRain.\n雨の音がする\n",
-            ["prompts.csv, row 3", "the prompt", "nothing of it is in the vocabulary"],
-        ),
-        ({}, "prompt,negative_prompt\nRain.,🐶🐶 a\n", ["row 2", "the negative prompt", "little of it ('a')"]),
-        ({}, "prompt\n\u200b.\n", ["prompts.csv, row 2", "the prompt is empty"]),
-        ({}, "prompt,id\nRain.,{clip}\n", ["prompts.csv, row 2", "is that of clip {clip} too"]),
-    ],
-)
-def test_what_is_wrong_stops_before_the_model_is_loaded(
-    base_model: Path, splits: Path, tmp_path: Path, settings: dict, prompts: str, words: list[str]
-) -> None:
-    clip = pd.read_csv(splits / "evaluation.csv").clip_id[0]
-    (tmp_path / "prompts.csv").write_text(prompts.replace("{clip}", clip), encoding="utf-8")
-    options = ["--prompts", tmp_path / "prompts.csv"] if prompts else []
-    done = render(base_model, splits, tmp_path / "out", *options, weights=Path("none"), **settings)
-    assert_fails(done, *(word.replace("{clip}", clip) for word in words))
-    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(("value", "message"), [(0.0, "every rendered clip is silent"), (math.nan, "NaN or infinite")])
@@ -263,12 +216,3 @@ def test_loudness_of_short_and_long_clips(seconds: float) -> None:
     loud = finish(0.1 * tone, 48000, -1.0, "a")
     assert loud.overs > 0 and "over full scale" in loud.warning
     assert loud.peak_dbfs == pytest.approx(-20, abs=0.1)
-
-
-@given(st.sets(st.text("abc", min_size=1), min_size=1, max_size=30), st.integers(1, 10), st.integers(0, 3))
-def test_choice_of_clips_is_stable_when_clips_are_added(clips: set[str], count: int, seed: int) -> None:
-    few = set(choose(pd.DataFrame({"clip_id": sorted(clips)}), count, seed).clip_id)
-    more = set(choose(pd.DataFrame({"clip_id": [*sorted(clips), "new"]}), count, seed).clip_id)
-    assert len(few) == min(count, len(clips))
-    assert more - {"new"} <= few
-    assert set(choose(pd.DataFrame({"clip_id": sorted(clips)}), "all", seed).clip_id) == clips

@@ -32,14 +32,17 @@ from sao.base.command import InputError
 from sao.base.names import clip_id, read_digests
 from sao.base.tables import read_table
 from sao.data.captions import listed
-from sao.data.folder import as_text, files_below, guess_caption_columns, read_folder
+from sao.data.formats.audiofolder import as_text, files_below, guess_caption_columns, read_folder
 from sao.sound.read import measure
 
 NAMES = (*ODD_NAMES, "LOUD.WAV", "`whoami` $(id).Wav", "50%.wav", "#1 & <b>.wav", "sub dir/-x.wav", "sub dir/{a}.wav")
 
+KEY = "0" * 64
+
 
 def scan(folder: Path, out: Path, *more: object) -> subprocess.CompletedProcess[str]:
     outputs = ["--captions", out / "captions.csv", "--facts", out / "facts.csv", "--digests", out / "digests.sha256"]
+    outputs += ["--listing", out / "listing.txt", "--key", KEY]
     return run_script("scan", "--folder", folder, *outputs, *more)
 
 
@@ -100,7 +103,7 @@ def test_odd_names_from_folder_to_manifest_and_nothing_is_written_or_copied(tmp_
         for path in [folder, *folder.rglob("*")]:
             path.chmod(0o755)
     assert after == before
-    assert listing(tmp_path / "1") == {"captions.csv", "facts.csv", "digests.sha256"}
+    assert listing(tmp_path / "1") == {"captions.csv", "facts.csv", "digests.sha256", "listing.txt"}
     digests = read_digests(tmp_path / "1/digests.sha256")
     assert digests.keys() == {*NAMES, "metadata.csv", "sub dir/metadata.jsonl", "sub dir/{a}.txt"}
     assert all(checksum(folder / name, "sha256") == digest for name, digest in digests.items())
@@ -203,6 +206,7 @@ def test_table_above_the_top_folders_tells_of_each(tmp_path: Path) -> None:
     assert told == {"a.wav": ["train/a.wav"], "x/b.wav": ["./train/x/b.wav"], "c.wav": ["c"]}
     assert list(read_folder(folder / "test", None, folder)) == ["a.wav"]
     options = ["--folder", folder / "train", "--top", folder, "--captions", tmp_path / "out/c.csv"]
+    options += ["--listing", tmp_path / "out/f.txt", "--key", KEY]
     assert_succeeds(
         run_script("scan", *options, "--facts", tmp_path / "out/f.csv", "--digests", tmp_path / "out/f.sha256")
     )

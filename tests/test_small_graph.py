@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -74,3 +75,19 @@ def test_everything_is_what_it_was_made_as(small: Path) -> None:
         done = snakemake(small, target)
         said, _ = done.communicate(timeout=300)
         assert done.returncode == 0 and words in said, said[-3000:]
+
+
+def test_wrong_prompts_are_known_before_anything_slow_and_retrain_nothing(small: Path, tmp_path: Path) -> None:
+    """A job that failed has no output any more, which must not make a training outdated."""
+    again = shutil.copytree(small, tmp_path / "again", symlinks=True)
+    (again / "small.yaml").write_text(json.dumps(SMALL | {"render": SMALL["render"] | {"prompts": "mine.txt"}}))
+    (again / "mine.txt").write_text("Rain.\n雨の音がする\n", encoding="utf-8")
+    failed = snakemake(again, "results/samples")
+    said, _ = failed.communicate(timeout=300)
+    assert failed.returncode == 1 and "mine.txt, row 2: the prompt" in said.rstrip().splitlines()[-1], said[-3000:]
+    assert "Render the prompts" not in said
+    (again / "mine.txt").write_text("Rain.\n")
+    planned = snakemake(again, "-n", "results/samples")
+    said, _ = planned.communicate(timeout=300)
+    jobs = dict(re.findall(r"^(prompts|render|encode|train|train_last|export) +(\d+)$", said, re.M))
+    assert jobs == {"prompts": "1", "render": "2"}, said[-3000:]

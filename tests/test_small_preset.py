@@ -98,8 +98,7 @@ def test_sampler_of_the_other_kind_is_refused(trained: Path, tmp_path: Path, sam
     model = trained / "results/models/stable-audio-open-small"
     options = ["--run", "base", "--weights", model / "model.safetensors", "--model", model]
     options += ["--weights-digest", model / "checksums.sha256", "--model-digest", model / "checksums.sha256"]
-    options += ["--splits", trained / "results/data/demo/splits"]
-    options += ["--dropped", trained / "results/data/demo/dataset_configs/stable-audio-open-small/dropped.csv"]
+    options += ["--clips", trained / "results/data/demo/prompts/stable-audio-open-small.csv"]
     render = {"clips": {"evaluation": 1}, "caption": 1, "seed": 0, "seconds": None, "loudness": None, "format": "wav16"}
     sampling = {"sampler": sampler, "steps": 2, "cfg_scale": 1, "sigma_min": 0.3, "sigma_max": 500}
     sampling |= {"negative_prompt": None}

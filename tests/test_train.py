@@ -98,7 +98,8 @@ def make_corpus(base: Path, base_model: Path, forks: Forks) -> Path:
 
     def configure(name: str, *more: object) -> Started:
         given = ("--splits", "splits", "--model-config", base_model / "model_config.json", "--hub", base_model / "hub")
-        return start("dataset_configs", *given, *more, "--output", name, "--digest", f"{name}.sha256")
+        outputs = ("--output", name, "--kept", f"{name}.csv", "--digest", f"{name}.sha256")
+        return start("dataset_configs", *given, *more, *outputs)
 
     audio = ("--audio", json.dumps({split: f"audio/{split}" for split in SPLITS}))
     succeed(

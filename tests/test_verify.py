@@ -39,6 +39,7 @@ def made(
     data = results / "data/own"
     facts = data / "audio/all.csv"
     given = ["--captions", data / "captions/all.csv", "--facts", facts, "--digests", data / "audio/all.sha256"]
+    given += ["--listing", data / "folder/all.txt", "--key", "0" * 64]
     assert_succeeds(run_script("scan", "--folder", top / "own", *given))
     given = ["--captions", data / "captions/all.csv", "--facts", facts, "--output", data / "manifests/all.csv"]
     assert_succeeds(run_script("manifest", "--split", "all", "--audio", top / "own", *given))

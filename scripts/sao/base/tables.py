@@ -8,8 +8,9 @@ import functools
 import io
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from sao.base.command import InputError
 
@@ -110,6 +111,16 @@ def read_tables(paths: list[Path]) -> pd.DataFrame:
     text = table.select_dtypes("object").columns
     table[text] = table[text].fillna("")
     return table
+
+
+def each(table: pd.DataFrame) -> Iterator[Any]:
+    """The rows of a table, with its columns as attributes."""
+    return iter(table.itertuples())
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table, each by the names of its columns."""
+    return [{str(column): value for column, value in row.items()} for row in table.to_dict("records")]
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:

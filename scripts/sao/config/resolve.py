@@ -1,4 +1,4 @@
-"""The configuration: checked against the schema, defaults filled in, references resolved."""
+"""The configuration: checked against the schema, defaults filled in, references resolved. The corpora are left to `data`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import difflib
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,8 +21,6 @@ from sao.config.embeddings import embedding_folder, embedding_name
 
 SCHEMA = Path(__file__).resolve().parents[3] / "schemas" / "config.schema.yaml"
 ROLES = ("train", "validation", "evaluation")
-WHOLE = "all"  # the one published split of an audiofolder that is not split by its top folders
-LONGEST = 200  # bytes of a downloaded file's name: with what is added to it, it is no longer than 255
 SECTIONS = ("corpora", "base_models", "runs")  # whose entries have names
 # Names that the graph gives to files and folders beside those that are called by a name of the config; in lower case.
 TAKEN = {
@@ -63,11 +61,11 @@ Validator = jsonschema.validators.extend(  # type: ignore[no-untyped-call]
 )
 
 
-def resolve(config: Config, files: list[Path]) -> Config:
-    """The checked config with every default filled in and `null` entries left out.
+def check_config(config: Config, files: list[Path]) -> Config:
+    """The config with every default filled in and `null` entries left out; all is checked but the corpora.
 
-    `files` are the config files that were merged into `config`, in order; an error names the last one that has the
-    key. Raises InputError with one line for the first thing wrong.
+    `sao.data.corpora.resolve` checks those too. `files` are the config files that were merged into `config`, in order; an
+    error names the last one that has the key. Raises InputError with one line for the first thing wrong.
     """
     for path in files:
         check_file(path)
@@ -79,14 +77,14 @@ def resolve(config: Config, files: list[Path]) -> Config:
             config[section] = {name: entry for name, entry in config[section].items() if entry is not None}
     _check(config, schema, files)
     for section in SECTIONS:
-        _check_names([section], config[section], files)
+        check_names([section], config[section], files)
     fill_defaults(config, schema, schema)
     clips = {split: count for split, count in config["render"]["clips"].items() if count is not None}
     prompts = config["render"]["prompts"]
     if not clips and prompts is None:
-        raise InputError(f"config: render.clips: names no split to render ({_where(['render', 'clips'], files)})")
+        raise InputError(f"config: render.clips: names no split to render ({place_of(['render', 'clips'], files)})")
     if prompts is not None and not Path(prompts).is_file():
-        where = _where(["render", "prompts"], files)
+        where = place_of(["render", "prompts"], files)
         raise InputError(f"config: render.prompts: found {prompts!r}, which is no file ({where})")
     config["render"]["clips"] = clips
     _check_references(config, files)
@@ -171,7 +169,7 @@ def _check(config: Config, schema: Config, files: list[Path]) -> None:
     errors = sorted(Validator(schema).iter_errors(config), key=lambda e: ([str(p) for p in e.path], e.message))
     if errors:
         key, message = _explain(errors[0])
-        raise InputError(f"config: {'.'.join(map(str, key)) or 'the whole'}: {message} ({_where(key, files)})")
+        raise InputError(f"config: {'.'.join(map(str, key)) or 'the whole'}: {message} ({place_of(key, files)})")
 
 
 def _explain(error: jsonschema.ValidationError) -> tuple[list[Any], str]:
@@ -222,7 +220,7 @@ def alike(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def _check_names(section: list[str], names: Iterable[str], files: list[Path]) -> None:
+def check_names(section: list[str], names: Iterable[str], files: list[Path]) -> None:
     """Raise InputError on a name that the graph has given to something else, or that meets another of its section."""
     seen: dict[str, str] = {}
     for name in names:
@@ -241,7 +239,7 @@ def _check_names(section: list[str], names: Iterable[str], files: list[Path]) ->
         else:
             continue
         where = [*section, name]
-        raise InputError(f"config: {'.'.join(where)}: {reason}; choose another ({_where(where, files)})")
+        raise InputError(f"config: {'.'.join(where)}: {reason}; choose another ({place_of(where, files)})")
 
 
 def _check_references(config: Config, files: list[Path]) -> None:
@@ -249,49 +247,30 @@ def _check_references(config: Config, files: list[Path]) -> None:
         if found not in allowed:
             raise InputError(
                 f"config: {'.'.join(map(str, key))}: found {found!r}, an unknown {what}; "
-                f"allowed: {', '.join(sorted(allowed)) or 'none is defined'} ({_where(key, files)})"
+                f"allowed: {', '.join(sorted(allowed)) or 'none is defined'} ({place_of(key, files)})"
             )
 
     if not config["runs"]:
-        raise InputError(f"config: runs: found no run; define at least one ({_where(['runs'], files)})")
+        raise InputError(f"config: runs: found no run; define at least one ({place_of(['runs'], files)})")
     for name, run in config["runs"].items():
         refer(["runs", name, "base_model"], run["base_model"], config["base_models"], "base model")
         refer(["runs", name, "corpus"], run["corpus"], config["corpora"], "corpus")
         _check_run(name, run, config["latents"]["enabled"], files)
     _check_published(config["runs"], files)
     _check_embeddings(config["evaluation"]["embeddings"], files)
-    for name, corpus in config["corpora"].items():
-        _check_corpus(name, corpus, files, refer)
-    for name in dict.fromkeys(run["corpus"] for run in config["runs"].values()):
-        _check_folder(["corpora", name, "path"], config["corpora"][name].get("path"), files)
-        _check_top_folders(name, config["corpora"][name], files)
     for name in dict.fromkeys(run["base_model"] for run in config["runs"].values()):
         sampling, key = config["base_models"][name]["sampling"], ["base_models", name, "sampling", "sigma_min"]
         if sampling["sigma_min"] >= sampling["sigma_max"]:
             raise InputError(
                 f"config: {'.'.join(key)}: {sampling['sigma_min']} is not below sigma_max, {sampling['sigma_max']}: noise goes "
-                f"from sigma_max down to sigma_min; lower it ({_where(key, files)})"
+                f"from sigma_max down to sigma_min; lower it ({place_of(key, files)})"
             )
         _check_folder(["base_models", name, "path"], config["base_models"][name].get("path"), files)
 
 
 def _check_folder(key: list[Any], folder: str | None, files: list[Path]) -> None:
     if folder is not None and not Path(folder).is_dir():
-        raise InputError(f"config: {'.'.join(key)}: found {folder!r}, which is no folder ({_where(key, files)})")
-
-
-def _check_top_folders(name: str, corpus: Config, files: list[Path]) -> None:
-    """Of an audiofolder that is split by its top folders."""
-    if "path" not in corpus or corpus["split"]["method"] == "column":
-        return
-    for role in ROLES:
-        for split in corpus[role]:
-            if split != WHOLE and not Path(corpus["path"], split).is_dir():
-                key = ["corpora", name, role]
-                raise InputError(
-                    f"config: {'.'.join(key)}: names {split!r}, which is no folder in {corpus['path']} "
-                    f"({_where(key, files)})"
-                )
+        raise InputError(f"config: {'.'.join(key)}: found {folder!r}, which is no folder ({place_of(key, files)})")
 
 
 def _check_run(name: str, run: Config, on_latents: bool, files: list[Path]) -> None:
@@ -318,7 +297,7 @@ def _check_run(name: str, run: Config, on_latents: bool, files: list[Path]) -> N
     )
     for key, (is_wrong, message) in wrong.items():
         if is_wrong:
-            where = _where(["runs", name, key], files)
+            where = place_of(["runs", name, key], files)
             raise InputError(f"config: runs.{name}.{key}: {message} ({where})")
 
 
@@ -329,7 +308,7 @@ def _check_embeddings(embeddings: list[Any], files: list[Path]) -> None:
         name = embedding_name(entry)
         if seen.setdefault(alike(embedding_folder(name)), entry) != entry:
             key = ["evaluation", "embeddings"]
-            raise InputError(f"config: {'.'.join(key)}: {name!r} is there twice; keep one ({_where(key, files)})")
+            raise InputError(f"config: {'.'.join(key)}: {name!r} is there twice; keep one ({place_of(key, files)})")
 
 
 def _check_published(runs: Config, files: list[Path]) -> None:
@@ -341,98 +320,11 @@ def _check_published(runs: Config, files: list[Path]) -> None:
         if other != name:
             key = ["runs", name, "publish", "repo"]
             raise InputError(
-                f"config: {'.'.join(key)}: {repo!r} is that of run {other} too; give each its own ({_where(key, files)})"
+                f"config: {'.'.join(key)}: {repo!r} is that of run {other} too; give each its own ({place_of(key, files)})"
             )
 
 
-def _check_corpus(name: str, corpus: Config, files: list[Path], refer: Callable[..., None]) -> None:
-    """What the schema cannot say of a corpus; fills in the lists of its three sides."""
-    here = ["corpora", name]
-
-    def wrong(key: list[Any], message: str) -> InputError:
-        return InputError(f"config: {'.'.join(map(str, here + key))}: {message} ({_where(here + key, files)})")
-
-    form, method = corpus["format"], corpus["split"]["method"]
-    needed, foreign = ("splits", "path") if form == "clotho" else ("path", "splits")
-    if needed not in corpus:
-        raise wrong([needed], f"missing; format {form} needs it")
-    if foreign in corpus:
-        raise wrong([foreign], f"format {form} does not use it; remove it")
-    defaults: dict[str, list[str]] = {role: [] for role in ROLES}
-    if method == "column":
-        defaults = {
-            "train": ["train"],
-            "validation": ["validation", "val", "dev"],
-            "evaluation": ["evaluation", "test"],
-        }
-    elif form == "audiofolder":
-        whole = method == "fraction" and not any(role in corpus for role in ROLES)
-        defaults = {"train": [WHOLE] if whole else ["train"], "validation": [], "evaluation": []}
-        if method == "official":
-            defaults |= {"validation": ["validation"], "evaluation": ["test"]}
-    used: dict[str, str] = {}
-    for role in ROLES:
-        corpus.setdefault(role, defaults[role])
-        if not corpus[role] and (role == "train" or method != "fraction"):
-            raise wrong([role], f"missing; split.method {method} needs it")
-        for split in corpus[role]:
-            if form == "clotho" and method != "column":
-                refer([*here, role], split, corpus["splits"], "split")
-            if form == "audiofolder" and method != "column":
-                if not re.fullmatch(r"[^/.{}][^/{}]*", split):
-                    raise wrong([role], f"{split!r} is not the name of a top folder")
-                if split == WHOLE and method == "official":
-                    raise wrong([role], f"the name {split!r} is taken; call the folder something else")
-            if split in used:
-                raise wrong(
-                    [role], f"{split!r} is already used for {used[split]}: its clips would leak; name each once"
-                )
-            used[split] = role
-    folders = corpus["splits"] if form == "clotho" else [] if method == "column" else used
-    _check_names([*here, "splits"], folders, files)
-    drawn = {role: corpus["split"][role] for role in ROLES[1:] if not corpus[role]}
-    if none := [role for role, share in drawn.items() if share == 0]:
-        raise wrong(["split", none[0]], f"0 leaves no clip for it; set a share, or name the split as `{none[0]}`")
-    if sum(drawn.values()) >= 1:
-        raise wrong(["split"], "the fractions leave no clip to train on; they must sum to less than 1")
-    seen: dict[str, str] = {}
-    for split, entry in corpus.get("splits", {}).items():
-        for file in [*entry["archives"], *entry["captions"], *entry["metadata"]]:
-            base = file_name(file["url"])
-            if base in ("", ".", "..") or "/" in base or len(base.splitlines()) != 1:
-                raise wrong(["splits", split], f"the URL {file['url']!r} ends in no file name")
-            if problem := _unusable(base):
-                raise wrong(["splits", split], f"the file name {base[:60]!r} {problem}; call the file something else")
-            if (other := seen.setdefault(alike(base), file["url"])) != file["url"]:
-                raise wrong(
-                    ["splits", split],
-                    f"two files are called {base!r} ({other} and {file['url']}), but for case; rename one",
-                )
-
-
-def _unusable(name: str) -> str:
-    """Why a file cannot be kept under its name in `archives/`, or nothing."""
-    if alike(name) == "checksums" or name.startswith("."):
-        return "is taken, or hidden"
-    if re.search(r"[{}\\\0-\x1f\x7f\ud800-\udfff\ufffd]", name):
-        return "has a brace, a backslash, a control character or a byte that is not UTF-8"
-    if len(name.encode()) > LONGEST:
-        return f"is longer than {LONGEST} bytes"
-    return ""
-
-
-def file_name(url: str) -> str:
-    """The name a download is kept under: the last part of the URL's path, or nothing for no URL."""
-    from urllib.parse import unquote, urlsplit
-
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return ""
-    return unquote(Path(parts.path if parts.scheme in ("http", "https", "file") else url).name)
-
-
-def _where(key: list[Any], files: list[Path]) -> str:
+def place_of(key: list[Any], files: list[Path]) -> str:
     """`file, line n` of the deepest part of `key` that is written in a config file, the last file first."""
     for depth in range(len(key), 0, -1):
         for path in reversed(files):
@@ -453,13 +345,6 @@ def _lines(node: yaml.Node | None, path: list[str]) -> Iterator[tuple[list[str],
             here = [*path, str(index)]
             yield here, value.start_mark.line + 1
             yield from _lines(value, here)
-
-
-def published_splits(corpus: Config) -> list[str]:
-    """The published splits that are used, each with a manifest of its own, in the order of the three sides."""
-    if corpus["split"]["method"] == "column":
-        return list(corpus["splits"]) if corpus["format"] == "clotho" else [WHOLE]
-    return [split for role in ROLES for split in corpus[role]]
 
 
 def renders(config: Config) -> dict[str, Config]:

@@ -15,13 +15,13 @@ Entry = dict[str, Any]  # as the schema describes it
 
 
 class ScanSettings(TypedDict):
+    format: str  # of the corpus
     folder: str  # of the sounds
-    top: str | None  # the folder above it, where its folders are the splits
-    caption_columns: list[str] | None
-    splits: list[str] | None  # all that `top` holds
+    options: Entry  # what the format reads them by
 
 
 class ManifestSettings(TypedDict):
+    format: str
     audio: str  # folder of the sounds
     split_column: str | None  # of the metadata, where a split goes by one
     group_column: str | None
@@ -121,11 +121,16 @@ class Sampling(TypedDict):
     negative_prompt: str | None
 
 
-class RenderSettings(TypedDict):
+class PromptSettings(TypedDict):
     clips: dict[str, str | int]  # by side: how many, or all
     caption: int  # which caption of a clip is its prompt, counted from 1
-    seconds: float | None  # of what is rendered from a file of prompts
+    seconds: float | None  # length of a sound that is rendered from a file of prompts
     seed: int
+    sampling: Sampling
+    train_seconds: float | None
+
+
+class RenderSettings(TypedDict):
     loudness: float | None  # LUFS
     format: str
     sampling: Sampling

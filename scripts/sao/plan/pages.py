@@ -25,6 +25,11 @@ class Pages:
     def dropped(self) -> list[str]:
         return [f"{folder}/dropped.csv" for folder in self.datasets()]
 
+    def corpora(self) -> list[str]:
+        """The corpus of each of them."""
+        corpora = {self.training.dataset_folder(run): self.runs.corpus(run) for run in self.runs.rendered}
+        return [corpora[folder] for folder in self.datasets()]
+
     def cards(self) -> list[str]:
         """A model that one listens to has its card."""
         return [f"results/checkpoints/{run}/README.md" for run in self.runs.runs]

@@ -18,9 +18,9 @@ class Publish:
         names = (exported.replace("/", "@"), self.runs.base(exported))
         return [f"results/evaluation/{name}.json" for name in names]
 
-    def clips(self, exported: str) -> str:
-        """The table of the clips that it was trained on."""
-        return f"results/data/{self.runs.corpus(exported)}/splits/train.csv"
+    def kept(self, exported: str) -> str:
+        """The table of the clips that it was trained, validated and evaluated on."""
+        return self.data.kept(self.runs.corpus(exported), self.runs.base_model(exported))
 
     def card(self, exported: str) -> CardSettings:
         """What the model card says beyond what files say."""

@@ -19,7 +19,7 @@ import torch
 from stable_audio_tools.inference.sampling import sample_k, sample_rf
 from torch.overrides import TorchFunctionMode
 
-from sao.rendering.prompts import Clip
+from sao.rendering.clips import Clip
 
 SDE = {"dpmpp-2m-sde": K.sampling.sample_dpmpp_2m_sde, "dpmpp-3m-sde": K.sampling.sample_dpmpp_3m_sde}
 ALONE = ("k-dpm-adaptive",)  # its steps follow the error of the whole batch
