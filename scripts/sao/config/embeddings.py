@@ -1,15 +1,15 @@
-"""The embeddings that a config may name. No library is needed to read this."""
+"""The embeddings that a config may name. This module needs no library, so the plan can use it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-# Commits that are known to work; both are published as `pytorch_model.bin` alone.
+# Commits that are known to work. Both have their weights only as `pytorch_model.bin`.
 CLAP_REVISIONS = {
     "laion/clap-htsat-unfused": "8fa0f1c6d0433df6e97c127f64b2a1d6c0dcda8a",
     "laion/larger_clap_general": "ada0c23a36c4e8582805bb38fec3905903f18b41",
 }
-THUMBNAIL = "spectrogram"  # what the memorisation check compares beside the embeddings
+THUMBNAIL = "spectrogram"  # the memorisation check uses it besides the embeddings
 
 
 @dataclass(frozen=True)
@@ -25,17 +25,17 @@ class Choice:
 
     @property
     def folder(self) -> str:
-        """The name as a folder's."""
+        """The name of its folder."""
         return self.name.replace("/", "--")
 
     @property
     def label(self) -> str:
-        """The name beside a measure's: `FAD (aiSFX)`."""
+        """Its name in the name of a measure: `FAD (aiSFX)`."""
         return {"aisfx": "aiSFX"}.get(self.name, self.name)
 
 
 def choice(entry: str | dict[str, str]) -> Choice:
-    """The entry of a checked config."""
+    """The choice that an entry of a checked config stands for."""
     if isinstance(entry, dict):
         return Choice(entry["repo"], entry["revision"])
     return Choice(entry, CLAP_REVISIONS.get(entry, ""))
