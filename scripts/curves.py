@@ -1,22 +1,26 @@
-"""Draw the losses of a run, and say which of its legs is the best by validation loss."""
+"""Draw the losses of a run, and find its best leg by validation loss."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from sao.base.command import log, parse, run
 
 from sao.base.files import read_json, whole, write_json
 from sao.base.tables import read_table
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-def best_leg(legs: list[dict]) -> dict:
-    """The `training.json` with the lowest validation loss, the first of equals."""
+
+def best_leg(legs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The first `training.json` with the lowest validation loss."""
     return min(legs, key=lambda leg: leg["validation_loss"])
 
 
-def draw(table, best: int, title: str, path: Path) -> None:
+def draw(table: pd.DataFrame, best: int, title: str, path: Path) -> None:
     """Training and validation loss by step, the best leg marked."""
     import matplotlib
 

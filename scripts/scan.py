@@ -15,7 +15,7 @@ from sao.data.captions import like_caption
 from sao.data.folder import read_folder, texts_below
 from sao.sound.read import Measured, Measuring
 
-OURS = ("file_name", "caption_count")  # columns that the table of captions has beside the captions
+OURS = ("file_name", "caption_count")  # our own columns in the table of captions
 
 
 def main() -> None:
@@ -51,8 +51,8 @@ def main() -> None:
     table = table.join(others[[c for c in others if plain(c) not in OURS and not like_caption(c)]])
     facts = measuring.finish(f"measuring {folder}")
     if lost:
-        gone = [{"file_name": name} | vars(Measured(problem=problem)) for name, problem in lost.items()]
-        facts = pd.concat([facts, pd.DataFrame(gone)]).sort_values("file_name")
+        left_out = [{"file_name": name} | vars(Measured(problem=problem)) for name, problem in lost.items()]
+        facts = pd.concat([facts, pd.DataFrame(left_out)]).sort_values("file_name")
         log.warning("warning: %s (%d such are left out)", next(iter(lost.values())), len(lost))
     write_table(args.captions, table)
     write_table(args.facts, facts)
