@@ -34,11 +34,15 @@ format:
     uv run snakefmt Snakefile rules
 
 # Make what is made from something else: pages, pictures, environments
-generate: configuration pins dockerfile rulegraph
+generate: configuration measures pins dockerfile rulegraph
 
 # docs/reference/configuration.md, from the schema
 configuration:
     uv run python docs/make_configuration.py
+
+# docs/reference/measures.md, from the registries of measures and embeddings
+measures:
+    uv run python docs/make_measures.py
 
 # The README's pictures, from a finished main job and Debian's Chromium
 pictures:

@@ -17,9 +17,8 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
-from sao.config.embeddings import choice
 from sao.evaluation.distances import Kad, fad
-from sao.evaluation.embeddings import load
+from sao.evaluation.embeddings import find
 from sao.sound.spectra import read_sound, to_mono
 
 SNR = (40, 30, 20, 10, 0)  # dB
@@ -51,7 +50,8 @@ def main() -> None:
     kinds = {}
     for name in NAMES:
         start = time.process_time()
-        embedding = load(choice(name))
+        embedding = find(name)
+        embedding.load(None, threads=1)
         clean = np.stack([embedding.sound(signal) for signal in signals])
         seconds = time.process_time() - start
         kinds[name] = same_kind(clean, files)

@@ -122,7 +122,7 @@ def stock(job: Job) -> Job:
     import soundfile
     import torch
     import torchaudio
-    from sao.training.training import make_scheduler
+    from sao.training.schedule import make_scheduler
     from stable_audio_tools.data import dataset
     from stable_audio_tools.training import create_training_wrapper_from_config, diffusion
 
@@ -183,12 +183,13 @@ def ours(job: Job) -> Job:
     """scripts/train.py, its progress bar replaced by a clock."""
     import train
 
-    if not job["cache"]:
-        import sao.training.training
+    use_hub(Path(job["model"], "hub"))
+    from sao.training import prepare, trainer
 
-        sao.training.training.PromptCache = lambda encoder: encoder
+    if not job["cache"]:
+        prepare.PromptCache = lambda encoder: encoder
     clock = Clock(job["warmup"], job["warmup"] + job["steps"])
-    train.progress = clock.over
+    trainer.progress = clock.over
     end = clock.ends[1] + 1  # the last step validates
     sys.argv = command(job, f"step-{end:08d}", running={"validate_every": end}, settings=gpu_settings(job))
     train.main()
@@ -204,15 +205,15 @@ def leg(job: Job) -> Job:
     # All that it imports on the way, so that imports are told from the rest.
     for name in (
         "lightning_fabric",
-        "sao.training.dataset",
-        "sao.training.training",
+        "sao.training.trainer",
         "stable_audio_tools.models.factory",
     ):
         importlib.import_module(name)
+    from sao.training import trainer
     from transformers import AutoTokenizer, T5EncoderModel  # noqa: F401
 
     marks, clock = {"imports": moment()}, Clock(-1, -1)
-    find_state = train.find_state
+    find_state = trainer.find_state
 
     def found(*arguments: Any) -> Any:
         marks["model"] = moment()
@@ -223,7 +224,7 @@ def leg(job: Job) -> Job:
         yield from clock.over(*arguments)
         marks["steps"] = moment()
 
-    train.find_state, train.progress = found, over
+    trainer.find_state, trainer.progress = found, over
     sys.argv = command(job, job["leg"], running={"validate_every": job["validate_every"]}, resume=job["resume"])
     train.main()
     marks["saving"] = moment()
@@ -239,7 +240,8 @@ def clip_flops(job: Job) -> Job:
     load_weights(model, Path(job["model"], "model.safetensors"))
     import torch
     from sao.training.dataset import Clips, TrainingClips, collate
-    from sao.training.training import Objective, prepare
+    from sao.training.objective import Objective
+    from sao.training.prepare import prepare
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -351,8 +353,7 @@ def use_hub(hub: Path) -> None:
 
 def trained_config(job: Job) -> Job:
     """The model's config, its `training` section as scripts/train.py makes it."""
-    from sao.models.config import read_model_config
-    from train import training_config
+    from sao.models.config import read_model_config, training_config
 
     config = read_model_config(Path(job["model"], "model_config.json"))
     config["training"] = training_config(config, job["settings"])

@@ -1,4 +1,4 @@
-# Embeddings of recordings and renders -> measures of every model -> one comparison.
+# Recordings and renders as vectors and as signals -> measures of every model -> one comparison.
 
 
 rule embedding_model:
@@ -77,16 +77,52 @@ rule embed:
         """
 
 
+# The renders of a model (`renders/demo`), or the recordings that they go with (`recordings/base--demo--demo`), which are
+# measured with the base model: all its runs render the same clips.
+rule signals:
+    input:
+        table="results/renders/{name}.csv",
+        sounds=ask(PLAN.evaluation.measured, ancient),
+    output:
+        "results/signals/{kind}/{name}.npz",
+    log:
+        "results/logs/signals/{kind}/{name}.log",
+    benchmark:
+        "results/benchmarks/signals/{kind}/{name}.tsv"
+    wildcard_constraints:
+        kind="renders|recordings",
+        name="[^/]+",
+    conda:
+        "../envs/data.yaml"
+    threads: 2
+    resources:
+        mem_mb=mb(2000),
+        runtime=minutes(15, per_row=0.05, of="table"),
+    params:
+        renders=ask(PLAN.evaluation.renders),
+        code=code_hash(SCRIPTS / "signals.py"),
+    message:
+        "Measure the {wildcards.kind} {wildcards.name} as signals"
+    shell:
+        r"""
+        python "$SCRIPTS/signals.py" \
+            --table {input.table:q} \
+            --renders {params.renders:q} \
+            --threads {threads} \
+            --output {output:q} \
+            --log {log:q}
+        """
+
+
 rule evaluate:
     input:
         table="results/renders/{run}.csv",
-        renders=ancient("results/renders/{run}"),
         leg=ask(PLAN.evaluation.leg),
         embedded=ask(PLAN.evaluation.embedded),
         recordings=ask(PLAN.evaluation.embedded_recordings),
-        # What the table names as references.
-        sounds=ask(PLAN.rendering.recordings, ancient),
         thumbnails=ask(PLAN.evaluation.thumbnails),
+        signals=ask(PLAN.evaluation.signals),
+        recorded_signals=ask(PLAN.evaluation.recorded_signals),
     output:
         measures="results/evaluation/{run}.json",
         clips="results/evaluation/{run}.csv",
@@ -99,11 +135,10 @@ rule evaluate:
         run=r"(?!summary\.(csv|json)$)[^/@]+(@(step|epoch)-\d{8})?",
     conda:
         "../envs/data.yaml"
-    threads: 2
     resources:
         # Four times the thumbnails of a corpus of 4000 clips of 30 s.
         mem_mb=mb(3000),
-        runtime=minutes(15, per_row=0.05, of="table"),
+        runtime=minutes(15, per_row=0.02, of="table"),
     params:
         name=ask(PLAN.evaluation.label),
         settings=settings(PLAN.evaluation.settings),
@@ -116,12 +151,12 @@ rule evaluate:
             --run {params.name:q} \
             --settings {params.settings:q} \
             --table {input.table:q} \
-            --renders {input.renders:q} \
             --weights-digest {input.leg:q} \
             --embedded {input.embedded:q} \
             --recordings {input.recordings:q} \
             --thumbnails {input.thumbnails:q} \
-            --threads {threads} \
+            --signals {input.signals:q} \
+            --recorded-signals {input.recorded_signals:q} \
             --output {output.measures:q} \
             --clips {output.clips:q} \
             --log {log:q}

@@ -30,10 +30,10 @@ def collect(args: argparse.Namespace, output: Path) -> pd.DataFrame:
         table = read_renders(path, folder)
         table["run"] = run  # `base`, where there is only one
         for row in table.itertuples():
-            link_or_copy(Path(row.sound), output / run / row.file)
+            link_or_copy(Path(str(row.sound)), output / run / str(row.file))
             link_or_copy(drawn / f"{row.clip_id}.webp", output / "spectrograms" / run / f"{row.clip_id}.webp")
             if row.reference:
-                bring_recording(Path(row.reference), output / "reference", row.clip_id)
+                bring_recording(Path(str(row.reference)), output / "reference", str(row.clip_id))
         for picture in (drawn / "reference").glob("*"):
             link_or_copy(picture, output / "spectrograms" / "reference" / picture.name)
         tables.append(table.drop(columns="sound"))

@@ -11,6 +11,7 @@ from sao.base.command import log, parse, run
 import pandas as pd
 from sao.base.files import read_json, whole, write_json
 from sao.base.tables import write_table
+from sao.evaluation.measures import MEASURES
 
 COLUMNS = (
     "split",
@@ -26,45 +27,45 @@ COLUMNS = (
     "better",
     "note",
 )
-DRAWN = ("kad", "fad", "clap_score", "log_mel_distance", "memorised")
+DRAWN = [measure.key for measure in MEASURES if measure.drawn]
 
 
-def best(found: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def best(evaluations: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """By key of a measure the run, and its step, with the best value; the first of equals."""
-    values: dict[str, list[tuple[dict, dict]]] = {}
-    for told in found:
-        for measure in told["measures"]:
+    values: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {}
+    for evaluation in evaluations:
+        for measure in evaluation["measures"]:
             if measure["value"] is not None:
-                values.setdefault(measure["key"], []).append((told, measure))
-    chosen = {}
+                values.setdefault(measure["key"], []).append((evaluation, measure))
+    winners = {}
     for key, pairs in values.items():
         pick = min if pairs[0][1]["better"] == "lower" else max
-        told, measure = pick(pairs, key=lambda pair: pair[1]["value"])
-        chosen[key] = {"run": told["name"], "leg": told["leg"], "step": told["step"], "value": measure["value"]}
-    return chosen
+        winner, measure = pick(pairs, key=lambda pair: pair[1]["value"])
+        winners[key] = {"run": winner["name"], "leg": winner["leg"], "step": winner["step"], "value": measure["value"]}
+    return winners
 
 
-def legs_of(run: str, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What was measured of a run and its legs, and of its base model, which is step 0."""
-    own = [told for told in found if told["run"] == run]
-    same = [[told[key] for key in ("base_model", "corpus")] for told in own[:1]]
-    return [t for t in found if t["run"] is None and [t["base_model"], t["corpus"]] in same] + own
+def legs_of(run: str, evaluations: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The evaluations of a run and its legs, and that of its base model, which is step 0."""
+    own = [evaluation for evaluation in evaluations if evaluation["run"] == run]
+    same = [[evaluation[key] for key in ("base_model", "corpus")] for evaluation in own[:1]]
+    return [e for e in evaluations if e["run"] is None and [e["base_model"], e["corpus"]] in same] + own
 
 
 def draw(legs: list[dict[str, Any]], title: str, path: Path) -> None:
-    """The main measures by step, with their intervals, a panel each."""
+    """The main measures by step with their intervals, one panel for each."""
     import matplotlib
 
     matplotlib.use("Agg")
     matplotlib.rcParams |= {"svg.hashsalt": "evaluation", "font.size": 9}
     from matplotlib import pyplot
 
-    lines: dict[tuple[str, str], dict[str, list[tuple]]] = {}
-    for told in legs:
-        for m in told["measures"]:
+    lines: dict[tuple[str, str], dict[str, list[tuple[Any, ...]]]] = {}
+    for leg in legs:
+        for m in leg["measures"]:
             if m["measure"] in DRAWN and m["value"] is not None:
                 panel = lines.setdefault((m["measure"], m["name"]), {})
-                panel.setdefault(m["split"], []).append((told["step"], m["value"], m["low"], m["high"], m["n"]))
+                panel.setdefault(m["split"], []).append((leg["step"], m["value"], m["low"], m["high"], m["n"]))
     lines = dict(sorted(lines.items(), key=lambda item: DRAWN.index(item[0][0])))
     rows = -(-len(lines) // 2)
     figure, axes = pyplot.subplots(rows, 2, figsize=(9, 2.6 * rows), layout="constrained", squeeze=False)
@@ -88,35 +89,36 @@ def draw(legs: list[dict[str, Any]], title: str, path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--evaluation", type=Path, required=True, nargs="+", help="JSON of each run and leg")
-    parser.add_argument("--table", type=Path, required=True, help="CSV, a row a run and measure")
+    parser.add_argument("--table", type=Path, required=True, help="CSV, one row for each run and measure")
     parser.add_argument("--summary", type=Path, required=True, help="JSON")
     parser.add_argument("--picture", type=Path, nargs="*", default=[], help="<run>.svg of runs with several legs")
     args = parse(parser)
 
-    found = [read_json(path) for path in args.evaluation]
+    evaluations = [read_json(path) for path in args.evaluation]
     rows = [
-        {"run": told["name"], "step": told["step"]} | {column: measure[column] for column in COLUMNS}
-        for told in found
-        for measure in told["measures"]
+        {"run": evaluation["name"], "step": evaluation["step"]} | {column: measure[column] for column in COLUMNS}
+        for evaluation in evaluations
+        for measure in evaluation["measures"]
     ]
     write_table(args.table, pd.DataFrame(rows, columns=["run", "step", *COLUMNS]).astype({"n_reference": "Int64"}))
-    chosen = best(found)
+    winners = best(evaluations)
     write_json(
         args.summary,
         {
-            "settings": found[0]["settings"],
-            "best": chosen,
+            "settings": evaluations[0]["settings"],
+            "best": winners,
             "runs": {
-                told["name"]: {key: told[key] for key in told if key not in ("name", "settings")} for told in found
+                evaluation["name"]: {k: v for k, v in evaluation.items() if k not in ("name", "settings")}
+                for evaluation in evaluations
             },
         },
     )
     for path in args.picture:
-        draw(legs_of(path.stem, found), path.stem, path)
-    for key, told in chosen.items():
-        if key.split("/")[1] in ("kad", "clap_score"):
-            log.info("best by %s: %s (%.4g)", key, told["run"], told["value"])
-    log.info("%d runs and legs: %s", len(found), args.table)
+        draw(legs_of(path.stem, evaluations), path.stem, path)
+    for key, winner in winners.items():
+        if key.split("/")[1] in DRAWN:
+            log.info("best by %s: %s (%.4g)", key, winner["run"], winner["value"])
+    log.info("%d runs and legs: %s", len(evaluations), args.table)
 
 
 if __name__ == "__main__":

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sao.base.command import log, parse, run
 
+import pandas as pd
 from sao.base.files import read_json, whole, write_json
 from sao.base.tables import read_table
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def best_leg(legs: list[dict[str, Any]]) -> dict[str, Any]:

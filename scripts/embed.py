@@ -1,4 +1,4 @@
-"""Embed a set of sounds, the recordings of a corpus or the renders of a model: a vector a clip."""
+"""Embed a set of sounds, the recordings of a corpus or the renders of a model: one vector for each clip."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 from sao.base.files import sha256, whole
 from sao.base.tables import read_table
-from sao.config.embeddings import THUMBNAIL, choice
 from sao.config.settings import EmbedSettings, add_settings
-from sao.evaluation.embeddings import Embedded, load, stack
+from sao.evaluation.embedded import Embedded
+from sao.evaluation.embeddings import find
 from sao.rendering.table import read_renders
-from sao.sound.spectra import FLOOR_DB, read_sound, to_mono
+from sao.sound.spectra import read_sound, to_mono
 
 
 def read_set(tables: list[Path], folder: Path | None) -> pd.DataFrame:
@@ -27,17 +27,10 @@ def read_set(tables: list[Path], folder: Path | None) -> pd.DataFrame:
     return rows.assign(sound=rows.path, prompt="")
 
 
-def set_of(vectors: list[np.ndarray], name: str) -> np.ndarray:
-    """`[clips, dim]`; thumbnails, which are long, in half the bytes: within 0.02 dB."""
-    if name == THUMBNAIL:
-        return stack(vectors, FLOOR_DB).astype(np.float16)
-    return stack(vectors, 0.0)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add_settings(parser, EmbedSettings)
-    parser.add_argument("--model", type=Path, nargs="?", help="Hub cache of a CLAP model")
+    parser.add_argument("--model", type=Path, nargs="?", help="Hub cache of an embedding whose weights are fetched")
     parser.add_argument("--table", type=Path, required=True, nargs="+", help="<split>.csv of a corpus, or a render's")
     parser.add_argument("--renders", type=Path, nargs="?", help="folder of the renders in the table")
     parser.add_argument("--threads", type=int, default=1)
@@ -47,20 +40,19 @@ def main() -> None:
     rows = read_set(args.table, args.renders)
     if rows.empty:
         raise InputError(f"{args.table[0]}: lists no clip: nothing to embed")
-    chosen = choice(args.settings["embedding"])
-    embedding = load(chosen, args.model, args.threads)
+    embedding = find(args.settings["embedding"])
+    embedding.load(args.model, args.threads)
     vectors = []
-    for path in progress(list(rows.sound), f"embedding with {chosen.name}", unit="clips"):
+    for path in progress(list(rows.sound), f"embedding with {embedding.name}", unit="clips"):
         vectors.append(embedding.sound(to_mono(*read_sound(Path(path)), embedding.rate)))
         if not np.isfinite(vectors[-1]).all():
             raise InputError(f"{path}: its embedding holds NaN: does the sound?")
-    text = embedding.text(list(rows.prompt)) if args.renders is not None else None
     made_from = {path.as_posix(): sha256(path) for path in args.table}
     embedded = Embedded(
         rows.clip_id.tolist(),
         rows.split.tolist(),
-        set_of(vectors, chosen.name),
-        text,
+        embedding.stack(vectors),
+        embedding.text(list(rows.prompt)) if args.renders is not None else None,
         embedding.provenance | {"rate": embedding.rate, "tables": made_from},
     )
     with whole(args.output) as temporary:

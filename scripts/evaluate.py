@@ -1,51 +1,37 @@
-"""Measure the renders of one model: against the recordings, against the training clips, and as signals."""
+"""Measure the renders of one model: against the recordings, against the training clips, and as signals. Reads no sound."""
 
 from __future__ import annotations
 
 import argparse
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from sao.base.command import InputError, log, parse, progress, run
+from sao.base.command import InputError, log, parse, run
 
 import numpy as np
-import pandas as pd
 from sao.base.files import read_json, write_json
-from sao.base.tables import write_table
-from sao.config.embeddings import THUMBNAIL, Choice, choice
+from sao.base.tables import read_table, write_table
 from sao.config.settings import EvaluateSettings, add_settings
-from sao.evaluation.embeddings import Embedded, load, stack
-from sao.evaluation.evaluate import CLIP_MEASURES, Evaluation, clip_figures
-from sao.evaluation.signals import compare
-from sao.rendering.table import read_renders
-from sao.sound.spectra import FLOOR_DB, read_sound, to_mono
+from sao.evaluation.embedded import Embedded, stack
+from sao.evaluation.embeddings import THUMBNAIL, find
+from sao.evaluation.evaluate import Evaluation, clip_figures, clip_table
+from sao.evaluation.measures import MEASURES
+from sao.evaluation.signal_set import Signals
+from sao.sound.spectra import FLOOR_DB
 
 
-def thumbnails(rows: pd.DataFrame) -> Embedded:
-    """Log-mel thumbnails of renders, which are cheaper made than kept."""
-    embedding = load(Choice(THUMBNAIL))
-    vectors = [embedding.sound(to_mono(*read_sound(Path(path)), embedding.rate)) for path in rows.sound]
-    return Embedded(rows.clip_id.tolist(), rows.split.tolist(), stack(vectors, FLOOR_DB), None, embedding.provenance)
-
-
-def signal_facts(rows: pd.DataFrame, threads: int) -> pd.DataFrame:
-    """A row a clip, see `sao.evaluation.signals.compare`."""
-    pairs = [
-        (Path(sound), Path(path) if path else None) for sound, path in zip(rows.sound, rows.reference, strict=True)
-    ]
-    with ThreadPoolExecutor(threads) as pool:
-        found = list(progress(pool.map(lambda pair: compare(*pair), pairs), "measuring", len(pairs), unit="clips"))
-    told = [{"clip_id": clip, "split": split} for clip, split in zip(rows.clip_id, rows.split, strict=True)]
-    return pd.DataFrame([row | facts for row, facts in zip(told, found, strict=True)])
+def thumbnails(clips: list[str], splits: list[str], signals: Signals) -> Embedded:
+    """The thumbnails of renders, in full precision: there are fewer of them than of recordings."""
+    vectors = stack([signals.of(clip).thumbnail for clip in clips], FLOOR_DB)
+    return Embedded(clips, splits, vectors, None, THUMBNAIL.provenance)
 
 
 def read_embedded(path: Path, clips: list[str]) -> Embedded:
-    """Raises InputError where a clip is missing."""
+    """The vectors of these clips, in this order. Raises InputError where a clip is missing."""
     embedded = Embedded.read(path)
     missing = sorted(set(clips) - set(embedded.ids))
     if missing:
         raise InputError(f"{path}: has no embedding of clip {missing[0]}: delete it and run again")
-    return embedded
+    return embedded.of(clips)
 
 
 def main() -> None:
@@ -53,34 +39,32 @@ def main() -> None:
     parser.add_argument("--run", required=True, help="name of what is measured")
     add_settings(parser, EvaluateSettings)
     parser.add_argument("--table", type=Path, required=True, help="table of its renders")
-    parser.add_argument("--renders", type=Path, required=True, help="folder of its renders")
     parser.add_argument(
         "--weights-digest", type=Path, nargs="?", help="export.json of a fine-tuned model, which names its leg"
     )
     parser.add_argument("--embedded", type=Path, required=True, nargs="+", help="its renders' .npz by embedding")
     parser.add_argument("--recordings", type=Path, required=True, nargs="+", help="the corpus's .npz by embedding")
     parser.add_argument("--thumbnails", type=Path, required=True, help="the corpus's .npz of log-mel thumbnails")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--signals", type=Path, required=True, help="its renders as signals")
+    parser.add_argument("--recorded-signals", type=Path, required=True, help="the recordings that they go with")
     parser.add_argument("--output", type=Path, required=True, help="JSON")
-    parser.add_argument("--clips", type=Path, required=True, help="CSV, a row a clip")
+    parser.add_argument("--clips", type=Path, required=True, help="CSV, one row for each clip")
     args = parse(parser)
     settings = {key: args.settings[key] for key in ("bootstrap", "level", "seed")}
 
-    rows = read_renders(args.table, args.renders)
+    rows = read_table(args.table)
     if rows.empty:
         raise InputError(f"{args.table}: lists no clip: nothing to measure")
-    ids = rows.clip_id.tolist()
-    result = Evaluation(signal_facts(rows, args.threads), settings["bootstrap"], settings["seed"], settings["level"])
+    clips, signals = rows.clip_id.tolist(), Signals(args.signals)
+    table = clip_table(rows, signals, Signals(args.recorded_signals))
+    result = Evaluation(table, settings["bootstrap"], settings["seed"], settings["level"])
     provenance = []
     for entry, path, reference in zip(args.settings["embeddings"], args.embedded, args.recordings, strict=True):
-        chosen, renders, recordings = choice(entry), read_embedded(path, ids), Embedded.read(reference)
-        result.compare_sets(chosen, renders, recordings)
-        result.score_captions(chosen, renders)
-        result.find_copies(chosen, renders, recordings)
+        recordings = Embedded.read(reference)
+        result.measure_in(find(entry), read_embedded(path, clips), recordings)
         provenance.append(recordings.provenance | {"dim": int(recordings.vectors.shape[1])})
-    result.find_copies(Choice(THUMBNAIL), thumbnails(rows), Embedded.read(args.thumbnails))
-    for measure in CLIP_MEASURES:
-        result.average(measure)
+    result.measure_in(THUMBNAIL, thumbnails(clips, rows.split.tolist(), signals), Embedded.read(args.thumbnails))
+    result.measure_clips()
 
     write_table(args.clips, result.clips)
     leg = read_json(args.weights_digest)["leg"] if args.weights_digest else None
@@ -98,13 +82,14 @@ def main() -> None:
             "clips": clip_figures(result.clips),
         },
     )
-    for measure in result.measures:
-        if measure["measure"] in ("kad", "clap_score", "memorised") and measure["value"] is not None:
+    drawn = {measure.key for measure in MEASURES if measure.drawn}
+    for figure in result.measures:
+        if figure["measure"] in drawn and figure["value"] is not None:
             log.info(
                 "%s, %s: %s %.4g [%.4g, %.4g], n = %d",
-                *(args.run, measure["split"], measure["name"]),
-                *(np.nan if measure[key] is None else measure[key] for key in ("value", "low", "high")),
-                measure["n"],
+                *(args.run, figure["split"], figure["name"]),
+                *(np.nan if figure[key] is None else figure[key] for key in ("value", "low", "high")),
+                figure["n"],
             )
 
 

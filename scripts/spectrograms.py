@@ -24,10 +24,10 @@ def main() -> None:
 
     rows = read_renders(args.table, args.renders)
     with whole_folder(args.output) as folder:
-        jobs = [(Path(row.sound), folder / f"{row.clip_id}.webp") for row in rows.itertuples()]
+        jobs = [(Path(str(row.sound)), folder / f"{row.clip_id}.webp") for row in rows.itertuples()]
         if args.references:
             known = rows[rows.reference != ""]
-            jobs += [(Path(row.reference), folder / f"reference/{row.clip_id}.webp") for row in known.itertuples()]
+            jobs += [(Path(str(row.reference)), folder / f"reference/{row.clip_id}.webp") for row in known.itertuples()]
         with ThreadPoolExecutor(args.threads) as pool:
             for _ in progress(pool.map(lambda job: draw(*job), jobs), "drawing", len(jobs), unit="sounds"):
                 pass

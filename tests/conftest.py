@@ -64,7 +64,8 @@ FIRST = [
     "test_train",
     "test_precision",
     "test_small_graph",
-    "test_training",
+    "test_objective",
+    "test_optimizer",
     "test_base_model",
 ]
 

@@ -35,7 +35,7 @@ from sao.base.names import read_digests
 from sao.models.build import read_pickled, read_safetensors
 from sao.models.config import check_sampler, read_model_config, snapshot_folder, text_encoder_name, text_max_length
 from sao.models.weight_files import T5_DEFAULTS, WORDS, t5_shapes
-from sao.training.training import read_state
+from sao.training.state import read_state
 from settings import as_options
 from tokenizers import Tokenizer
 

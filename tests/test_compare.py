@@ -134,8 +134,8 @@ def test_a_run_cannot_be_called_like_the_summary() -> None:
 @pytest.mark.parametrize(
     ("more", "jobs"),
     [
-        ("", {"embed": 4, "evaluate": 2, "compare": 1, "render": 2}),
-        ("evaluation: {legs: true}", {"embed": 5, "evaluate": 3, "compare": 1, "render": 3, "export": 2}),
+        ("", {"embed": 4, "signals": 3, "evaluate": 2, "compare": 1, "render": 2}),
+        ("evaluation: {legs: true}", {"embed": 5, "signals": 4, "evaluate": 3, "compare": 1, "render": 3, "export": 2}),
         (
             "evaluation: {embeddings: [log-mel, laion/clap-htsat-unfused]}",
             {"embedding_model": 1, "embed": 7, "evaluate": 2, "compare": 1},

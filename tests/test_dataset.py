@@ -291,7 +291,7 @@ def test_long_clip_without_random_crop_is_refused(copy: Path) -> None:
 @pytest.fixture(scope="module")
 def objective(base_model: Path) -> torch.nn.Module:
     from sao.models.build import build, load_weights
-    from sao.training.training import Objective
+    from sao.training.objective import Objective
 
     model = build(MODEL, base_model / "hub")
     load_weights(model, base_model / "model.safetensors")

@@ -12,7 +12,7 @@ import pytest
 from clap import REPO, REVISION, clap_files
 from conftest import RATE, assert_fails, assert_succeeds, checksum, noise, run_script, write_wav
 from hub import serve_hub
-from sao.evaluation.embeddings import Embedded
+from sao.evaluation.embedded import Embedded
 
 OFFLINE = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "1"}
 CLAP = {"repo": REPO, "revision": REVISION}
@@ -66,8 +66,8 @@ def test_recordings_of_a_corpus_are_one_set(splits: Path, tmp_path: Path) -> Non
     assert_succeeds(run_script("embed", *given))
     found = Embedded.read(tmp_path / "corpus.npz")
     for table in tables:
-        ids, vectors = found.of_split(table.stem)
-        assert ids == pd.read_csv(table).clip_id.tolist() and len(vectors) == len(ids)
+        split = found.of_splits(table.stem)
+        assert split.ids == pd.read_csv(table).clip_id.tolist() and len(split.vectors) == len(split.ids)
 
 
 def test_sounds_are_found_by_the_column_that_names_them(tmp_path: Path) -> None:

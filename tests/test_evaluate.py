@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import assert_fails, assert_succeeds, run_script, write_wav
-from sao.config.embeddings import choice
-from sao.evaluation.embeddings import Embedded
+from sao.evaluation.embedded import Embedded
+from sao.evaluation.embeddings import find
 from sao.evaluation.evaluate import Evaluation
 
 HERTZ = 16000
@@ -60,16 +61,21 @@ def make_renders(corpus: Path, folder: Path) -> pd.DataFrame:
     return table
 
 
+def measure(renders: Path) -> None:
+    """Embed the renders, and measure them and their recordings as signals."""
+    given = ["--table", renders.with_suffix(".csv"), "--renders", renders]
+    assert_succeeds(run_script("embed", "--embedding", '"log-mel"', *given, "--output", renders.with_suffix(".npz")))
+    assert_succeeds(run_script("signals", *given, "--output", renders.with_name("signals.npz")))
+    assert_succeeds(run_script("signals", *given[:2], "--output", renders.with_name("recordings.npz")))
+
+
 def evaluate(corpus: Path, renders: Path, *more: object) -> subprocess.CompletedProcess[str]:
-    table = renders.with_suffix(".csv")
-    embedded = renders.with_suffix(".npz")
-    given = ["--embedding", '"log-mel"', "--table", table, "--renders", renders]
-    assert_succeeds(run_script("embed", *given, "--output", embedded))
     source = {"folder": "mine", "run": "mine", "base_model": "demo", "corpus": "demo"}
     return run_script(
-        "evaluate", "--run", "mine", "--source", json.dumps(source), "--table", table, "--renders", renders,
-        "--embeddings", '["log-mel"]', "--embedded", embedded, "--recordings", corpus / "log-mel.npz",
-        "--thumbnails", corpus / "spectrogram.npz", "--bootstrap", 50, "--level", 0.9, "--seed", 0,
+        "evaluate", "--run", "mine", "--source", json.dumps(source), "--table", renders.with_suffix(".csv"),
+        "--embeddings", '["log-mel"]', "--embedded", renders.with_suffix(".npz"), "--recordings", corpus / "log-mel.npz",
+        "--thumbnails", corpus / "spectrogram.npz", "--signals", renders.with_name("signals.npz"),
+        "--recorded-signals", renders.with_name("recordings.npz"), "--bootstrap", 50, "--level", 0.9, "--seed", 0,
         "--output", renders.with_suffix(".json"), "--clips", renders.with_name("clips.csv"), *more,
     )  # fmt: skip
 
@@ -79,6 +85,8 @@ def told(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[s
     """What evaluate.py says of the renders: the JSON and the table of clips."""
     folder = tmp_path_factory.mktemp("renders")
     make_renders(corpus, folder / "mine")
+    measure(folder / "mine")
+    shutil.rmtree(folder / "mine")  # what follows reads no sound
     digest = folder / "export.json"
     digest.write_text('{"leg": "step-00000500"}')
     assert_succeeds(evaluate(corpus, folder / "mine", "--weights-digest", digest))
@@ -133,46 +141,40 @@ def test_clips_are_told_in_table_and_json_alike(told: tuple[dict[str, Any], pd.D
     assert "log_mel_distance" not in found["clips"]["mine"] and found["clips"]["mine"]["silent"] is True
 
 
-def test_missing_embedding_and_sound_are_named(corpus: Path, tmp_path: Path) -> None:
-    table = make_renders(corpus, tmp_path / "mine")
-    assert_succeeds(evaluate(corpus, tmp_path / "mine"))
+def test_missing_clip_and_file_of_another_kind_are_named(corpus: Path, tmp_path: Path) -> None:
+    renders = tmp_path / "mine"
+    table = make_renders(corpus, renders)
+    measure(renders)
     more = table[["clip_id"]].assign(clip_id="new", split="evaluation", prompt="x", reference="", file="new.wav")[:1]
     pd.concat([table, more]).to_csv(tmp_path / "mine.csv", index=False)
-    again = ["--embedded", tmp_path / "mine.npz"]
-    assert_fails(run_again(corpus, tmp_path, again), "new.wav", "missing")
-    write_wav(tmp_path / "mine/new.wav", chord(7), HERTZ)
-    assert_fails(run_again(corpus, tmp_path, again), "mine.npz", "clip new")
+    write_wav(renders / "new.wav", chord(7), HERTZ)
+    assert_fails(evaluate(corpus, renders), "signals.npz", "clip new")
+    given = ["--table", tmp_path / "mine.csv", "--renders", renders, "--output", tmp_path / "signals.npz"]
+    assert_succeeds(run_script("signals", *given))
+    assert_fails(evaluate(corpus, renders), "mine.npz", "clip new")
     (tmp_path / "mine.npz").write_bytes(b"no zip")
-    assert_fails(run_again(corpus, tmp_path, again), "mine.npz", "not a file of embeddings")
-
-
-def run_again(corpus: Path, folder: Path, embedded: list) -> subprocess.CompletedProcess[str]:
-    """evaluate.py without embedding anew."""
-    return run_script(
-        "evaluate", "--run", "mine", "--source", "{}", "--table", folder / "mine.csv", "--renders", folder / "mine",
-        "--embeddings", '["log-mel"]', *embedded, "--recordings", corpus / "log-mel.npz", "--thumbnails",
-        corpus / "spectrogram.npz", "--bootstrap", 10, "--level", 0.9, "--seed", 0, "--output", folder / "mine.json",
-        "--clips", folder / "clips.csv",
-    )  # fmt: skip
+    assert_fails(evaluate(corpus, renders), "mine.npz", "not a file of embeddings")
+    (tmp_path / "signals.npz").write_bytes(b"no zip")
+    assert_fails(evaluate(corpus, renders), "signals.npz", "not a file of signals")
 
 
 def test_clap_score_is_the_cosine_of_caption_and_sound() -> None:
     clips = pd.DataFrame({"clip_id": ["a", "b"], "split": "evaluation"})
     vectors, text = np.array([[1, 0], [0, 2]], np.float32), np.array([[1, 0], [3, 4]], np.float32)
-    chosen = choice("laion/clap-htsat-unfused")
-    found = Evaluation(clips, 50, 0, 0.95)
-    found.score_captions(chosen, Embedded(["a", "b"], ["evaluation"] * 2, vectors, text, {}))
+    found, nothing = Evaluation(clips, 50, 0, 0.95), Embedded([], [], np.zeros((0, 2)), None, {})
+    renders = Embedded(["a", "b"], ["evaluation"] * 2, vectors, text, {})
+    found.measure_in(find("laion/clap-htsat-unfused"), renders, nothing)
     assert found.clips["clap_score/laion/clap-htsat-unfused"].tolist() == pytest.approx([1, 0.8])
     (measure,) = found.measures
     assert measure["value"] == pytest.approx(0.9) and (measure["n"], measure["better"]) == (2, "higher")
     assert measure["name"] == "CLAP score (laion/clap-htsat-unfused)"
-    found.score_captions(choice("aisfx"), Embedded(["a", "b"], ["evaluation"] * 2, vectors, None, {}))
+    found.measure_in(find("aisfx"), Embedded(["a", "b"], ["evaluation"] * 2, vectors, None, {}), nothing)
     assert len(found.measures) == 1
 
 
 def test_one_clip_is_too_few_for_a_set() -> None:
     found = Evaluation(pd.DataFrame({"clip_id": ["a"], "split": "evaluation"}), 50, 0, 0.95)
     one = Embedded(["a"], ["evaluation"], np.ones((1, 3), np.float32), None, {})
-    found.compare_sets(choice("aisfx"), one, one)
+    found.measure_in(find("aisfx"), one, one)
     assert [(m["value"], m["low"], m["n"]) for m in found.measures] == [(None, None, 1)] * 2
     assert all("needs two" in m["note"] for m in found.measures)

@@ -14,8 +14,9 @@ import pytest
 from retrieval import top1
 
 # What follows from another model, from other settings of the rendering, and from a training.
-EXPORTED = {"render": 1, "embed": 1, "spectrograms": 1, "evaluate": 1, "compare": 1, "model_card": 1, "collect": 1}
-RENDERED = {"render": 2, "embed": 2, "spectrograms": 2, "evaluate": 2, "compare": 1, "model_card": 1, "collect": 1}
+PAGES = {"compare": 1, "model_card": 1, "collect": 1}
+EXPORTED = {"render": 1, "embed": 1, "signals": 1, "spectrograms": 1, "evaluate": 1} | PAGES
+RENDERED = {"render": 2, "embed": 2, "signals": 3, "spectrograms": 2, "evaluate": 2} | PAGES
 TRAINED = EXPORTED | {"curves": 1, "export": 1}
 CAPTIONS = "resources/demo/corpus/clotho_captions_development.csv"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from sao.config.embeddings import THUMBNAIL, Choice
-from sao.evaluation.embeddings import Embedded, stack
+from sao.evaluation.embedded import Embedded, stack
+from sao.evaluation.embeddings import THUMBNAIL, find
 from sao.evaluation.evaluate import Evaluation
 from sao.evaluation.memorisation import nearest, nearest_thumbnails
 from sao.sound.spectra import BANDS, FLOOR_DB, RATE, thumbnail
@@ -33,18 +33,18 @@ def embedded(signals: dict[str, list[np.ndarray]]) -> Embedded:
     return Embedded(ids, [p[0] for p in pairs], stack([p[2] for p in pairs], FLOOR_DB), None, {})
 
 
-@pytest.mark.parametrize("space", [THUMBNAIL, "anything"])
+@pytest.mark.parametrize("space", [THUMBNAIL.name, "log-mel"])
 def test_copy_is_flagged_and_an_unrelated_clip_is_not(space: str) -> None:
     rng = np.random.default_rng(0)
     copy = 0.5 * SIGNALS["train"][6] + 0.001 * rng.standard_normal(len(SIGNALS["train"][6]))
     renders = embedded({"prompts": [copy, chord(99)]})
     recordings = embedded(SIGNALS)
-    if space != THUMBNAIL:  # an embedding has one length
+    if space != THUMBNAIL.name:  # an embedding has one length
         width = recordings.vectors.shape[1]
         vectors = np.pad(renders.vectors, ((0, 0), (0, width - renders.vectors.shape[1])), constant_values=FLOOR_DB)
         renders = Embedded(renders.ids, renders.splits, vectors, None, {})
     found = Evaluation(pd.DataFrame({"clip_id": renders.ids, "split": "prompts"}), 100, 0, 0.95)
-    found.find_copies(Choice(space), renders, recordings)
+    found.measure_in(find(space), renders, recordings)
     assert found.clips[f"memorised/{space}"].tolist() == [True, False]
     assert found.clips[f"nearest_train/{space}"][0] == "train6"
     assert found.clips[f"nearest_held_out/{space}"][0].startswith(("validation", "evaluation"))

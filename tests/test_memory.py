@@ -47,8 +47,9 @@ def measured(folder: Path, changes: dict[str, Any]) -> int:
     """Bytes of live tensors at the peak of two training steps of the demo model, the frozen text encoder left out."""
     import torch
     from sao.models.build import build, load_weights
+    from sao.training.optimizer import make_optimizer
+    from sao.training.prepare import low_precision
     from sao.training.processes import strategy
-    from sao.training.training import low_precision, make_optimizer
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves
 

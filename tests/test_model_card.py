@@ -22,9 +22,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from sao.base.names import write_digests
-from sao.config.embeddings import choice
 from sao.config.resolve import resolve
-from sao.evaluation.embeddings import Embedded
+from sao.evaluation.embedded import Embedded
+from sao.evaluation.embeddings import find
 from sao.evaluation.evaluate import Evaluation
 from sao.pages.card import code, markdown, no_formula
 from sao.plan.plan import Plan
@@ -70,9 +70,8 @@ def measured(path: Path, leg: str | None, seed: int) -> Path:
     clips["loudness_error"], clips["silent"] = rng.uniform(1, 9, len(ids)), False
     found = Evaluation(clips, 50, 0, 0.9)
     sets = [Embedded(ids, clips.split.tolist(), rng.normal(size=(len(ids), 5)), None, {}) for _ in range(2)]
-    found.compare_sets(choice("log-mel"), *sets)
-    for measure in ("loudness_error", "silent"):
-        found.average(measure)
+    found.measure_in(find("log-mel"), *sets)
+    found.measure_clips()
     settings = {"bootstrap": 50, "level": 0.9, "seed": 0}
     path.write_text(json.dumps({"name": "demo", "leg": leg, "settings": settings, "measures": found.measures}))
     return path
@@ -213,7 +212,7 @@ def test_the_hub_reads_what_it_is_and_what_was_measured(
     assert (front["license"], front["license_link"]) == ("other", f"https://huggingface.co/{HUB['repo']}")
     measures = json.loads((exported / "demo.json").read_text())["measures"]
     wanted = {m["name"]: m["value"] for m in measures if m["split"] == "evaluation"}
-    assert len(wanted) == 4
+    assert len(wanted) == 5
     # By the Hub's own client, in a process of its own: it reads its settings once.
     code = (
         "import json, sys; from huggingface_hub import ModelCard\n"
@@ -378,8 +377,8 @@ def test_measures_stand_beside_those_of_the_base_model(
     ]
     assert shown[0] == ["Split", "Measure", "Better", "Base model", "This model", "n"]
     rows = {(split, name): rest for split, name, *rest in shown[2:]}
-    assert len(rows) == len(shown) - 2 == len(found) == 8
-    assert [row[0] for row in shown[2:]] == ["evaluation"] * 4 + ["train"] * 4
+    assert len(rows) == len(shown) - 2 == len(found) == 10
+    assert [row[0] for row in shown[2:]] == ["evaluation"] * 5 + ["train"] * 5
     for mine, other in zip(found, base, strict=True):
         unit = f" ({mine['unit']})" if mine["unit"] else ""
         texts = [f"{m['value']:.4g} [{m['low']:.4g}, {m['high']:.4g}]" for m in (other, mine)]
@@ -398,7 +397,7 @@ def test_measure_without_a_value_is_a_dash(exported: Path, base_model: Path, spl
     card = card_text(
         exported, base_model, splits, tmp_path, measures=tmp_path / "demo.json", base_measures=tmp_path / "base.json"
     )
-    assert len(front_of(card)["model-index"][0]["results"][0]["metrics"]) == 3
+    assert len(front_of(card)["model-index"][0]["results"][0]["metrics"]) == 4
     first = card.split("| KAD (log-mel) | lower | ")[1].splitlines()[0]
     assert first.endswith("] | – | 4 |") and "| FAD (log-mel) | lower | – | " in card
     told["measures"] = []

@@ -90,7 +90,7 @@ def settings_of(method: str, precision: str, way: tuple, base: str = "fp32") -> 
 def make_model(micro: torch.nn.Module, settings: dict[str, Any], device: str) -> tuple[torch.nn.Module, dict]:
     """A copy of the model made ready as train.py does, and what is trained of it."""
     from sao.training.adapters import add_adapters
-    from sao.training.training import low_precision, prepare
+    from sao.training.prepare import low_precision, prepare
 
     # Autoencoder and text encoder are frozen, and the first cannot be copied.
     frozen = [micro.pretransform, micro.conditioner.conditioners["prompt"].__dict__["model"]]
@@ -114,7 +114,9 @@ Found = list[tuple[float, dict[str, torch.Tensor]]]  # by step: the loss, and th
 
 def ours(micro: torch.nn.Module, settings: dict[str, Any], batches: list[list[dict]], device: str) -> Found:
     from lightning_fabric import Fabric
-    from sao.training.training import Objective, Update, make_optimizer
+    from sao.training.objective import Objective
+    from sao.training.optimizer import make_optimizer
+    from sao.training.update import Update
 
     model, trained = make_model(micro, settings, device)
     fabric = Fabric(accelerator="gpu" if device == "cuda" else "cpu", devices=1, precision="32-true")
@@ -141,7 +143,9 @@ def stock(
     micro: torch.nn.Module, settings: dict[str, Any], batches: list[list[dict]], device: str, patch: pytest.MonkeyPatch
 ) -> Found:
     """The same by stable-audio-tools' training_step under the autocast that Lightning would put around it."""
-    from sao.training.training import AUTOCAST, make_optimizer, seed_step
+    from sao.training.objective import AUTOCAST
+    from sao.training.optimizer import make_optimizer
+    from sao.training.update import seed_step
     from stable_audio_tools.training.diffusion import DiffusionCondTrainingWrapper
 
     model, trained = make_model(micro, settings, device)
@@ -228,7 +232,7 @@ def test_timesteps_and_latents_reach_the_network_as_they_were_drawn(
 ) -> None:
     """In bfloat16 0.9985 would be 1, and there would be 27 timesteps above 0.9, where a quarter of the sampling lies."""
     from lightning_fabric import Fabric
-    from sao.training.training import Objective
+    from sao.training.objective import Objective
 
     settings = settings_of("full", precision, WAYS[0])
     model, _ = make_model(micro, settings, "cpu")
@@ -262,7 +266,8 @@ def test_timesteps_and_latents_reach_the_network_as_they_were_drawn(
 
 def test_masks_are_dropped_for_a_batch_and_not_for_a_step(micro: torch.nn.Module) -> None:
     """Each of the batches of a step, on each device, has its own draw."""
-    from sao.training.training import Objective, Update
+    from sao.training.objective import Objective
+    from sao.training.update import Update
 
     model, trained = make_model(micro, settings_of("full", "32-true", WAYS[0]), "cpu")
     objective = Objective(model, {"mask_padding": True, "mask_padding_dropout": 0.5}, 0)
@@ -290,7 +295,8 @@ def test_masks_are_dropped_for_a_batch_and_not_for_a_step(micro: torch.nn.Module
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 @pytest.mark.slow
 def test_compiled_blocks_have_the_same_loss(micro: torch.nn.Module) -> None:
-    from sao.training.training import Objective, compiled_graphs, prepare
+    from sao.training.objective import Objective
+    from sao.training.prepare import compiled_graphs, prepare
 
     settings = settings_of("full", "32-true", WAYS[0])
     (batch, *_), *_ = make_batches(True, 1)
@@ -320,7 +326,7 @@ def test_compiled_blocks_have_the_same_loss(micro: torch.nn.Module) -> None:
 def test_compiler_that_is_missing_is_named(
     micro: torch.nn.Module, monkeypatch: pytest.MonkeyPatch, variables: dict, gpu: bool, triton: bool, words: str
 ) -> None:
-    from sao.training.training import prepare
+    from sao.training.prepare import prepare
 
     for name, value in variables.items():
         monkeypatch.setenv(name, value)

@@ -1,14 +1,19 @@
-"""Facts of a signal: each on a sound that was made to have it."""
+"""Facts of a signal: each on a sound that was made to have it; and the file of a set of them."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
-from conftest import write_wav
-from sao.evaluation.signals import bandwidth, compare, facts, loudness
-from sao.sound.spectra import RATE, log_mel_distance, mel_bands
+from conftest import assert_fails, assert_succeeds, run_script, write_wav
+from sao.evaluation.measures import bandwidth_error, duration_error, log_mel_distance, loudness_error
+from sao.evaluation.signal_set import Signals
+from sao.evaluation.signals import FACTS, bandwidth, clipped, dc_offset, loudness, seconds, signal_of, silent
+from sao.sound import spectra
+from sao.sound.spectra import RATE, log_mel, mel_bands
 
 HERTZ = 44100
 
@@ -40,26 +45,79 @@ def test_what_has_no_loudness() -> None:
 
 
 def test_facts_tell_what_is_wrong() -> None:
-    fine = facts(sine(440, 0.5), HERTZ)
-    assert (fine["silent"], fine["clipped"], fine["seconds"]) == (False, 0, 1) and fine["dc_offset"] < 1e-3
-    assert facts(sine(440, 0.0005), HERTZ)["silent"] and facts(np.zeros((10, 1)), HERTZ)["silent"]
-    assert facts(sine(440, 2).clip(-1, 1), HERTZ)["clipped"] == pytest.approx(2 / 3, abs=0.01)
-    assert facts(sine(440, 0.1) + 0.2, HERTZ)["dc_offset"] == pytest.approx(0.2, abs=1e-3)
+    fine = sine(440, 0.5)
+    assert (silent(fine, HERTZ), clipped(fine, HERTZ), seconds(fine, HERTZ)) == (False, 0, 1)
+    assert dc_offset(fine, HERTZ) < 1e-3
+    assert silent(sine(440, 0.0005), HERTZ) and silent(np.zeros((10, 1)), HERTZ)
+    assert clipped(sine(440, 2).clip(-1, 1), HERTZ) == pytest.approx(2 / 3, abs=0.01)
+    assert dc_offset(sine(440, 0.1) + 0.2, HERTZ) == pytest.approx(0.2, abs=1e-3)
 
 
 def test_a_clip_beside_its_reference(tmp_path: Path) -> None:
-    one = write_wav(tmp_path / "a.wav", low_passed(4000), HERTZ)
-    other = write_wav(tmp_path / "b.wav", low_passed(8000)[:HERTZ] / 2, HERTZ)
-    found = compare(one, other)
-    assert found["duration_error"] == 1 and found["bandwidth_error"] == pytest.approx(1, abs=0.05)
-    assert found["loudness_error"] > 2 and found["log_mel_distance"] > 5
-    same = compare(one, one)
-    errors = ("duration_error", "bandwidth_error", "loudness_error", "log_mel_distance")
-    assert all(same[key] == 0 for key in errors)
-    assert set(errors).isdisjoint(compare(one, None))
+    one = signal_of(write_wav(tmp_path / "a.wav", low_passed(4000), HERTZ))
+    other = signal_of(write_wav(tmp_path / "b.wav", low_passed(8000)[:HERTZ] / 2, HERTZ))
+    assert duration_error(one, other) == 1 and bandwidth_error(one, other) == pytest.approx(1, abs=0.05)
+    assert loudness_error(one, other) > 2 and log_mel_distance(one, other) > 5
+    assert all(of(one, one) == 0 for of in (duration_error, bandwidth_error, loudness_error, log_mel_distance))
+
+
+def make_table(folder: Path) -> Path:
+    """Three renders, one of them silent; the last is of a mere prompt and has no recording."""
+    sounds = {"a": low_passed(4000), "b": np.zeros((HERTZ, 1)), "mine": sine(440, 0.1, 0.3)}
+    for clip, audio in sounds.items():
+        write_wav(folder / f"renders/{clip}.wav", audio, HERTZ)
+        write_wav(folder / f"{clip}.wav", low_passed(8000), HERTZ)
+    references = [str(folder / f"{clip}.wav") if clip != "mine" else "" for clip in sounds]
+    table = pd.DataFrame({"clip_id": list(sounds), "split": "evaluation", "prompt": "x", "reference": references})
+    table["file"] = table.clip_id + ".wav"
+    table.to_csv(folder / "renders.csv", index=False)
+    return folder / "renders.csv"
+
+
+def test_a_set_is_kept_as_it_was_measured(tmp_path: Path) -> None:
+    table = make_table(tmp_path)
+    given = ["--table", table, "--renders", tmp_path / "renders", "--threads", 2]
+    assert_succeeds(run_script("signals", *given, "--output", tmp_path / "a.npz"))
+    assert_succeeds(run_script("signals", *given, "--output", tmp_path / "b.npz"))
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    kept = Signals(tmp_path / "a.npz")
+    assert list(kept.facts) == ["a", "b", "mine"]
+    for clip in kept.facts:
+        signal, wanted = kept.of(clip), signal_of(tmp_path / f"renders/{clip}.wav")
+        assert signal.facts == wanted.facts and set(signal.facts) == {fact.key for fact in FACTS}
+        for kept_array, array in ((signal.log_mel, wanted.log_mel), (signal.thumbnail, wanted.thumbnail)):
+            assert kept_array.dtype == array.dtype and np.allclose(
+                kept_array, array
+            )  # how BLAS rounds is the process's
+    assert kept.of("b").facts["silent"] is True and kept.of("mine").facts["loudness_lufs"] is None
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as arrays:  # it is what its name says
+        assert json.loads(arrays["facts"].item())["a"] == kept.facts["a"] and len(arrays["thumbnail/2"])
+
+
+def test_recordings_of_a_table_are_measured(tmp_path: Path) -> None:
+    table = make_table(tmp_path)
+    assert_succeeds(run_script("signals", "--table", table, "--output", tmp_path / "a.npz"))
+    kept = Signals(tmp_path / "a.npz")
+    assert list(kept.facts) == ["a", "b"]  # of a prompt there is none
+    assert kept.of("b").facts == signal_of(tmp_path / "b.wav").facts
+
+
+def test_sound_that_is_missing_or_broken_is_named(tmp_path: Path) -> None:
+    table = make_table(tmp_path)
+    given = ["--table", table, "--output", tmp_path / "a.npz"]
+    (tmp_path / "renders/a.wav").unlink()
+    assert_fails(run_script("signals", *given, "--renders", tmp_path / "renders"), "renders/a.wav", "missing")
+    (tmp_path / "b.wav").write_bytes(b"RIFF")
+    assert_fails(run_script("signals", *given), tmp_path / "b.wav", "cannot be read")
+    table.write_text(table.read_text().splitlines()[0] + "\n")
+    assert_fails(run_script("signals", *given, "--renders", tmp_path / "renders"), table, "lists no clip")
+    assert not (tmp_path / "a.npz").exists()
 
 
 def test_log_mel_distance_is_blind_to_level_and_sees_noise() -> None:
+    def log_mel_distance(one: np.ndarray, other: np.ndarray) -> float:
+        return spectra.log_mel_distance(log_mel(one), log_mel(other))
+
     signal = np.sin(np.arange(RATE) * 0.2)
     noise = np.random.default_rng(0).standard_normal(RATE)
     assert log_mel_distance(signal, 0.1 * signal) == pytest.approx(0, abs=1e-6)

@@ -17,7 +17,7 @@ import jsonschema
 import yaml
 
 from sao.base.files import bad_byte
-from sao.config.embeddings import choice
+from sao.config.embeddings import embedding_folder, embedding_name
 
 SCHEMA = Path(__file__).resolve().parents[3] / "schemas" / "config.schema.yaml"
 ROLES = ("train", "validation", "evaluation")
@@ -327,11 +327,10 @@ def _check_embeddings(embeddings: list[Any], files: list[Path]) -> None:
     """Raise InputError on two embeddings of one name, because they would share a folder and the names of figures."""
     seen: dict[str, Any] = {}
     for entry in embeddings:
-        if seen.setdefault(alike(choice(entry).folder), entry) != entry:
+        name = embedding_name(entry)
+        if seen.setdefault(alike(embedding_folder(name)), entry) != entry:
             key = ["evaluation", "embeddings"]
-            raise InputError(
-                f"config: {'.'.join(key)}: {choice(entry).name!r} is there twice; keep one ({_where(key, files)})"
-            )
+            raise InputError(f"config: {'.'.join(key)}: {name!r} is there twice; keep one ({_where(key, files)})")
 
 
 def _check_published(runs: Config, files: list[Path]) -> None:

@@ -24,7 +24,7 @@ def fad(x: np.ndarray, y: np.ndarray) -> float:
 def _root_of_covariance(x: np.ndarray) -> np.ndarray:
     """A matrix, no taller than wide, whose square is the covariance of the rows."""
     centred = (x.astype(np.float64) - x.mean(axis=0, dtype=np.float64)) / np.sqrt(len(x) - 1)
-    return np.linalg.qr(centred, mode="r") if len(x) > x.shape[1] else centred
+    return np.asarray(np.linalg.qr(centred, mode="r")) if len(x) > x.shape[1] else centred
 
 
 def fad_interval(x: np.ndarray, y: np.ndarray, draws: int, seed: int, level: float) -> Interval:

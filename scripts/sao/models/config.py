@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -182,7 +183,7 @@ def snapshot_folder(hub: Path, repo: str) -> Path:
     return root / "snapshots" / (root / "refs" / "main").read_text(encoding="utf-8").strip()
 
 
-def training_config(config: ModelConfig, settings: dict[str, Any]) -> dict[str, Any]:
+def training_config(config: ModelConfig, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The `training` section of a model config, with the run's changes. Raises InputError if it is incomplete."""
     training = copy.deepcopy(config.get("training") or {})
     parts = (training.get("optimizer_configs") or {}).get("diffusion") or {}

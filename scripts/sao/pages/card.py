@@ -15,7 +15,7 @@ import pandas as pd
 
 from sao.base.tables import caption_columns, captions_of
 from sao.data.licenses import MISSING, UNKNOWN, forbids_derivatives, is_non_commercial, label
-from sao.evaluation.measures import interval, notes
+from sao.evaluation.printed import interval, notes
 from sao.models.config import ModelConfig, downsampling_ratio, has_clap, objective, text_encoder_name, window_frames
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Card:
             if measure["split"] == COMPARED_BY and measure["value"] is not None
         ]
         repo = self.source.get("repo")
-        licence = {"license": "other", "license_link": f"https://huggingface.co/{repo}"} if repo else {}
+        licence: dict[str, Any] = {"license": "other", "license_link": f"https://huggingface.co/{repo}"} if repo else {}
         return ModelCardData(
             base_model=repo,
             **licence,
@@ -173,7 +173,7 @@ class Card:
 
     def generation(self) -> str:
         """Code that renders the first training clip's caption to `sound.wav`."""
-        row = self.clips.iloc[0].to_dict()
+        row: dict[str, Any] = {str(key): cell for key, cell in self.clips.iloc[0].to_dict().items()}
         prompt = captions_of(row, caption_columns(row))[0]
         sampling = self.sampling
         rate, samples = self.config["sample_rate"], self.window()
@@ -309,7 +309,7 @@ def conditioning(prompt: str, seconds: float) -> str:
     return f'{{"prompt": {prompt}, "seconds_start": 0, "seconds_total": {math.ceil(seconds)}}}'
 
 
-def table(header: tuple[str, ...], rows: list[tuple], sides: str) -> str:
+def table(header: tuple[str, ...], rows: list[tuple[Any, ...]], sides: str) -> str:
     """A Markdown table; `sides` has a sign a column, `r` for one of numbers."""
     marks = ["---:" if side == "r" else "---" for side in sides]
     lines = [header, marks, *rows]

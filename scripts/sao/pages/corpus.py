@@ -72,7 +72,7 @@ def findings(entries: list[dict[str, str]]) -> str:
     kinds: dict[str, list[dict[str, str]]] = {}
     for entry in entries:
         kinds.setdefault(entry["check"], []).append(entry)
-    parts = []
+    parts: list[str] = []
     for check, found in kinds.items():
         rows = (
             f'<tr><td class="path">{escape(e["path"])}</td><td>{escape(e["message"])}</td></tr>' for e in found[:ROWS]

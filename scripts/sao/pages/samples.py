@@ -12,18 +12,12 @@ import jinja2
 import pandas as pd
 
 from sao.data.findings import Findings
-from sao.evaluation.measures import interval, notes
+from sao.evaluation.measures import MEASURES
+from sao.evaluation.printed import interval, notes
 
 DIGITS = 3
 NAMED = 20  # clips left out, of a kind, that are named; the corpus's own page has more
-# Shown beside a sound, and what its rows can be sorted by: `(key of a clip's figures, name, format)`.
-FIGURES = (
-    ("clap_score", "CLAP score", "{:.3f}"),
-    ("log_mel_distance", "Log-mel distance", "{:.1f} dB"),
-    ("loudness_lufs", "Loudness", "{:.1f} LUFS"),
-    ("bandwidth_hz", "Bandwidth", "{:.0f} Hz"),
-)
-SORTABLE = ("clap_score", "log_mel_distance")
+SHOWN = {measure.key: measure.shown for measure in MEASURES if measure.shown}  # beside a sound
 RECORDING = "recording"
 
 
@@ -36,13 +30,13 @@ class Trained:
 
 
 def figures_of(clip: dict[str, Any], prefix: str = "") -> list[tuple[str, str, float, str]]:
-    """`(key, name, value, text)` of the figures that a clip has; a key may name an embedding: `clap_score/…`."""
-    found = []
-    for key, name, form in FIGURES:
+    """`(key, name, value, text)` of the figures that a clip has; its own keys may name an embedding: `clap_score/…`."""
+    figures = []
+    for key, shown in SHOWN.items():
         for full in sorted(full for full in clip if full.split("/")[0] == prefix + key):
-            label = f"{name} ({full.split('/', 1)[1]})" if "/" in full else name
-            found.append((key, label, clip[full], form.format(clip[full])))
-    return found
+            label = f"{shown.name} ({full.split('/', 1)[1]})" if "/" in full else shown.name
+            figures.append((key, label, clip[full], shown.form.format(clip[full])))
+    return figures
 
 
 def copy_warnings(clip: dict[str, Any]) -> list[str]:
@@ -56,15 +50,16 @@ def copy_warnings(clip: dict[str, Any]) -> list[str]:
 
 
 def clip_entries(samples: pd.DataFrame, summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row a clip, evaluation first: the recording, then every model. Paths are relative to the page."""
+    """One entry for each clip, evaluation first: the recording, then every model. Paths are relative to the page."""
     entries = []
     for (split, clip), group in samples.groupby(["split", "clip_id"], sort=True):
         first = next(group.itertuples())
-        models, sortable = [], {}
+        models: list[dict[str, Any]] = []
+        sortable: dict[str, float] = {}
         for row in group.itertuples():
-            known = summary["runs"][row.run]["clips"][clip]
-            shown = figures_of(known)
-            sortable |= {f"{name}, {row.run}": value for key, name, value, _ in shown if key in SORTABLE}
+            figures = summary["runs"][row.run]["clips"][clip]
+            shown = figures_of(figures)
+            sortable |= {f"{name}, {row.run}": value for key, name, value, _ in shown if SHOWN[key].sortable}
             models.append(
                 {
                     "name": row.run,
@@ -72,21 +67,21 @@ def clip_entries(samples: pd.DataFrame, summary: dict[str, Any]) -> list[dict[st
                     "sound": f"{row.run}/{row.file}",
                     "picture": f"spectrograms/{row.run}/{clip}.webp",
                     "figures": [("Duration", f"{row.seconds:.2f} s"), *((name, text) for _, name, _, text in shown)],
-                    "warnings": [*([row.warning] if row.warning else []), *copy_warnings(known)],
+                    "warnings": [*([row.warning] if row.warning else []), *copy_warnings(figures)],
                 }
             )
         recording = []
         if first.reference:  # the same facts in every model's figures
-            known = summary["runs"][first.run]["clips"][clip]
-            told = [("Duration", f"{known['reference_seconds']:.2f} s")]
-            told += [(name, text) for _, name, _, text in figures_of(known, "reference_")]
+            figures = summary["runs"][first.run]["clips"][clip]
+            recorded = [("Duration", f"{figures['reference_seconds']:.2f} s")]
+            recorded += [(name, text) for _, name, _, text in figures_of(figures, "reference_")]
             recording.append(
                 {
                     "name": RECORDING,
                     "is_model": False,
-                    "sound": f"reference/{clip}{Path(first.reference).suffix}",
+                    "sound": f"reference/{clip}{Path(str(first.reference)).suffix}",
                     "picture": f"spectrograms/reference/{clip}.webp",
-                    "figures": told,
+                    "figures": recorded,
                     "warnings": [],
                 }
             )
@@ -107,21 +102,21 @@ def clip_entries(samples: pd.DataFrame, summary: dict[str, Any]) -> list[dict[st
 
 
 def measure_rows(summary: dict[str, Any], models: list[str]) -> dict[str, list[dict[str, Any]]]:
-    """By split, evaluation first, a row a measure and a cell a model."""
+    """By split, evaluation first: one row for each measure, with one cell for each model."""
     by_model = {name: {m["key"]: m for m in summary["runs"][name]["measures"]} for name in models}
     splits: dict[str, list[dict[str, Any]]] = {}
-    for key, first in {key: m for measures in by_model.values() for key, m in measures.items()}.items():
+    for key, first in {key: m for by_key in by_model.values() for key, m in by_key.items()}.items():
         best = summary["best"].get(key)
-        found = [by_model[name].get(key) for name in models]
-        values = [m["value"] if m else None for m in found]
+        measures = [by_model[name].get(key) for name in models]
+        values = [m["value"] if m else None for m in measures]
         differ = len({value for value in values if value is not None}) > 1
         cells = [
             {
                 "text": interval(m, DIGITS),
-                "n": None if value is None else m["n"],
+                "n": m["n"] if m and value is not None else None,
                 "best": differ and value is not None and value == best["value"],
             }
-            for m, value in zip(found, values, strict=True)
+            for m, value in zip(measures, values, strict=True)
         ]
         elsewhere = f"{best['run']}, {best['value']:.3g}" if best and best["run"] not in models else ""
         row = {"name": first["name"], "unit": first["unit"], "better": first["better"], "elsewhere": elsewhere}

@@ -1,10 +1,10 @@
-"""The chapter of rules/evaluation.smk: embeddings of recordings and renders, and what is measured."""
+"""The chapter of rules/evaluation.smk: recordings and renders as vectors and as signals, and what is measured of them."""
 
 from __future__ import annotations
 
-from sao.config.embeddings import THUMBNAIL, Choice, choice
 from sao.config.resolve import ROLES, Config, published_splits
 from sao.config.settings import EmbedSettings, EvaluateSettings, pick
+from sao.evaluation.embeddings import THUMBNAIL, Embedding, find
 from sao.plan.data import Data
 from sao.plan.models import Models
 from sao.plan.rendering import Rendering
@@ -20,25 +20,26 @@ class Evaluation:
 
     def embeddings(self) -> list[str]:
         """The names of the embeddings, as folders."""
-        return [choice(entry).folder for entry in self.evaluation["embeddings"]]
+        return [find(entry).folder for entry in self.evaluation["embeddings"]]
 
-    def _embedding(self, embedding: str) -> tuple[Config | str, Choice]:
-        entries = [*self.evaluation["embeddings"], THUMBNAIL]
-        return next((entry, choice(entry)) for entry in entries if choice(entry).folder == embedding)
+    def _embedding(self, folder: str) -> tuple[Config | str, Embedding]:
+        """The entry of an embedding, and the embedding itself."""
+        entries = [*self.evaluation["embeddings"], THUMBNAIL.name]
+        return next((entry, find(entry)) for entry in entries if find(entry).folder == folder)
 
     def embed(self, embedding: str) -> EmbedSettings:
         return {"embedding": self._embedding(embedding)[0]}
 
     def pattern(self) -> str:
-        return pattern([*self.embeddings(), THUMBNAIL])
+        return pattern([*self.embeddings(), THUMBNAIL.folder])
 
     def fetched_pattern(self) -> str:
         """A pattern of those whose weights are fetched."""
-        return pattern([name for name in self.embeddings() if self._embedding(name)[1].is_clap])
+        return pattern([name for name in self.embeddings() if self._embedding(name)[1].fetched])
 
     def digests(self, embedding: str) -> list[str]:
         """Checksums of the weights of an embedding, where they are fetched."""
-        fetched = self._embedding(embedding)[1].is_clap
+        fetched = self._embedding(embedding)[1].fetched
         return [f"results/embeddings/{embedding}/model/checksums.sha256"] if fetched else []
 
     def hubs(self, embedding: str) -> list[str]:
@@ -56,8 +57,7 @@ class Evaluation:
 
     def gpus(self, embedding: str) -> int:
         """A GPU for what torch computes, where the runs have one."""
-        learned = self._embedding(embedding)[1].name not in (THUMBNAIL, "log-mel")
-        return int(learned and any(map(self.models.run_gpus, self.runs.runs)))
+        return int(self._embedding(embedding)[1].gpu and any(map(self.models.run_gpus, self.runs.runs)))
 
     def tables(self, kind: str, name: str) -> list[str]:
         """The tables of a set of sounds: the recordings of a corpus, or the renders of a run."""
@@ -75,6 +75,21 @@ class Evaluation:
         """The folder that the files of a table of renders are in; recordings have full paths."""
         return [f"results/renders/{name}"] if kind == "renders" else []
 
+    # Rule signals.
+
+    def signals(self, run: str) -> str:
+        """The renders of a run as signals."""
+        return f"results/signals/renders/{run}.npz"
+
+    def recorded_signals(self, run: str) -> str:
+        """The recordings that they go with, which are the same for all runs of a base model."""
+        return f"results/signals/recordings/{self.runs.base(run)}.npz"
+
+    def measured(self, kind: str, name: str) -> list[str]:
+        """The folders of the sounds that are measured, and of those that the table of renders names besides."""
+        recordings = self.rendering.recordings(name)
+        return [f"results/renders/{name}", *recordings] if kind == "renders" else recordings
+
     # Rules evaluate and compare.
 
     def _embedded(self, kind: str, name: str) -> list[str]:
@@ -89,7 +104,7 @@ class Evaluation:
 
     def thumbnails(self, run: str) -> str:
         """Of the recordings of its corpus."""
-        return f"results/embeddings/{THUMBNAIL}/corpora/{self.runs.corpus(run)}.npz"
+        return f"results/embeddings/{THUMBNAIL.folder}/corpora/{self.runs.corpus(run)}.npz"
 
     def leg(self, run: str) -> list[str]:
         """The file that names the leg of a fine-tuned model."""

@@ -15,10 +15,8 @@ class Publish:
 
     def measures(self, exported: str) -> list[str]:
         """What was measured of an exported model (`demo`, `demo/step-00000500`), and of its base model."""
-        entry = self.runs.entry(exported)
-        pair = (None, entry["base_model"], entry["corpus"])
-        base = next(k for k, v in self.runs.rendered.items() if (v["run"], v["base_model"], v["corpus"]) == pair)
-        return [f"results/evaluation/{name}.json" for name in (exported.replace("/", "@"), base)]
+        names = (exported.replace("/", "@"), self.runs.base(exported))
+        return [f"results/evaluation/{name}.json" for name in names]
 
     def clips(self, exported: str) -> str:
         """The table of the clips that it was trained on."""

@@ -45,6 +45,12 @@ class Runs:
         """Whether this is an untouched base model."""
         return self.entry(run)["run"] is None
 
+    def base(self, run: str) -> str:
+        """The untouched base model that a run is compared with, as a folder of renders."""
+        entry = self.entry(run)
+        pair = (None, entry["base_model"], entry["corpus"])
+        return next(k for k, v in self.rendered.items() if (v["run"], v["base_model"], v["corpus"]) == pair)
+
     def processes(self, run: str) -> int:
         """The number of processes of a training: one per device and node."""
         return self.runs[run]["devices"] * self.runs[run]["num_nodes"]

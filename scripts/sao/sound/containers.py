@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, cast
 
 UNKNOWN_BYTES = 0x7FFF0000  # a declared size from here on is the placeholder of a program that wrote to a pipe
 JOINED = "is two files joined into one: part them, or decode and join their sounds"
@@ -62,7 +63,7 @@ def _find(pattern: re.Pattern[bytes], data: mmap.mmap, start: int) -> int:
     return start
 
 
-def _after_chunks(data: mmap.mmap, order: str) -> str:
+def _after_chunks(data: mmap.mmap, order: Literal["little", "big"]) -> str:
     """Of a WAV or AIFF: what follows the last chunk."""
     kind, position = data[:4], 12
     while position + 8 <= len(data):
@@ -211,7 +212,7 @@ def _counting(data: bytes | mmap.mmap, like: Frame, count: int) -> bytes:
     first, second, third, fourth = data[like.position : like.position + 4]
     for bitrate in range(1, 15):
         header = bytes([first, second | 1, bitrate << 4 | third & 0x0C, fourth])
-        frame = _frame(header, 0)
+        frame = cast(Frame, _frame(header, 0))
         if frame.size >= frame.tag + 12:
             break
     body = bytes(frame.tag - 4) + b"Xing" + (1).to_bytes(4, "big") + count.to_bytes(4, "big")

@@ -8,7 +8,7 @@ import math
 import mmap
 import re
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,7 +109,7 @@ class Clipping:
         return smooth & seen
 
 
-class Sound(soundfile.SoundFile):
+class Sound(soundfile.SoundFile):  # type: ignore[misc]
     """A sound file that is read from its beginning to its end, all of an MP3 as well.
 
     `problem` says in a few words why there is more in it than can be read, or is empty; `counted` is whether its header
@@ -185,7 +185,8 @@ def measure(path: Path) -> Measured:
     Never raises on bad audio: that is what `problem` is for.
     """
     facts = Measured(sha256=sha256(path))
-    high, low, square, total, count = 0.0, 0.0, 0.0, 0.0, 0
+    high, low, square, count = 0.0, 0.0, 0.0, 0
+    total: np.ndarray | float = 0.0  # of each channel
     samples = hashlib.sha256()
     try:
         with Sound(path) as sound:
@@ -248,7 +249,8 @@ class Measuring:
     """Measures files on threads while others come in (what takes time releases Python's lock)."""
 
     def __init__(self, threads: int) -> None:
-        self.pool, self.running = ThreadPoolExecutor(threads), {}  # by file name
+        self.pool = ThreadPoolExecutor(threads)
+        self.running: dict[str, Future[Measured]] = {}  # by file name
 
     def add(self, name: str, path: Path) -> None:
         if name not in self.running:

@@ -70,9 +70,8 @@ def thumbnail(signal: np.ndarray) -> np.ndarray:
     return log_mel(signal, window=4096, hop=RATE // 10).astype(np.float32).reshape(-1)
 
 
-def log_mel_distance(signal: np.ndarray, reference: np.ndarray) -> float:
-    """Mean absolute difference of two log-mel spectrograms in dB, the shorter padded with the floor; both at RATE."""
-    one, other = log_mel(signal), log_mel(reference)
+def log_mel_distance(one: np.ndarray, other: np.ndarray) -> float:
+    """Mean absolute difference in dB of two spectrograms of `log_mel`, the shorter padded with the floor."""
     frames = max(len(one), len(other))
     one, other = (np.pad(x, ((0, frames - len(x)), (0, 0)), constant_values=FLOOR_DB) for x in (one, other))
     return float(np.abs(one - other).mean())

@@ -22,7 +22,7 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # peft's f
 PREFIX = "base_model.model."  # peft's, before the name of a module in the DiT
 
 
-def add_adapters(model: torch.nn.Module, method: str, adapter: dict[str, Any], seed: int) -> None:
+def add_adapters(model: Any, method: str, adapter: dict[str, Any], seed: int) -> None:
     """Put float32 adapters, initialised from `seed` alone, into the model's DiT, and freeze everything else.
 
     With `base_precision` "bf16" the frozen linear and convolution weights become bfloat16, and every forward pass has
@@ -32,7 +32,7 @@ def add_adapters(model: torch.nn.Module, method: str, adapter: dict[str, Any], s
 
     config = lora_config(method, adapter)
     if config.target_modules != ALL_LINEAR:
-        check_targets(model.model, config.target_modules)
+        check_targets(model.model, set(config.target_modules or ()))
     layers = [m for m in model.model.modules() if isinstance(m, (torch.nn.Linear, torch.nn.Conv1d))]
     model.requires_grad_(False)
     inject(model.model, config, seed)
@@ -74,7 +74,8 @@ def check_targets(dit: torch.nn.Module, targets: set[str]) -> None:
     matched = {target: [fits[name] for name in fits if f".{name}".endswith(f".{target}")] for target in targets}
     if bad := sorted(target for target, fit in matched.items() if not fit or not all(fit)):
         # A number says nothing without the name before it.
-        known = sorted({re.search(r"[^.]+(\.\d+)*$", name)[0] for name in fits if fits[name]})
+        ends = (re.search(r"[^.]+(\.\d+)*$", name) for name in fits if fits[name])
+        known = sorted({end[0] for end in ends if end})
         raise InputError(
             "target_modules: not the names of Linear or Conv1d modules of this model's diffusion transformer: "
             f"{', '.join(map(repr, bad))}; choose among {', '.join(known)}, or set {ALL_LINEAR!r}"
@@ -92,19 +93,19 @@ def inject(dit: torch.nn.Module, config: LoraConfig, seed: int, state: dict[str,
         inject_adapter_in_model(config, dit, state_dict=state)
 
 
-def adapter_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+def adapter_state(model: Any) -> dict[str, torch.Tensor]:
     """The adapters' weights (not copied) under the keys of peft's files."""
     from peft import get_peft_model_state_dict
 
     return {f"{PREFIX}{key}": value for key, value in get_peft_model_state_dict(model.model).items()}
 
 
-def load_adapter_state(model: torch.nn.Module, state: dict[str, torch.Tensor], path: Path) -> None:
+def load_adapter_state(model: Any, state: dict[str, torch.Tensor], path: Path) -> None:
     """Copy weights read from `path` into the adapters; raises InputError unless keys and shapes are theirs."""
     from peft import set_peft_model_state_dict
 
-    expected = {key: value.shape for key, value in adapter_state(model).items()}
-    assert_same_keys({key: value.shape for key, value in state.items()}, expected, path)
+    expected = {key: tuple(value.shape) for key, value in adapter_state(model).items()}
+    assert_same_keys({key: tuple(value.shape) for key, value in state.items()}, expected, path)
     set_peft_model_state_dict(model.model, state)
 
 
@@ -156,7 +157,7 @@ def merged_weights(base: dict[str, torch.Tensor], folder: Path) -> dict[str, tor
     names = sorted({f"model.{key.rsplit('.lora_', 1)[0]}" for key in state_in_dit})
     if missing := [name for name in names if f"{name}.weight" not in base]:
         raise InputError(f"{folder / WEIGHTS}: is of another model; the base model has no {missing[0]}.weight")
-    model = adapted_layers({name: base[f"{name}.weight"].float() for name in names})
+    model: Any = adapted_layers({name: base[f"{name}.weight"].float() for name in names})
     inject(model.model, config, 0, state_in_dit)
     load_adapter_state(model, state, folder / WEIGHTS)
     merged = dict(base)
@@ -177,7 +178,8 @@ def adapted_layers(weights: dict[str, torch.Tensor]) -> torch.nn.Module:
 
     root = Module()
     for name, weight in weights.items():
-        kind, (width_out, width_in, *kernel) = (Linear if weight.ndim == 2 else Conv1d), weight.shape
+        kind: Any = Linear if weight.ndim == 2 else Conv1d
+        width_out, width_in, *kernel = weight.shape
         layer = kind(width_in, width_out, *kernel, bias=False, device="meta")
         layer.weight = Parameter(weight)
         parent = root

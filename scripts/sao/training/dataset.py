@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -217,10 +217,24 @@ class ValidationClips(torch.utils.data.Dataset):
         return item | self.clips.drawn(heard, "validation posterior", clip.clip_id)
 
 
+ClipSet = TrainingClips | ValidationClips
+
+
 def positions(start: int, stop: int, batch_size: int, rank: int = 0, world: int = 1) -> list[list[int]]:
     """The positions of forward passes `start` to `stop` on one of `world` devices, each of which sees its own clips."""
     first = ((number * world + rank) * batch_size for number in range(start, stop))
     return [list(range(at, at + batch_size)) for at in first]
+
+
+def load(dataset: ClipSet, batches: list[list[int]], workers: int, pin_memory: bool) -> Generator[Item]:
+    """The batches of a dataset, by the positions of their items, read by `workers` processes."""
+    loader = torch.utils.data.DataLoader(
+        dataset, batch_sampler=batches, num_workers=workers, collate_fn=collate, pin_memory=pin_memory
+    )
+    try:
+        yield from loader
+    except InputError as error:  # of a worker, and then with its traceback around it
+        raise InputError(str(error).strip().splitlines()[-1].split("InputError: ")[-1]) from None
 
 
 def collate(items: list[Item]) -> Item:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ def is_quantized(size: int) -> bool:
     return size >= QUANTIZED and size % BLOCK == 0
 
 
-def synchronises(settings: Settings) -> bool:
+def synchronises(settings: Mapping[str, Any]) -> bool:
     """Whether processes exchange gradients (DistributedDataParallel), which takes buffers for all of them."""
     return settings.get("devices", 1) * settings.get("num_nodes", 1) > 1 or settings.get("strategy") == "ddp"
 
@@ -251,7 +251,7 @@ def _paths(settings: Settings) -> list[list[list[Settings]]]:
     batch, adapter = settings["batch_size"], settings.get("adapter") or ADAPTER
     smaller = [size for size in range(batch - 1, 0, -1) if batch % size == 0]
     accumulate = settings.get("accumulate", 1)
-    precision = [] if settings["precision"] == "bf16-true" else [{"precision": "bf16-true"}]
+    precision: list[Settings] = [] if settings["precision"] == "bf16-true" else [{"precision": "bf16-true"}]
     lora, base = {"method": "lora", "adapter": adapter}, {"adapter": adapter | {"base_precision": "bf16"}}
     steps = [
         [] if settings["recompute_activations"] else [{"recompute_activations": True}],
@@ -259,6 +259,7 @@ def _paths(settings: Settings) -> list[list[list[Settings]]]:
         [{"ema": False}] if settings["ema"] else [],
     ]
     steps = [step for step in steps if step]
+    further: list[list[list[Settings]]]
     if settings["method"] == "full":  # with adapters, frozen weights in 16 bits harm less than all in 16 bits
         further = [[precision], [[lora, lora | base], precision]]
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,7 +12,8 @@ import torch
 from sao.training.memory import synchronises
 
 if TYPE_CHECKING:
-    from lightning_fabric.strategies import DDPStrategy
+    from lightning_fabric import Fabric
+    from lightning_fabric.strategies.ddp import DDPStrategy
 
 
 def local_rank() -> int:
@@ -33,13 +35,29 @@ def free_memory(on_gpu: bool, processes: int) -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // processes
 
 
-def strategy(settings: dict[str, Any]) -> DDPStrategy | str:
+def start_processes(settings: Mapping[str, Any], on_gpu: bool) -> Fabric:
+    """Start the other processes of this node, unless srun did, and give each its device."""
+    from lightning_fabric import Fabric
+
+    fabric = Fabric(
+        accelerator="gpu" if on_gpu else "cpu",
+        devices=settings["devices"],
+        num_nodes=settings["num_nodes"],
+        strategy=strategy(settings),
+        # Plain: the others round what comes in, timesteps too, before the objective has it.
+        precision="32-true",
+    )
+    fabric.launch()
+    return fabric
+
+
+def strategy(settings: Mapping[str, Any]) -> DDPStrategy | str:
     """Lightning's, for the settings of a run. Where processes exchange gradients, those are views of what is exchanged.
 
     Else they would be copies, 4 bytes a trained parameter. Safe here: nothing detaches a gradient in place
     (`gradient_as_bucket_view`, torch.nn.parallel.DistributedDataParallel).
     """
-    from lightning_fabric.strategies import DDPStrategy
+    from lightning_fabric.strategies.ddp import DDPStrategy
 
     return DDPStrategy(gradient_as_bucket_view=True) if synchronises(settings) else "auto"
 

@@ -30,7 +30,8 @@ from sao.models.config import (
 from sao.models.header import Shapes
 from sao.training import draws
 from sao.training.adapters import ALL_LINEAR, check_targets, lora_config
-from sao.training.training import check_schedule, try_optimizer
+from sao.training.optimizer import try_optimizer
+from sao.training.schedule import check_schedule
 
 
 def rehearse(config: ModelConfig, source: object, trainings: dict[str, dict[str, Any]]) -> Shapes:
@@ -60,7 +61,7 @@ def rehearse(config: ModelConfig, source: object, trainings: dict[str, dict[str,
     return {key: tuple(weight.shape) for key, weight in model.state_dict().items()}
 
 
-def check_training(config: ModelConfig, settings: dict[str, Any], model: torch.nn.Module | None = None) -> None:
+def check_training(config: ModelConfig, settings: dict[str, Any], model: Any = None) -> None:
     """Raise InputError where a run's optimiser, schedule, timesteps or, given the model, adapter cannot be made."""
     training = training_config(config, settings)
     try_optimizer(training, settings)
@@ -74,10 +75,10 @@ def check_training(config: ModelConfig, settings: dict[str, Any], model: torch.n
     if model is not None and settings["method"] != "full":
         targets = lora_config(settings["method"], settings["adapter"]).target_modules
         if targets != ALL_LINEAR:
-            check_targets(model.model, set(targets))
+            check_targets(model.model, set(targets or ()))
 
 
-def _run(config: ModelConfig, model: torch.nn.Module) -> None:
+def _run(config: ModelConfig, model: Any) -> None:
     """Raise unless a window goes through the autoencoder and the diffusion model, and keeps its shapes."""
     frames, ratio, width = window_frames(config, None), downsampling_ratio(config), config["model"]["io_channels"]
     autoencoder = model.pretransform.model

@@ -1,0 +1,67 @@
+"""A set of sounds as vectors: the file that rule `embed` writes and rule `evaluate` reads. numpy only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sao.base.command import InputError
+
+import numpy as np
+
+
+@dataclass
+class Embedded:
+    """What a `.npz` of rule `embed` holds: `vectors [clips, dim]` by `ids`, `text` where there is any."""
+
+    ids: list[str]
+    splits: list[str]
+    vectors: np.ndarray
+    text: np.ndarray | None
+    provenance: dict[str, Any]
+
+    def write(self, path: Path) -> None:
+        arrays: dict[str, Any] = {
+            "ids": np.array(self.ids, dtype=str),
+            "splits": np.array(self.splits, dtype=str),
+            "vectors": self.vectors,
+            "provenance": np.array(json.dumps(self.provenance)),
+        }
+        if self.text is not None:
+            arrays["text"] = self.text.astype(np.float32)
+        with path.open("wb") as handle:
+            np.savez(handle, **arrays)
+
+    @classmethod
+    def read(cls, path: Path) -> Embedded:
+        """Raises InputError on a file that rule `embed` did not write."""
+        try:
+            with np.load(path, allow_pickle=False) as held:
+                text = held.get("text")
+                lists = held["ids"].tolist(), held["splits"].tolist()
+                return cls(*lists, held["vectors"], text, json.loads(held["provenance"].item()))
+        except (ValueError, KeyError, OSError, EOFError) as error:
+            raise InputError(f"{path}: not a file of embeddings ({error}): delete it and run again") from None
+
+    def of(self, ids: Sequence[str]) -> Embedded:
+        """The set of these clips, in this order. Raises KeyError on one that it does not have."""
+        by_id = {clip: row for row, clip in enumerate(self.ids)}
+        return self._rows([by_id[clip] for clip in ids])
+
+    def of_splits(self, *splits: str) -> Embedded:
+        """The set of the clips of these splits."""
+        return self._rows([row for row, split in enumerate(self.splits) if split in splits])
+
+    def _rows(self, rows: list[int]) -> Embedded:
+        text = None if self.text is None else self.text[rows]
+        ids, splits = [self.ids[row] for row in rows], [self.splits[row] for row in rows]
+        return Embedded(ids, splits, self.vectors[rows], text, self.provenance)
+
+
+def stack(vectors: Sequence[np.ndarray], fill: float) -> np.ndarray:
+    """`[clips, dim]` of vectors of unequal length, filled up at their ends."""
+    width = max(map(len, vectors))
+    return np.stack([np.pad(v, (0, width - len(v)), constant_values=fill) for v in vectors]).astype(np.float32)

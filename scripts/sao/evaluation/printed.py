@@ -1,0 +1,19 @@
+"""The measures of rule `evaluate`, as pages and cards print them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+
+def interval(measure: dict[str, Any] | None, digits: int) -> str:
+    """`0.231 [0.12, 0.34]`, or a dash where there is no value."""
+    if measure is None or measure["value"] is None:
+        return "–"
+    value, *bounds = (measure[key] for key in ("value", "low", "high"))
+    return f"{value:.{digits}g}" + ("" if None in bounds else f" [{bounds[0]:.{digits}g}, {bounds[1]:.{digits}g}]")
+
+
+def notes(measures: Iterable[dict[str, Any]]) -> list[str]:
+    """Each caveat once, with the measure that it is of."""
+    return list(dict.fromkeys(f"{m['name']}, {m['split']}: {m['note']}." for m in measures if m["note"]))

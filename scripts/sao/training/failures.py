@@ -1,0 +1,32 @@
+"""What torch raises while a model trains, turned into one line that says what to set."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from sao.base.command import InputError
+
+import torch
+
+
+@contextlib.contextmanager
+def explained(run: str) -> Iterator[None]:
+    """Turn an allocation or a compilation that failed into an InputError."""
+    from torch._dynamo.exc import TorchDynamoException
+
+    try:
+        yield
+    except TorchDynamoException as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise InputError(
+            f"run {run}: the transformer's blocks cannot be compiled ({lines[0] if lines else type(error).__name__}): set "
+            "compile to false, or see to the compiler"
+        ) from error
+    except RuntimeError as error:  # what torch raises on the CPU has no class of its own
+        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        raise InputError(
+            f"run {run}: out of memory: lower batch_size (and raise accumulate) or train_seconds, set "
+            "recompute_activations to true, precision to bf16-true, or method to lora"
+        ) from None

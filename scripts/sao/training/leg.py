@@ -1,0 +1,80 @@
+"""One leg of a training, as the command line describes it: what it reads, what identifies it, where it ends.
+
+Scripts and trainer share it. It is read without torch, so that what is wrong with it is said at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib.metadata
+import math
+from pathlib import Path
+from typing import Any
+
+from sao.base.files import digest, sha256
+from sao.config.settings import RunningSettings, TrainingSettings
+
+
+@dataclasses.dataclass(frozen=True)
+class Leg:
+    """Its fields are the options of scripts/train.py."""
+
+    run: str
+    leg: str  # step-00000500 or epoch-00000003
+    last: str | None  # the last leg of the training
+    resume: Path | None  # training state of the leg before
+    settings: TrainingSettings
+    running: RunningSettings
+    dataset_configs: Path
+    datasets_digest: Path
+    sound_digest: list[Path]
+    model: Path
+    model_digest: Path
+    code: str
+    output: Path
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> Leg:
+        return cls(**{field.name: getattr(args, field.name) for field in dataclasses.fields(cls)})
+
+    @property
+    def processes(self) -> int:
+        """How many train together: one for each device of each node."""
+        return self.settings["devices"] * self.settings["num_nodes"]
+
+    @property
+    def items_per_step(self) -> int:
+        """Items of one step of the optimiser, of all processes and all accumulated batches."""
+        return self.settings["batch_size"] * self.processes * self.settings["accumulate"]
+
+    def end(self, items: int) -> int:
+        """The step at which this leg ends, where an epoch has `items` items."""
+        return end_step(self.leg, items, self.items_per_step)
+
+    def last_end(self, items: int) -> int:
+        """The step at which the training ends, as far as the leg knows of it."""
+        return end_step(self.last or self.leg, items, self.items_per_step)
+
+
+def end_step(leg: str, items: int, batch: int) -> int:
+    """The optimiser step at which `step-00000500` or `epoch-00000003` ends, where one step takes `batch` items."""
+    unit, at = leg.split("-")
+    return int(at) if unit == "step" else math.ceil(int(at) * items / batch)
+
+
+def provenance(leg: Leg) -> dict[str, Any]:
+    """All that decides the weights after a given step. Two legs with the same provenance belong to one training."""
+    files = sorted(path for path in leg.dataset_configs.rglob("*") if path.is_file() and path.suffix != ".pyc")
+    return {
+        "settings": leg.settings,
+        "corpus": digest([sha256(path) for path in files if path.name != "dropped.csv"]),
+        "sounds": digest([sha256(path) for path in leg.sound_digest]),
+        "base_model": sha256(leg.model_digest),
+        "code": leg.code,
+    } | versions()
+
+
+def versions() -> dict[str, str]:
+    """Of the libraries that compute."""
+    return {name: importlib.metadata.version(name) for name in ("torch", "stable-audio-tools")}

@@ -1,0 +1,82 @@
+"""Where the rows of a run's metrics are sent while it trains: Weights & Biases and TensorBoard, as the run asks for them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from sao.base.command import InputError, is_first, output_to_log
+
+DECIDES_NO_RESULT = "it shows what metrics.csv holds, elsewhere"
+
+Row = list[float | None]
+Values = dict[str, float]
+NAMES = ("train/loss", "validation/loss", "learning_rate")  # of the columns after the step
+
+
+@contextlib.contextmanager
+def loggers(
+    run: str, settings: Mapping[str, Any], identity: str, folder: Path, start: int
+) -> Iterator[Callable[[Row], None]]:
+    """A function that sends one row of the metrics; `folder` is the run's, `start` the step that the leg goes on from.
+
+    The first of several processes sends, the others send nothing. All legs of a run go on in one run of Weights & Biases,
+    whose id is `identity`.
+    """
+    with contextlib.ExitStack() as stack:
+        sinks: list[Callable[[int, Values], None]] = []
+        if settings["wandb"] is not None and is_first():
+            sinks.append(stack.enter_context(_wandb(run, settings, identity, folder)))
+        if settings["tensorboard"] and is_first():
+            sinks.append(stack.enter_context(_tensorboard(folder / "tensorboard", start)))
+
+        def send(row: Row) -> None:
+            step, *rest = row
+            values = {name: value for name, value in zip(NAMES, rest, strict=True) if value is not None}
+            for sink in sinks:
+                sink(int(step or 0), values)
+
+        yield send
+
+
+@contextlib.contextmanager
+def _wandb(
+    run: str, settings: Mapping[str, Any], identity: str, folder: Path
+) -> Iterator[Callable[[int, Values], None]]:
+    with output_to_log():
+        import wandb
+
+        (folder / "wandb").mkdir(parents=True, exist_ok=True)
+        try:
+            session = wandb.init(
+                project=settings["wandb"]["project"],
+                mode=settings["wandb"]["mode"],
+                name=run,
+                id=identity,
+                resume="allow",
+                dir=folder,
+                config=dict(settings),
+            )
+        except wandb.errors.Error as error:
+            raise InputError(
+                f"run {run}: Weights & Biases cannot be reached ({str(error).splitlines()[0]}): run `wandb login`, set "
+                "wandb.mode to offline, or wandb to null"
+            ) from None
+    try:
+        yield lambda step, values: session.log(values, step=step)
+    finally:
+        session.finish()
+
+
+@contextlib.contextmanager
+def _tensorboard(folder: Path, start: int) -> Iterator[Callable[[int, Values], None]]:
+    from torch.utils.tensorboard import SummaryWriter
+
+    def send(step: int, values: Values) -> None:
+        for name, value in values.items():
+            writer.add_scalar(name, value, step)
+
+    with SummaryWriter(folder, purge_step=start + 1) as writer:
+        yield send

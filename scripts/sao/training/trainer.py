@@ -1,0 +1,369 @@
+"""The training of one leg, from its data to its files. `Trainer.run` is all of it, in order.
+
+Every process of a training runs it: each on its device, with its part of every batch. The first one speaks and writes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import shutil
+import signal
+import time
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from sao.base.command import InputError, is_first, log, output_to_log, progress
+
+import torch
+
+from sao.base.files import check_room, digest, size_text
+from sao.models.build import build, load_weights
+from sao.models.config import read_model_config, training_config
+from sao.training.average import MovingAverage
+from sao.training.checks import about, check_batch, check_devices, finish_checking, start_checking
+from sao.training.dataset import Clips, ClipSet, Item, TrainingClips, ValidationClips, load, positions
+from sao.training.failures import explained
+from sao.training.leg import Leg, provenance
+from sao.training.loggers import loggers
+from sao.training.memory import adapter_parameters, check, parameter_counts, synchronises, total
+from sao.training.metrics import Metrics, Row
+from sao.training.objective import Objective
+from sao.training.optimizer import make_optimizer, try_optimizer
+from sao.training.prepare import compiled_graphs, make_trainable
+from sao.training.processes import free_memory, seats, start_processes
+from sao.training.results import write_leg, write_weights
+from sao.training.schedule import check_schedule, make_scheduler
+from sao.training.scratch import on_scratch
+from sao.training.state import State, changed_state, find_state, interrupted_state, write_state
+from sao.training.update import Update
+
+ROW_EVERY = 50  # steps between two rows of metrics.csv, at most
+
+
+class Trainer:
+    def __init__(self, leg: Leg) -> None:
+        self.leg, self.run_name = leg, f"run {leg.run}"
+        self.settings: dict[str, Any] = {**leg.settings, **leg.running}
+        self.config = read_model_config(leg.model / "model_config.json")
+        self.training = training_config(self.config, leg.settings)
+        self.provenance = provenance(leg)
+        self.identity = digest(self.provenance)[:16]
+        self.on_gpu = torch.cuda.is_available()
+        self.signals: list[int] = []  # that asked the training to stop
+        torch.set_num_threads(self.settings["threads"])
+
+    def run(self) -> None:
+        """Train from the furthest state there is to the end of the leg."""
+        self.read_data()
+        self.check_fit()
+        self.load_model()
+        self.choose_state()
+        self.catch_signals()
+        # Before there are other processes, which would wait for one that cannot log in.
+        with self.loggers() as self.send_row:
+            self.start_devices()
+            self.resume()
+            with (
+                output_to_log(),
+                explained(self.leg.run),
+                self.clips_on_scratch(),
+                self.training_batches() as self.batches,
+            ):
+                self.objective.train()
+                began = time.monotonic()
+                for step in self.steps():
+                    self.take_step(step)
+                    if self.row_is_due():
+                        self.close_row()
+                    if self.is_stopped():
+                        self.pause()
+                self.seconds = time.monotonic() - began
+        self.finish()
+
+    # What there is to learn, and whether it fits, before anything large is loaded.
+
+    def read_data(self) -> None:
+        clips, held_out = (
+            Clips(self.leg.dataset_configs / f"{role}.json", self.config) for role in ("train", "validation")
+        )
+        captions, seed, flip = (self.settings[key] for key in ("captions", "seed", "phase_flip"))
+        self.clips = [clips, held_out]
+        self.train_set = TrainingClips(clips, captions, seed, self.training, flip)
+        self.validation_set = ValidationClips(held_out)
+        self.end = self.leg.end(len(self.train_set))
+
+    def check_fit(self) -> None:
+        """Raise InputError where the settings cannot be trained with, here and on these clips."""
+        leg, settings, (clips, _) = self.leg, self.settings, self.clips
+        counts = parameter_counts(leg.model / "model.safetensors")
+        sized = settings | {"ema": self.training["use_ema"]}
+        with about(self.run_name):
+            if self.on_gpu:
+                check_devices(settings["devices"], torch.cuda.device_count())
+            self.optimizer_bytes = try_optimizer(self.training, settings)
+            check_batch(len(self.train_set), settings["batch_size"] * leg.processes)
+            check_schedule(self.training, leg.last_end(len(self.train_set)))
+            available = free_memory(self.on_gpu, settings["devices"])
+            needed = total(check(self.config, counts, sized, clips.frames, clips.on_latents, available))
+        adapted = adapter_parameters(counts, sized) if settings["method"] != "full" else 0
+        log.info(
+            "batch of %d (%d × %d devices × %d), %d clips, %.4g steps an epoch, %.3g M parameters trained, about %s of memory",
+            leg.items_per_step, settings["batch_size"], leg.processes, settings["accumulate"], len(clips.clips),
+            len(self.train_set) / leg.items_per_step, (adapted or counts["model"] + counts["conditioner"]) / 1e6,
+            size_text(needed),
+        )  # fmt: skip
+
+    # The model, and the state that it goes on from.
+
+    def load_model(self) -> None:
+        """Build the base model with its weights, and what is trained of it, while files are hashed."""
+        leg = self.leg
+        # Most likely it is the state to go on from.
+        self.resume_check = ThreadPoolExecutor(1).submit(changed_state, leg.resume) if leg.resume else None
+        checks = start_checking(leg, self.clips)
+        self.model = build(self.config, leg.model / "hub")
+        load_weights(self.model, leg.model / "model.safetensors")
+        finish_checking(checks)
+        self.trained = make_trainable(self.model, self.settings)
+        if is_first():
+            self.make_room()
+
+    def make_room(self) -> None:
+        """Remove what a process that was killed left; raise InputError unless state and weights fit on the disk."""
+        for stale in self.leg.output.glob(".*.part*"):
+            shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
+        size = sum(weight.numel() * weight.element_size() for weight in self.trained.values())
+        states = self.optimizer_bytes * sum(weight.numel() for weight in self.trained.values())
+        copies = 3 if self.training["use_ema"] else 2  # in the state, of the moving average, in what is exported
+        check_room(
+            self.leg.output, copies * size + states, f"{self.run_name}: the training state and the weights of a leg"
+        )
+
+    def choose_state(self) -> None:
+        """Find the furthest state that this leg can go on from; without one it begins with the base model."""
+        found = find_state(self.leg.resume, self.leg.output, self.provenance, self.end, self.changed_state)
+        self.came_from: Path | None = found[0] if found else None
+        self.state: State | None = found[1] if found else None
+        self.start = self.step = self.state["step"] if self.state else 0  # `step`: how many are done
+
+    def changed_state(self, path: Path) -> str | None:
+        return self.resume_check.result() if self.resume_check and path == self.leg.resume else changed_state(path)
+
+    def catch_signals(self) -> None:
+        """From here on a signal stops the training after the step that it comes in."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda number, _: self.signals.append(number))
+
+    def loggers(self) -> contextlib.AbstractContextManager[Callable[[Row], None]]:
+        return loggers(self.leg.run, self.settings, self.identity, self.leg.output.parent, self.start)
+
+    def start_devices(self) -> None:
+        """Start the processes of this node, where Lightning does, and give model and optimiser to the devices."""
+        settings, weights = self.settings, list(self.trained.values())
+        with output_to_log():
+            self.fabric = start_processes(settings, self.on_gpu)
+            objective = Objective(self.model, self.training, settings["seed"], settings["precision"])
+            objective.to(self.fabric.device)
+            optimizer = make_optimizer(self.training, settings, weights)
+            self.objective, self.optimizer = self.fabric.setup(objective, optimizer)
+        self.update = Update(self.fabric, self.objective, self.optimizer, weights, settings)
+        self.scheduler = make_scheduler(self.training, self.optimizer.optimizer)
+        dit = {key: weight for key, weight in self.trained.items() if key.startswith("model.")}
+        self.average = MovingAverage(dit) if self.training["use_ema"] else None
+        self.metrics, self.loss = Metrics([], []), math.nan
+        if synchronises(settings):
+            for line in seats(self.fabric.device):
+                log.info("%s", line)
+
+    def resume(self) -> None:
+        """Put everything that the next step depends on back to what the state holds."""
+        if self.state is None:
+            return
+        with torch.no_grad():
+            for key, weight in self.trained.items():
+                weight.copy_(self.state["weights"][key])
+        self.optimizer.load_state_dict(self.state["optimizer"])
+        self.scheduler.load_state_dict(self.state["scheduler"])
+        self.update.scaler.load_state_dict(self.state["scaler"])
+        if self.average:
+            self.average.load_state_dict(self.state["average"])
+        self.metrics = Metrics(self.state["rows"], self.state["losses"])
+        log.info("resuming at step %d of %d, from %s", self.start, self.end, self.came_from)
+
+    def save(self, path: Path) -> None:
+        """Write everything that the next step depends on."""
+        self.metrics.losses = self.averaged(self.metrics.losses)
+        state: State = {
+            "step": self.step,
+            "provenance": self.provenance,
+            "weights": self.trained,
+            "average": self.average.state_dict() if self.average else None,
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "scaler": self.update.scaler.state_dict(),
+            "rows": self.metrics.rows,
+            "losses": self.metrics.losses,
+        }
+        if self.fabric.is_global_zero:
+            write_state(path, state)
+        self.fabric.barrier()
+
+    # Training.
+
+    def clips_on_scratch(self) -> contextlib.AbstractContextManager[None]:
+        if not self.settings["scratch"]:
+            return contextlib.nullcontext()
+        return on_scratch(self.clips, self.identity, self.fabric.local_rank == 0, self.fabric.barrier)
+
+    def training_batches(self) -> contextlib.closing[Generator[Item]]:
+        """The batches of all steps of the leg, one after the other. To close them is to end the workers that read clips."""
+        accumulate, batch = self.settings["accumulate"], self.settings["batch_size"]
+        first, stop = self.start * accumulate, self.end * accumulate
+        items = positions(first, stop, batch, self.fabric.global_rank, self.leg.processes)
+        return contextlib.closing(self.load(self.train_set, items, self.settings["workers"]))
+
+    def load(self, dataset: ClipSet, batches: list[list[int]], workers: int = 0) -> Generator[Item]:
+        """The batches of a dataset, by the positions of their items, on the device."""
+        with contextlib.closing(load(dataset, batches, workers, self.on_gpu)) as loaded:
+            yield from map(self.fabric.to_device, loaded)
+
+    def steps(self) -> Iterator[int]:
+        """The steps of the leg, under a bar."""
+        steps, label = range(self.start, self.end), f"training {self.leg.run}"
+        return progress(steps, label, self.end, "steps", self.start, note=lambda: f"loss {self.loss:.4f}")
+
+    def take_step(self, step: int) -> None:
+        self.loss = self.update.backward(self.batches, step)
+        if self.settings["compile"] and step == self.start:
+            log.info("compiled %d graphs", compiled_graphs())
+        self.assert_finite("loss", self.averaged([self.loss])[0], step + 1)
+        norm = self.update.clip()
+        if norm is not None and not self.update.scaler.is_enabled():  # which passes over a step that overflows
+            self.assert_finite("norm of the gradient", norm, step + 1)
+        self.update.apply(step)
+        self.rate = self.learning_rate()
+        self.scheduler.step()
+        if self.average:
+            self.average.update()
+        self.metrics.losses.append(self.loss)
+        self.step = step + 1
+
+    def learning_rate(self) -> float:
+        return float(self.scheduler.get_last_lr()[0])
+
+    def averaged(self, numbers: list[float]) -> list[float]:
+        """The mean of each number over all processes, all of which have to call it."""
+        mean: Any = self.fabric.all_reduce(torch.tensor(numbers, dtype=torch.float64))
+        return mean.tolist()
+
+    def assert_finite(self, what: str, number: float, step: int) -> None:
+        """Stop a training that has diverged, before anything of it is saved."""
+        if math.isfinite(number):
+            return
+        if not self.fabric.is_global_zero:  # the first process says so
+            raise SystemExit(1)
+        raise InputError(
+            f"{self.run_name}: the {what} is {number} at step {step}; the last good state "
+            f"({self.came_from or 'none: this is the first leg'}) stays: lower learning_rate, or set gradient_clip"
+        )
+
+    def validation_is_due(self) -> bool:
+        return self.step % self.settings["validate_every"] == 0 or self.step == self.end
+
+    def row_is_due(self) -> bool:
+        return self.validation_is_due() or self.step % min(ROW_EVERY, self.settings["validate_every"]) == 0
+
+    def close_row(self) -> None:
+        """End a row of the metrics, and send it to where the run has it logged."""
+        self.metrics.losses = self.averaged(self.metrics.losses)
+        loss = self.validate() if self.validation_is_due() else None
+        row = self.metrics.close_row(self.step, self.rate, loss)
+        if row:
+            self.send_row(row)
+
+    def validate(self) -> float:
+        """Mean loss over all validation clips and timesteps, of the weights that are exported."""
+        if self.average:
+            self.average.swap()
+        batch, rank = self.settings["batch_size"], self.fabric.global_rank
+        mine = range(rank, len(self.validation_set), self.leg.processes)
+        batches = [list(mine[at : at + batch]) for at in range(0, len(mine), batch)]
+        sums = torch.zeros(2, dtype=torch.float64, device=self.fabric.device)  # of the losses, and how many there are
+        self.objective.eval()
+        # Past DistributedDataParallel, which would wait for processes that have a batch less.
+        with torch.no_grad():
+            for items in self.load(self.validation_set, batches):
+                losses = self.objective.module(items, None)
+                sums += torch.stack([losses.double().sum(), torch.tensor(len(losses), device=self.fabric.device)])
+        self.objective.train()
+        if self.average:
+            self.average.swap()
+        summed: Any = self.fabric.all_reduce(sums, reduce_op="sum")
+        loss = float(summed[0] / summed[1])
+        self.assert_finite("validation loss", loss, self.step)
+        return loss
+
+    def is_stopped(self) -> bool:
+        """Whether a process got a signal; all have to ask. A leg that is done is not stopped any more."""
+        return self.averaged([float(bool(self.signals))]) != [0.0] and self.step < self.end
+
+    def pause(self) -> None:
+        """Keep the state, from which the same command goes on, and end."""
+        self.save(interrupted_state(self.leg.output.parent, self.identity))
+        raise KeyboardInterrupt if self.fabric.is_global_zero else SystemExit(1)
+
+    # What stays of it.
+
+    def finish(self) -> None:
+        if self.update.skipped:
+            log.warning(
+                "warning: %d of %d steps changed nothing, because gradients overflowed in float16; the first few of a training "
+                "always may, while the scale of the loss is found",
+                self.update.skipped,
+                self.end - self.start,
+            )
+        if self.metrics.losses:  # of a training that was interrupted at what is its end now
+            self.metrics.close_row(self.step, self.learning_rate())
+        if self.metrics.rows[-1][2] is None:
+            self.metrics.rows[-1][2] = self.validate()
+        self.save(self.leg.output / "state.ckpt")
+        if self.fabric.is_global_zero:
+            self.write()
+
+    def write(self) -> None:
+        """Write everything but the state; the states of interrupted legs are not needed any more."""
+        folder, loss = self.leg.output, self.metrics.rows[-1][2]
+        weights = {key: weight.detach() for key, weight in self.trained.items()}
+        weights |= self.average.average if self.average else {}
+        write_weights(folder / "weights", self.model, weights, self.settings)
+        write_leg(folder, self.metrics, self.summary(), self.speed())
+        shutil.rmtree(interrupted_state(folder.parent, self.identity).parent, ignore_errors=True)
+        log.info("%s: %d steps, validation loss %.4f", folder, self.step, loss)
+
+    def summary(self) -> dict[str, Any]:
+        """What training.json says of the leg."""
+        return {
+            "run": self.leg.run,
+            "leg": self.leg.leg,
+            "steps": self.step,
+            "settings": self.settings,
+            "provenance": self.provenance,
+            "training_clips": len(self.train_set.clips.clips),
+            "validation_clips": len(self.validation_set.clips.clips),
+            "batch": self.leg.items_per_step,
+            "moving_average": self.average is not None,
+            "trained_parameters": sum(weight.numel() for weight in self.trained.values()),
+            "validation_loss": self.metrics.rows[-1][2],
+        }
+
+    def speed(self) -> dict[str, Any]:
+        """What a step took, on what and with which settings."""
+        steps = self.end - self.start
+        return {
+            "seconds_per_step": self.seconds / steps if steps else None,
+            "device": torch.cuda.get_device_name() if self.on_gpu else "cpu",
+            "settings": self.leg.settings,
+        }

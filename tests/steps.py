@@ -1,0 +1,96 @@
+"""Small models and batches for one step of a training, and the section of a model config that describes it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from conftest import BASE_MODEL
+from sao.base.files import read_json
+from sao.training.dataset import collate
+
+FRAMES = 24
+
+
+PROMPTS = ["Rain falls on a tin roof.", "A dog barks twice.", "Wind in the leaves", "Birds sing at dawn."]
+
+
+def rectified_flow(config: dict) -> None:
+    config["model"]["diffusion"]["diffusion_objective"] = "rectified_flow"
+
+
+def shifted(config: dict) -> None:
+    rectified_flow(config)
+    config["model"]["diffusion"]["distribution_shift_options"] = {"min_length": 8, "max_length": 64}
+
+
+def prepended(config: dict) -> None:
+    config["model"]["diffusion"]["prepend_cond_ids"] = ["seconds_total"]
+    config["model"]["diffusion"]["config"]["prepend_cond_dim"] = 128
+
+
+VARIANTS: dict[str, Callable[[dict], None]] = {
+    "v": lambda config: None,
+    "rectified_flow": rectified_flow,
+    "shifted": shifted,
+    "prepended": prepended,
+}
+
+
+def make_model(base_model: Path, variant: str = "v") -> torch.nn.Module:
+    """A model like the demo's, but without weights of nothing but zeros: those would hide what is wrong."""
+    from sao.models.build import build, load_weights
+
+    config = read_json(BASE_MODEL / "model_config.json")
+    VARIANTS[variant](config)
+    torch.manual_seed(0)
+    model = build(config, base_model / "hub")
+    if variant == "v":
+        load_weights(model, base_model / "model.safetensors")
+    with torch.no_grad():
+        for weight in model.model.parameters():
+            if not weight.any():
+                weight.normal_(std=0.1)
+    return model
+
+
+@functools.cache
+def shared_model(base_model: Path, variant: str = "v") -> torch.nn.Module:
+    """The same, each kind made once. Not to be changed."""
+    return make_model(base_model, variant)
+
+
+def info(number: int, frames: int = FRAMES) -> dict:
+    valid = (frames, 11, 7, 20)[number % 4]
+    mask = torch.arange(frames) < valid
+    return {
+        "prompt": PROMPTS[number % 4],
+        "seconds_start": number % 3,
+        "seconds_total": 2 + number,
+        "padding_mask": [mask],
+    }
+
+
+def make_batch(seed: int = 0, size: int = 4, keep: bool = True) -> dict:
+    generator = torch.Generator().manual_seed(seed)
+    t = torch.rand(size, generator=generator).tolist()
+    return collate(
+        [
+            {
+                "latents": torch.randn(64, FRAMES, generator=generator),
+                "noise": torch.randn(64, FRAMES, generator=generator),
+                "t": t[number],
+                "keep": keep,
+                "info": info(number),
+            }
+            for number in range(size)
+        ]
+    )
+
+
+def section(optimizer: dict | None = None, scheduler: dict | None = None) -> dict:
+    """The `training` section of a model config."""
+    entries = {"optimizer": optimizer or {"type": "AdamW", "config": {"lr": 0.1}}}
+    return {"optimizer_configs": {"diffusion": entries | ({"scheduler": scheduler} if scheduler else {})}}

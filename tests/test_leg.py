@@ -1,0 +1,86 @@
+"""Where a leg ends, and what identifies its training."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sao.training.leg import Leg, end_step, provenance
+
+SETTINGS = {
+    "base_model": "demo", "corpus": "demo", "method": "full", "adapter": None, "batch_size": 4, "accumulate": 3,
+    "devices": 2, "num_nodes": 5, "strategy": "auto", "threads": 1, "learning_rate": 1e-3, "optimizer": None,
+    "scheduler": None, "gradient_clip": 0, "ema": None, "precision": "32-true", "recompute_activations": False,
+    "compile": False, "captions": "random", "phase_flip": False, "seed": 3,
+}  # fmt: skip
+RUNNING = {"wandb": None, "tensorboard": False, "workers": 0, "validate_every": 4, "scratch": False}
+
+
+def make_leg(folder: Path, **changes: Any) -> Leg:
+    """A leg whose files are named in `folder`; none is there."""
+    options = {
+        "run": "demo",
+        "leg": "step-00000008",
+        "last": None,
+        "resume": None,
+        "settings": dict(SETTINGS),
+        "running": dict(RUNNING),
+        "dataset_configs": folder / "configs",
+        "datasets_digest": folder / "configs.sha256",
+        "sound_digest": [folder / "latents.json"],
+        "model": folder / "model",
+        "model_digest": folder / "checksums.sha256",
+        "code": "x",
+        "output": folder / "run/step-00000008",
+    }
+    return Leg.of(argparse.Namespace(**options | changes, log=None))
+
+
+@pytest.mark.parametrize(
+    ("leg", "items", "batch", "expected"),
+    [
+        ("step-00000500", 7, 3, 500),
+        ("epoch-00000002", 16, 5, 7),
+        ("epoch-00000002", 16, 8, 4),
+        ("epoch-00000003", 1, 1, 3),
+        ("epoch-00000001", 17, 16, 2),
+    ],
+)
+def test_end_of_a_leg(leg: str, items: int, batch: int, expected: int) -> None:
+    assert end_step(leg, items, batch) == expected
+
+
+def test_a_step_takes_the_batches_of_all_processes(tmp_path: Path) -> None:
+    leg = make_leg(tmp_path, leg="epoch-00000002")
+    assert (leg.processes, leg.items_per_step) == (10, 120)
+    assert leg.end(240) == leg.last_end(240) == 4
+    assert make_leg(tmp_path, leg="epoch-00000002", last="epoch-00000005").last_end(240) == 10
+
+
+def test_provenance_is_of_what_moves_weights(tmp_path: Path) -> None:
+    leg = make_leg(tmp_path)
+    leg.dataset_configs.mkdir()
+    captions = leg.dataset_configs / "captions.json"
+    for path in (leg.model_digest, leg.sound_digest[0], captions):
+        path.write_text("{}")
+    before = provenance(leg)
+    assert before["settings"] == SETTINGS and before["code"] == "x" and before["torch"]
+    assert list(before) == ["settings", "corpus", "sounds", "base_model", "code", "torch", "stable-audio-tools"]
+
+    def changed(leg: Leg = leg) -> list[str]:
+        now = provenance(leg)
+        return [key for key in before if now[key] != before[key]]
+
+    # Why clips were dropped, what Python compiled, where the leg ends, and what it is logged to.
+    for name in ("dropped.csv", "metadata.pyc"):
+        (leg.dataset_configs / name).write_text("x")
+    running = RUNNING | {"workers": 2}
+    assert changed(dataclasses.replace(leg, leg="step-00000009", running=running)) == []
+    for path, key in ((captions, "corpus"), (leg.sound_digest[0], "sounds"), (leg.model_digest, "base_model")):
+        path.write_text("[]")
+        assert changed() == [key]
+        path.write_text("{}")
+    assert changed(dataclasses.replace(leg, code="y", settings=SETTINGS | {"seed": 4})) == ["settings", "code"]

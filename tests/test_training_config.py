@@ -1,0 +1,61 @@
+"""A run's settings go over the `training` section of its model's config."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from sao.base.command import InputError
+from sao.models.config import training_config
+
+
+def test_settings_go_over_the_models_config() -> None:
+    settings = {
+        "optimizer": None,
+        "scheduler": None,
+        "learning_rate": None,
+        "ema": None,
+        "method": "full",
+        "precision": "32-true",
+    }
+    own = {"optimizer": {"type": "AdamW", "config": {"lr": 1.0, "eps": 0.5}}, "scheduler": {"type": "InverseLR"}}
+    model = {"training": {"optimizer_configs": {"diffusion": own}, "mask_padding": True}}
+    before = json.dumps(model)
+
+    def chosen(model_config: dict = model, **changes: object) -> dict:
+        return training_config(model_config, settings | changes)
+
+    def optimizer(*given: dict, **changes: object) -> dict:
+        return chosen(*given, **changes)["optimizer_configs"]["diffusion"]["optimizer"]
+
+    assert optimizer() == own["optimizer"] and chosen()["mask_padding"] is True
+    assert optimizer(learning_rate=0.25) == {"type": "AdamW", "config": {"lr": 0.25, "eps": 0.5}}
+    assert optimizer(optimizer={"type": "SGD"}, learning_rate=0.25) == {"type": "SGD", "config": {"lr": 0.25}}
+    assert optimizer({"training": {"learning_rate": 5.0}}) == {"type": "Adam", "config": {"lr": 5.0}}
+    assert optimizer({"training": {"learning_rate": 5.0}}, learning_rate=1.0)["config"] == {"lr": 1.0}
+    changed = chosen(scheduler={"type": "constant"})["optimizer_configs"]["diffusion"]
+    assert changed == {"optimizer": own["optimizer"], "scheduler": {"type": "constant"}}
+    for unset in ({"training": {}}, {}):
+        with pytest.raises(InputError, match="set learning_rate"):
+            chosen(unset)
+    with pytest.raises(InputError, match="set learning_rate"):
+        chosen(optimizer={"type": "SGD"})
+    assert json.dumps(model) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "own", "expected"),
+    [
+        ({}, {}, True),
+        ({}, {"use_ema": False}, False),
+        ({"ema": True}, {"use_ema": False}, True),
+        ({"ema": False}, {}, False),
+        ({"method": "lora"}, {"use_ema": True}, False),
+        ({"precision": "bf16-true"}, {"use_ema": True}, False),
+        ({"method": "dora", "ema": True}, {}, True),
+    ],
+)
+def test_when_there_is_a_moving_average(changes: dict, own: dict, expected: bool) -> None:
+    settings = {"optimizer": None, "scheduler": None, "learning_rate": 1.0, "ema": None, "method": "full"}
+    settings |= {"precision": "32-true"} | changes
+    assert training_config({"training": own}, settings)["use_ema"] is expected
