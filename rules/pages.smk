@@ -1,4 +1,4 @@
-# The folder to listen in.
+# The page and folder of all samples.
 
 
 rule collect:
@@ -30,7 +30,7 @@ rule collect:
     conda:
         "../envs/data.yaml"
     resources:
-        # A megabyte of renders' tables becomes ten of page.
+        # One megabyte of tables of renders becomes ten megabytes of page.
         mem_mb=mb(600, per_mb=50, of="tables"),
         runtime=minutes(10, per_row=0.005, of="tables"),
     params:

@@ -1,7 +1,7 @@
-# The model as a thing to hand on: its card, and its upload to the Hugging Face Hub.
+# Handing a model on: its card, and its upload to the Hugging Face Hub.
 
 
-# Of a run (`results/checkpoints/demo/`) or of one of its legs (`results/checkpoints/demo/step-00000500/`).
+# The card of a run (`results/checkpoints/demo/`) or of one of its legs (`results/checkpoints/demo/step-00000500/`).
 rule model_card:
     input:
         export="results/checkpoints/{exported}/export.json",
@@ -61,7 +61,7 @@ rule upload:
         "results/benchmarks/upload/{run}.tsv"
     wildcard_constraints:
         run=PLAN.publish.pattern(),
-    # Where the network and the token are.
+    # A local rule, because the network and the token are where Snakemake runs.
     localrule: True
     conda:
         "../envs/data.yaml"

@@ -1,4 +1,4 @@
-# Rendered audio, of every run and of its untouched base model, and pictures of it.
+# Audio rendered by every run and by its untouched base model, and pictures of it.
 
 
 # Before anything slow: a prompt that the model cannot take is known in seconds, and not after hours of training.
@@ -67,7 +67,7 @@ rule render:
         settings=settings(PLAN.rendering.settings),
         model=ask(PLAN.models.folder),
         shard=named("shard"),
-        # Another batch changes no clip.
+        # Not a rerun trigger, because the batch size changes no clip.
         batch_size=untracked(PLAN.rendering.batch_size),
         code=code_hash(SCRIPTS / "render.py"),
     message:
@@ -91,7 +91,7 @@ rule render:
         """
 
 
-# The same for a part of the clips, where `render.shards` says so.
+# Renders a part of the clips, if `render.shards` is above 1.
 use rule render as render_shard with:
     output:
         audio=directory("results/renders/.shards/{run}/{shard}"),
@@ -142,7 +142,7 @@ rule spectrograms:
     input:
         table="results/renders/{run}.csv",
         renders=ancient("results/renders/{run}"),
-        # What the table names as references.
+        # The recordings that the table names as references.
         recordings=ask(PLAN.rendering.recordings, ancient),
     output:
         directory("results/spectrograms/{run}"),
@@ -155,7 +155,7 @@ rule spectrograms:
     threads: 2
     resources:
         mem_mb=mb(500),
-        # With the recordings, two pictures for each clip.
+        # With the recordings there are two pictures per clip.
         runtime=minutes(10, per_row=0.01, of="table"),
     params:
         references=ask(PLAN.rendering.with_references),

@@ -25,7 +25,7 @@ from sao.rendering.clips import read_clips
 from sao.sound.read import decibels
 
 SILENT_DBFS = -60.0  # peak below which a rendered clip is called silent
-LOUDNESS_BLOCK = 0.4  # s, of ITU-R BS.1770-4
+LOUDNESS_BLOCK = 0.4  # s, as in ITU-R BS.1770-4
 FORMATS = {"wav16": ("wav", "PCM_16"), "wav24": ("wav", "PCM_24"), "flac": ("flac", "PCM_16")}
 COLUMNS = (
     "clip_id", "split", "prompt", "negative_prompt", "cfg_scale", "seed", "seconds", "run", "checkpoint", "model_sha256",
@@ -34,23 +34,23 @@ COLUMNS = (
 
 
 def weights_hash(weights: Path, digest: Path) -> str:
-    """SHA-256 of the weights, as an export or a checksum listing says."""
+    """SHA-256 of the weights, from an export.json or a checksum listing."""
     return read_json(digest)["sha256"] if digest.suffix == ".json" else read_digests(digest)[weights.name]
 
 
 @dataclass
 class Finished:
-    """What is written, and what was found."""
+    """The samples to write, and their measurements."""
 
     audio: np.ndarray  # [samples, channels]
-    peak_dbfs: float  # of what the model gave
+    peak_dbfs: float  # of the model's output
     gain_db: float
     overs: int  # samples beyond full scale, which the format clips
     warning: str
 
 
 def finish(audio: np.ndarray, rate: int, loudness: float | None, clip: str) -> Finished:
-    """Bring `audio [samples, channels]` to a loudness in LUFS, if one is given, and count what is over full scale.
+    """Bring `audio [samples, channels]` to a loudness in LUFS, if one is given, and count the samples over full scale.
 
     Silence stays as it is. Raises InputError on NaN or infinite samples.
     """
@@ -65,7 +65,7 @@ def finish(audio: np.ndarray, rate: int, loudness: float | None, clip: str) -> F
     if loudness is not None:
         import pyloudnorm
 
-        # A shorter clip than a block is one block.
+        # A clip that is shorter than a block is measured as one block.
         meter = pyloudnorm.Meter(rate, block_size=min(LOUDNESS_BLOCK, len(audio) / rate))
         measured = meter.integrated_loudness(audio)
         gain = loudness - measured if np.isfinite(measured) else 0.0
@@ -81,23 +81,25 @@ def write_sound(path: Path, audio: np.ndarray, rate: int, subtype: str, title: s
             sound.title = title
             sound.comment = json.dumps(comment)
             sound.write(audio)
-        # What is left in a buffer is written when the file is closed, and libsndfile does not tell if that fails.
+        # Closing the file writes the rest of a buffer, and libsndfile does not report if that fails.
         if soundfile.info(path).frames != len(audio):
             raise OSError(f"{path}: was not written to its end")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--run", required=True, help="name of what is rendered with")
+    parser.add_argument("--run", required=True, help="name of the run or base model")
     parser.add_argument("--weights", type=Path, required=True, help="model.safetensors")
-    parser.add_argument("--weights-digest", type=Path, required=True, help="export.json or checksums.sha256 of them")
+    parser.add_argument(
+        "--weights-digest", type=Path, required=True, help="export.json or checksums.sha256 of the weights"
+    )
     parser.add_argument("--model", type=Path, required=True, help="folder of the base model")
     parser.add_argument("--model-digest", type=Path, required=True, help="listing that vouches for it")
     parser.add_argument("--clips", type=Path, required=True, help="CSV of the sounds to render, checked by prompts.py")
     add_settings(parser, RenderSettings)
     parser.add_argument("--shard", nargs="?", help="render a part of the clips: 0001-of-0004")
     parser.add_argument(
-        "--batch-size", type=int, nargs="?", help="clips rendered together; chosen where it is not given"
+        "--batch-size", type=int, nargs="?", help="number of clips to render together (default: by memory)"
     )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, required=True, help="folder for the files")
@@ -129,18 +131,18 @@ def main() -> None:
     settings = {key: value for key, value in sampling.items() if key not in ("cfg_scale", "negative_prompt")}
 
     suffix, subtype = FORMATS[wanted["format"]]
-    # FLAC is smaller, by as much as the sound lets it.
+    # The size of a WAV. A FLAC is smaller, by an amount that depends on the sound.
     width = {"PCM_16": 2, "PCM_24": 3}[subtype] * config["model"]["pretransform"]["config"]["io_channels"]
     room = sum(math.ceil(clip.seconds * rate) * width + 4096 for clip in clips)
     rows = []
     with whole_folder(args.output) as partial:
         check_room(args.output, room, f"the sounds of {len(clips)} clips")
         rendered = render(model, clips, sampling, frames, args.batch_size)
-        for clip, audio in progress(rendered, f"rendering {args.run}", total=len(clips), unit="clips"):
-            audio = audio[:, : max(round(clip.seconds * rate), 1)].T.numpy()
-            done = finish(audio, rate, wanted["loudness"], clip.clip_id)
-            if done.warning:
-                log.warning("warning: clip %s: %s (peak %.1f dBFS)", clip.clip_id, done.warning, done.peak_dbfs)
+        for clip, window_audio in progress(rendered, f"rendering {args.run}", total=len(clips), unit="clips"):
+            audio = window_audio[:, : max(round(clip.seconds * rate), 1)].T.numpy()
+            finished = finish(audio, rate, wanted["loudness"], clip.clip_id)
+            if finished.warning:
+                log.warning("warning: clip %s: %s (peak %.1f dBFS)", clip.clip_id, finished.warning, finished.peak_dbfs)
             row = {
                 "clip_id": clip.clip_id,
                 "split": clip.split,
@@ -153,19 +155,19 @@ def main() -> None:
             }
             comment = {key: value for key, value in row.items() if key != "prompt"} | settings
             file = f"{clip.clip_id}.{suffix}"
-            write_sound(partial / file, done.audio, rate, subtype, clip.prompt, comment)
+            write_sound(partial / file, finished.audio, rate, subtype, clip.prompt, comment)
             rows.append(
                 row
                 | {
-                    "peak_dbfs": round(done.peak_dbfs, 2),
-                    "gain_db": round(done.gain_db, 2),
-                    "overs": done.overs,
-                    "warning": done.warning,
+                    "peak_dbfs": round(finished.peak_dbfs, 2),
+                    "gain_db": round(finished.gain_db, 2),
+                    "overs": finished.overs,
+                    "warning": finished.warning,
                     "reference": clip.reference,
                     "file": file,
                 }
             )
-        # Of a shard that is for what gathers them to say.
+        # A single shard may be silent, so gather.py checks all shards together.
         if not args.shard and all(row["warning"] == "silent" for row in rows):
             raise InputError(f"{args.weights}: every rendered clip is silent: the model is broken")
     write_table(args.table, pd.DataFrame(rows, columns=COLUMNS).sort_values(["split", "clip_id"]))

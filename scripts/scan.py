@@ -19,7 +19,7 @@ from sao.data.listing import stamps_of, write_listing
 from sao.sound.read import Measured, Measuring
 from sao.sound.suffixes import is_sound
 
-OURS = ("file_name", "caption_count")  # columns that the table of captions has beside the captions
+OURS = ("file_name", "caption_count")  # our own columns in the table of captions
 
 
 def caption_table(captioned: dict[str, Captioned], folder: Path) -> pd.DataFrame:
@@ -74,8 +74,8 @@ def main() -> None:
     table = caption_table(captioned, folder)
     facts = measuring.finish(f"measuring {folder}")
     if lost:
-        gone = [{"file_name": name} | vars(Measured(problem=problem)) for name, problem in lost.items()]
-        facts = pd.concat([facts, pd.DataFrame(gone)]).sort_values("file_name")
+        left_out = [{"file_name": name} | vars(Measured(problem=problem)) for name, problem in lost.items()]
+        facts = pd.concat([facts, pd.DataFrame(left_out)]).sort_values("file_name")
         log.warning("warning: %s (%d such are left out)", next(iter(lost.values())), len(lost))
     write_table(args.captions, table)
     write_table(args.facts, facts)

@@ -174,7 +174,11 @@ UNUSABLE = {
         lambda p: edit_weights(p, lambda w: w[ATTENTION].put(0, -np.inf)),
         f"{ATTENTION} holds NaN or infinity",
     ),
-    "quantised": ("model.safetensors", lambda p: p.write_bytes(save({"a": np.ones(100_000, np.int8)})), "a is of I8"),
+    "quantised": (
+        "model.safetensors",
+        lambda p: p.write_bytes(save({"a": np.ones(100_000, np.int8)})),
+        "a has the type I8",
+    ),
     "cut short": (
         "text_encoder/model.safetensors",
         lambda p: p.write_bytes(p.read_bytes()[:-9]),
@@ -190,13 +194,13 @@ UNUSABLE = {
         lambda p: p.write_text(p.read_text().replace('"d_ff": 24', '"d_ff": 32')),
         "3 have another shape",
     ),
-    "no config": ("text_encoder/config.json", lambda p: p.write_text("[]"), "no config of a T5 text encoder"),
+    "no config": ("text_encoder/config.json", lambda p: p.write_text("[]"), "not the config of a T5 text encoder"),
     "another tokenizer": (
         "text_encoder/tokenizer.json",
         enlarge,
-        "tokens up to number 525, and the text encoder knows 476",
+        "tokens up to number 525, but the text encoder knows 476",
     ),
-    "no tokenizer": ("text_encoder/tokenizer.json", lambda p: p.write_text('{"model": 3}'), "no tokenizer"),
+    "no tokenizer": ("text_encoder/tokenizer.json", lambda p: p.write_text('{"model": 3}'), "not a tokenizer"),
 }
 
 
@@ -270,8 +274,8 @@ def without(key: str, value: object = None) -> str:
         (without("model.diffusion.config.patch_size", 0), ["patch_size is 0"]),
         (without("model.conditioning.configs.1.id"), ["configs, entry 2", "no id"]),
         (without("model.conditioning.configs.0.config.max_length", "long"), ["max_length"]),
-        (without("model.conditioning.configs.0.id", "text"), ["'text' (t5)", "does not tell"]),
-        (without("model.conditioning.configs.1.id", "bpm"), ["'bpm' (number)", "does not tell"]),
+        (without("model.conditioning.configs.0.id", "text"), ["'text' (t5)", "clips do not have"]),
+        (without("model.conditioning.configs.1.id", "bpm"), ["'bpm' (number)", "clips do not have"]),
         (without("model.conditioning.configs.0.type", "clap_text"), ["clap_text", "declare its checkpoint as `clap`"]),
     ],
 )
@@ -386,7 +390,7 @@ def test_what_does_not_begin_as_safetensors_do_is_refused(
     source: Path, tmp_path: Path, name: str, content: bytes
 ) -> None:
     (source / name).write_bytes(content)
-    assert_fails(take(source, tmp_path / "out"), source / name, "no safetensors file")
+    assert_fails(take(source, tmp_path / "out"), source / name, "not a safetensors file")
     assert listing(tmp_path / "out") == set()
 
 
@@ -431,7 +435,7 @@ def test_clap_checkpoint_is_one_more_file(source: Path, tmp_path: Path) -> None:
 
 def test_clap_that_no_conditioner_wants_is_refused(source: Path, tmp_path: Path) -> None:
     save_clap(tmp_path / "clap.pt")
-    assert_fails(take(source, tmp_path / "out", "--clap-path", tmp_path / "clap.pt"), "take `clap` out")
+    assert_fails(take(source, tmp_path / "out", "--clap-path", tmp_path / "clap.pt"), "remove `clap`")
 
 
 @pytest.fixture

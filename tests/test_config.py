@@ -410,13 +410,13 @@ def test_names_that_meet_none_of_ours_are_allowed(name: str) -> None:
 @pytest.mark.parametrize(
     ("section", "name", "words"),
     [
-        ("runs", "Demo", "differs from 'demo' in case alone"),
+        ("runs", "Demo", "differs from 'demo' only in case"),
         ("runs", "a" * 65, "at most 64"),
-        ("corpora", "DEMO", "differs from 'demo' in case alone"),
+        ("corpora", "DEMO", "differs from 'demo' only in case"),
         ("corpora", "x--demo", "has '--'"),
         ("base_models", "demo--x", "has '--'"),
         ("base_models", "demo.sha256", "ends in .sha256"),
-        ("base_models", "dEmo", "differs from 'demo' in case alone"),
+        ("base_models", "dEmo", "differs from 'demo' only in case"),
     ],
 )
 def test_names_that_share_a_folder_are_refused(section: str, name: str, words: str) -> None:
@@ -518,7 +518,7 @@ def test_one_base_render_a_pair_of_model_and_corpus() -> None:
         ("corpora: {c: {train: [{a: 1}, {b: 1, b: 1}]}}", ["corpora.c.train.1.b"]),
         ("runs: &a\n  demo: *a\n", ["runs.demo", "alias", "line 1"]),
         ("corpora: {c: {train: &a [*a]}}\n", ["corpora.c.train.0", "alias", "line 1"]),
-        ("runs: " + "[" * 3000 + "]" * 3000, ["nested too deep"]),
+        ("runs: " + "[" * 3000 + "]" * 3000, ["nested too deeply"]),
     ],
 )
 def test_what_snakemake_reads_without_a_word_is_refused(tmp_path: Path, text: str, words: list[str]) -> None:

@@ -124,7 +124,7 @@ def test_two_entries_of_one_name_are_refused(tmp_path: Path, other: str, written
             for name, data in content.items():
                 packed.writestr(data, name)
     rename_entry(paths[-1], f"development/{written}", f"development/{other}")
-    line = assert_fails(extract(tmp_path, *paths), paths[-1], f"{'development/' + other!a} is there twice", "keep one")
+    line = assert_fails(extract(tmp_path, *paths), paths[-1], f"{'development/' + other!a} appears twice", "keep one")
     assert ascii(f"development/{one}") in line
     assert listing(tmp_path) == {path.name for path in paths}
 
@@ -238,13 +238,13 @@ def test_encrypted_archive_is_named(tmp_path: Path, name: str, options: list[str
 
 def test_compressed_file_that_is_no_tar_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.wav.gz").write_bytes(gzip.compress(b"RIFF" + bytes(100)))
-    assert_fails(extract(tmp_path, tmp_path / "a.wav.gz"), "a.wav.gz", "no archive")
+    assert_fails(extract(tmp_path, tmp_path / "a.wav.gz"), "a.wav.gz", "not an archive")
 
 
 @pytest.mark.parametrize("head", [b"RIFF\x10\0\0\0WAVEfmt ", b"fLaC", bytes(100), b"version https://git-lfs"])
 def test_what_is_no_archive_is_named_by_its_beginning(tmp_path: Path, head: bytes) -> None:
     (tmp_path / "a.7z").write_bytes(head + bytes(500))
-    assert_fails(extract(tmp_path, tmp_path / "a.7z"), "a.7z", "no archive that 7-Zip can read", repr(head)[1:6])
+    assert_fails(extract(tmp_path, tmp_path / "a.7z"), "a.7z", "not an archive that 7-Zip can read", repr(head)[1:6])
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar", "tgz"])
@@ -256,7 +256,7 @@ def test_what_is_no_archive_is_named_by_its_beginning(tmp_path: Path, head: byte
         ("validation/a.wav", "top folder"),
         ("development/" + "n" * 256, "longer than 255 bytes"),
         ("development/a.wav/b.wav", "is a file and a folder"),
-        ("development/./a.wav", "there twice"),
+        ("development/./a.wav", "appears twice"),
     ],
 )
 def test_entry_of_any_archive_that_cannot_be_unpacked_is_named(

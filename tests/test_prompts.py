@@ -82,15 +82,15 @@ def test_table_says_what_it_wants_and_leaves_the_rest(tmp_path: Path) -> None:
         ("p.csv", "text\nRain\n", "column 'prompt' is missing"),
         ("p.csv", "prompt,cfg_scal\nRain,1\n", "unknown column 'cfg_scal'; did you mean 'cfg_scale'"),
         ("p.csv", "prompt,id\nRain,a\n  ,b\n", "p.csv, row 3: the prompt is empty"),
-        ("p.csv", "prompt\nRain, wind\n", "p.csv, row 2: 2 fields where the header has 1"),
-        ("p.csv", "prompt,id\nRain,../a\n", "p.csv, row 2: the id '../a' is no file name"),
-        ("p.csv", "prompt,id\nRain,-a\n", "the id '-a' is no file name"),
-        ("p.csv", "prompt,id\nRain,a\nWind,A\n", "p.csv, row 3: the id 'A' is that of .*p.csv, row 2 too"),
-        ("p.csv", "prompt,id\nRain,prompt-0003\nWind,\n", "row 3: the id 'prompt-0003' is that of .*row 2 too"),
+        ("p.csv", "prompt\nRain, wind\n", "p.csv, row 2: 2 fields, the header has 1"),
+        ("p.csv", "prompt,id\nRain,../a\n", "p.csv, row 2: the id '../a' cannot be a file name"),
+        ("p.csv", "prompt,id\nRain,-a\n", "the id '-a' cannot be a file name"),
+        ("p.csv", "prompt,id\nRain,a\nWind,A\n", "p.csv, row 3: .*p.csv, row 2 has the id 'A' too"),
+        ("p.csv", "prompt,id\nRain,prompt-0003\nWind,\n", "row 3: .*row 2 has the id 'prompt-0003' too"),
         ("p.csv", "prompt,seconds\nRain,long\n", "row 2: seconds is 'long', not a number above 0"),
         ("p.csv", "prompt,seconds\nRain,0\n", "seconds is '0', not a number above 0"),
         ("p.csv", "prompt,seconds\nRain,nan\n", "seconds is 'nan'"),
-        ("p.csv", "prompt,seconds\nRain,3.1\n", r"seconds is 3.1, the model's window 3.00 s"),
+        ("p.csv", "prompt,seconds\nRain,3.1\n", r"seconds is 3.1, the model's window is 3.00 s"),
         ("p.csv", "prompt,seed\nRain,1.5\n", "seed is '1.5', not a whole number from 0"),
         ("p.csv", f"prompt,seed\nRain,{2**63}\n", f"seed is '{2**63}'"),
         ("p.csv", "prompt,cfg_scale\nRain,-1\n", "cfg_scale is '-1', not a number from 0"),
@@ -107,7 +107,7 @@ def test_wrong_row_is_named(tmp_path: Path, name: str, text: str | bytes, messag
 
 
 def test_length_in_the_config_has_to_fit_the_window(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"render.seconds is 4, the model's window 3.00 s"):
+    with pytest.raises(InputError, match=r"render.seconds is 4, the model's window is 3.00 s"):
         read(tmp_path / "p.txt", "Rain", seconds=4)
 
 

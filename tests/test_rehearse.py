@@ -237,8 +237,8 @@ def wrapped(found: dict, prefix: str) -> dict:
 
 WRAPPED = {
     "diffusion.": ["stable-audio-tools' own training", "moving average beside it", "unwrap_model.py", "`weights`"],
-    "module.": ["behind 'module.'", "take the prefix off"],
-    "_orig_mod.": ["behind '_orig_mod.'", "take the prefix off"],
+    "module.": ["put 'module.' before", "remove the prefix"],
+    "_orig_mod.": ["put '_orig_mod.' before", "remove the prefix"],
 }
 
 

@@ -135,7 +135,7 @@ def test_few_steps(sampling: ModuleType, models: Models) -> None:
         found = sampling.sample(models["v"], CLIPS[:2], OPTIONS | {"sampler": sampler, "steps": steps}, FRAMES)
         assert found.shape == (2, 64, FRAMES) and found.isfinite().all()
     check_sampler({"model": {"diffusion": {}}}, "dpmpp-3m-sde", 2)
-    with pytest.raises(InputError, match="steps is 1; dpmpp-3m-sde takes 2"):
+    with pytest.raises(InputError, match="steps is 1; dpmpp-3m-sde needs 2"):
         check_sampler({"model": {"diffusion": {}}}, "dpmpp-3m-sde", 1)
 
 

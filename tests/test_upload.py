@@ -230,7 +230,7 @@ def test_offline_or_unreachable(hub: Hub, folder: Path) -> None:
 def test_server_that_is_no_hub(server: Server, folder: Path) -> None:
     (server.folder / "api/models/someone").mkdir(parents=True)
     (server.folder / "api/models" / REPO).write_text("<!DOCTYPE html>")
-    assert_fails(upload(server.url, folder), REPO, server.url, "no JSON")
+    assert_fails(upload(server.url, folder), REPO, server.url, "not JSON")
 
 
 @pytest.mark.slow  # it waits

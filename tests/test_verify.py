@@ -147,7 +147,7 @@ def test_sounds_of_an_unknown_place_are_told_of(copy: Path) -> None:
     (copy / "results/data/own/manifests/all.csv").unlink()
     result = verify(copy / "results")
     assert_succeeds(result)
-    assert "all.sha256: not checked: no manifest says" in result.stderr
+    assert "all.sha256: not checked: there is no manifest" in result.stderr
 
 
 def test_nothing_is_there(tmp_path: Path) -> None:

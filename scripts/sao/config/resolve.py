@@ -32,21 +32,21 @@ TAKEN = {
         "curves": "the curves in results/samples",
         "corpora": "the reports on the corpora in results/samples",
     },
-    "splits": {"dropped": "the list of left out clips"},
+    "splits": {"dropped": "the list of clips that are left out"},
 }
-# `a.csv` lies beside the folder `a`: what a name must not end in.
+# A name must not end in one of these, because `a.csv` lies beside the folder `a`.
 ENDS = (".csv", ".html", ".json", ".log", ".npz", ".seen", ".sha256", ".svg", ".tsv", ".txt")
 Config = dict[str, Any]
-MOST_LEGS = 5000  # of a training: as many as a dry run was tried with, which took 38 s
+MOST_LEGS = 5000  # per training; a dry run was tested with as many, and took 38 s
 
 
 def _whole_pattern(_: Any, pattern: str, text: Any, __: Any) -> Iterator[jsonschema.ValidationError]:
-    """JSON Schema's `pattern`, whose `$` does not match before a last line break."""
+    """JSON Schema's `pattern`. Unlike Python's `$`, its `$` does not match before a final line break."""
     if isinstance(text, str) and not re.fullmatch(pattern, text):
         yield jsonschema.ValidationError(f"{text!r} does not match {pattern!r}")
 
 
-# JSON Schema takes 3.0 for an integer and NaN for a number; range() and a learning rate do not.
+# JSON Schema accepts 3.0 as an integer and NaN as a number, but range() and a learning rate do not.
 Validator = jsonschema.validators.extend(  # type: ignore[no-untyped-call]
     jsonschema.Draft202012Validator,
     {"pattern": _whole_pattern},
@@ -69,7 +69,7 @@ def check_config(config: Config, files: list[Path]) -> Config:
     """
     for path in files:
         check_file(path)
-    # PyYAML's own loader takes a tenth of a second for it, at every start of Snakemake.
+    # The C loader: PyYAML's own takes a tenth of a second more, at every start of Snakemake.
     schema = yaml.load(SCHEMA.read_text(encoding="utf-8"), yaml.CSafeLoader)
     config = copy.deepcopy(config)
     for section in SECTIONS:
@@ -92,8 +92,9 @@ def check_config(config: Config, files: list[Path]) -> Config:
 
 
 def check_file(path: Path) -> None:
-    """Raise InputError on what Snakemake reads without a word, or stumbles over, in a config file: a key that is there
-    twice, of which the last would win; an alias within what it stands for; a text that is not UTF-8.
+    """Raise InputError on faults that Snakemake ignores or reports badly.
+
+    These are a duplicate key (the last would win), an alias inside itself, and text that is not UTF-8.
     """
     try:
         text = path.read_bytes().decode("utf-8")
@@ -103,31 +104,31 @@ def check_file(path: Path) -> None:
     try:
         root = yaml.compose(text, yaml.CSafeLoader)
     except yaml.YAMLError:
-        return  # JSON with tabs, or for Snakemake to tell
+        return  # JSON with tabs, or an error that Snakemake itself reports
     try:
         _check_node(root, [], path, [], set())
     except RecursionError:
-        raise InputError(f"config: is nested too deep ({path})") from None
+        raise InputError(f"config: is nested too deeply ({path})") from None
 
 
 def _check_node(node: yaml.Node | None, key: list[str], path: Path, above: list[yaml.Node], done: set[int]) -> None:
-    """`above` are the nodes that lead to this one; `done`, those that are checked already, by their `id`."""
+    """Check a node and its children. `above` are its ancestors; `done` has the `id` of every checked node."""
     if node in above:
-        here = f"{path}, line {node.start_mark.line + 1}"
-        raise InputError(f"config: {'.'.join(key)}: is an alias of what it lies in: write it out ({here})")
+        where = f"{path}, line {node.start_mark.line + 1}"
+        raise InputError(f"config: {'.'.join(key)}: is an alias of a section around it: write it out ({where})")
     if id(node) in done:
         return
     if isinstance(node, yaml.MappingNode):
         seen: dict[tuple[str, str], yaml.Node] = {}
         for name, value in node.value:
-            # Of `<<` there may be several; a key that is no text is for the schema to refuse.
+            # There may be several `<<`. The schema refuses keys that are not text.
             if isinstance(name, yaml.ScalarNode):
                 below = [*key, name.value]
                 first = seen.setdefault((name.tag, name.value), name)
                 if first is not name and not name.tag.endswith(":merge"):
                     lines = f"lines {first.start_mark.line + 1} and {name.start_mark.line + 1}"
                     raise InputError(
-                        f"config: {'.'.join(below)}: is there twice, and only the last would count: keep one "
+                        f"config: {'.'.join(below)}: appears twice, and only the last would count: keep one "
                         f"({path}, {lines})"
                     )
                 _check_node(value, below, path, [*above, node], done)
@@ -156,7 +157,7 @@ def fill_defaults(value: Any, schema: Config, root: Config) -> None:
 
 
 def deref(schema: Config, root: Config) -> Config:
-    """The schema with its `$ref` followed; keys beside the reference win."""
+    """The schema that `$ref` points to. Keys beside the reference take precedence."""
     if "$ref" not in schema:
         return schema
     target: Any = root
@@ -173,7 +174,7 @@ def _check(config: Config, schema: Config, files: list[Path]) -> None:
 
 
 def _explain(error: jsonschema.ValidationError) -> tuple[list[Any], str]:
-    """`(key, what was found and what is allowed)` for one error."""
+    """The key of an error, and a text with the value that is there and the values that are allowed."""
     key, found, wanted = list(error.absolute_path), cast(Any, error.instance), cast(Any, error.validator_value)
     schema = cast(Config, error.schema)
     if error.validator == "additionalProperties":
@@ -216,7 +217,7 @@ def _type_name(value: Any) -> str:
 
 
 def alike(name: str) -> str:
-    """The same for names that a file system may take for one."""
+    """One spelling for all names that a file system may confuse: they differ only in case or Unicode form."""
     return unicodedata.normalize("NFC", name).casefold()
 
 
@@ -227,15 +228,15 @@ def check_names(section: list[str], names: Iterable[str], files: list[Path]) -> 
         key = alike(name)
         end = next((end for end in ENDS if key.endswith(end)), None)
         if (other := seen.setdefault(key, name)) != name:
-            reason = f"differs from {other!r} in case alone, which some file systems do not tell apart"
+            reason = f"differs from {other!r} only in case, which some file systems ignore"
         elif key in (taken := TAKEN.get(section[-1], {})):
             reason = f"the name {name!r} is taken by {taken[key]}"
         elif section[-1] == "runs" and key.startswith("base--"):
             reason = f"the name {name!r} is taken by an untouched base model"
         elif section[-1] in ("corpora", "base_models") and "--" in name:
-            reason = f"the name {name!r} has '--', which joins the names of a base model and a corpus"
+            reason = f"the name {name!r} has '--', which joins the names of a base model and a corpus in folder names"
         elif end:
-            reason = f"the name {name!r} ends in {end}, as a file of another one may"
+            reason = f"the name {name!r} ends in {end}, as the name of a file of another entry may"
         else:
             continue
         where = [*section, name]
@@ -274,7 +275,7 @@ def _check_folder(key: list[Any], folder: str | None, files: list[Path]) -> None
 
 
 def _check_run(name: str, run: Config, on_latents: bool, files: list[Path]) -> None:
-    """What the schema cannot say of a run: settings that exclude each other."""
+    """Raise InputError on settings of a run that exclude each other, which the schema cannot express."""
     adapts, precision = run["method"] != "full", run["precision"]
     wrong = {
         "ema": (precision == "bf16-true" and run["ema"], "a moving average in bfloat16 does not move; set it to false"),
@@ -292,8 +293,8 @@ def _check_run(name: str, run: Config, on_latents: bool, files: list[Path]) -> N
     legs = -(-run[unit] // run["checkpoint_every"])
     wrong["checkpoint_every"] = (
         legs > MOST_LEGS,
-        f"{run[unit]} {unit} in legs of {run['checkpoint_every']} are {legs} jobs, more than Snakemake can plan, "
-        f"{MOST_LEGS}; set checkpoint_every to {-(-run[unit] // MOST_LEGS)} or more",
+        f"{run[unit]} {unit} in legs of {run['checkpoint_every']} are {legs} jobs, and Snakemake can plan {MOST_LEGS}; "
+        f"set checkpoint_every to {-(-run[unit] // MOST_LEGS)} or more",
     )
     for key, (is_wrong, message) in wrong.items():
         if is_wrong:
@@ -302,7 +303,7 @@ def _check_run(name: str, run: Config, on_latents: bool, files: list[Path]) -> N
 
 
 def _check_embeddings(embeddings: list[Any], files: list[Path]) -> None:
-    """No two may be of one name: they share a folder, and figures are named with it."""
+    """Raise InputError on two embeddings of one name, because they would share a folder and the names of figures."""
     seen: dict[str, Any] = {}
     for entry in embeddings:
         name = embedding_name(entry)
@@ -312,7 +313,7 @@ def _check_embeddings(embeddings: list[Any], files: list[Path]) -> None:
 
 
 def _check_published(runs: Config, files: list[Path]) -> None:
-    """No repository may be that of two runs: one would replace the other."""
+    """Raise InputError on two runs that publish to one repository, because one would replace the other."""
     seen: dict[str, str] = {}
     for name, run in runs.items():
         repo = run["publish"]["repo"] if run["publish"] else None
@@ -337,21 +338,21 @@ def place_of(key: list[Any], files: list[Path]) -> str:
 def _lines(node: yaml.Node | None, path: list[str]) -> Iterator[tuple[list[str], int]]:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            here = [*path, str(key.value)]
-            yield here, key.start_mark.line + 1
-            yield from _lines(value, here)
+            child = [*path, str(key.value)]
+            yield child, key.start_mark.line + 1
+            yield from _lines(value, child)
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
-            here = [*path, str(index)]
-            yield here, value.start_mark.line + 1
-            yield from _lines(value, here)
+            child = [*path, str(index)]
+            yield child, value.start_mark.line + 1
+            yield from _lines(value, child)
 
 
 def renders(config: Config) -> dict[str, Config]:
-    """What is rendered: `{folder: {label, run or None, base_model, corpus}}`, base models first.
+    """The models to render, by the folder of their renders: `{label, run or None, base_model, corpus}`. Base models first.
 
-    The folder of a base model's render names model and corpus, so that configs share it; its label, the run's name
-    in `samples.csv`, is `base` wherever there is only one.
+    The folder of a base model names model and corpus, so different configs can share it. Its label, which is the run's
+    name in `samples.csv`, is `base` if there is only one base model.
     """
     pairs = list(dict.fromkeys((run["base_model"], run["corpus"]) for run in config["runs"].values()))
     out = {}
