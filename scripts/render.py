@@ -94,7 +94,7 @@ def main() -> None:
         "--weights-digest", type=Path, required=True, help="export.json or checksums.sha256 of the weights"
     )
     parser.add_argument("--model", type=Path, required=True, help="folder of the base model")
-    parser.add_argument("--model-digest", type=Path, required=True, help="listing that vouches for it")
+    parser.add_argument("--model-digest", type=Path, required=True, help="its checksum listing")
     parser.add_argument("--clips", type=Path, required=True, help="CSV of the sounds to render, checked by prompts.py")
     add_settings(parser, RenderSettings)
     parser.add_argument("--shard", nargs="?", help="render a part of the clips: 0001-of-0004")

@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--key", required=True, help="of the folder's state; it is written into the listing")
     parser.add_argument("--on-invalid", choices=["fail", "drop"], default="fail")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--captions", type=Path, required=True, help="CSV of captions and further columns to write")
+    parser.add_argument("--captions", type=Path, required=True, help="CSV of captions and metadata to write")
     parser.add_argument("--facts", type=Path, required=True, help="CSV of facts to write, one row for each sound")
     parser.add_argument("--digests", type=Path, required=True, help="sha256sum listing of sounds, tables and texts")
     parser.add_argument("--listing", type=Path, required=True, help="the key, and sizes and time stamps of all files")
@@ -60,7 +60,7 @@ def main() -> None:
     if not isinstance(form, InPlace):
         raise InputError(f"format {args.settings['format']}: is not read where it lies: extract.py unpacks it")
 
-    # Before they are read: what changes meanwhile is seen at the next start.
+    # Hashed before they are read, so the next start notices a change that happens meanwhile.
     names = form.names(folder, options)
     stamps = stamps_of(folder, names)
     texts = {name: sha256(folder / name) for name in names if not is_sound(name) and is_file(folder / name)}

@@ -85,7 +85,7 @@ def check_config(config: Config, files: list[Path]) -> Config:
         raise InputError(f"config: render.clips: names no split to render ({place_of(['render', 'clips'], files)})")
     if prompts is not None and not Path(prompts).is_file():
         where = place_of(["render", "prompts"], files)
-        raise InputError(f"config: render.prompts: found {prompts!r}, which is no file ({where})")
+        raise InputError(f"config: render.prompts: the file {prompts!r} does not exist ({where})")
     config["render"]["clips"] = clips
     _check_references(config, files)
     return config
@@ -222,7 +222,7 @@ def alike(name: str) -> str:
 
 
 def check_names(section: list[str], names: Iterable[str], files: list[Path]) -> None:
-    """Raise InputError on a name that the graph has given to something else, or that meets another of its section."""
+    """Raise InputError on a name that the graph uses itself, or that a file system may confuse with another one."""
     seen: dict[str, str] = {}
     for name in names:
         key = alike(name)
@@ -244,10 +244,10 @@ def check_names(section: list[str], names: Iterable[str], files: list[Path]) -> 
 
 
 def _check_references(config: Config, files: list[Path]) -> None:
-    def refer(key: list[Any], found: str, allowed: Any, what: str) -> None:
-        if found not in allowed:
+    def refer(key: list[Any], name: str, allowed: Any, kind: str) -> None:
+        if name not in allowed:
             raise InputError(
-                f"config: {'.'.join(map(str, key))}: found {found!r}, an unknown {what}; "
+                f"config: {'.'.join(map(str, key))}: found {name!r}, an unknown {kind}; "
                 f"allowed: {', '.join(sorted(allowed)) or 'none is defined'} ({place_of(key, files)})"
             )
 
@@ -326,7 +326,7 @@ def _check_published(runs: Config, files: list[Path]) -> None:
 
 
 def place_of(key: list[Any], files: list[Path]) -> str:
-    """`file, line n` of the deepest part of `key` that is written in a config file, the last file first."""
+    """`file, line n` of the deepest part of `key` that a config file contains. The last file is searched first."""
     for depth in range(len(key), 0, -1):
         for path in reversed(files):
             for node_path, line in _lines(yaml.compose(path.read_text(encoding="utf-8")), []):

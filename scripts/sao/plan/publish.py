@@ -14,7 +14,7 @@ class Publish:
         self.runs, self.data, self.models = runs, data, models
 
     def measures(self, exported: str) -> list[str]:
-        """What was measured of an exported model (`demo`, `demo/step-00000500`), and of its base model."""
+        """The measures of an exported model (`demo`, `demo/step-00000500`) and of its base model."""
         names = (exported.replace("/", "@"), self.runs.base(exported))
         return [f"results/evaluation/{name}.json" for name in names]
 
