@@ -5,7 +5,7 @@ The hash leaves out:
 - comments, docstrings, formatting and time stamps;
 - the words of messages, log lines, progress bars and help texts;
 - modules that decide no result, such as bars, estimates of memory and checks. They have a line
-  `DECIDES_NO_RESULT = "why"`, and tests/test_code.py checks that it is true.
+  `DECIDES_NO_RESULT = "why"`, and tests/unit/plan/test_code.py checks that it is true.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def test_every_rule_names_an_environment_that_is_there() -> None:
 
 @pytest.fixture(params=["conda", "stand-in"])
 def path(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A PATH with conda on it, or with what stands in for it: tests/conda.py."""
+    """A PATH with conda on it, or with what stands in for it: tests/support/conda.py."""
     if request.param == "stand-in":
         return f"{install(tmp_path / 'conda')}:{os.environ['PATH']}"
     if not shutil.which("conda"):

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from conda import install
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "resources/demo/README.md", *ROOT.glob("docs/**/*.md")]
 TEXT = "\n".join(path.read_text(encoding="utf-8") for path in PAGES)
 # The first three do nothing else, with or without -n; the last needs a server: test_storage.py runs it.
@@ -92,7 +92,7 @@ def test_configuration_page_is_made_from_the_schema() -> None:
 @pytest.mark.parametrize("rule", RULES)
 def test_rule_has_all_its_parts(rule: str) -> None:
     assert (ROOT / f"scripts/{rule}.py").is_file()
-    assert (ROOT / f"tests/test_{rule}.py").is_file()
+    assert (ROOT / f"tests/scripts/test_{rule}.py").is_file()
     assert f"$SCRIPTS/{rule}.py" in RULES[rule]
     # A benchmark is a file that a rule makes: a rule that always runs has none.
     benchmark = ["benchmark"] if re.search(r"^    output:", RULES[rule], re.M) else []

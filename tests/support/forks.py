@@ -18,7 +18,7 @@ from pathlib import Path
 
 from settings import as_options
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 # What reads the settings of the Hub as it is imported, and so has to be imported by each script anew.
 SERVER = """
