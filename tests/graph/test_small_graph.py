@@ -71,7 +71,7 @@ def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(small: Pa
 
 
 def test_everything_is_what_it_was_made_as(small: Path) -> None:
-    for target, words in (("results/samples", "Nothing to be done"), ("verify", "all are what their digests say")):
+    for target, words in (("results/samples", "Nothing to be done"), ("verify", "all match their digests")):
         done = snakemake(small, target)
         said, _ = done.communicate(timeout=300)
         assert done.returncode == 0 and words in said, said[-3000:]

@@ -149,7 +149,7 @@ def test_text_that_the_model_cannot_take_is_named(
 
 
 @pytest.mark.parametrize(
-    ("sampler", "steps", "words"), [("euler", 2, "'euler'"), ("dpmpp-3m-sde", 1, "takes 2 or more")]
+    ("sampler", "steps", "words"), [("euler", 2, "'euler'"), ("dpmpp-3m-sde", 1, "needs 2 or more")]
 )
 def test_sampler_that_the_model_cannot_take_is_named(
     base_model: Path, splits: Path, tmp_path: Path, sampler: str, steps: int, words: str

@@ -347,7 +347,7 @@ def test_prompts_are_a_file_and_may_be_all_that_is_rendered(tmp_path: Path) -> N
     config = put(load(DEMO), "render.prompts", str(tmp_path / "mine.txt"))
     config = put(config, "render.clips", {"train": None, "evaluation": None})
     message = complaint(config)
-    assert message.startswith("config: render.prompts: found ") and "which is no file" in message
+    assert message.startswith("config: render.prompts: the file ") and "does not exist" in message
     (tmp_path / "mine.txt").write_text("Rain.\n")
     assert resolve(config, [DEMO])["render"]["clips"] == {}
     assert "names no split to render" in complaint(put(config, "render.prompts", None))
