@@ -13,16 +13,18 @@ from snakemake.utils import min_version
 
 min_version("9.20")
 
-# Snakemake follows a chain of jobs by calls within calls, a few for each leg of a training.
+# Snakemake follows a chain of jobs by recursion, a few calls deep for each leg of a training.
 sys.setrecursionlimit(100_000)
 
-# A log on a full disk must not bury the line that says so.
+# If the disk of the log is full, logging must not hide the line that says so.
 logging.raiseExceptions = False
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 from sao.plan.code import code_hash
 from sao.base.command import InputError
-from sao.config.resolve import ROLES, check_file, resolve
+from sao.config.layers import stand_alone
+from sao.config.resolve import ROLES, check_file
+from sao.data.corpora import resolve
 from sao.base.files import check_room, content_key, link_folder
 from sao.plan.plan import Plan
 from sao.plan.resources import EMBEDDED, ENCODED, START, grown, megabytes, rows
@@ -31,7 +33,7 @@ from sao.plan.resources import EMBEDDED, ENCODED, START, grown, megabytes, rows
 report: "report/workflow.rst"
 
 
-# Snakemake stumbles over what these tell.
+# These checks come first, because Snakemake itself reports such faults badly.
 try:
     check_room(Path(".snakemake"), 1_000_000, "the records of Snakemake")
     temporary = os.environ.get("TMPDIR") or tempfile.gettempdir()
@@ -45,26 +47,34 @@ except InputError as error:
 configfile: "config.yaml"
 
 
-# In the order in which they were laid over each other.
+# In the order in which they were merged.
 config_files = [
     "config.yaml",
     *(path for path in map(str, workflow.configfiles) if path != "config.yaml"),
 ]
+own = workflow.config_settings.overwrite_config  # of --configfile and --config
 try:
+    config = stand_alone(config, own, Path("config.yaml"))
     config = resolve(config, [Path(path) for path in config_files])
-    PLAN = Plan(config)
+    PLAN = Plan(
+        config,
+        # A dry run writes nothing, and neither does a process that runs a single job.
+        remembers=lambda: workflow.is_main_process
+        and workflow.executor_plugin is not None
+        and not workflow.dryrun,
+    )
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
 SCRIPTS = Path(workflow.basedir) / "scripts"
-# The commands find the scripts through the environment: their text, a rerun trigger, names no place on a machine.
-# The scripts find their modules beside them, which Python's safe path forbids.
+# The text of a command is a rerun trigger, so it must not contain a path of a machine: it finds the scripts through the
+# environment. The scripts import modules from their own folder, which PYTHONSAFEPATH would forbid.
 shell.prefix(
     f"set -euo pipefail; export SCRIPTS={shlex.quote(str(SCRIPTS))}; unset PYTHONSAFEPATH; "
 )
 
 
-# Here, jobs that need a GPU take turns (`--resources gpu=4` where there are more); on a cluster its scheduler sees to that.
+# On one machine, one GPU job runs at a time (with more GPUs, use `--resources gpu=4`). On a cluster the scheduler decides.
 if workflow.resource_settings.nodes is None and "gpu" not in workflow.global_resources:
     workflow.register_resource("gpu", 1)
 
@@ -75,7 +85,7 @@ if config["cluster"]["container"]:
     containerized: config["cluster"]["container"]
 
 
-# These fetch from the internet, which the nodes of a cluster may not have.
+# These fetch from the internet, and the nodes of a cluster may have none.
 localrules:
     download,
     rehearse,
@@ -109,13 +119,14 @@ rule all:
         "results/samples",
 
 
-# Everything that needs the internet, for machines where only some nodes have it.
+# Fetches everything that comes from the internet, for clusters where only some nodes have it.
 rule downloads:
     input:
         PLAN.downloads(),
 
 
-# The only target that uploads a model, and part of no other. Of an exception Snakemake would tell the traceback.
+# The only target that uploads a model; no other target includes it. `sys.exit`, because Snakemake would print the traceback
+# of an exception.
 rule publish:
     input:
         ask(

@@ -2,7 +2,7 @@
 
     uv run python benchmarks/memory.py --seconds 30 --batch 1
 
-Estimates, as scripts/train.py makes them before it loads anything; tests/test_memory.py holds them against the measured
+Estimates, as scripts/train.py makes them before it loads anything; tests/unit/training/test_memory.py holds them against the measured
 peaks of a small model. On a GPU, benchmarks/training_throughput.py --model full prints what was really allocated.
 """
 

@@ -28,6 +28,10 @@ import pandas as pd
 import soundfile
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from sao.rendering.clips import Clip, write_clips  # noqa: E402
+
 MODEL, TUNED = ROOT / "results/models/demo", ROOT / "results/checkpoints/demo"
 SAMPLING = {"steps": 50, "cfg_scale": 4, "sigma_min": 0.3, "sigma_max": 100}
 BY_HAND = """
@@ -73,19 +77,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         rows = [{"id": f"p{n:02d}", "prompt": text, "seconds": 3, "seed": n} for n, text in enumerate(captions)]
-        pd.DataFrame(rows).to_csv(folder / "prompts.csv", index=False)
-        (folder / "dropped.csv").write_text("clip_id\n")
+        scale = SAMPLING["cfg_scale"]
+        clips = [Clip(row["id"], "prompts", row["prompt"], row["seconds"], row["seed"], scale, None) for row in rows]
+        write_clips(folder / "clips.csv", clips)
         by_hand = [
             [sys.executable, "-c", BY_HAND, str(TUNED), row["prompt"], str(row["seconds"]), str(row["seed"]),
              str(args.threads), json.dumps(SAMPLING), str(folder / f"{row['id']}.wav")]
             for row in rows
         ]  # fmt: skip
-        settings = {"clips": {}, "caption": 1, "seed": 0, "seconds": None, "loudness": None, "format": "wav16"}
         sampling = SAMPLING | {"sampler": "dpmpp-3m-sde", "negative_prompt": None}
-        settings |= {"sampling": sampling, "train_seconds": None}
+        settings = {"loudness": None, "format": "wav16", "sampling": sampling, "train_seconds": None}
         options = {
             "run": "demo", "weights": TUNED / "model.safetensors", "weights-digest": TUNED / "export.json",
-            "model": MODEL, "model-digest": MODEL / "checksums.sha256", "splits": folder, "prompts": folder / "prompts.csv", "dropped": folder / "dropped.csv",
+            "model": MODEL, "model-digest": MODEL / "checksums.sha256", "clips": folder / "clips.csv",
             "settings": json.dumps(settings), "threads": args.threads,
             "output": folder / "out", "table": folder / "out.csv",
         }  # fmt: skip

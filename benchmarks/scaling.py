@@ -42,6 +42,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 from sao.base.files import sha256, write_json  # noqa: E402
 from sao.base.names import clip_id, shard_name, shard_of  # noqa: E402
+from sao.data.listing import stamps_of, state_of, write_listing  # noqa: E402
 
 # Not `python -m snakemake`: that looks for plugins in every folder of the working folder, a corpus's too.
 SNAKEMAKE = [str(Path(sys.executable).parent / "snakemake")]
@@ -165,6 +166,8 @@ def make_folder(work: Path, clips: int) -> dict:
     write_rows(data / "audio/all.csv", iter(facts))
     digests = {row[0]: row[1] for row in facts[1:]} | {"metadata.csv": sha256(folder / "metadata.csv")}
     (data / "audio/all.sha256").write_text("".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items())))
+    files = stamps_of(folder, sorted(digests))
+    write_listing(data / "folder/all.txt", state_of(files), files)
     counted = [[*rows[0], "caption_count"], *([*row, 5] for row in rows[1:])]
     write_rows(data / "captions/all.csv", iter(counted))
     return {"format": "audiofolder", "path": "sounds", "split": {"method": "fraction"}}

@@ -501,7 +501,7 @@ def full_config(depth: int) -> Job:
 
 def run_settings(changes: Job) -> Job:
     """Settings of config.yaml's run with changes, as rule train gives them to scripts/train.py."""
-    from sao.config.resolve import resolve
+    from sao.data.corpora import resolve
     from sao.plan.plan import Plan
 
     config = yaml.safe_load((ROOT / "config.yaml").read_text())

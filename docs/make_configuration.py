@@ -22,9 +22,10 @@ INTRO = """\
 
 Made from `schemas/config.schema.yaml` by `uv run python docs/make_configuration.py`: edit the schema, not this page.
 
-`config.yaml` is always read; each `--configfile` is laid over it, key by key, in the order given. An entry of
-`corpora`, `base_models` or `runs` that is set to `null` is left out. `NAME` stands for a name of your own: letters,
-digits, `.`, `_` and `-`, the first a letter or a digit. All of it is checked before a job starts: an unknown key, a
+`config.yaml` holds the built-in default. Each `--configfile` is merged into it, key by key, in the order given. If one
+of them has runs of its own, the default run and its `render` are left out. An entry of `corpora`, `base_models` or `runs`
+that is set to `null` is left out. `NAME` stands for a name of your own: letters,
+digits, `.`, `_` and `-`, the first a letter or a digit. The config is checked before a job starts. An unknown key, a
 value that is not allowed or a reference to nothing ends with one line that names the key, the file and the line.
 """
 TYPES = {"array": "list", "object": "section"}

@@ -47,7 +47,7 @@ NEW = """\
 - **An embedding** is a class in a file of its own in `scripts/sao/evaluation/embeddings/`, and an entry of `EMBEDDINGS` in
   `__init__.py` there. Its name goes into the list of the schema too, for editors that complete it.
 
-`tests/test_registries.py` adds one of each kind. Then run `uv run just measures`, which writes this page.
+`tests/graph/test_registries.py` adds one of each kind. Then run `uv run just measures`, which writes this page.
 """
 
 

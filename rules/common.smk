@@ -1,52 +1,52 @@
-# What rules may use beside Snakemake itself. The plan answers, and says how much memory and time a job asks for.
+# The helpers that rules may use besides Snakemake itself. They ask the plan for files, settings, memory and time.
 import inspect
 
 from sao.config.settings import to_text
 
 
 def _answer(method, renamed):
-    """A method of the plan as a function of wildcards: those that its parameters name, or that `renamed` gives for them."""
+    """A method of the plan as a function of wildcards. Its parameters are the names of wildcards, or `renamed` maps them."""
     names = {name: renamed.get(name, name) for name in inspect.signature(method).parameters}
     return lambda wildcards: method(**{name: getattr(wildcards, names[name]) for name in names})
 
 
 def ask(method, *marks, **renamed):
-    """An input or a parameter: what the plan answers; each of `marks` (`ancient`, `given`, `local`) is put on it."""
+    """For `input` and `params`: the answer of a method of the plan, passed through each of `marks` (`ancient`, `given` …)."""
     answer = _answer(method, renamed)
 
     def marked(wildcards):
-        found = answer(wildcards)
+        paths = answer(wildcards)
         for mark in marks:
-            found = mark(found)
-        return found
+            paths = mark(paths)
+        return paths
 
     return marked
 
 
 def settings(method, **renamed):
-    """A parameter: the settings of a script, as text for its command line."""
+    """For `params`: the settings of a script, as text for its command line."""
     answer = _answer(method, renamed)
     return lambda wildcards: to_text(answer(wildcards))
 
 
 def untracked(method, **renamed):
-    """A parameter that is no rerun trigger: Snakemake takes functions of the output for none."""
+    """For `params`: an answer of the plan that is no rerun trigger, because it is a function of the output."""
     answer = _answer(method, renamed)
 
     def text(wildcards, output):
-        found = answer(wildcards)
-        return to_text(found) if isinstance(found, dict) else found
+        value = answer(wildcards)
+        return to_text(value) if isinstance(value, dict) else value
 
     return text
 
 
 def named(name):
-    """A parameter: the wildcard of this name where the rule has it, in a list."""
+    """For `params`: a list with the wildcard of this name, or an empty list if the rule does not have it."""
     return lambda wildcards: [getattr(wildcards, name)] if name in wildcards.keys() else []
 
 
 def _amount(base, renamed, wildcards, input, of, per_mb, per_row):
-    """`base`, which may be a method of the plan, and what the sizes and rows of inputs add to it."""
+    """`base` (a number or a method of the plan) plus amounts for the size and the rows of inputs."""
     files = input if of is None else input[of]
     amount = _answer(base, renamed)(wildcards) if callable(base) else base
     amount += per_mb * megabytes(files) if per_mb else 0
@@ -56,7 +56,7 @@ def _amount(base, renamed, wildcards, input, of, per_mb, per_row):
 
 
 def mb(base, per_mb=0, per_row=0, of=None, **renamed):
-    """Memory that a job asks for, in MB; more at each attempt. `of` names the inputs whose sizes or rows count."""
+    """Memory that a job asks for, in MB, growing with each attempt. `of` names the inputs whose sizes or rows count."""
     return lambda wildcards, input, attempt: grown(
         _amount(base, renamed, wildcards, input, of, per_mb, per_row), attempt
     )
@@ -70,10 +70,10 @@ def minutes(base, per_mb=0, per_row=0, of=None, **renamed):
 
 
 def given(paths):
-    """What is a user's own, and not made here, is no part of a storage.
+    """Keep a user's own files out of object storage, because the graph does not make them.
 
-    Snakemake takes braces in a path for a wildcard, and has no way to write them otherwise. A user's path with braces is
-    no input, then: it is there before the graph, and its content is a trigger by other means.
+    Snakemake takes braces in a path for a wildcard, and they cannot be escaped. So a user's path with braces is not
+    declared as an input. It exists before the graph starts, and a parameter makes its content a rerun trigger.
     """
     paths = [paths] if isinstance(paths, str) else paths
     return [

@@ -1,4 +1,4 @@
-# Archives -> WAVs -> manifests -> validated splits -> dataset configs. None of these imports torch.
+# Archives -> WAVs -> manifests -> validated splits -> dataset configs. None of these scripts imports torch.
 
 
 rule download:
@@ -16,13 +16,13 @@ rule download:
     resources:
         mem_mb=mb(300),
         runtime=minutes(720),
-        # The profile allows two at a time from elsewhere.
+        # The profile allows two downloads from other machines at a time.
         download=ask(PLAN.data.remote),
     params:
         algorithm=ask(PLAN.data.algorithm),
         checksum=ask(PLAN.data.checksum),
         size=ask(PLAN.data.size),
-        # The checksum says what a file is, not the place that it is from.
+        # Not a rerun trigger: the checksum identifies the file, whatever its URL.
         url=untracked(PLAN.data.url),
         mirror=untracked(PLAN.data.mirror),
         code=code_hash(SCRIPTS / "download.py"),
@@ -44,7 +44,7 @@ rule download:
 
 rule extract:
     input:
-        # Large, and vouched for by the small digest: a touch of the archive means nothing.
+        # `ancient`: the small digest represents the archive, so its time stamp does not count.
         archives=ask(PLAN.data.archives, ancient),
         digests=ask(PLAN.data.archive_digests),
     output:
@@ -55,14 +55,14 @@ rule extract:
     benchmark:
         "results/benchmarks/extract/{corpus}/{split}.tsv"
     wildcard_constraints:
-        corpus=PLAN.data.with_format("clotho"),
+        corpus=PLAN.data.pattern(in_place=False),
     conda:
         "../envs/data.yaml"
-    # Decompressing fills one core, and measuring keeps up with it beside; so two archives share two cores.
+    # Decompressing one archive takes one core, and measuring runs beside it. So two archives share two cores.
     threads: 1
     resources:
         mem_mb=mb(800),
-        # Unpacks 10 MB of archive a second on a slow disk.
+        # A slow disk unpacks 10 MB of archive per second.
         runtime=minutes(10, per_mb=0.002, of="archives"),
     params:
         code=code_hash(SCRIPTS / "extract.py"),
@@ -81,28 +81,29 @@ rule extract:
 
 
 rule scan:
-    input:
-        # Not the files themselves, of which there may be a million, but the list of them; no job makes it.
-        ask(PLAN.data.listing, local),
+    # No input: there may be a million files. A key of the state of the folder stands for them.
     output:
         captions="results/data/{corpus}/captions/{split}.csv",
         facts="results/data/{corpus}/audio/{split}.csv",
         digests="results/data/{corpus}/audio/{split}.sha256",
+        # Looked at in every start, on this machine.
+        listing=local("results/data/{corpus}/folder/{split}.txt"),
     log:
         "results/logs/scan/{corpus}/{split}.log",
     benchmark:
         "results/benchmarks/scan/{corpus}/{split}.tsv"
     wildcard_constraints:
-        corpus=PLAN.data.with_format("audiofolder"),
+        corpus=PLAN.data.pattern(in_place=True),
     conda:
         "../envs/data.yaml"
     threads: 8
     resources:
-        mem_mb=mb(800, per_row=0.01),
-        runtime=minutes(10, per_row=0.002),
+        mem_mb=mb(PLAN.data.scan_mb),
+        runtime=minutes(PLAN.data.scan_minutes),
     params:
+        key=ask(PLAN.data.folder_key),
         settings=settings(PLAN.data.scan),
-        # What is made without an error is the same for both.
+        # Not a rerun trigger: if no clip is invalid, both values give the same result.
         on_invalid=untracked(PLAN.data.on_invalid),
         code=code_hash(SCRIPTS / "scan.py"),
     message:
@@ -111,11 +112,13 @@ rule scan:
         r"""
         python "$SCRIPTS/scan.py" \
             --settings {params.settings:q} \
+            --key {params.key} \
             --on-invalid {params.on_invalid} \
             --threads {threads} \
             --captions {output.captions:q} \
             --facts {output.facts:q} \
             --digests {output.digests:q} \
+            --listing {output.listing:q} \
             --log {log:q}
         """
 
@@ -136,12 +139,12 @@ rule manifest:
     conda:
         "../envs/data.yaml"
     resources:
-        # At a million clips 1.5 to 2 times what was measured (docs/guides/scaling.md); so for the next three rules.
+        # 1.5 to 2 times the measured values at a million clips (docs/guides/scaling.md). So in the next three rules.
         mem_mb=mb(400, per_mb=12),
         runtime=minutes(10, per_mb=1),
     params:
         settings=settings(PLAN.data.manifest),
-        # What is made without an error is the same for both.
+        # Not a rerun trigger: if no clip is invalid, both values give the same result.
         on_invalid=untracked(PLAN.data.on_invalid),
         code=code_hash(SCRIPTS / "manifest.py"),
     message:
@@ -163,7 +166,7 @@ rule manifest:
 rule validate:
     input:
         manifests=ask(PLAN.data.manifests),
-        # Named in the manifests, and vouched for by their hashes there.
+        # The manifests name these files and have their hashes.
         audio=ask(PLAN.data.recordings, ancient),
     output:
         report="results/data/{corpus}/validation.json",
@@ -244,6 +247,7 @@ rule dataset_configs:
         model_digest="results/models/{base_model}/checksums.sha256",
     output:
         datasets=directory("results/data/{corpus}/dataset_configs/{base_model}"),
+        kept="results/data/{corpus}/dataset_configs/{base_model}.csv",
         digest="results/data/{corpus}/dataset_configs/{base_model}.sha256",
     log:
         "results/logs/dataset_configs/{corpus}/{base_model}.log",
@@ -257,9 +261,9 @@ rule dataset_configs:
     params:
         splits=ask(PLAN.data.split_folder),
         settings=settings(PLAN.data.datasets),
-        # Where the configs lie stands in them: this path, in a storage too.
+        # The configs contain their own path, which has to be this one in object storage too.
         output=ask(PLAN.data.dataset_folder),
-        # Another batch size is checked again by the training itself.
+        # Not a rerun trigger, because the training checks the batch size again.
         batches=untracked(PLAN.data.batches),
         code=code_hash(SCRIPTS / "dataset_configs.py"),
     message:
@@ -273,6 +277,7 @@ rule dataset_configs:
             --settings {params.settings:q} \
             --batches {params.batches:q} \
             --output {params.output:q} \
+            --kept {output.kept:q} \
             --digest {output.digest:q} \
             --log {log:q}
         """

@@ -136,7 +136,7 @@ rule evaluate:
     conda:
         "../envs/data.yaml"
     resources:
-        # Twice the thumbnails of a corpus of 4000 clips of 30 s, and as much again.
+        # Four times the thumbnails of a corpus of 4000 clips of 30 s.
         mem_mb=mb(3000),
         runtime=minutes(15, per_row=0.02, of="table"),
     params:
@@ -167,7 +167,7 @@ rule compare:
     input:
         expand("results/evaluation/{run}.json", run=PLAN.evaluation.evaluated()),
     output:
-        # A picture for each run with several legs.
+        # One picture per run with several legs.
         *(
             report(
                 f"results/evaluation/{run}.svg",

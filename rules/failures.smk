@@ -1,31 +1,32 @@
-# What a failed run leaves behind: one line that says why, and nothing that is taken for up to date.
+# After a failed run: print one line that says why, and mark all files that depend on a failed job as outdated.
 import atexit
 import re
 
 
 def mark_outdated(job):
-    """Have Snakemake make anew what was once made from the outputs of a job that are gone.
+    """Make Snakemake renew the files that were made from a failed job's old outputs.
 
-    A job's outputs are removed before it starts. When it fails, Snakemake would take what follows from them for up to date,
-    since a file in between may be missing, and the same command would say "Nothing to be done".
+    Snakemake removes a job's outputs before it starts. If the job fails, files that depend on those outputs would still
+    look up to date, because Snakemake accepts a missing file in between. Then the same command would say "Nothing to be
+    done".
     """
     for later in workflow.dag.depending[job]:
         if any(workflow.async_run(file.exists()) for file in later.output):
-            # `rerun-incomplete` in the profile takes it from there.
+            # A job that has started but not finished is run again because of `rerun-incomplete` in the profile.
             workflow.persistence.started(later)
         else:
             mark_outdated(later)
 
 
 def errors(paths):
-    """The error lines of the jobs that failed, by Snakemake's logs at `paths`."""
+    """The error lines of the failed jobs that Snakemake's logs at `paths` name."""
     text = "".join(Path(path).read_text(encoding="utf-8", errors="replace") for path in paths)
     for job_log in dict.fromkeys(re.findall(r"log: (.+?) \(check log file", text)):
         lines = []
-        if Path(job_log).is_file():  # a job that was killed may have none
+        if Path(job_log).is_file():  # a killed job may have no log
             lines = Path(job_log).read_text(encoding="utf-8", errors="replace").splitlines()
-        found = [line.split(" ERROR ", 1)[1] for line in lines if " ERROR error: " in line]
-        yield f"{found[-1]} ({job_log})" if found else f"error: look at {job_log}"
+        messages = [line.split(" ERROR ", 1)[1] for line in lines if " ERROR error: " in line]
+        yield f"{messages[-1]} ({job_log})" if messages else f"error: look at {job_log}"
 
 
 onerror:
@@ -33,5 +34,5 @@ onerror:
         before = set(job.output) - set(workflow.dag.reason(job).missing_output)
         if any(not workflow.async_run(file.exists()) for file in before):
             mark_outdated(job)
-    # Last of all: Snakemake has more to say.
+    # At exit, because Snakemake prints more after this.
     atexit.register(print, *errors(log), sep="\n", file=sys.stderr)

@@ -1,7 +1,7 @@
 # The base model and its text encoder.
 
 
-# Seconds that may save hours: all that can be told of a model without its weights, before they are fetched.
+# Takes seconds and may save hours: checks everything about a model that needs no weights, before they are fetched.
 rule rehearse:
     input:
         ask(PLAN.models.files, given, ancient),
@@ -19,7 +19,7 @@ rule rehearse:
     params:
         content=ask(PLAN.models.content),
         settings=settings(PLAN.models.source),
-        # On a machine without a network nothing could be fetched anew. A training checks its settings again.
+        # Not a rerun trigger: a rerun needs the network, and a training checks its settings again.
         trainings=untracked(PLAN.models.trainings),
     message:
         "Build base model {wildcards.base_model} without its weights, and make ready the runs that train it"

@@ -1,4 +1,4 @@
-# The folder to listen in.
+# The page and folder of all samples.
 
 
 rule collect:
@@ -30,12 +30,13 @@ rule collect:
     conda:
         "../envs/data.yaml"
     resources:
-        # A megabyte of renders' tables becomes ten of page.
+        # One megabyte of tables of renders becomes ten megabytes of page.
         mem_mb=mb(600, per_mb=50, of="tables"),
         runtime=minutes(10, per_row=0.005, of="tables"),
     params:
         runs=PLAN.rendering.labels(),
         dropped=PLAN.pages.dropped(),
+        corpora=PLAN.pages.corpora(),
         settings=settings(PLAN.pages.rendering_settings),
         template=content_key(SCRIPTS / "sao" / "pages" / "samples.html.j2"),
         code=code_hash(SCRIPTS / "collect.py"),
@@ -55,6 +56,7 @@ rule collect:
             --settings {params.settings:q} \
             --report {input.reports:q} \
             --dropped {params.dropped:q} \
+            --corpus {params.corpora:q} \
             --output {output:q} \
             --log {log:q}
         """

@@ -1,15 +1,14 @@
-# The model as a thing to hand on: its card, and its upload to the Hugging Face Hub.
+# Handing a model on: its card, and its upload to the Hugging Face Hub.
 
 
-# Of a run (`results/checkpoints/demo/`) or of one of its legs (`results/checkpoints/demo/step-00000500/`).
+# The card of a run (`results/checkpoints/demo/`) or of one of its legs (`results/checkpoints/demo/step-00000500/`).
 rule model_card:
     input:
         export="results/checkpoints/{exported}/export.json",
         trainings=ask(PLAN.training.exported_summaries),
         config="results/checkpoints/{exported}/model_config.json",
         model_digest=ask(PLAN.models.digest, run="exported"),
-        clips=ask(PLAN.publish.clips),
-        datasets=ask(PLAN.training.dataset_folder, ancient, run="exported"),
+        kept=ask(PLAN.publish.kept),
         measures=ask(PLAN.publish.measures),
     output:
         card="results/checkpoints/{exported}/README.md",
@@ -23,7 +22,7 @@ rule model_card:
     conda:
         "../envs/data.yaml"
     resources:
-        mem_mb=mb(400, per_mb=20, of="clips"),
+        mem_mb=mb(400, per_mb=20, of="kept"),
         runtime=minutes(10),
     params:
         settings=settings(PLAN.publish.card),
@@ -38,8 +37,7 @@ rule model_card:
             --model-config {input.config:q} \
             --model-digest {input.model_digest:q} \
             --settings {params.settings:q} \
-            --clips {input.clips:q} \
-            --dropped {input.datasets:q}/dropped.csv \
+            --kept {input.kept:q} \
             --measures {input.measures[0]:q} \
             --base-measures {input.measures[1]:q} \
             --card {output.card:q} \
@@ -63,7 +61,7 @@ rule upload:
         "results/benchmarks/upload/{run}.tsv"
     wildcard_constraints:
         run=PLAN.publish.pattern(),
-    # Where the network and the token are.
+    # A local rule, because the network and the token are where Snakemake runs.
     localrule: True
     conda:
         "../envs/data.yaml"

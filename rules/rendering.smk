@@ -1,4 +1,43 @@
-# Rendered audio, of every run and of its untouched base model, and pictures of it.
+# Audio rendered by every run and by its untouched base model, and pictures of it.
+
+
+# Before anything slow: a prompt that the model cannot take is known in seconds, and not after hours of training.
+rule prompts:
+    input:
+        kept="results/data/{corpus}/dataset_configs/{base_model}.csv",
+        prompts=given(PLAN.rendering.prompts()),
+        model_config=ancient("results/models/{base_model}/model_config.json"),
+        hub=ancient("results/models/{base_model}/hub"),
+        model_digest="results/models/{base_model}/checksums.sha256",
+    output:
+        "results/data/{corpus}/prompts/{base_model}.csv",
+    log:
+        "results/logs/prompts/{corpus}/{base_model}.log",
+    benchmark:
+        "results/benchmarks/prompts/{corpus}/{base_model}.tsv"
+    # No training waits for it by an input: where it fails, nothing of a training is made anew.
+    priority: 100
+    conda:
+        "../envs/data.yaml"
+    resources:
+        mem_mb=mb(500, per_mb=6, of="kept"),
+        runtime=minutes(10, per_mb=1, of="kept"),
+    params:
+        settings=settings(PLAN.rendering.prompt_settings),
+        code=code_hash(SCRIPTS / "prompts.py"),
+    message:
+        "Check the prompts of corpus {wildcards.corpus} for base model {wildcards.base_model}"
+    shell:
+        r"""
+        python "$SCRIPTS/prompts.py" \
+            --kept {input.kept:q} \
+            --prompts {input.prompts:q} \
+            --model-config {input.model_config:q} \
+            --hub {input.hub:q} \
+            --settings {params.settings:q} \
+            --output {output:q} \
+            --log {log:q}
+        """
 
 
 rule render:
@@ -7,10 +46,7 @@ rule render:
         digest=ask(PLAN.rendering.weights_digest),
         model=ask(PLAN.models.parts, ancient),
         model_digest=ask(PLAN.models.digest, ancient),
-        splits=ask(PLAN.rendering.clips),
-        prompts=given(PLAN.rendering.prompts()),
-        # For its order, and for what it leaves out: no prompt is rendered that the text encoder would cut.
-        datasets=ask(PLAN.training.dataset_folder, ancient),
+        clips=ask(PLAN.rendering.clips),
     output:
         audio=directory("results/renders/{run}"),
         table="results/renders/{run}.csv",
@@ -30,9 +66,8 @@ rule render:
     params:
         settings=settings(PLAN.rendering.settings),
         model=ask(PLAN.models.folder),
-        splits=ask(PLAN.rendering.splits),
         shard=named("shard"),
-        # Another batch changes no clip.
+        # Not a rerun trigger, because the batch size changes no clip.
         batch_size=untracked(PLAN.rendering.batch_size),
         code=code_hash(SCRIPTS / "render.py"),
     message:
@@ -45,9 +80,7 @@ rule render:
             --weights-digest {input.digest:q} \
             --model {params.model:q} \
             --model-digest {input.model_digest:q} \
-            --splits {params.splits:q} \
-            --dropped {input.datasets:q}/dropped.csv \
-            --prompts {input.prompts:q} \
+            --clips {input.clips:q} \
             --settings {params.settings:q} \
             --shard {params.shard} \
             --batch-size {params.batch_size} \
@@ -58,7 +91,7 @@ rule render:
         """
 
 
-# The same for a part of the clips, where `render.shards` says so.
+# Renders a part of the clips, if `render.shards` is above 1.
 use rule render as render_shard with:
     output:
         audio=directory("results/renders/.shards/{run}/{shard}"),
@@ -109,7 +142,7 @@ rule spectrograms:
     input:
         table="results/renders/{run}.csv",
         renders=ancient("results/renders/{run}"),
-        # What the table names as references.
+        # The recordings that the table names as references.
         recordings=ask(PLAN.rendering.recordings, ancient),
     output:
         directory("results/spectrograms/{run}"),
@@ -122,7 +155,7 @@ rule spectrograms:
     threads: 2
     resources:
         mem_mb=mb(500),
-        # With the recordings, two pictures for each clip.
+        # With the recordings there are two pictures per clip.
         runtime=minutes(10, per_row=0.01, of="table"),
     params:
         references=ask(PLAN.rendering.with_references),

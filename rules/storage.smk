@@ -1,6 +1,7 @@
 # Results in object storage: docs/guides/scaling.md.
 
-# Results are local copies there. Tables and configs hold paths `results/…`: to those.
+# With a storage plugin, results are local copies in another folder. Tables and configs contain paths `results/…`, so
+# `results` becomes a link to that folder.
 if storage.default_storage_provider:
     query = f"{workflow.storage_settings.default_storage_prefix}/results"
     try:

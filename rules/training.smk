@@ -10,8 +10,8 @@ rule encode:
             expand("results/models/{{base_model}}/{file}", file=["model_config.json", "hub"])
         ),
         model_digest="results/models/{base_model}/checksums.sha256",
-        # For its order alone: no audio is encoded before corpus and captions passed every check, and a changed
-        # caption encodes nothing anew.
+        # An input only for the order: no audio is encoded before corpus and captions pass every check. A changed caption
+        # encodes nothing anew.
         checked=ancient("results/data/{corpus}/dataset_configs/{base_model}.sha256"),
     output:
         latents=directory("results/latents/{base_model}/{corpus}/{split}/{shard}"),
@@ -30,7 +30,7 @@ rule encode:
         runtime=minutes(START, per_row=ENCODED / 60 / PLAN.data.shards, of="facts"),
         gpu=ask(PLAN.models.gpus),
     params:
-        # Not the input, which a path with braces cannot be. The facts say what the sounds are.
+        # Not from `input`, because a path with braces cannot be declared there. The table of facts identifies the sounds.
         audio=untracked(PLAN.data.audio),
         model=subpath(input.weights, parent=True),
         settings=settings(PLAN.data.window),
@@ -55,7 +55,7 @@ rule encode:
         """
 
 
-# A leg of a training: from the state of the leg before to its own.
+# One leg of a training, which continues from the state of the leg before.
 rule train:
     input:
         state=ask(PLAN.training.state_before, ancient),
@@ -68,7 +68,7 @@ rule train:
         model=ask(PLAN.models.parts, ancient),
         model_digest=ask(PLAN.models.digest),
     output:
-        # Removed once the next leg stands.
+        # Removed when the next leg is complete.
         state=temp("results/checkpoints/{run}/{leg}/state.ckpt"),
         weights=directory("results/checkpoints/{run}/{leg}/weights"),
         metrics="results/checkpoints/{run}/{leg}/metrics.csv",
@@ -80,7 +80,7 @@ rule train:
     benchmark:
         "results/benchmarks/train/{run}/{leg}.tsv"
     wildcard_constraints:
-        # What follows the name of the run decides, too.
+        # This pattern also looks at the leg, after the name of the run.
         run=PLAN.training.removed_states(),
     conda:
         "../envs/model.yaml"
@@ -98,7 +98,7 @@ rule train:
         cpus_per_task=ask(PLAN.training.cpus_per_task),
     params:
         settings=settings(PLAN.training.settings),
-        # Neither another logger nor a longer training trains anything anew.
+        # Not a rerun trigger: another logger or a longer training trains nothing anew.
         running=untracked(PLAN.training.running),
         last=untracked(PLAN.runs.last_leg),
         launch=untracked(PLAN.training.launcher),
@@ -128,7 +128,7 @@ rule train:
         """
 
 
-# The same for the legs whose state stays: the last, from which a longer training goes on.
+# The same for legs whose state stays: the last one, from which a longer training continues.
 use rule train as train_last with:
     output:
         state="results/checkpoints/{run}/{leg}/state.ckpt",
@@ -180,7 +180,7 @@ rule curves:
         """
 
 
-# Of a run (`results/checkpoints/demo/`) or of one of its legs (`results/checkpoints/demo/step-00000500/`).
+# Exports a run (`results/checkpoints/demo/`) or one of its legs (`results/checkpoints/demo/step-00000500/`).
 rule export:
     input:
         trained=ask(PLAN.training.exported_weights, ancient),

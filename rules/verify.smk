@@ -1,7 +1,7 @@
-# Whether everything on the disk is still what it was made as.
+# Check whether every file on the disk is still as it was made.
 
 
-# It makes no file, a benchmark neither, and so always runs; it is part of no other target.
+# This rule makes no file, not even a benchmark, so it always runs. No other target includes it.
 rule verify:
     log:
         "results/logs/verify.log",

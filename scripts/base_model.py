@@ -1,10 +1,11 @@
-"""Bring a base model and its text encoder into place, from the Hugging Face Hub or a local folder."""
+"""Fetch or copy a base model and its text encoder, from the Hugging Face Hub or a local folder, and check them."""
 
 from __future__ import annotations
 
 import argparse
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sao.base.command import InputError, log, parse, progress, run
 
@@ -17,34 +18,37 @@ from sao.models.header import assert_same_weights, tensor_shapes
 from sao.models.source import Source
 from sao.models.weight_files import check_numbers, check_t5
 
+if TYPE_CHECKING:
+    from sao.hub.fetch import HubFile
+
 ENCODER_WEIGHTS = "model.safetensors"
 ENCODER_FILES = ["config.json", "tokenizer.json", "tokenizer_config.json", ENCODER_WEIGHTS]
-CLAP = "hub/clap.pt"  # where a CLAP checkpoint is put
+CLAP = "hub/clap.pt"  # place of a CLAP checkpoint in the output
 
 
-def from_folder(source: Source) -> dict[str, Path]:
-    """`{name below the output: file}` of a local model."""
+def from_folder(source: Source, folder: Path) -> dict[str, Path]:
+    """The files of a local model, by their names below the output."""
     names = [source.model_config, source.weights, *(f"text_encoder/{name}" for name in ENCODER_FILES)]
     for name in names:
-        if not (source.path / name).is_file():
+        if not (folder / name).is_file():
             raise InputError(
-                f"{source.path / name}: missing; a local base model needs {source.model_config}, {source.weights} and "
+                f"{folder / name}: missing; a local base model needs {source.model_config}, {source.weights} and "
                 f"text_encoder/ with {', '.join(ENCODER_FILES)}"
             )
-    config = read_model_config(source.path / source.model_config)
-    check_clap(source, has_clap(config), source.path / source.model_config)
-    encoder = [source.path / name for name in names[2:]]
+    config = read_model_config(folder / source.model_config)
+    check_clap(source, has_clap(config), folder / source.model_config)
+    encoder = [folder / name for name in names[2:]]
     revision = digest([sha256(path) for path in encoder])[:40]
-    files = {"model_config.json": source.path / source.model_config, "model.safetensors": source.path / source.weights}
+    files = {"model_config.json": folder / source.model_config, "model.safetensors": folder / source.weights}
     return files | {snapshot(text_encoder_name(config), revision, path.name): path for path in encoder}
 
 
 def from_hub(source: Source, output: Path, partial: Path) -> dict[str, Path]:
-    """`{name below the output: file}` of a model on the Hub, the pinned commits fetched into `partial`."""
+    """Fetch a model from pinned commits on the Hub into `partial`. Returns its files, by their names below the output."""
     # Imported here: a local model needs neither the Hub client nor its start-up time.
-    from sao.hub.fetch import HubFile, NoSuchFile, describe, fetch
+    from sao.hub.fetch import NoSuchFile, describe, fetch
 
-    # Before gigabytes are fetched: is it a model that can be fine-tuned, with the text encoder that was declared?
+    # Before gigabytes are fetched, check that the model can be fine-tuned and has the declared text encoder.
     described = describe(source.repo, source.revision, source.model_config)
     fetch([described], partial)
     files = {"model_config.json": described}
@@ -53,8 +57,8 @@ def from_hub(source: Source, output: Path, partial: Path) -> dict[str, Path]:
     encoder = text_encoder_name(config)
     if encoder.split("/")[-1] != source.text_encoder_repo.split("/")[-1]:
         raise InputError(
-            f"{source.repo}: its {source.model_config} names the text encoder {encoder!r}, the config's text_encoder.repo "
-            f"is {source.text_encoder_repo!r}: correct it"
+            f"{source.repo}: its {source.model_config} names the text encoder {encoder!r}, but the config's "
+            f"text_encoder.repo is {source.text_encoder_repo!r}: correct it"
         )
 
     def add_encoder(name: str) -> HubFile:
@@ -69,7 +73,7 @@ def from_hub(source: Source, output: Path, partial: Path) -> dict[str, Path]:
     try:
         add_encoder(ENCODER_WEIGHTS)
     except NoSuchFile as error:
-        # A large one comes in parts, which an index names.
+        # A large text encoder comes in parts, which an index lists.
         try:
             index = add_encoder(f"{ENCODER_WEIGHTS}.index.json")
         except NoSuchFile:
@@ -80,27 +84,27 @@ def from_hub(source: Source, output: Path, partial: Path) -> dict[str, Path]:
     return fetch_all(files, output, partial)
 
 
-def clap_on_hub(source: Source) -> dict:
-    """The CLAP checkpoint that the config declares on the Hub, if any, described."""
+def clap_on_hub(source: Source) -> dict[str, HubFile]:
+    """Describe the CLAP checkpoint that the config declares on the Hub, if there is one."""
     from sao.hub.fetch import describe
 
     return {CLAP: describe(source.clap_repo, source.clap_revision, source.clap_file)} if source.clap_repo else {}
 
 
-def check_clap(source: Source, wanted: bool, config: object) -> None:
-    """Raise InputError unless a CLAP checkpoint is declared exactly where it is needed, and is there."""
+def check_clap(source: Source, needed: bool, config: object) -> None:
+    """Raise InputError if a needed CLAP checkpoint is not declared or missing, or if an unneeded one is declared."""
     declared = bool(source.clap_path or source.clap_repo)
-    if wanted and not declared:
+    if needed and not declared:
         raise InputError(f"{config}: has a clap_text conditioner: declare its checkpoint as `clap` in the base model")
-    if declared and not wanted:
-        raise InputError(f"{config}: has no clap_text conditioner: take `clap` out of the base model in the config")
+    if declared and not needed:
+        raise InputError(f"{config}: has no clap_text conditioner: remove `clap` from the base model in the config")
     if source.clap_path and not source.clap_path.is_file():
         raise InputError(f"{source.clap_path}: no such file; correct `clap.path` in the config")
 
 
 def place(files: dict[str, Path], output: Path, moved: bool) -> None:
-    """Give files their names below the output: copied or moved, pickled weights converted."""
-    # Pickles first: they may turn out to be unusable.
+    """Copy or move files to their names below the output, and convert pickled weights."""
+    # Pickles first, because they may turn out to be unusable.
     for name, source in sorted(files.items(), key=lambda item: is_safe(item[1].name)):
         target = output / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -123,20 +127,20 @@ def place(files: dict[str, Path], output: Path, moved: bool) -> None:
 
 
 def check_weights(output: Path, shapes: Path, source: Source) -> None:
-    """Raise InputError unless weights are those of the model that was built without them."""
+    """Raise InputError unless the weights fit the model that rule `rehearse` built without them."""
     expected = {key: tuple(shape) for key, shape in read_json(shapes).items()}
     config = read_model_config(output / "model_config.json")
-    found = tensor_shapes(output / "model.safetensors")
-    assert_same_weights(found, expected, config, source.name(source.weights))
+    weights = tensor_shapes(output / "model.safetensors")
+    assert_same_weights(weights, expected, config, source.name(source.weights))
 
 
 def check_files(files: dict[str, Path], source: Source) -> None:
-    """Raise InputError on what would make a training fail, or quietly another one: NaN, a text encoder in part."""
+    """Raise InputError on faults that would break or silently change a training: NaN, an incomplete text encoder."""
     encoder = {path.name: path for name, path in files.items() if "/snapshots/" in name}
     weights = [path for name, path in files.items() if "/snapshots/" in name and name.endswith(".safetensors")]
     for path in weights:
         check_numbers(path, path)
-    if CLAP not in files:  # else all its weights are in that file
+    if CLAP not in files:  # a CLAP checkpoint contains the weights of its text encoder
         place = source.text_encoder_repo or f"{source.path}/text_encoder"
         check_t5(encoder["config.json"], weights, encoder["tokenizer.json"], place)
     if is_safe(files["model.safetensors"].name):
@@ -152,10 +156,10 @@ def main() -> None:
     args = parse(parser)
     source = Source.of(args.settings)
 
-    # Undeclared to Snakemake, so that an interrupted transfer goes on from here.
+    # Snakemake does not know this folder, so an interrupted transfer can resume.
     partial = args.output / ".partial"
     args.output.mkdir(parents=True, exist_ok=True)
-    files = from_folder(source) if source.path else from_hub(source, args.output, partial)
+    files = from_folder(source, source.path) if source.path else from_hub(source, args.output, partial)
     if source.path and source.clap_repo:
         files |= fetch_all(clap_on_hub(source), args.output, partial)
     if source.clap_path:
@@ -166,7 +170,7 @@ def main() -> None:
     args.digest.unlink(missing_ok=True)
     shutil.rmtree(args.output / "hub", ignore_errors=True)
     place(files, args.output, moved=not source.path)
-    # Of pickled weights this is the first that is known of their shapes.
+    # Pickled weights from the Hub have their first check of shapes here.
     check_weights(args.output, args.shapes, source)
     if not is_safe(files["model.safetensors"].name):
         check_numbers(args.output / "model.safetensors", source.name(source.weights))

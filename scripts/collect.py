@@ -63,8 +63,8 @@ def collect(args: argparse.Namespace, output: Path) -> pd.DataFrame:
         told = read_json(path)
         page = f"corpora/{told['corpus']}.html"
         link_or_copy(path.with_suffix(".html"), output / page)
-        # results/data/<corpus>/dataset_configs/<base model>/dropped.csv
-        dropped = [read_table(table) for table in args.dropped if path.parent in table.parents]
+        paths = zip(args.corpus, args.dropped, strict=True)
+        dropped = [read_table(table) for corpus, table in paths if corpus == told["corpus"]]
         corpora.append(corpus_entry(told, dropped, page))
 
     version = sha256(output / "samples.csv")[:16]
@@ -88,6 +88,7 @@ def main() -> None:
     parser.add_argument(
         "--dropped", type=Path, required=True, nargs="+", help="dropped.csv beside the dataset configs of the runs"
     )
+    parser.add_argument("--corpus", required=True, nargs="+", help="the corpora of these, in that order")
     parser.add_argument("--output", type=Path, required=True)
     args = parse(parser)
 

@@ -1,4 +1,4 @@
-"""Draw the losses of a run, and say which of its legs is the best by validation loss."""
+"""Draw the losses of a run, and find its best leg by validation loss."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sao.base.tables import read_table
 
 
 def best_leg(legs: list[dict[str, Any]]) -> dict[str, Any]:
-    """The `training.json` with the lowest validation loss, the first of equals."""
+    """The first `training.json` with the lowest validation loss."""
     return min(legs, key=lambda leg: leg["validation_loss"])
 
 

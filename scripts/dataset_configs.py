@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 from sao.base.command import InputError, log, parse, progress, run
 
@@ -14,7 +15,7 @@ import pandas as pd
 from sao.base.files import whole_folder, write_json
 from sao.base.names import shard_name, shard_of, write_digests
 from sao.base.placeholders import is_blank
-from sao.base.tables import caption_columns, captions_of, read_table, write_table
+from sao.base.tables import caption_columns, captions_of, each, read_table, records, write_table
 from sao.config.resolve import ROLES
 from sao.config.settings import Batches, DatasetSettings, add_settings
 from sao.data.findings import Findings
@@ -36,7 +37,7 @@ def check_captions(table: pd.DataFrame, reader: Reader, max_length: int, found: 
     """Tokens of the longest caption that fits; finds captions that are empty, would be truncated or are not understood."""
     longest = 0
     columns = caption_columns(table)
-    for row in progress(table.itertuples(), "counting tokens", total=len(table), unit="clips"):
+    for row in progress(each(table), "counting tokens", total=len(table), unit="clips"):
         captions = [getattr(row, column) for column in columns[: row.caption_count]]
         for column, text, reading in zip(columns, captions, reader.read(captions), strict=False):
             if is_blank(text):
@@ -61,7 +62,7 @@ def check_durations(table: pd.DataFrame, config: ModelConfig, frames: int, found
     """Find clips that the window would cut."""
     window = frames * downsampling_ratio(config) / config["sample_rate"]
     longest = window_frames(config, None) * downsampling_ratio(config) / config["sample_rate"]
-    for row in table[table.seconds > window].itertuples():
+    for row in each(table[table.seconds > window]):
         if row.seconds <= longest:
             advice = (
                 f": raise train_seconds (null is the model's own {longest:.6g} s), cut the clip, or set random_crop"
@@ -77,8 +78,8 @@ def check_durations(table: pd.DataFrame, config: ModelConfig, frames: int, found
         )
 
 
-def check_batches(table: pd.DataFrame, runs: dict[str, dict]) -> None:
-    """Raise InputError on a run whose batch the training clips do not fill. `runs`: `batch` and `captions` by name."""
+def check_batches(table: pd.DataFrame, runs: dict[str, Batches]) -> None:
+    """Raise InputError on a run whose batch the training clips do not fill."""
     for run_name, settings in runs.items():
         items = table.caption_count.sum() if settings["captions"] == "all" else len(table)
         if items < settings["batch"]:
@@ -101,7 +102,7 @@ def latent_datasets(folder: Path, place: Path, table: pd.DataFrame, latents: Pat
     `folder` is what is written to, `place` where it will lie.
     """
     columns = caption_columns(table)
-    write_hook(folder, {row["clip_id"]: captions_of(row, columns) for row in table.to_dict("records")})
+    write_hook(folder, {row["clip_id"]: captions_of(row, columns) for row in records(table)})
     up = Path(os.path.relpath(latents, place)).as_posix()
     files = [
         f"{up}/{split}/{shard_name(shard_of(clip, shards), shards)}/{clip}.npy\n"
@@ -115,11 +116,66 @@ def latent_datasets(folder: Path, place: Path, table: pd.DataFrame, latents: Pat
 def audio_datasets(folder: Path, place: Path, table: pd.DataFrame, audio: dict[str, str]) -> list[dict[str, str]]:
     """The entries of an `audio_dir` dataset config, one for each published split that the clips are from."""
     columns, entries = caption_columns(table), []
-    for split, clips in table.groupby("published_split", sort=True):
-        write_hook(folder / split, {row["file_name"]: captions_of(row, columns) for row in clips.to_dict("records")})
+    for split in sorted(set(table.published_split)):
+        clips = records(table[table.published_split == split])
+        write_hook(folder / split, {row["file_name"]: captions_of(row, columns) for row in clips})
         hook = (place / split / "metadata.py").as_posix()
         entries.append({"id": split, "path": audio[split], "custom_metadata_module": hook})
     return entries
+
+
+def read_splits(folder: Path) -> dict[str, pd.DataFrame]:
+    """The tables of the three sides; raises InputError on a clip that is on two of them."""
+    tables = {role: read_table(folder / f"{role}.csv") for role in ROLES}
+    try:
+        assert_disjoint(tables)
+    except InputError as error:  # someone has edited them
+        raise InputError(f"{folder}: {error}; delete the folder and run again") from None
+    return tables
+
+
+def check_clips(
+    tables: dict[str, pd.DataFrame], config: ModelConfig, hub: Path, settings: DatasetSettings
+) -> tuple[Findings, int]:
+    """What is wrong with clips for this model, and the tokens of the longest caption that fits.
+
+    Raises InputError on the first clip that does not fit, unless such clips are to be left out.
+    """
+    reader, limit, frames = (
+        Reader(config, hub),
+        text_max_length(config),
+        window_frames(config, settings["train_seconds"]),
+    )
+    found, longest = Findings(), 0
+    for table in tables.values():
+        if not settings["random_crop"]:
+            check_durations(table, config, frames, found)
+        longest = max(longest, check_captions(table, reader, limit, found))
+    if found.errors and settings["on_invalid"] == "fail":
+        raise found.failure("; on_invalid: drop leaves such clips out")
+    found.drop_errors()
+    return found, longest
+
+
+def write_dataset(
+    folder: Path, place: Path, role: str, table: pd.DataFrame, frames: int, settings: DatasetSettings
+) -> None:
+    """The dataset config of a side; `folder` is what is written to, `place` where it will lie."""
+    if settings["latents"] is not None and settings["shards"] is not None:
+        kind, latents = "pre_encoded", Path(settings["latents"])
+        entries = latent_datasets(folder / role, place / role, table, latents, settings["shards"])
+    else:
+        kind = "audio_dir"
+        entries = audio_datasets(folder / role, place / role, table, settings["audio"] or {})
+    dataset: dict[str, Any] = {
+        "dataset_type": kind,
+        "datasets": entries,
+        "latent_crop_length": frames,
+        "random_crop": settings["random_crop"],
+        "drop_last": role == "train",
+    }
+    (folder / f"{role}.json").write_text(json.dumps(dataset, indent=2) + "\n", encoding="utf-8")
+    log.info("%s: %d clips", place / f"{role}.json", len(table))
 
 
 def main() -> None:
@@ -132,65 +188,37 @@ def main() -> None:
     add_settings(parser, DatasetSettings)
     add_settings(parser, dict[str, Batches], "batches", "what has to fill a batch, by run")
     parser.add_argument("--output", type=Path, required=True, help="folder of train.json and validation.json")
+    parser.add_argument("--kept", type=Path, required=True, help="table of the clips that fit, with their `role`")
     parser.add_argument("--digest", type=Path, required=True, help="sha256sum listing of --output")
     args = parse(parser)
-    settings = args.settings
+    settings: DatasetSettings = args.settings
 
     config = read_model_config(args.model_config)
-    reader = Reader(config, args.hub)
-    frames = window_frames(config, settings["train_seconds"])
-    tables = {role: read_table(args.splits / f"{role}.csv") for role in ROLES}
-    try:
-        assert_disjoint(tables)
-    except InputError as error:  # someone has edited them
-        raise InputError(f"{args.splits}: {error}; delete the folder and run again") from None
-    found = Findings()
-    longest = 0
-    for table in tables.values():
-        if not settings["random_crop"]:
-            check_durations(table, config, frames, found)
-        longest = max(longest, check_captions(table, reader, text_max_length(config), found))
-    if found.errors and settings["on_invalid"] == "fail":
-        raise found.failure("; on_invalid: drop leaves such clips out")
-    found.drop_errors()
+    tables = read_splits(args.splits)
+    found, longest = check_clips(tables, config, args.hub, settings)
     gone = found.paths(found.left_out)
     warnings = [entry for entry in found.warnings if entry["path"] not in gone]
     for warning in Findings.first(warnings, SHOWN):
         log.warning("warning: %s", warning)
-    for role, table in tables.items():
-        tables[role] = table[~table.path.isin(gone)]
-        if not len(tables[role]):
-            raise InputError(f"{args.splits / role}.csv: no clip fits {args.model_config}: all are left out")
-    check_batches(tables["train"], args.batches)
+    kept = {role: table[~table.path.isin(gone)] for role, table in tables.items()}
+    if empty := next((role for role, table in kept.items() if not len(table)), None):
+        raise InputError(f"{args.splits / empty}.csv: no clip fits {args.model_config}: all are left out")
+    check_batches(kept["train"], args.batches)
     log.info("longest caption: %d of %d tokens", longest, text_max_length(config))
 
+    frames = window_frames(config, settings["train_seconds"])
     with whole_folder(args.output) as written:
         for role in ("train", "validation"):
-            table = tables[role]
-            if settings["latents"]:
-                entries = latent_datasets(
-                    written / role, args.output / role, table, Path(settings["latents"]), settings["shards"]
-                )
-            else:
-                entries = audio_datasets(written / role, args.output / role, table, settings["audio"])
-            dataset = {
-                "dataset_type": "pre_encoded" if settings["latents"] else "audio_dir",
-                "datasets": entries,
-                "latent_crop_length": frames,
-                "random_crop": settings["random_crop"],
-                "drop_last": role == "train",
-            }
-            (written / f"{role}.json").write_text(json.dumps(dataset, indent=2) + "\n", encoding="utf-8")
-            log.info("%s: %d clips", args.output / f"{role}.json", len(table))
-        # For rules render and export: clips that this model cannot take. For a person: what it does not understand. Neither
-        # is a part of what is trained on.
-        told = {"dropped.csv": found.left_out} | ({"warnings.csv": warnings} if warnings else {})
-        for name, findings in told.items():
+            write_dataset(written, args.output, role, kept[role], frames, settings)
+        # For a person: clips that this model cannot take, and what it does not understand. No part of the training.
+        asides = {"dropped.csv": found.left_out} | ({"warnings.csv": warnings} if warnings else {})
+        for name, findings in asides.items():
             write_table(written / name, pd.DataFrame(findings, columns=Findings.COLUMNS))
-    files = sorted(
-        p for p in args.output.rglob("*") if p.is_file() and p.relative_to(args.output).as_posix() not in told
+    write_table(args.kept, pd.concat([table.assign(role=role) for role, table in kept.items()]))
+    files = sorted(path for path in args.output.rglob("*") if path.is_file())
+    write_digests(
+        args.digest, args.output, [path for path in files if path.relative_to(args.output).as_posix() not in asides]
     )
-    write_digests(args.digest, args.output, files)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Fetch one file of a corpus, checked against its checksum while it streams; what has arrived outlives a bad line."""
+"""Fetch one file of a corpus and check its checksum while it streams. An interrupted download resumes."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ import requests
 from sao.base.files import CHUNK, local_path, read_json, size_text, whole, write_json
 from urllib3.exceptions import HTTPError
 
-PIECE = 1 << 16  # bytes a read from the network: no more than this is lost with a connection
+PIECE = 1 << 16  # bytes per read from the network; a lost connection loses no more than this
 CONNECT = 30.0  # s
 LONGEST_WAIT = 60.0  # s between two attempts, unless the server asks for more
-LONGEST_RETRY_AFTER = 300.0  # s: what a server may ask for
+LONGEST_RETRY_AFTER = 300.0  # s; the longest wait that a server may ask for
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 BAD_URL = (
     requests.exceptions.InvalidURL,
@@ -39,11 +39,11 @@ BAD_URL = (
 
 
 class Refused(Exception):
-    """Not to be had from there, however often it is tried."""
+    """The file cannot be fetched from this place, and another attempt would not help."""
 
 
 class Broken(Exception):
-    """Worth another attempt, `after` seconds from now at the earliest."""
+    """A temporary failure. Another attempt may succeed, at the earliest in `after` seconds."""
 
     def __init__(self, reason: str, after: float = 0.0) -> None:
         super().__init__(reason)
@@ -51,9 +51,9 @@ class Broken(Exception):
 
 
 class Partial:
-    """What has arrived: `.partial/NAME.part`, and `NAME.json`, which says of which file it is a part.
+    """The received part of a file: `.partial/NAME.part`, and `NAME.json`, which describes the whole file.
 
-    The folder is no output of the rule: Snakemake would delete it when the job fails.
+    The folder is not an output of the rule, because Snakemake would delete an output when the job fails.
     """
 
     def __init__(self, output: Path, algorithm: str) -> None:
@@ -63,14 +63,14 @@ class Partial:
         self.path, self.note = folder / f"{output.name}.part", folder / f"{output.name}.json"
         self.handle = open_alone(self.path)
         self.size, self.hasher = hash_all(self.handle, algorithm)
-        self.resumed_at = 0  # where the latest answer that went on began
+        self.resumed_at = 0  # position at which the download resumed last, or 0
         try:
             self.origin: dict[str, Any] = dict(read_json(self.note))
         except (OSError, ValueError, TypeError):
             self.origin = {}
 
     def start(self, origin: dict[str, Any]) -> None:
-        """Forget what is there; from here on it is a part of the file that `origin` describes."""
+        """Discard the received bytes and begin the file that `origin` describes."""
         self.handle.truncate(0)
         self.size, self.hasher, self.resumed_at = 0, hashlib.new(self.algorithm), 0
         self.origin = origin
@@ -79,7 +79,7 @@ class Partial:
     def append(self, piece: bytes) -> None:
         rest = memoryview(piece)
         try:
-            while rest:  # a disk that fills up takes a part of it first
+            while rest:  # a disk that fills up writes only a part of it
                 rest = rest[self.handle.write(rest) :]
         except OSError as error:
             if error.errno not in FULL:
@@ -96,7 +96,7 @@ class Partial:
         self.path.unlink(missing_ok=True)
 
     def finish(self) -> None:
-        """The file is whole."""
+        """Give the complete file its name."""
         self.path.replace(self.output)
         self.note.unlink(missing_ok=True)
 
@@ -107,7 +107,7 @@ class Partial:
 
 
 def open_alone(path: Path) -> Any:
-    """Open a file to read and append; wait while a process that a killed run left over still writes to it."""
+    """Open a file to read and append. If a process of a killed run still writes to it, wait for that process."""
     waiting = False
     while True:
         handle = path.open("a+b", buffering=0)
@@ -122,7 +122,7 @@ def open_alone(path: Path) -> Any:
             continue
         except OSError:  # a file system without locks
             return handle
-        # While we waited it may have been renamed.
+        # The file may have been renamed during the wait.
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(handle.fileno()), path.stat()):
                 return handle
@@ -145,7 +145,7 @@ def hash_file(path: Path, algorithm: str) -> str:
 
 
 def places(url: str, mirror: str | None) -> list[str]:
-    """Where to look, in order: at the URL, or on the mirror at the URL's path and under the bare file name."""
+    """The places to try, in order: the URL, or with a mirror the URL's path there and then the bare file name there."""
     if not mirror or local_path(url):
         return [url]
     path = urlsplit(url).path.strip("/")
@@ -158,27 +158,27 @@ def places(url: str, mirror: str | None) -> list[str]:
 
 
 def obtain(args: argparse.Namespace, part: Partial) -> None:
-    """Fill `part` with the file of this checksum."""
+    """Fetch the file with this checksum into `part`."""
     if part.hasher.hexdigest() == args.checksum:
-        log.info("%s: all of it had arrived already", part.output)
+        log.info("%s: was already complete", part.output)
         return
     sources = places(args.url, args.mirror)
     for last in (False, True):
         source = fetch_from_one(sources, args, part)
-        found, resumed = part.hasher.hexdigest(), part.resumed_at > 0
-        if found == args.checksum:
+        checksum, resumed = part.hasher.hexdigest(), part.resumed_at > 0
+        if checksum == args.checksum:
             return
         part.start({})
         if last or not resumed:
             raise InputError(
-                f"{source}: {args.algorithm.upper()} is {found}, the config says {args.checksum}: the file is damaged "
-                "or another version; fetch it anew, or correct the checksum in the config"
+                f"{source}: {args.algorithm.upper()} is {checksum}, the config says {args.checksum}: the file is damaged "
+                "or another version; run again, or correct the checksum in the config"
             )
-        log.info("%s: wrong checksum after it was resumed: once more from the beginning", source)
+        log.info("%s: wrong checksum after resuming: fetching it again from the beginning", source)
 
 
 def fetch_from_one(sources: list[str], args: argparse.Namespace, part: Partial) -> str:
-    """Fetch from the first place that has the file; returns that place."""
+    """Fetch from the first place that has the file, and return that place."""
     refusals = []
     for source in sources:
         path = local_path(source)
@@ -188,7 +188,7 @@ def fetch_from_one(sources: list[str], args: argparse.Namespace, part: Partial) 
         except Refused as error:
             refusals.append(f"{path or source} ({error})")
     key = "`mirror` or the `url`" if args.mirror else "`url`"
-    raise InputError(f"{' and '.join(refusals)}: not to be had: correct the {key} in the config")
+    raise InputError(f"{' and '.join(refusals)}: cannot be fetched: correct the {key} in the config")
 
 
 def copy(path: Path, args: argparse.Namespace, part: Partial) -> None:
@@ -206,43 +206,43 @@ def copy(path: Path, args: argparse.Namespace, part: Partial) -> None:
     try:
         write(pieces(), size, str(path), args, part)
     except BaseException:
-        part.start({})  # a local file is not worth keeping in part
+        part.start({})  # a partial copy of a local file is not worth keeping
         raise
 
 
 def fetch(url: str, args: argparse.Namespace, part: Partial) -> None:
-    """Fetch a remote file in as many attempts as it takes, as long as they get anywhere."""
+    """Fetch a remote file. Attempts are repeated as long as they make progress."""
     failures, furthest = 0, part.size
     while True:
         before = part.size
         try:
             return receive(url, args, part)
         except Broken as error:
-            # Beginning anew and getting no further than ever is no progress: it could go on like that for ever.
+            # A new beginning that gets no further than an earlier attempt is no progress, else this could go on for ever.
             further = part.size > furthest or 0 < before == part.resumed_at < part.size
             failures = 1 if further else failures + 1
             furthest = max(furthest, part.size)
-            there = f"{part.size / 1e6:.1f} MB"
+            position = f"{part.size / 1e6:.1f} MB"
             if failures >= args.attempts:
                 raise InputError(
-                    f"{url}: cannot be fetched ({error}; {failures} attempts got no further than {there}): check the "
-                    "network and the `url` in the config, then run again: it goes on from there"
+                    f"{url}: cannot be fetched ({error}; {failures} attempts got no further than {position}): check the "
+                    "network and the `url` in the config, then run again: it will resume"
                 ) from None
             backoff = min(LONGEST_WAIT, args.wait * 2 ** (failures - 1)) * random.uniform(0.5, 1.5)
             seconds = max(backoff, error.after)
-            log.info("%s: %s at %s; trying again in %.1f s", url, error, there, seconds)
+            log.info("%s: %s at %s; trying again in %.1f s", url, error, position, seconds)
             time.sleep(seconds)
 
 
 def receive(url: str, args: argparse.Namespace, part: Partial) -> None:
-    """One attempt: fetch what is missing, or all of it where the server or the file does not allow to go on."""
+    """One attempt: fetch the missing rest, or the whole file if the server cannot resume or the file has changed."""
     headers = {"Accept-Encoding": "identity"}
-    known = part.origin if part.size and part.origin.get("url") == url else None
-    if known:
+    begun = part.origin if part.size and part.origin.get("url") == url else None
+    if begun:
         headers["Range"] = f"bytes={part.size}-"
-        etag = str(known.get("etag") or "")
-        # A weak ETag may not be sent here; what the answer says of itself is compared all the same.
-        validator = etag if etag and not etag.startswith("W/") else known.get("last_modified")
+        etag = str(begun.get("etag") or "")
+        # A weak ETag is not allowed here. `differ` compares it with the answer's.
+        validator = etag if etag and not etag.startswith("W/") else begun.get("last_modified")
         headers |= {"If-Range": validator} if validator else {}
     timeout = (min(CONNECT, args.timeout), args.timeout)
     try:
@@ -262,33 +262,33 @@ def receive(url: str, args: argparse.Namespace, part: Partial) -> None:
         raise InputError(f"{url}: {error}: correct the environment variable REQUESTS_CA_BUNDLE") from None
     with response:
         status, answer = response.status_code, response.headers
-        if status == 416 and known:
+        if status == 416 and begun:
             part.start({})
-            raise Broken("the file has changed: from the beginning")
+            raise Broken("the file has changed: fetching it again from the beginning")
         if status in (408, 429) or status >= 500:
             raise Broken(f"{status} {response.reason}", retry_after(answer.get("Retry-After")))
         if status not in (200, 206):
             raise Refused(f"{status} {response.reason}")
-        origin = {"url": url, "etag": answer.get("ETag"), "last_modified": answer.get("Last-Modified")}
+        origin: dict[str, Any] = {"url": url, "etag": answer.get("ETag"), "last_modified": answer.get("Last-Modified")}
         length = answer.get("Content-Length", "")
         origin["size"] = int(length) if length.isdecimal() else None
         if status == 206:
             first, origin["size"] = content_range(answer.get("Content-Range", ""))
-            if not known or first != part.size or differ(known, origin):
+            if not begun or first != part.size or differ(begun, origin):
                 part.start({})
-                raise Broken("the file has changed: from the beginning")
+                raise Broken("the file has changed: fetching it again from the beginning")
             part.resumed_at = part.size
-            log.info("%s: goes on at %.1f MB", url, part.size / 1e6)
+            log.info("%s: resumes at %.1f MB", url, part.size / 1e6)
         check_size(url, origin["size"], args)
         if status == 200:
             if part.size:
-                log.info("%s: begins anew: it has changed, or the server cannot go on", url)
+                log.info("%s: begins anew: the file has changed, or the server cannot resume", url)
             part.start(origin)
         write(body(response), origin["size"], url, args, part)
 
 
 def write(pieces: Iterable[bytes], size: int | None, source: str, args: argparse.Namespace, part: Partial) -> None:
-    """Append the pieces to what is there, which makes a file of `size` bytes."""
+    """Append the pieces to the received part. The whole file has `size` bytes."""
     size = args.size or size
     needed, free = (size or 0) - part.size, shutil.disk_usage(part.path.parent).free
     if needed > free:
@@ -299,13 +299,13 @@ def write(pieces: Iterable[bytes], size: int | None, source: str, args: argparse
         part.append(piece)
         if size is not None and part.size > size:
             part.start({})
-            raise InputError(f"{source}: more than the expected {size} bytes: correct `size` in the config")
+            raise InputError(f"{source}: has more than the expected {size} bytes: correct `size` in the config")
     if size is not None and part.size < size:
         raise Broken(f"{part.size} of {size} bytes arrived")
 
 
 def body(response: requests.Response) -> Iterator[bytes]:
-    """As the server sends it: a checksum is of the file, a range of its bytes, so nothing is unpacked on the way."""
+    """The body of an answer as the server sends it, not decompressed, because checksum and ranges refer to these bytes."""
     try:
         yield from response.raw.stream(PIECE, decode_content=False)
     except HTTPError as error:
@@ -315,27 +315,27 @@ def body(response: requests.Response) -> Iterator[bytes]:
 def check_size(source: str, size: int | None, args: argparse.Namespace) -> None:
     if args.size and size is not None and size != args.size:
         raise InputError(
-            f"{source}: has {size} bytes, {args.size} were expected: the file is cut short or another; correct `size` "
-            "or the `url` in the config"
+            f"{source}: has {size} bytes, {args.size} were expected: the file is cut short or a different one; correct "
+            "`size` or `url` in the config"
         )
 
 
 def content_range(header: str) -> tuple[int | None, int | None]:
-    """`(first byte, size of the whole file)` of a Content-Range."""
-    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", header.strip())
-    if not found:
+    """The first byte and the size of the whole file in a Content-Range header."""
+    match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", header.strip())
+    if not match:
         return None, None
-    return int(found[1]), None if found[2] == "*" else int(found[2])
+    return int(match[1]), None if match[2] == "*" else int(match[2])
 
 
-def differ(known: dict[str, Any], origin: dict[str, Any]) -> bool:
-    """Whether two answers are of two files; what one of them leaves out says nothing."""
+def differ(begun: dict[str, Any], origin: dict[str, Any]) -> bool:
+    """Whether two answers describe different files. A field that one of them lacks is not compared."""
     keys = ("etag", "last_modified", "size")
-    return any(known.get(key) and origin[key] and known[key] != origin[key] for key in keys)
+    return any(begun.get(key) and origin[key] and begun[key] != origin[key] for key in keys)
 
 
 def retry_after(header: str | None) -> float:
-    """Seconds that a server asks to wait, given as such or as a date."""
+    """The seconds that a server asks to wait. The header has seconds or a date."""
     try:
         seconds = float(header or 0)
     except ValueError:
@@ -349,8 +349,8 @@ def retry_after(header: str | None) -> float:
 
 def cause(error: BaseException) -> str:
     """What went wrong at the bottom, without the objects that the libraries wrap it in."""
-    while error.__cause__ or error.__context__:
-        error = error.__cause__ or error.__context__
+    while deeper := error.__cause__ or error.__context__:
+        error = deeper
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
@@ -360,7 +360,7 @@ def main() -> None:
     parser.add_argument("--mirror", nargs="?", help="look for an http(s) URL here: a base URL or a folder")
     parser.add_argument("--algorithm", required=True, choices=["md5", "sha256"])
     parser.add_argument("--checksum", required=True, help="hex digits")
-    parser.add_argument("--size", type=int, nargs="?", help="bytes, checked when given")
+    parser.add_argument("--size", type=int, nargs="?", help="size in bytes, if it should be checked")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--digest", type=Path, required=True, help="checksum file written beside the output")
     parser.add_argument("--timeout", type=float, default=120, help="seconds without a byte (default: %(default)s)")
@@ -369,16 +369,16 @@ def main() -> None:
     args = parse(parser)
     for place in (args.url, args.mirror or ""):
         try:
-            known = "://" not in place or urlsplit(place).scheme in ("http", "https", "file")
+            supported = "://" not in place or urlsplit(place).scheme in ("http", "https", "file")
         except ValueError as error:
             raise InputError(f"{place}: {error}: correct the config") from None
-        if not known:
-            raise InputError(f"{place}: only https://, http://, file:// and paths are understood; correct the config")
+        if not supported:
+            raise InputError(f"{place}: only https://, http://, file:// and paths are supported; correct the config")
 
     part = Partial(args.output, args.algorithm)
     try:
         if args.output.is_file() and hash_file(args.output, args.algorithm) == args.checksum:
-            log.info("%s: is here already", args.output)
+            log.info("%s: exists already", args.output)
             part.start({})
         else:
             obtain(args, part)

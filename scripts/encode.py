@@ -1,4 +1,4 @@
-"""Pre-encode one shard of the audio of a published split into latents, once for all runs."""
+"""Encode one shard of a published split's audio into latents, once for all runs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 from sao.base.command import InputError, log, output_to_log, parse, progress, run
 
@@ -18,28 +19,25 @@ from sao.base.tables import read_table
 from sao.base.vouched import LISTING, Checking, model_files, sound_files
 from sao.config.settings import EncodeSettings, add_settings
 from sao.models.build import build, load_weights, pick_device
-from sao.models.config import downsampling_ratio, read_model_config, window_frames
+from sao.models.config import ModelConfig, downsampling_ratio, read_model_config, window_frames
 
-ENDS = (".json", ".npy", ".std")  # of the files of a clip
+ENDS = (".json", ".npy", ".std")  # endings of the files of a clip
 
 
 def usable(facts: pd.DataFrame, window: float) -> list[str]:
-    """The files that can be encoded. Validation told of the others, and stopped unless they are to be left out."""
+    """The names of the files that can be encoded. The others passed validation only because they may be left out."""
     names = []
-    for row in facts.sort_values("file_name").itertuples():
-        long = row.seconds > window
-        if row.problem or long or row.peak_dbfs == -math.inf:
-            log.info("left out: %s %s", row.file_name, row.problem or ("is too long" if long else "is silent"))
+    for row in facts.sort_values("file_name").to_dict("records"):
+        long = row["seconds"] > window
+        if row["problem"] or long or row["peak_dbfs"] == -math.inf:
+            log.info("left out: %s %s", row["file_name"], row["problem"] or ("is too long" if long else "is silent"))
         else:
-            names.append(row.file_name)
+            names.append(row["file_name"])
     return names
 
 
-def summarise(folder: Path, clips: int) -> dict:
-    """Count, channels, frames, mean, standard deviation, and the SHA-256 of the listing that vouches for each file.
-
-    The listing is written here.
-    """
+def summarise(folder: Path, clips: int) -> dict[str, Any]:
+    """Write the listing of digests. Returns its SHA-256 with count, channels, frames, mean and standard deviation."""
     means, stds, shapes = [], [], []
     for path in sorted(folder.glob("*.npy")):
         array = np.load(path)
@@ -62,7 +60,7 @@ def summarise(folder: Path, clips: int) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--audio", type=Path, required=True)
-    parser.add_argument("--facts", type=Path, required=True, help="CSV of what was measured of --audio, a row a file")
+    parser.add_argument("--facts", type=Path, required=True, help="CSV of measurements of --audio, one row per file")
     parser.add_argument("--split", required=True, help="published split")
     parser.add_argument("--shard", default=shard_name(0, 1), help="which part of the clips: 0001-of-0004")
     parser.add_argument("--model", type=Path, required=True, help="folder of the base model")
@@ -85,7 +83,7 @@ def main() -> None:
         args.shard,
         args.code,
     )[:16]
-    # Finished clips survive an interruption here; the name says what they were made from.
+    # This folder keeps finished clips after an interruption. Its name identifies the inputs that they were made from.
     partial = args.output.with_name(f".{args.output.name}.{fingerprint}")
     for stale in args.output.parent.glob(f".{args.output.name}.*"):
         if stale != partial:
@@ -108,16 +106,18 @@ def main() -> None:
     write_json(args.digest, made_from | summarise(args.output, len(clips)))
 
 
-def encode(todo: list[str], clips: dict[str, str], args: argparse.Namespace, config: dict, frames: int, folder: Path):
+def encode(
+    todo: list[str], clips: dict[str, str], args: argparse.Namespace, config: ModelConfig, frames: int, folder: Path
+) -> None:
     """Write mean, standard deviation and facts of each clip, padded to at least `frames` latent frames."""
     facts = read_table(args.facts).set_index("file_name")
     ratio, width = downsampling_ratio(config), config["model"]["io_channels"]
     lengths = [max(frames, math.ceil(facts.seconds[clips[clip]] * config["sample_rate"] / ratio)) for clip in todo]
-    # Mean and deviation in float32, and a JSON with 3 bytes for each frame.
+    # Mean and deviation in float32, and a JSON with 3 bytes per frame.
     room = [8 * width * length + 3 * length + 1000 for length in lengths]
     check_room(folder, sum(room), f"the latents of {len(todo)} clips")
     checking = Checking(model_files(args.model, args.model_digest))
-    model = build(config, args.model / "hub")
+    model: Any = build(config, args.model / "hub")
     load_weights(model, args.model / "model.safetensors")
     checking.finish(f"base model {args.model}")
     sounds = {file.path: file for file in sound_files(args.facts, args.audio)}
@@ -138,14 +138,14 @@ def encode(todo: list[str], clips: dict[str, str], args: argparse.Namespace, con
             mean, std = (m.cpu().numpy() for m in moments(autoencoder, padded(audio, ratio, frames).to(device)))
             if mean.shape[0] != model.io_channels or mean.shape[1] < frames or not np.isfinite([mean, std]).all():
                 raise InputError(f"{path}: gave latents of shape {mean.shape}, or NaN")
-            told = {"clip_id": clip, "file_name": clips[clip]} | clip_facts(audio.shape[1], config, mean.shape[1])
+            about = {"clip_id": clip, "file_name": clips[clip]} | clip_facts(audio.shape[1], config, mean.shape[1])
             with writing(args.output, sum(room[done:])):
                 np.save(folder / f"{clip}.npy", mean)
                 with (folder / f"{clip}.std").open("wb") as handle:
                     np.save(handle, std)
-                # Written last: a clip counts as done when its JSON is there.
+                # Written last, because a clip counts as done when its JSON exists.
                 with (folder / f"{clip}.json.part").open("w", encoding="utf-8") as handle:
-                    json.dump(told, handle)
+                    json.dump(about, handle)
             (folder / f"{clip}.json.part").rename(folder / f"{clip}.json")
 
 

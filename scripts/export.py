@@ -1,4 +1,4 @@
-"""Put what a leg trained into the bare model: every key matched, or no file."""
+"""Write the bare model with the trained weights of a leg. If a key does not match, no file is written."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from sao.models.build import assert_same_keys, read_safetensors, write_safetenso
 if TYPE_CHECKING:
     import torch
 
-FROZEN = "pretransform."  # what no training changes
+FROZEN = "pretransform."  # weights that no training changes
 
 
 def full_model(base: dict[str, torch.Tensor], folder: Path) -> dict[str, torch.Tensor]:
-    """The weights of the bare model: the base's, with the trained ones of `folder` in their place.
+    """The weights of the base model, with those that `folder` has replaced by trained ones.
 
-    Raises InputError unless what was trained has every key of the base's diffusion model and conditioner, with equal
-    shapes; of an adapter, unless each of its weights has its place.
+    Raises InputError unless the trained weights have every key and shape of the base's diffusion model and conditioners.
+    Each weight of an adapter has to belong to a module of the base model.
     """
     if (folder / "adapter_config.json").is_file():
         from sao.training.adapters import merged_weights
@@ -48,12 +48,12 @@ def main() -> None:
 
     import torch
 
-    # Of several legs the one with the lowest validation loss, the first of equals.
+    # Of several legs, take the first one with the lowest validation loss.
     trainings = [read_json(path) for path in args.training]
     legs = zip(trainings, args.trained, args.checksums, strict=True)
     training, folder, checksums = min(legs, key=lambda leg: leg[0]["validation_loss"])
     checking = Checking([*model_files(args.model, args.model_digest), *leg_files(checksums, folder.name)])
-    # The base model was loaded strictly before training: its keys and shapes are the bare model's.
+    # The training loaded the base model strictly, so its keys and shapes are those of the bare model.
     base = read_safetensors(args.model / "model.safetensors")
     weights = full_model(base, folder)
     checking.finish(f"{folder} and base model {args.model}")

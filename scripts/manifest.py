@@ -1,121 +1,36 @@
-"""Join what was measured of a published split with its captions and metadata, a row a clip."""
+"""Join the facts of a published split with its captions and metadata: one row for each clip."""
 
 from __future__ import annotations
 
 import argparse
-import functools
 import itertools
-import re
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Any
 
 from sao.base.command import InputError, log, parse, run
 
 import pandas as pd
-from sao.base.names import clip_id, plain_id, same_name
-from sao.base.placeholders import is_placeholder
-from sao.base.tables import plain, read_rows, read_table, write_table
+from sao.base.names import clip_id, same_name
+from sao.base.tables import read_table, records, write_table
 from sao.config.settings import ManifestSettings, add_settings
-from sao.data.captions import published_captions, published_columns
+from sao.data.formats import FORMATS
+from sao.data.origin import Row, lost_links, one_line, origin
 from sao.sound.read import Measured
 
-# Clotho's columns, and what else they are called: in tables of people's own, in Freesound's API (`username`, `url`).
-# Its `id` is no `sound_id`, since other tables number their rows under that name.
-METADATA = {
-    "keywords": ("tags",),
-    "sound_id": ("freesound_id",),
-    "sound_link": ("link", "url", "source"),
-    "start_end_samples": (),
-    "manufacturer": ("author", "artist", "creator", "username", "user", "uploader"),
-    "license": ("licence", "license_url", "licence_url", "license_name", "licence_name"),
-}
-# The page of a sound on Freesound, which names its `sound_id`.
-FREESOUND = re.compile(r"https?://(?:www\.)?freesound\.org/(?:people/[^/]+/sounds|s)/(\d+)", re.IGNORECASE)
-LINKS = ("sound_link", "link", "url")  # a `source` may be a microphone
-Row = dict[str, str]
 
-
-def unique_rows(paths: list[Path], required: list[str], encoding: str) -> dict[str, tuple[str, Row]]:
-    """`(file and row, row)` of all files by `file_name`; raises InputError naming both rows of a duplicate.
-
-    Names are compared as `same_name` has them.
-    """
-    table: dict[str, tuple[str, Row]] = {}
-    for path in paths:
-        for number, row in read_rows(path, ["file_name", *required], encoding):
-            name, here = same_name(row["file_name"]), f"{path}, row {number}"
-            if name in table:
-                raise InputError(f"{here}: file_name {row['file_name']!r} is already in {table[name][0]}: keep one")
-            table[name] = here, row
-    return table
-
-
-def read_captions(paths: list[Path]) -> tuple[dict[str, Row], dict[str, list[str]]]:
-    """`(rows, captions)` by `file_name` as `same_name` has it. Raises InputError on anything odd."""
-    told = unique_rows(paths, ["caption_1"], "utf-8")
-    columns = functools.cache(published_columns)  # each row of a table has the same
-    captions = {}
-    for name, (where, row) in told.items():
-        names = columns(tuple(row), where.rpartition(", row ")[0])
-        captions[name] = published_captions(row, names, where)
-    return {name: row for name, (_, row) in told.items()}, captions
-
-
-def facts_by_name(facts: pd.DataFrame, audio: Path) -> dict[str, Row]:
-    """What was measured, by file name as `same_name` has it; raises InputError on two that are one name."""
-    found: dict[str, Row] = {}
-    for fact in facts.to_dict("records"):
-        other = found.setdefault(same_name(fact["file_name"]), fact)
+def facts_by_name(facts: pd.DataFrame, audio: Path) -> dict[str, dict[str, Any]]:
+    """The facts by file name, as `same_name` has it; raises InputError on two files that have one name."""
+    by_name: dict[str, dict[str, Any]] = {}
+    for fact in records(facts):
+        other = by_name.setdefault(same_name(fact["file_name"]), fact)
         if other is not fact:
             names = f"{other['file_name']!a} and {fact['file_name']!a}"
             raise InputError(f"{audio}: {names} are one name in two Unicode forms: keep one, or rename one")
-    return found
+    return by_name
 
 
-def one_line(text: str) -> str:
-    """Text with every run of white space, line breaks included, made one space."""
-    return " ".join(text.split())
-
-
-def web_address(text: str) -> str:
-    """An http(s) address; `www.…` is taken for https. Nothing for any other text."""
-    address = f"https://{text}" if text.lower().startswith("www.") else text
-    try:
-        parts = urlsplit(address)
-        host = parts.hostname
-    except ValueError:  # no valid host
-        return ""
-    return address if parts.scheme in ("http", "https") and host and not re.search(r"[\s<>\"]", address) else ""
-
-
-def origin(row: Row) -> Row:
-    """Clotho's metadata columns of a row, whatever they are called there.
-
-    Words for nothing (`NA`) are no link, author or licence, and a link is an http(s) address. A `sound_id` stays as it
-    is, for validation to name; where there is no such column, it follows from a link to Freesound.
-    """
-    cells, found = {plain(column): value for column, value in row.items()}, {}
-    for column, others in METADATA.items():
-        texts = [one_line(cells[name]) for name in (column, *others) if cells.get(name)]
-        if column == "sound_link":
-            texts = [web_address(text) for text in texts]
-        if column in ("sound_link", "manufacturer", "license"):
-            texts = ["" if is_placeholder(text) else text for text in texts]
-        found[column] = next(filter(None, texts), "")
-    found["sound_id"] = plain_id(found["sound_id"])
-    if not {"sound_id", *METADATA["sound_id"]} & set(cells) and (page := FREESOUND.match(found["sound_link"])):
-        found["sound_id"] = page[1]
-    return found
-
-
-def lost_links(row: Row) -> list[str]:
-    """What the columns for links hold that is neither an address nor a word for nothing."""
-    texts = [one_line(value) for column, value in row.items() if plain(column) in LINKS]
-    return [text for text in texts if not is_placeholder(text) and not web_address(text)]
-
-
-def find_lost(rows: dict[str, Row], facts: dict[str, Row], audio: Path, tables: str) -> dict[str, str]:
-    """What is wrong with names that are in captions or audio alone, and with what scan.py found to be lost."""
+def find_lost(rows: dict[str, Row], facts: dict[str, dict[str, Any]], audio: Path, tables: str) -> dict[str, str]:
+    """By name, why a clip cannot be used: it is in captions or audio alone, or scan.py found no sound or caption of it."""
     lost = {}
     for name in sorted(rows.keys() | facts.keys(), key=lambda name: (name in facts, name)):
         if name not in facts:
@@ -131,7 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--split", required=True)
     add_settings(parser, ManifestSettings)
-    parser.add_argument("--facts", type=Path, required=True, help="CSV of what was measured, a row a file")
+    parser.add_argument("--facts", type=Path, required=True, help="CSV of facts, one row for each file")
     parser.add_argument("--captions", type=Path, required=True, nargs="+")
     parser.add_argument("--metadata", type=Path, nargs="*", default=[])
     parser.add_argument("--on-invalid", choices=["fail", "drop"], default="fail")
@@ -139,8 +54,9 @@ def main() -> None:
     args = parse(parser)
     audio = Path(args.settings["audio"])
 
-    rows_of, captions = read_captions(args.captions)
-    metadata = {name: row for name, (_, row) in unique_rows(args.metadata, list(METADATA), "iso-8859-1").items()}
+    form = FORMATS[args.settings["format"]]
+    rows_of, captions = form.read_captions(args.captions)
+    metadata = form.read_metadata(args.metadata)
     measured = read_table(args.facts)
     facts, tables = facts_by_name(measured, audio), ", ".join(map(str, args.captions))
     if not captions:
@@ -162,21 +78,22 @@ def main() -> None:
 
     columns = [f"caption_{i}" for i in range(1, max(map(len, captions.values())) + 1)]
     further = {f"given_{what}": args.settings[f"{what}_column"] for what in ("split", "group")}
-    rows, odd = [], []
+    rows: list[dict[str, Any]] = []
+    odd: list[str] = []
     for name, fact in sorted(facts.items(), key=lambda item: item[1]["file_name"]):
         file, texts = fact.pop("file_name"), captions.get(name, [])
-        told = rows_of.get(name, {}) | metadata.get(name, {})
-        odd += lost_links(told)
+        cells = rows_of.get(name, {}) | metadata.get(name, {})
+        odd += lost_links(cells)
         row = {"clip_id": clip_id(args.split, file), "path": (audio / file).as_posix()} | fact
-        row |= {"published_split": args.split, "file_name": file} | origin(told)
+        row |= {"published_split": args.split, "file_name": file} | origin(cells)
         for column, given in further.items():
             if given is None:
                 continue
-            if given not in told and name not in lost:
+            if given not in cells and name not in lost:
                 raise InputError(
-                    f"{tables}: column {given!r}, which the split goes by, is missing for {file!r}; found {', '.join(told)}"
+                    f"{tables}: column {given!r}, which the split goes by, is missing for {file!r}; found {', '.join(cells)}"
                 )
-            row[column] = one_line(told.get(given, ""))
+            row[column] = one_line(cells.get(given, ""))
         row["caption_count"] = len(texts)
         row |= dict(itertools.zip_longest(columns, texts, fillvalue=""))
         rows.append(row)

@@ -33,8 +33,7 @@ def main() -> None:
     parser.add_argument("--model-config", type=Path, required=True)
     add_settings(parser, CardSettings)
     parser.add_argument("--model-digest", type=Path, required=True, help="checksums.sha256 of the base model")
-    parser.add_argument("--clips", type=Path, required=True, help="train.csv of the corpus")
-    parser.add_argument("--dropped", type=Path, required=True, help="CSV of clips that this model cannot take")
+    parser.add_argument("--kept", type=Path, required=True, help="table of the clips that the model can take")
     parser.add_argument("--measures", type=Path, required=True, help="JSON of rule evaluate")
     parser.add_argument("--base-measures", type=Path, required=True, help="the same of the base model")
     parser.add_argument("--card", type=Path, required=True)
@@ -46,8 +45,8 @@ def main() -> None:
         raise InputError(
             f"{args.measures}: is of {measures['leg']}, and {export['leg']} was exported: delete it and run again"
         )
-    clips = read_table(args.clips)
-    clips = clips[~clips.clip_id.isin(read_table(args.dropped).clip_id)]
+    kept = read_table(args.kept)
+    clips = kept[kept.role == "train"]
     card = Card(
         training=of_leg(export["leg"], args.training),
         export=export,

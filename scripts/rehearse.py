@@ -1,4 +1,4 @@
-"""Build a base model without its weights, and make ready the runs that train it, before gigabytes are fetched."""
+"""Build a base model without its weights and try the optimisers of its runs, before gigabytes are fetched."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from sao.models.header import Shapes, assert_same_weights, tensor_shapes
 from sao.models.source import Source
 
 
-def local(source: Source) -> tuple[ModelConfig, Shapes]:
+def local(source: Source, folder: Path) -> tuple[ModelConfig, Shapes]:
     """Config and shapes of a model in a folder."""
-    config, weights = source.path / source.model_config, source.path / source.weights
+    config, weights = folder / source.model_config, folder / source.weights
     for path in (config, weights):
         if not path.is_file():
             raise InputError(
                 f"{path}: missing; a local base model needs {source.model_config}, {source.weights} and text_encoder/"
             )
-    read = read_model_config(config)
+    model_config = read_model_config(config)
     if weights.suffix == ".safetensors":
-        return read, tensor_shapes(weights)
-    from sao.models.build import read_pickled  # it takes torch
+        return model_config, tensor_shapes(weights)
+    from sao.models.build import read_pickled  # imported here, because it needs torch
 
-    return read, {key: tuple(weight.shape) for key, weight in read_pickled(weights).items()}
+    return model_config, {key: tuple(weight.shape) for key, weight in read_pickled(weights).items()}
 
 
 def remote(source: Source) -> tuple[ModelConfig, Shapes | None]:
-    """The same of a model on the Hub, of whose weights the header alone is fetched; no shapes where they are pickled."""
+    """Config and shapes of a model on the Hub. Only the header of the weights is fetched. Pickled ones give no shapes."""
     # Imported here: a local model needs neither the Hub client nor its start-up time.
     from sao.hub.fetch import describe, fetch, remote_shapes
 
@@ -48,20 +48,20 @@ def remote(source: Source) -> tuple[ModelConfig, Shapes | None]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add_settings(parser, ModelSource)
-    add_settings(parser, dict[str, TrainingSettings], "trainings", "of the runs, by name")
+    add_settings(parser, dict[str, TrainingSettings], "trainings", "settings of the runs, by name")
     parser.add_argument("--output", type=Path, required=True, help="JSON: shapes of the model's weights, by key")
     args = parse(parser)
     source = Source.of(args.settings)
 
-    config, shapes = local(source) if source.path else remote(source)
-    from sao.training.rehearsal import rehearse  # once all has been said that takes no torch
+    config, shapes = local(source, source.path) if source.path else remote(source)
+    from sao.training.rehearsal import rehearse  # imported after all checks that need no torch
 
     expected = rehearse(config, source.name(source.model_config), args.trainings)
     if shapes is not None:
         assert_same_weights(shapes, expected, config, source.name(source.weights))
     write_json(args.output, expected)
     log.info(
-        "%s: builds and runs, %d weights; runs: %s",
+        "%s: the model builds and runs, with %d weights; runs: %s",
         source.name(source.model_config),
         len(expected),
         ", ".join(args.trainings) or "none",

@@ -1,9 +1,10 @@
-"""Read a folder of captioned sounds where it lies: measure every sound, collect its captions."""
+"""Read a corpus of a user's own where it lies: measure every sound, collect its captions."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from sao.base.command import InputError, log, parse, run
 
@@ -12,53 +13,75 @@ from sao.base.files import sha256, whole
 from sao.base.tables import check_columns, plain, write_table
 from sao.config.settings import ScanSettings, add_settings
 from sao.data.captions import like_caption
-from sao.data.folder import read_folder, texts_below
+from sao.data.formats import FORMATS
+from sao.data.formats.base import Captioned, InPlace, is_file
+from sao.data.listing import stamps_of, write_listing
 from sao.sound.read import Measured, Measuring
+from sao.sound.suffixes import is_sound
 
-OURS = ("file_name", "caption_count")  # columns that the table of captions has beside the captions
+OURS = ("file_name", "caption_count")  # our own columns in the table of captions
+
+
+def caption_table(captioned: dict[str, Captioned], folder: Path) -> pd.DataFrame:
+    """One row for each sound: its captions in Clotho's form, and the further columns of its row."""
+    most = max((len(entry.captions) for entry in captioned.values()), default=1)
+    blank = {f"caption_{i + 1}": "" for i in range(most)}
+    rows: list[dict[str, Any]] = []
+    for name, entry in sorted(captioned.items()):
+        captions = {f"caption_{i + 1}": text for i, text in enumerate(entry.captions)}
+        rows.append({"file_name": name, "caption_count": len(entry.captions)} | blank | captions)
+    table = pd.DataFrame(rows)
+    others = pd.DataFrame([captioned[name].columns for name in table.file_name], index=table.index).fillna("")
+    columns = list(map(str, others))
+    check_columns(columns, f"{folder}, all tables together")
+    # A column that is called like one of ours, but was not chosen for captions, is none.
+    return table.join(others[[c for c in columns if plain(c) not in OURS and not like_caption(c)]])
+
+
+def write_digests(path: Path, digests: dict[str, str]) -> None:
+    """A sha256sum listing."""
+    with whole(path) as temporary:
+        temporary.write_text("".join(f"{digests[name]}  {name}\n" for name in sorted(digests)), encoding="utf-8")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add_settings(parser, ScanSettings)
+    parser.add_argument("--key", required=True, help="of the folder's state; it is written into the listing")
     parser.add_argument("--on-invalid", choices=["fail", "drop"], default="fail")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--captions", type=Path, required=True, help="CSV of captions and further columns to write")
-    parser.add_argument("--facts", type=Path, required=True, help="CSV of what was measured, a row a sound")
+    parser.add_argument("--captions", type=Path, required=True, help="CSV of captions and metadata to write")
+    parser.add_argument("--facts", type=Path, required=True, help="CSV of facts to write, one row for each sound")
     parser.add_argument("--digests", type=Path, required=True, help="sha256sum listing of sounds, tables and texts")
+    parser.add_argument("--listing", type=Path, required=True, help="the key, and sizes and time stamps of all files")
     args = parse(parser)
-    folder, top = Path(args.settings["folder"]), args.settings["top"] and Path(args.settings["top"])
+    folder, options = Path(args.settings["folder"]), args.settings["options"]
+    form = FORMATS[args.settings["format"]]
+    if not isinstance(form, InPlace):
+        raise InputError(f"format {args.settings['format']}: is not read where it lies: extract.py unpacks it")
 
-    # Before they are read: what changes meanwhile is seen at the next start.
-    texts = {name: sha256(folder / name) for name in texts_below(folder, top)}
+    # Hashed before they are read, so the next start notices a change that happens meanwhile.
+    names = form.names(folder, options)
+    stamps = stamps_of(folder, names)
+    texts = {name: sha256(folder / name) for name in names if not is_sound(name) and is_file(folder / name)}
     lost: dict[str, str] | None = {} if args.on_invalid == "drop" else None
-    told = read_folder(folder, args.settings["caption_columns"], top, args.settings["splits"] or [], lost)
-    if lost and not told:
+    captioned = form.read(folder, options, lost)
+    if lost and not captioned:
         raise InputError(next(iter(lost.values())))
     measuring = Measuring(args.threads)
-    for name in told:
+    for name in captioned:
         measuring.add(name, folder / name)
-    most = max((len(entry.captions) for entry in told.values()), default=1)
-    rows = []
-    for name, entry in sorted(told.items()):
-        captions = {f"caption_{i + 1}": text for i, text in enumerate(entry.captions)}
-        blank = {f"caption_{i + 1}": "" for i in range(most)}
-        rows.append({"file_name": name, "caption_count": len(entry.captions)} | blank | captions)
-    table = pd.DataFrame(rows)
-    others = pd.DataFrame([told[row["file_name"]].columns for row in rows], index=table.index).fillna("")
-    check_columns(list(others), f"{folder}, all tables together")
-    # A column that is called like one of ours, but was not chosen for captions, is none.
-    table = table.join(others[[c for c in others if plain(c) not in OURS and not like_caption(c)]])
+    table = caption_table(captioned, folder)
     facts = measuring.finish(f"measuring {folder}")
     if lost:
-        gone = [{"file_name": name} | vars(Measured(problem=problem)) for name, problem in lost.items()]
-        facts = pd.concat([facts, pd.DataFrame(gone)]).sort_values("file_name")
+        left_out = [{"file_name": name} | vars(Measured(problem=problem)) for name, problem in lost.items()]
+        facts = pd.concat([facts, pd.DataFrame(left_out)]).sort_values("file_name")
         log.warning("warning: %s (%d such are left out)", next(iter(lost.values())), len(lost))
     write_table(args.captions, table)
     write_table(args.facts, facts)
-    digests = texts | {name: digest for name, digest in zip(facts.file_name, facts.sha256, strict=True) if digest}
-    with whole(args.digests) as temporary:
-        temporary.write_text("".join(f"{digests[name]}  {name}\n" for name in sorted(digests)), encoding="utf-8")
+    of_sounds = {name: digest for name, digest in zip(facts.file_name, facts.sha256, strict=True) if digest}
+    write_digests(args.digests, texts | of_sounds)
+    write_listing(args.listing, args.key, stamps)
     log.info("%s: %d sounds, %.1f s", folder, len(facts), facts.seconds.sum())
 
 

@@ -1,4 +1,4 @@
-"""Put an exported model and its card into a repository on the Hugging Face Hub."""
+"""Upload an exported model and its card to a repository on the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -14,43 +14,45 @@ WEIGHTS, CARD = "model.safetensors", "README.md"
 FILES = (WEIGHTS, "model_config.json", CARD, "ATTRIBUTION.csv")
 
 
-def check_files(folder: Path, told: dict[str, str]) -> None:
-    """Raise InputError unless all are there, and the weights, and the card, are of the export that `told` is of."""
+def check_files(folder: Path, export: dict[str, str]) -> None:
+    """Raise InputError if a file is missing, or if the weights or the card do not belong to this `export.json`."""
     for name in FILES:
         if not (folder / name).is_file():
             raise InputError(f"{folder / name}: missing: run again")
-    if (found := sha256(folder / WEIGHTS)) != told["sha256"]:
+    if (actual := sha256(folder / WEIGHTS)) != export["sha256"]:
         raise InputError(
-            f"{folder / WEIGHTS}: has the SHA-256 {found}, export.json says {told['sha256']}: changed since it was "
+            f"{folder / WEIGHTS}: has the SHA-256 {actual}, export.json says {export['sha256']}: changed since it was "
             "exported; delete it and run again"
         )
-    if told["sha256"] not in (folder / CARD).read_text(encoding="utf-8"):
-        raise InputError(f"{folder / CARD}: is the card of other weights than export.json's: delete it and run again")
+    if export["sha256"] not in (folder / CARD).read_text(encoding="utf-8"):
+        raise InputError(
+            f"{folder / CARD}: the card describes other weights than those of export.json: delete it and run again"
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", required=True, help="name of the run")
-    parser.add_argument("--folder", type=Path, required=True, help="of the exported model")
+    parser.add_argument("--folder", type=Path, required=True, help="folder of the exported model")
     parser.add_argument("--digest", type=Path, required=True, help="export.json")
     parser.add_argument("--repo", required=True, help="owner/name on the Hub")
-    parser.add_argument("--public", action="store_true", help="make a public repository, where there is none yet")
-    parser.add_argument("--output", type=Path, required=True, help="JSON: what was published where")
+    parser.add_argument("--public", action="store_true", help="if the repository does not exist, make a public one")
+    parser.add_argument("--output", type=Path, required=True, help="JSON: repository, commit, URL and SHA-256")
     args = parse(parser)
 
     from sao.hub.publish import address, check, commit, create
 
-    there = check(args.repo, not args.public)
-    told = read_json(args.digest)
-    check_files(args.folder, told)
-    if not there:
+    exists = check(args.repo, not args.public)
+    export = read_json(args.digest)
+    check_files(args.folder, export)
+    if not exists:
         create(args.repo, not args.public)
     files = {name: args.folder / name for name in FILES}
     log.info("%s: %s in %d files", args.repo, size_text(sum(p.stat().st_size for p in files.values())), len(files))
     with client_bars():
-        commit_id = commit(args.repo, files, f"{args.run}, {told['leg']}")
+        commit_id = commit(args.repo, files, f"{args.run}, {export['leg']}")
     url = address(args.repo, commit_id)
-    write_json(args.output, {"repo": args.repo, "commit": commit_id, "url": url, "sha256": told["sha256"]})
+    write_json(args.output, {"repo": args.repo, "commit": commit_id, "url": url, "sha256": export["sha256"]})
     log.info("published: %s", url)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from sao.base.files import sha256, whole, write_json
 from sao.base.placeholders import is_blank, is_placeholder
-from sao.base.tables import caption_columns, read_tables, write_table
+from sao.base.tables import caption_columns, each, read_tables, write_table
 from sao.config.resolve import ROLES
 from sao.config.settings import ValidateSettings, add_settings
 from sao.data.findings import Findings
@@ -33,11 +33,11 @@ def check_licenses(table: pd.DataFrame, allow: list[str] | None, found: Findings
     """Leave out what is not allowed; warn of an entry that names no clip's licence."""
     if allow is None:
         return
-    for row in table[~table.license.map(lambda text: allowed(text, allow))].itertuples():
+    for row in each(table[~table.license.map(lambda text: allowed(text, allow))]):
         is_under = f"is under {short_name(row.license)}" if short_name(row.license) != NO_LICENSE else "has no licence"
         found.leave_out("license", row, f"{is_under}, which `licenses.allow` does not name")
     for entry in allow:
-        if not table.license.map(lambda text, entry=entry: allowed(text, [entry])).any():
+        if not any(allowed(text, [entry]) for text in table.license):
             found.remark("license", f"no clip is under {entry}, which `licenses.allow` names")
 
 
@@ -60,7 +60,7 @@ def check_clips(table: pd.DataFrame, silence_dbfs: float, train_seconds: float |
     some_known = table.sound_id.map(known).any()
     if not some_known:
         found.remark("sound_id", "no clip has a sound_id: leaks by recording cannot be seen")
-    for row in table.itertuples():
+    for row in each(table):
         if row.problem:
             found.error("audio", row, row.problem)
             continue
@@ -89,7 +89,7 @@ def check_files(table: pd.DataFrame, threads: int, found: Findings) -> None:
 
     with ThreadPoolExecutor(threads) as pool:
         digests = progress(pool.map(digest, table.path), "checksums", total=len(table), unit="files")
-        for row, now in zip(table.itertuples(), digests, strict=True):
+        for row, now in zip(each(table), digests, strict=True):
             if not now:
                 found.error("checksum", row, "is missing")
             elif now != row.sha256:
@@ -98,7 +98,7 @@ def check_files(table: pd.DataFrame, threads: int, found: Findings) -> None:
 
 def check_ids(table: pd.DataFrame, found: Findings) -> None:
     """That each clip has a name of its own."""
-    for row in table[table.clip_id.duplicated(keep=False)].itertuples():
+    for row in each(table[table.clip_id.duplicated(keep=False)]):
         found.error("clip_id", row, f"shares its clip_id {row.clip_id}")
 
 
@@ -112,7 +112,7 @@ def check_leaks(table: pd.DataFrame, on_leak: str, found: Findings) -> None:
 def check_duplicates(table: pd.DataFrame, found: Findings) -> None:
     """Identical audio within a side."""
     for _, group in table[table.audio_sha256.duplicated(keep=False)].groupby("audio_sha256", sort=True):
-        first, *others = group.sort_values("clip_id").itertuples()
+        first, *others = each(group.sort_values("clip_id"))
         for row in others:
             found.warning("duplicate", row, f"has the same audio as {first.path}")
 
@@ -121,12 +121,12 @@ def check_corpus(table: pd.DataFrame, found: Findings) -> None:
     """What is odd beside the other clips."""
     low, middle, high = table.seconds.quantile([0.25, 0.5, 0.75])
     reach = max(OUTLIER * (high - low), middle / 10)  # most clips may be of one length
-    for row in table[(table.seconds < low - reach) | (table.seconds > high + reach)].itertuples():
+    for row in each(table[(table.seconds < low - reach) | (table.seconds > high + reach)]):
         found.warning(
             "duration", row, f"lasts {row.seconds:.2f} s, far from the other clips ({low:.1f} to {high:.1f} s)"
         )
     usual = table.sample_rate.mode().iloc[0]
-    for row in table[table.sample_rate != usual].itertuples():
+    for row in each(table[table.sample_rate != usual]):
         found.warning("sample_rate", row, f"is at {row.sample_rate} Hz; most clips are at {usual} Hz")
     # Only keys that come twice are remembered: a million clips have forty million.
     keys, counts = np.unique(
@@ -144,7 +144,7 @@ def check_corpus(table: pd.DataFrame, found: Findings) -> None:
 def captions(table: pd.DataFrame) -> Iterator[tuple[Any, str, str]]:
     """`(row, column, text)` of every caption."""
     columns = caption_columns(table)
-    for row in table.itertuples():
+    for row in each(table):
         for column in columns[: row.caption_count]:
             yield row, column, getattr(row, column)
 
@@ -185,13 +185,13 @@ def main() -> None:
     table = read_tables(args.manifest)
     found, number = Findings(), len(table)
     # A row without its sound, or a sound without a row: of neither there is enough to say which side it is on.
-    for row in table[table.sha256 == ""].itertuples():
+    for row in each(table[table.sha256 == ""]):
         found.error("lost", row, row.problem)
     table = table[table.sha256 != ""].copy()
     if not len(table):
         raise found.failure(advice(found))
     table["role"] = assign(table, split)
-    for row in table[table.role == ""].itertuples():
+    for row in each(table[table.role == ""]):
         value = getattr(row, "given_split", row.published_split)
         found.leave_out("split", row, f"is in {value!r}, which is none of the sides of the split")
     chosen = table[table.role != ""]

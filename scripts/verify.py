@@ -1,4 +1,4 @@
-"""Compare everything under results/ that has a digest with it: downloads, sounds, latents, models, trainings."""
+"""Compare every file that has a digest under results/ with it: downloads, sounds, latents, models, trainings."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from sao.base.names import read_digests
 from sao.base.tables import read_table
 from sao.base.vouched import LISTING, Vouched, latent_files, model_files, sound_files
 
-OWN = "put the file back that was there; if it is meant to be another, `touch` it and run again"
-Found = Vouched | str  # something to hash, or what is wrong already
+OWN = "restore the old file; if the change was intended, `touch` it and run again"
+Entry = Vouched | str  # a file to hash, or a line about a fault
 
 
-def archives(results: Path) -> Iterator[Found]:
-    """What was downloaded, whose checksum may be an MD5."""
+def archives(results: Path) -> Iterator[Entry]:
+    """Downloads. Their checksum may be an MD5."""
     for listing in sorted(results.glob("data/*/archives/checksums/*.txt")):
         (name, digest), *_ = read_digests(listing).items()
         path = listing.parents[1] / name
@@ -27,7 +27,7 @@ def archives(results: Path) -> Iterator[Found]:
 
 
 def own_folder(facts: Path) -> Path | None:
-    """The folder of a user's sounds, from the paths in the manifest; None where there is no manifest."""
+    """The folder of a user's sounds, from the paths in the manifest; None if there is no manifest."""
     manifest = facts.parents[1] / "manifests" / facts.name
     if not manifest.is_file():
         return None
@@ -35,8 +35,8 @@ def own_folder(facts: Path) -> Path | None:
     return Path(first.path.removesuffix(first.file_name))
 
 
-def sounds(results: Path) -> Iterator[Found]:
-    """The recordings of the corpora: unpacked ones, and a user's own where they lie, with their texts and tables."""
+def sounds(results: Path) -> Iterator[Entry]:
+    """The recordings of the corpora: unpacked ones, and a user's own in their folder, with their texts and tables."""
     for facts in sorted(results.glob("data/*/audio/*.csv")):
         scanned = facts.with_suffix(".sha256")
         if not scanned.is_file():
@@ -44,23 +44,23 @@ def sounds(results: Path) -> Iterator[Found]:
         elif folder := own_folder(facts):
             yield from (Vouched(folder / name, digest, scanned, OWN) for name, digest in read_digests(scanned).items())
         else:
-            log.warning("warning: %s: not checked: no manifest says yet in which folder they lie", scanned)
+            log.warning("warning: %s: not checked: there is no manifest yet with the folder of the sounds", scanned)
 
 
-def datasets(results: Path) -> Iterator[Found]:
+def datasets(results: Path) -> Iterator[Entry]:
     for listing in sorted(results.glob("data/*/dataset_configs/*.sha256")):
         folder = listing.with_suffix("")
         for name, digest in read_digests(listing).items():
             yield Vouched(folder / name, digest, listing, f"delete {folder} and run again")
 
 
-def models(results: Path) -> Iterator[Found]:
+def models(results: Path) -> Iterator[Entry]:
     """Base models with their text encoders, and the models of embeddings."""
     for listing in sorted([*results.glob(f"models/*/{LISTING}"), *results.glob(f"embeddings/*/model/{LISTING}")]):
         yield from model_files(listing.parent, listing)
 
 
-def latents(results: Path) -> Iterator[Found]:
+def latents(results: Path) -> Iterator[Entry]:
     for summary in sorted(results.glob("latents/*/*/*/*.json")):
         try:
             yield from latent_files(summary)
@@ -68,14 +68,14 @@ def latents(results: Path) -> Iterator[Found]:
             yield str(error)
 
 
-def trainings(results: Path) -> Iterator[Found]:
-    """Legs, interrupted ones too, and exported models."""
+def trainings(results: Path) -> Iterator[Entry]:
+    """Legs, including interrupted ones, and exported models."""
     folder = results / "checkpoints"
     listings = [*folder.glob(f"*/*/{LISTING}"), *folder.glob("*/.interrupted/*.sha256")]
     for listing in sorted(listings):
         for name, digest in read_digests(listing).items():
             path = listing.parent / name
-            if name == "state.ckpt" and not path.exists():  # removed once the next leg stood
+            if name == "state.ckpt" and not path.exists():  # removed after the next leg was complete
                 continue
             yield Vouched(path, digest, listing, f"delete {listing.parent} and run again")
     for export in sorted([*folder.glob("*/export.json"), *folder.glob("*/*/export.json")]):
@@ -90,9 +90,9 @@ def main() -> None:
     args = parse(parser)
 
     kinds = (archives, sounds, datasets, models, latents, trainings)
-    found = [entry for kind in kinds for entry in kind(args.results)]
-    files = [entry for entry in found if isinstance(entry, Vouched)]
-    complaints = [entry for entry in found if isinstance(entry, str)]
+    entries = [entry for kind in kinds for entry in kind(args.results)]
+    files = [entry for entry in entries if isinstance(entry, Vouched)]
+    complaints = [entry for entry in entries if isinstance(entry, str)]
     with ThreadPoolExecutor(args.threads) as pool:
         checked = progress(pool.map(Vouched.wrong, files), "checking", total=len(files), unit="files")
         complaints += [complaint for complaint in checked if complaint]
@@ -101,10 +101,10 @@ def main() -> None:
     size = size_text(sum(file.path.stat().st_size for file in files if file.path.is_file()))
     if complaints:
         raise InputError(
-            f"{args.results}: {len(complaints)} of {len(found)} things checked are wrong: see above; what you delete is made "
-            "again when a job needs it, or at once where you give its path as the target"
+            f"{args.results}: {len(complaints)} of {len(entries)} checked files are wrong: see above; a file that you delete "
+            "is made again when a job needs it, or at once if you give its path as the target"
         )
-    log.info("%s: %d files, %s: all are what their digests say", args.results, len(files), size)
+    log.info("%s: %d files, %s: all match their digests", args.results, len(files), size)
 
 
 if __name__ == "__main__":

@@ -350,6 +350,14 @@ def dropped_table(path: Path, rows: Sequence[dict[str, str]] = ()) -> Path:
     return path
 
 
+def kept_table(splits: Path, path: Path, dropped: Sequence[str] = ()) -> Path:
+    """The table of the clips that a model can take, as dataset_configs.py writes it: all but those that are `dropped`."""
+    sides = {side: pd.read_csv(splits / f"{side}.csv", dtype=str, keep_default_na=False) for side in SPLITS.values()}
+    table = pd.concat([table.assign(role=side) for side, table in sides.items()])
+    table[~table.clip_id.isin(dropped)].to_csv(path, index=False)
+    return path
+
+
 @pytest.fixture(scope="session")
 def splits(tmp_path_factory: pytest.TempPathFactory, manifests: dict[str, Path]) -> Path:
     """`train.csv`, `validation.csv` and `evaluation.csv`, made by split.py. Not to be changed."""

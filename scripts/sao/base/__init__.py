@@ -1,1 +1,1 @@
-"""Command lines, files, tables, names and seeds. Knows neither audio nor models; every other room builds on it."""
+"""Command lines, files, tables, names and seeds: helpers that know nothing about audio or models. All rooms use them."""

@@ -1,4 +1,7 @@
-"""The frame of every script: a log file, progress, and one clear line instead of a traceback."""
+"""The frame of every script: it parses arguments, logs, shows progress, and turns errors into one clear line.
+
+A script calls `run(main)`, and `main` calls `parse` first. Errors that a user can cause are raised as `InputError`.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,11 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from pathlib import Path
 from typing import TypeVar
 
-# Bars that libraries draw would bury ours; `progress` below says outright when it draws one. Read when tqdm is imported.
+# Progress bars of libraries would hide ours; `progress` below enables its own. tqdm reads this when it is imported.
 os.environ.setdefault("TQDM_DISABLE", "1")
-# Threads of PyTorch that wait for each other burn the time of the processor that the other one needs. Beside two busy
-# processes on two cores, a training step takes 7 times as long by default as with this limit; on an idle machine the
-# limit costs 1 to 3 % (GNU OpenMP's manual; read when torch is imported).
+# By default, PyTorch's waiting threads spin and take processor time from other work. Beside two busy processes on two
+# cores, a training step then takes 7 times as long as with this limit. On an idle machine the limit costs 1 to 3 %.
+# See GNU OpenMP's manual; torch reads this when it is imported.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 DECIDES_NO_RESULT = "messages, progress and exit codes"
@@ -27,30 +30,30 @@ DECIDES_NO_RESULT = "messages, progress and exit codes"
 log = logging.getLogger("sao")
 Item = TypeVar("Item")
 
-TERMINAL = sys.stderr  # ours even while libraries' output goes to the log
+TERMINAL = sys.stderr  # kept, because `output_to_log` redirects sys.stderr
 OUTPUT: dict[str, Path] = {}  # where the script writes, for messages
 BY_HAND: list[str] = []  # the command that runs this script again
-PLAIN_EVERY = 10.0  # s between two progress lines where there is no terminal
+PLAIN_EVERY = 10.0  # s between two progress lines without a terminal
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-INTERRUPTED = "interrupted: no output is half-written; the same command goes on from here"
+INTERRUPTED = "interrupted: no output is half-written; give the same command again to continue"
 
 
 class InputError(Exception):
-    """What is wrong, in which file (and row), what to do: one line, shown to the user as it is."""
+    """An error that a user can cause. Its one line says what is wrong, in which file and row, and what to do."""
 
 
 def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Parse the command line, with `--log FILE` added: lines go to that file and to stderr."""
+    """Parse the command line and set up logging to stderr and, with the added option `--log FILE`, to a file."""
     parser.add_argument("--log", type=Path, help="also write progress and messages to this file")
     args = parser.parse_args()
     if getattr(args, "output", None):
         OUTPUT["path"] = args.output
     log.setLevel(logging.INFO)
     log.propagate = False
-    logging.raiseExceptions = False  # a log on a full disk must not bury the line that says so
+    logging.raiseExceptions = False  # if the disk of the log is full, only the error line should be shown
     log.handlers = [logging.StreamHandler(TERMINAL)]
     log.handlers[0].setFormatter(logging.Formatter(f"{Path(sys.argv[0]).stem}: %(message)s"))
-    if not is_first():  # one of several devices: the first speaks for all
+    if not is_first():  # of several training processes only the first writes to the log
         log.handlers[0].setLevel(logging.ERROR)
     elif args.log:
         args.log.parent.mkdir(parents=True, exist_ok=True)
@@ -62,8 +65,8 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
 
 
 def by_hand(path: Path) -> str:
-    """The command that runs this script as it runs now; JSON among its arguments goes into files beside the log `path`."""
-    words = [os.path.abspath(sys.argv[0])]  # noqa: PTH100 - a link to the scripts stays one
+    """The command that runs this script again. JSON arguments are written to files beside the log `path`."""
+    words = [os.path.abspath(sys.argv[0])]  # noqa: PTH100 - a path through a symbolic link should stay as it is
     for option, word in zip(sys.argv, sys.argv[1:], strict=False):
         if option.startswith("--") and word.startswith(("{", "[")):
             settings = path.with_suffix(f".{option.removeprefix('--')}.json")
@@ -74,13 +77,13 @@ def by_hand(path: Path) -> str:
 
 
 def is_first() -> bool:
-    """Whether this is the only process, or the first of those that train together, however they were started."""
+    """Whether this is the only process or the first of several that train together (under Lightning or SLURM)."""
     return os.environ.get("LOCAL_RANK", "0") == os.environ.get("SLURM_PROCID", "0") == "0"
 
 
 @contextlib.contextmanager
 def output_to_log() -> Iterator[None]:
-    """Send what libraries print and warn to the log file, so that the terminal keeps its bars."""
+    """Redirect stdout and stderr of libraries to the log file, so that only our progress is on the terminal."""
     files = [handler.stream for handler in log.handlers if isinstance(handler, logging.FileHandler)]
     target = files[0] if files else TERMINAL
     with contextlib.redirect_stdout(target), contextlib.redirect_stderr(target):
@@ -96,10 +99,10 @@ def progress(
     size: Callable[[Item], int] | None = None,
     note: Callable[[], str] | None = None,
 ) -> Iterator[Item]:
-    """Yield the items under a bar on a terminal; elsewhere, and in the log file, a plain line now and then.
+    """Yield the items and show progress: a bar on a terminal, a plain line every few seconds elsewhere and in the log.
 
-    With `size`, an item counts for that many units (bytes, shown as MB or GB); `initial` were there before; `note` is
-    what else to show, a loss say.
+    `size` gives the units that an item counts for (bytes, shown as MB or GB). `initial` units were done before. `note`
+    gives a text to show as well, such as a loss.
     """
     from tqdm import tqdm
 
@@ -139,7 +142,7 @@ def progress(
 
 
 def report(message: str) -> None:
-    """A progress line: to the log file always, to stderr only where no bar is drawn."""
+    """Write a progress line to the log file, and to stderr unless a bar is drawn there."""
     record = log.makeRecord(log.name, logging.INFO, "", 0, message, (), None)
     for handler in log.handlers:
         shown = isinstance(handler, logging.FileHandler) or not TERMINAL.isatty()
@@ -148,7 +151,7 @@ def report(message: str) -> None:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run `main`; turn what a user can cause into one line on stderr and exit 1 (130 when interrupted)."""
+    """Run `main` and exit: 0 on success, 1 after one line about an error, 130 after an interruption."""
     for number in SIGNALS:
         signal.signal(number, _interrupted)
     try:
@@ -163,7 +166,7 @@ def run(main: Callable[[], None]) -> None:
         _unexpected(error)
     except KeyboardInterrupt:
         fail(INTERRUPTED, 130)
-    except Exception as error:  # noqa: BLE001 - the last frame: reported in full in the log, then exit 1
+    except Exception as error:  # noqa: BLE001 - the outermost frame: the log gets the traceback, then exit 1
         if message := _full_disk(error):
             fail(message)
         _unexpected(error)
@@ -171,7 +174,7 @@ def run(main: Callable[[], None]) -> None:
 
 
 def _full_disk(error: BaseException) -> str | None:
-    """What to tell where `error` came from a full disk, wherever it was; None where it did not."""
+    """The message for an error from a full disk, in whatever file; None for any other error."""
     from sao.base.files import full_disk
 
     path = getattr(error, "filename2", None) or getattr(error, "filename", None) or OUTPUT.get("path") or "."
@@ -179,7 +182,7 @@ def _full_disk(error: BaseException) -> str | None:
 
 
 def fail(message: str, code: int = 1) -> None:
-    """Say what is wrong, on the terminal and in the log, whose last line is the command that tries again."""
+    """Report an error on the terminal and in the log, end the log with the command to run again, and exit."""
     log.error("error: %s", message) if log.handlers else print(f"error: {message}", file=TERMINAL)
     for handler in log.handlers if BY_HAND else ():
         if isinstance(handler, logging.FileHandler):
@@ -188,7 +191,7 @@ def fail(message: str, code: int = 1) -> None:
 
 
 def leave(code: int) -> None:
-    """Not sys.exit: worker threads and pools must not keep a failed job alive, and taking torch down takes 1.4 s."""
+    """Exit at once. sys.exit would wait for worker threads and pools, and unloading torch takes 1.4 s."""
     sys.stdout.flush()
     TERMINAL.flush()
     logging.shutdown()
@@ -204,7 +207,7 @@ def _not_begun(_signal: int, _frame: object) -> None:
     os._exit(130)
 
 
-# Of a script of ours, while it imports its libraries.
+# While one of our scripts imports its libraries, a signal ends it with the same line.
 if Path(sys.argv[0]).resolve().parent == Path(__file__).resolve().parents[2]:
     for number in SIGNALS:
         signal.signal(number, _not_begun)

@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and what is in them."""
+"""Files and folders: writing them so that they are complete or absent, copying and linking, digests, free space."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from sao.base.command import InputError
 
 CHUNK = 1 << 20  # bytes
 FICLONE = 0x40049409  # <linux/fs.h>: share a file's blocks with another until one of them is changed
-UMASK = os.umask(0o077)  # what new files are not for; to ask is to set it
+UMASK = os.umask(0o077)  # the user's umask; it can be read only by setting another one
 os.umask(UMASK)
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-LEFT = 1 << 16  # bytes: with less a disk is full, whatever a library says went wrong
+LEFT = 1 << 16  # bytes: a disk with less counts as full, whatever error a library reports
 
 
 @contextlib.contextmanager
 def whole(path: Path, needed: int | None = None) -> Iterator[Path]:
-    """A temporary sibling to write to; it takes `path`'s name only when the block ends without an error.
+    """Yield a temporary sibling to write to. It gets the name `path` only if the block ends without an error.
 
-    Raises InputError where the disk is full; `needed` are the bytes to be written, where that is known.
+    Raises InputError if the disk is full. `needed` is the number of bytes to write, if known.
     """
     temporary = _temporary(path)
     try:
@@ -43,28 +43,28 @@ def whole(path: Path, needed: int | None = None) -> Iterator[Path]:
 
 
 def _temporary(path: Path) -> Path:
-    """A sibling to write to; what processes that were killed left there is removed."""
+    """A sibling to write to. Siblings that killed processes left behind are removed first."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in _left_over(path.parent).get(path.name, ()):
-        shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+    for stale in _left_over(path.parent).get(path.name, ()):
+        shutil.rmtree(stale) if stale.is_dir() else stale.unlink(missing_ok=True)
     return path.with_name(f".{path.name}.part{os.getpid()}")
 
 
-@functools.cache  # a folder may hold a million files, and be written to as often
+@functools.cache  # a folder may hold a million files, and be written to a million times
 def _left_over(folder: Path) -> dict[str, list[Path]]:
-    """By name, what processes that were killed left of a file or folder in `folder`."""
-    found: dict[str, list[Path]] = {}
+    """The temporary siblings that killed processes left in `folder`, by the name of the file or folder they belong to."""
+    stale: dict[str, list[Path]] = {}
     for path in folder.glob(".*.part*"):
         name, _, process = path.name[1:].rpartition(".part")
-        # In a container, this process may have the number of one that was killed in another.
+        # In a container, this process may have the number of a process that was killed in another container.
         if process.isdigit() and (int(process) == os.getpid() or not Path("/proc", process).exists()):
-            found.setdefault(name, []).append(path)
-    return found
+            stale.setdefault(name, []).append(path)
+    return stale
 
 
 @contextlib.contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """The same for a folder, which is empty at first and takes the place of one that was there before."""
+    """Yield an empty temporary folder. It replaces the folder `path` only if the block ends without an error."""
     temporary = _temporary(path)
     temporary.mkdir()
     try:
@@ -77,9 +77,10 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def writing(path: Path, needed: int | None = None) -> Iterator[None]:
-    """Turn whatever a library raises because the disk of `path` is full into an InputError, while files are still there.
+    """Turn any error that a library raises because the disk of `path` is full into an InputError.
 
-    `needed` are the bytes to be written, where that is known.
+    The check needs the written files, so use it inside the block that removes them. `needed` is the number of bytes to
+    write, if known.
     """
     try:
         yield
@@ -90,55 +91,55 @@ def writing(path: Path, needed: int | None = None) -> Iterator[None]:
 
 
 def full_disk(error: BaseException, path: Path, needed: int | None = None) -> str | None:
-    """What to tell where `error` came from a full disk while `path` was written; None where it did not.
+    """The message for an error from a full disk while `path` was written; None for any other error.
 
-    np.save, torch.save, soundfile and safetensors each hide it: "65536 requested and 60384 written", "unexpected pos",
-    "System error.", a text with the number. So besides the number it counts that there is nothing left.
+    np.save, torch.save, soundfile and safetensors hide the cause: "65536 requested and 60384 written", "unexpected pos",
+    "System error.", a text with the error number. So the free space counts as evidence, besides the error number.
     """
     folder = existing(path)
     free = shutil.disk_usage(folder).free
     chain = [error, error.__cause__, error.__context__]
-    told = any(isinstance(e, OSError) and e.errno in FULL for e in chain)
-    told |= any(f"(os error {number})" in str(error) or os.strerror(number) in str(error) for number in FULL)
-    # Errors of these kinds without a number are what a write that fell short gives.
+    explicit = any(isinstance(e, OSError) and e.errno in FULL for e in chain)
+    explicit |= any(f"(os error {number})" in str(error) or os.strerror(number) in str(error) for number in FULL)
+    # An incomplete write raises errors of these kinds without a number.
     hidden = isinstance(error, OSError | RuntimeError) and getattr(error, "errno", None) is None and free < LEFT
-    if isinstance(error, InputError) or not (told or hidden):
+    if isinstance(error, InputError) or not (explicit or hidden):
         return None
-    wanted = f", {size_text(needed)} are needed" if needed else ""
+    need = f", {size_text(needed)} are needed" if needed else ""
     files = os.statvfs(folder)
     of_files = files.f_files and not files.f_favail
     of_bytes = (needed and free >= needed) or any(getattr(e, "errno", None) == errno.EDQUOT for e in chain)
     full = "a quota, or the number of files on the disk, is used up" if of_files or of_bytes else "the disk is full"
     return (
-        f"{path}: {full} ({mount_point(folder)}: {size_text(free)} are free{wanted}): make room, then run again; "
-        "what was finished stays"
+        f"{path}: {full} ({mount_point(folder)}: {size_text(free)} are free{need}): make room, then run again; finished "
+        "work is kept"
     )
 
 
-def check_room(path: Path, needed: float, what: str) -> None:
-    """Raise InputError unless the disk of `path` has `needed` bytes left; `what` they are for."""
+def check_room(path: Path, needed: float, content: str) -> None:
+    """Raise InputError unless the disk of `path` has `needed` bytes left. `content` names what will take them."""
     folder = existing(path)
     disk = shutil.disk_usage(folder)
-    if needed > disk.free and disk.total:  # of 0 bytes are file systems that cannot say
+    if needed > disk.free and disk.total:  # some file systems cannot tell their size and report 0 bytes
         raise InputError(
-            f"{path}: {what} need {size_text(needed)}, {size_text(disk.free)} are free on {mount_point(folder)}: make room, then "
+            f"{path}: {content} need {size_text(needed)}, {size_text(disk.free)} are free on {mount_point(folder)}: make room, then "
             "run again"
         )
 
 
 def existing(path: Path) -> Path:
-    """The path itself, or the nearest folder above it that is there."""
+    """The path itself, or the nearest folder above it that exists."""
     return next(folder for folder in (path, *path.absolute().parents) if folder.exists())
 
 
 def mount_point(folder: Path) -> Path:
-    """Where the disk of an existing folder begins."""
+    """The mount point of the disk of an existing folder."""
     folder = folder.resolve()
     return next(above for above in (folder, *folder.parents) if above.is_mount() or above == above.parent)
 
 
 def local_path(url: str) -> Path | None:
-    """The path behind a `file://` URL or a plain path; None for a remote one."""
+    """The path of a `file://` URL or of a plain path; None for a remote URL."""
     parts = urlsplit(url)
     if parts.scheme in ("http", "https"):
         return None
@@ -170,10 +171,10 @@ def sha256(path: Path) -> str:
 
 
 def content_key(path: Path, blocks: int = 64) -> str:
-    """A quick key of a file's content: all of a small file, the size and evenly spaced blocks of a large one.
+    """A quick key of a file's content: all bytes of a small file, the size and evenly spaced blocks of a large one.
 
-    For rerun triggers, where a time stamp says too much and hashing gigabytes at every start is too slow. Says
-    `missing` of a file that is not there.
+    For rerun triggers: a time stamp changes too often, and hashing gigabytes at every start is too slow. The key of a
+    file that does not exist is `missing`.
     """
     if not path.is_file():
         return "missing"
@@ -189,7 +190,7 @@ def content_key(path: Path, blocks: int = 64) -> str:
 
 
 def link_folder(link: Path, folder: Path) -> None:
-    """Make `link` a symbolic link to a folder, which is made if it is not there; raises InputError on anything else there."""
+    """Make `link` a symbolic link to `folder`, creating the folder if needed. Raises InputError if `link` is anything else."""
     folder.mkdir(parents=True, exist_ok=True)
     if link.is_dir() and link.samefile(folder):
         return
@@ -197,18 +198,18 @@ def link_folder(link: Path, folder: Path) -> None:
         raise InputError(f"{link}: is in the way of a link to {folder}: move it aside, or start in another folder")
     temporary = link.with_name(f".{link.name}.part{os.getpid()}")
     temporary.symlink_to(folder)
-    temporary.replace(link)  # other jobs may be about to do the same
+    temporary.replace(link)  # another job may make the same link at the same time
 
 
 def digest(*parts: Any) -> str:
-    """SHA-256 of JSON-able values: the identity of what an artefact was made from."""
+    """SHA-256 of JSON-able values. It identifies the inputs of an artefact."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """A hard link of a file that the graph made, where the file system allows one (same bytes, no space); else a copy.
+    """Make `target` a hard link to a file that the graph made, or a copy if the file system allows no hard link.
 
-    Of the file that a symbolic link leads to: elsewhere the link itself would lead nowhere.
+    Symbolic links are followed first, because in another folder a relative one would lead nowhere.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
@@ -219,10 +220,10 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """A file of its own with the same bytes, of what is a user's: a program may write into it where it lies.
+    """Copy a user's file. A hard link would not do: a program that writes into one file would change both.
 
-    Where the file system can (Btrfs, XFS), both share the space until one of them is changed. Symbolic links are
-    followed. Raises InputError where there is no room.
+    On file systems that can (Btrfs, XFS), both files share their space until one of them changes. Symbolic links are
+    followed. Raises InputError if there is no room.
     """
     size = source.stat().st_size
     with whole(target) as temporary, source.open("rb") as old, temporary.open("wb") as new:

@@ -1,4 +1,4 @@
-"""Names and order of clips: pure functions of what they name."""
+"""Names, seeds and shards of clips. Each depends only on the clip itself, so other clips can come and go."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from sao.base.files import sha256, whole
 
 
 def clip_id(split: str, file_name: str) -> str:
-    """A file-name-safe id that depends on the clip's name alone, so that other clips coming or going never change it.
+    """A file-name-safe id that depends only on the clip's split and name.
 
-    Two names may look alike once made safe, and two splits may hold the same name: six hex digits of the name's
+    Two names may become equal when they are made safe, and two splits may contain the same name. Six hex digits of a
     SHA-256 keep them apart.
     """
     stem = unicodedata.normalize("NFKD", Path(file_name).stem).encode("ascii", "ignore").decode()
@@ -24,23 +24,23 @@ def clip_id(split: str, file_name: str) -> str:
 
 
 def same_name(path: str) -> str:
-    """The same for paths that name one file: accents in one piece or apart, `./a` or `a`."""
+    """One spelling for all paths that name the same file: accents as one character or two, `./a` or `a`."""
     return unicodedata.normalize("NFC", posixpath.normpath(path))
 
 
 def plain_id(text: str) -> str:
-    """A number or name of a recording or a group: pandas writes 1 as 1.0 where another row has none."""
+    """One spelling of the id of a recording or group: pandas writes 1 as 1.0 if another row has no id."""
     text = unicodedata.normalize("NFC", " ".join(text.split()))
     return re.sub(r"^([0-9]+)\.0*$", r"\1", text)
 
 
 def seed_for(*parts: object) -> int:
-    """A seed in [0, 2**32) that is a pure function of `parts`."""
+    """A seed in [0, 2**32) that depends only on `parts`."""
     return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:4], "big")
 
 
 def shard_of(clip: str, shards: int) -> int:
-    """The shard that a clip is encoded in: more clips move no other."""
+    """The shard of a clip, counted from 0. New clips do not move it."""
     return seed_for("shard", clip) % shards
 
 
@@ -50,13 +50,13 @@ def shard_name(shard: int, shards: int) -> str:
 
 
 def read_digests(path: Path) -> dict[str, str]:
-    """`{file name: sha256}` of a sha256sum listing."""
+    """The digests in a sha256sum listing, by file name."""
     pairs = (line.split("  ", 1) for line in path.read_text(encoding="utf-8").splitlines())
     return {name: digest for digest, name in pairs}
 
 
 def write_digests(listing: Path, root: Path, files: Iterable[Path], first: str = "") -> None:
-    """Write the sha256sum listing of `files`, by their paths in `root`; `first` are lines of it that are there already."""
+    """Write the sha256sum listing of `files`, by their paths in `root`. `first` holds finished lines to begin with."""
     lines = [first]
     lines += [f"{sha256(path)}  {path.relative_to(root).as_posix()}\n" for path in files]
     with whole(listing) as temporary:

@@ -1,4 +1,4 @@
-"""Words that tables have where nothing is known."""
+"""Recognise table cells and captions that say nothing: words such as `unknown`, and texts without letters."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ WORDS = frozenset((
 
 
 def is_placeholder(text: str) -> bool:
-    """Whether a cell says that there is nothing: it is empty, or holds a word for it, in brackets or quotes maybe."""
+    """Whether a cell is empty or holds a word for nothing, with or without brackets or quotes."""
     return " ".join(text.split()).strip("<>()[]{}\"' ").lower() in WORDS
 
 
-# Letters and symbols by Unicode's categories that show nothing: fillers, an empty pattern of Braille, signs that stand
-# for what could not be shown.
+# Invisible signs that Unicode counts as letters or symbols: fillers, an empty Braille pattern, replacement signs.
 SHOW_NOTHING = frozenset("\u115f\u1160\u2800\u3164\uffa0\ufffc\ufffd")
 
 
 def is_blank(text: str) -> bool:
-    """Whether a text says nothing: it has no letter, no digit and no picture, but white space, signs that have no width,
-    accents or punctuation, in the wide sense that takes `=` and `|` in.
+    """Whether a text has no letter, digit or picture, but only white space, invisible signs, accents or punctuation.
+
+    Signs such as `=` and `|` count as punctuation.
     """
     kinds = (unicodedata.category(sign) for sign in text if sign not in SHOW_NOTHING)
     return not any(kind[0] in "LN" or kind == "So" for kind in kinds)

@@ -1,4 +1,4 @@
-"""CSV tables that name the file and the row when they are wrong."""
+"""CSV tables: reading published ones with errors that name file and row, reading and writing our own."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import functools
 import io
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from sao.base.command import InputError
 
@@ -21,9 +22,9 @@ CAPTION = re.compile("caption_[1-9][0-9]*")
 
 
 def read_rows(path: Path, required: list[str], encoding: str = "utf-8") -> list[tuple[int, dict[str, str]]]:
-    """`(line it begins in, row)` of a published CSV, as text; raises InputError with file and row on anything odd.
+    """The rows of a published CSV as text, each with the line that it begins in. Raises InputError with file and row.
 
-    A file that is UTF-8 is read as such, whatever `encoding` it should have.
+    A file that is valid UTF-8 is read as UTF-8, whatever `encoding` says.
     """
     data = path.read_bytes()
     if data.startswith(codecs.BOM_UTF8) or is_utf8(data):
@@ -32,9 +33,9 @@ def read_rows(path: Path, required: list[str], encoding: str = "utf-8") -> list[
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
         row, byte = bad_byte(error)
-        found = data.split(b"\n")[row - 1]
+        line_text = data.split(b"\n")[row - 1]
         raise InputError(
-            f"{path}, row {row}: {byte} is not {encoding.upper()} ({found[:60]!r}): save the file as {encoding.upper()}"
+            f"{path}, row {row}: {byte} is not {encoding.upper()} ({line_text[:60]!r}): save the file as {encoding.upper()}"
         ) from None
     if "\0" in text:
         raise InputError(f"{path}, row {text.count(chr(10), 0, text.index(chr(0))) + 1}: holds a NUL byte: remove it")
@@ -55,7 +56,7 @@ def read_rows(path: Path, required: list[str], encoding: str = "utf-8") -> list[
                 continue
             if len(fields) != len(header):
                 raise InputError(
-                    f"{path}, row {first}: {len(fields)} fields where the header has {len(header)}: "
+                    f"{path}, row {first}: {len(fields)} fields, the header has {len(header)}: "
                     "quote fields that hold commas"
                 )
             rows.append((first, dict(zip(header, fields, strict=True))))
@@ -64,26 +65,26 @@ def read_rows(path: Path, required: list[str], encoding: str = "utf-8") -> list[
     return rows
 
 
-@functools.cache  # each row has the same
+@functools.cache  # every row has the same columns
 def plain(column: str) -> str:
-    """A column's name in lower case, with underscores for blanks and hyphens and `2` for `²`."""
+    """The name of a column in lower case, with underscores for blanks and hyphens, and `2` for `²`."""
     return re.sub(r"[\s-]+", "_", unicodedata.normalize("NFKC", column).strip().lower())
 
 
 def check_columns(columns: Sequence[str], where: str) -> None:
-    """Raise InputError on two columns that are called alike: one of them would be read without a word."""
+    """Raise InputError on two columns with almost the same name, because only one of them would be read."""
     seen: dict[str, str] = {}
     for column in columns:
         other = seen.setdefault(plain(column), column)
         if other != column:
             raise InputError(
-                f"{where}: columns {other!r} and {column!r} differ in case or form alone: keep one, or rename one"
+                f"{where}: columns {other!r} and {column!r} differ only in case or form: keep one, or rename one"
             )
 
 
 def is_utf8(data: bytes) -> bool:
-    """Whether bytes are UTF-8 throughout. Text in ISO-8859-1 practically never is: each letter that is not ASCII would
-    have to be followed by signs such as `¤` or `©`, in just the right number.
+    """Whether bytes are valid UTF-8. Text in ISO-8859-1 practically never is: each non-ASCII letter would have to be
+    followed by the right number of signs such as `¤` or `©`.
     """
     try:
         data.decode("utf-8")
@@ -93,7 +94,7 @@ def is_utf8(data: bytes) -> bool:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """A table of our own making. Text stays text ('NA' is a caption, not a missing value)."""
+    """Read a table that the graph wrote. Text stays text ('NA' is a caption, not a missing value)."""
     table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
     for column in ("seconds", "peak_dbfs", "rms_dbfs", "dc_offset", "train_loss", "validation_loss"):
         if column in table:
@@ -105,11 +106,21 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def read_tables(paths: list[Path]) -> pd.DataFrame:
-    """Tables one below the other; what a table has no column for is empty text."""
+    """Read several tables into one. If a table lacks a text column, its rows have an empty text there."""
     table = pd.concat([read_table(path) for path in paths], ignore_index=True)
     text = table.select_dtypes("object").columns
     table[text] = table[text].fillna("")
     return table
+
+
+def each(table: pd.DataFrame) -> Iterator[Any]:
+    """The rows of a table, with its columns as attributes."""
+    return iter(table.itertuples())
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table, each by the names of its columns."""
+    return [{str(column): value for column, value in row.items()} for row in table.to_dict("records")]
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
@@ -118,11 +129,11 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
 
 
 def captions_of(row: dict[str, str], columns: list[str]) -> list[str]:
-    """The captions of a row of a validated table: clips may have fewer than there are columns."""
+    """The captions of a row of a validated table. A clip may have fewer captions than the table has columns."""
     return [row[column] for column in columns if row[column]]
 
 
 def caption_columns(table: pd.DataFrame | dict[str, str]) -> list[str]:
-    """`caption_1`, `caption_2`, … in order."""
+    """The caption columns of a table in order: `caption_1`, `caption_2`, …"""
     columns = [c for c in map(str, table) if CAPTION.fullmatch(c)]
     return sorted(columns, key=lambda c: int(c.removeprefix("caption_")))

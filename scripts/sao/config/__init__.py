@@ -1,1 +1,1 @@
-"""From what a user wrote to a resolved config: defaults from the schema, and one line for every mistake."""
+"""Turn a user's config into a resolved one: defaults from the schema, and one line of error for every mistake."""

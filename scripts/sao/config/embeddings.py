@@ -1,5 +1,6 @@
-"""The entries of `evaluation.embeddings`: a name, or a CLAP model at a commit. Which names there are, the registry says:
-`sao.evaluation.embeddings`.
+"""Names and folders of the entries of `evaluation.embeddings`: a name, or a CLAP model at a commit.
+
+`sao.evaluation.embeddings` is the registry of all names.
 """
 
 from __future__ import annotations
@@ -8,10 +9,10 @@ Entry = str | dict[str, str]
 
 
 def embedding_name(entry: Entry) -> str:
-    """What figures are named with."""
+    """The name of an embedding, as in the names of figures."""
     return entry["repo"] if isinstance(entry, dict) else entry
 
 
 def embedding_folder(name: str) -> str:
-    """The name as a folder's."""
+    """The name of an embedding's folder."""
     return name.replace("/", "--")

@@ -1,4 +1,4 @@
-"""The configuration: checked against the schema, defaults filled in, references resolved."""
+"""The configuration: checked against the schema, defaults filled in, references resolved. The corpora are left to `data`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import difflib
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,8 +21,6 @@ from sao.config.embeddings import embedding_folder, embedding_name
 
 SCHEMA = Path(__file__).resolve().parents[3] / "schemas" / "config.schema.yaml"
 ROLES = ("train", "validation", "evaluation")
-WHOLE = "all"  # the one published split of an audiofolder that is not split by its top folders
-LONGEST = 200  # bytes of a downloaded file's name: with what is added to it, it is no longer than 255
 SECTIONS = ("corpora", "base_models", "runs")  # whose entries have names
 # Names that the graph gives to files and folders beside those that are called by a name of the config; in lower case.
 TAKEN = {
@@ -34,21 +32,21 @@ TAKEN = {
         "curves": "the curves in results/samples",
         "corpora": "the reports on the corpora in results/samples",
     },
-    "splits": {"dropped": "the list of left out clips"},
+    "splits": {"dropped": "the list of clips that are left out"},
 }
-# `a.csv` lies beside the folder `a`: what a name must not end in.
+# A name must not end in one of these, because `a.csv` lies beside the folder `a`.
 ENDS = (".csv", ".html", ".json", ".log", ".npz", ".seen", ".sha256", ".svg", ".tsv", ".txt")
 Config = dict[str, Any]
-MOST_LEGS = 5000  # of a training: as many as a dry run was tried with, which took 38 s
+MOST_LEGS = 5000  # per training; a dry run was tested with as many, and took 38 s
 
 
 def _whole_pattern(_: Any, pattern: str, text: Any, __: Any) -> Iterator[jsonschema.ValidationError]:
-    """JSON Schema's `pattern`, whose `$` does not match before a last line break."""
+    """JSON Schema's `pattern`. Unlike Python's `$`, its `$` does not match before a final line break."""
     if isinstance(text, str) and not re.fullmatch(pattern, text):
         yield jsonschema.ValidationError(f"{text!r} does not match {pattern!r}")
 
 
-# JSON Schema takes 3.0 for an integer and NaN for a number; range() and a learning rate do not.
+# JSON Schema accepts 3.0 as an integer and NaN as a number, but range() and a learning rate do not.
 Validator = jsonschema.validators.extend(  # type: ignore[no-untyped-call]
     jsonschema.Draft202012Validator,
     {"pattern": _whole_pattern},
@@ -63,15 +61,15 @@ Validator = jsonschema.validators.extend(  # type: ignore[no-untyped-call]
 )
 
 
-def resolve(config: Config, files: list[Path]) -> Config:
-    """The checked config with every default filled in and `null` entries left out.
+def check_config(config: Config, files: list[Path]) -> Config:
+    """The config with every default filled in and `null` entries left out; all is checked but the corpora.
 
-    `files` are the config files that were merged into `config`, in order; an error names the last one that has the
-    key. Raises InputError with one line for the first thing wrong.
+    `sao.data.corpora.resolve` checks those too. `files` are the config files that were merged into `config`, in order; an
+    error names the last one that has the key. Raises InputError with one line for the first thing wrong.
     """
     for path in files:
         check_file(path)
-    # PyYAML's own loader takes a tenth of a second for it, at every start of Snakemake.
+    # The C loader: PyYAML's own takes a tenth of a second more, at every start of Snakemake.
     schema = yaml.load(SCHEMA.read_text(encoding="utf-8"), yaml.CSafeLoader)
     config = copy.deepcopy(config)
     for section in SECTIONS:
@@ -79,23 +77,24 @@ def resolve(config: Config, files: list[Path]) -> Config:
             config[section] = {name: entry for name, entry in config[section].items() if entry is not None}
     _check(config, schema, files)
     for section in SECTIONS:
-        _check_names([section], config[section], files)
+        check_names([section], config[section], files)
     fill_defaults(config, schema, schema)
     clips = {split: count for split, count in config["render"]["clips"].items() if count is not None}
     prompts = config["render"]["prompts"]
     if not clips and prompts is None:
-        raise InputError(f"config: render.clips: names no split to render ({_where(['render', 'clips'], files)})")
+        raise InputError(f"config: render.clips: names no split to render ({place_of(['render', 'clips'], files)})")
     if prompts is not None and not Path(prompts).is_file():
-        where = _where(["render", "prompts"], files)
-        raise InputError(f"config: render.prompts: found {prompts!r}, which is no file ({where})")
+        where = place_of(["render", "prompts"], files)
+        raise InputError(f"config: render.prompts: the file {prompts!r} does not exist ({where})")
     config["render"]["clips"] = clips
     _check_references(config, files)
     return config
 
 
 def check_file(path: Path) -> None:
-    """Raise InputError on what Snakemake reads without a word, or stumbles over, in a config file: a key that is there
-    twice, of which the last would win; an alias within what it stands for; a text that is not UTF-8.
+    """Raise InputError on faults that Snakemake ignores or reports badly.
+
+    These are a duplicate key (the last would win), an alias inside itself, and text that is not UTF-8.
     """
     try:
         text = path.read_bytes().decode("utf-8")
@@ -105,31 +104,31 @@ def check_file(path: Path) -> None:
     try:
         root = yaml.compose(text, yaml.CSafeLoader)
     except yaml.YAMLError:
-        return  # JSON with tabs, or for Snakemake to tell
+        return  # JSON with tabs, or an error that Snakemake itself reports
     try:
         _check_node(root, [], path, [], set())
     except RecursionError:
-        raise InputError(f"config: is nested too deep ({path})") from None
+        raise InputError(f"config: is nested too deeply ({path})") from None
 
 
 def _check_node(node: yaml.Node | None, key: list[str], path: Path, above: list[yaml.Node], done: set[int]) -> None:
-    """`above` are the nodes that lead to this one; `done`, those that are checked already, by their `id`."""
+    """Check a node and its children. `above` are its ancestors; `done` has the `id` of every checked node."""
     if node in above:
-        here = f"{path}, line {node.start_mark.line + 1}"
-        raise InputError(f"config: {'.'.join(key)}: is an alias of what it lies in: write it out ({here})")
+        where = f"{path}, line {node.start_mark.line + 1}"
+        raise InputError(f"config: {'.'.join(key)}: is an alias of a section around it: write it out ({where})")
     if id(node) in done:
         return
     if isinstance(node, yaml.MappingNode):
         seen: dict[tuple[str, str], yaml.Node] = {}
         for name, value in node.value:
-            # Of `<<` there may be several; a key that is no text is for the schema to refuse.
+            # There may be several `<<`. The schema refuses keys that are not text.
             if isinstance(name, yaml.ScalarNode):
                 below = [*key, name.value]
                 first = seen.setdefault((name.tag, name.value), name)
                 if first is not name and not name.tag.endswith(":merge"):
                     lines = f"lines {first.start_mark.line + 1} and {name.start_mark.line + 1}"
                     raise InputError(
-                        f"config: {'.'.join(below)}: is there twice, and only the last would count: keep one "
+                        f"config: {'.'.join(below)}: appears twice, and only the last would count: keep one "
                         f"({path}, {lines})"
                     )
                 _check_node(value, below, path, [*above, node], done)
@@ -158,7 +157,7 @@ def fill_defaults(value: Any, schema: Config, root: Config) -> None:
 
 
 def deref(schema: Config, root: Config) -> Config:
-    """The schema with its `$ref` followed; keys beside the reference win."""
+    """The schema that `$ref` points to. Keys beside the reference take precedence."""
     if "$ref" not in schema:
         return schema
     target: Any = root
@@ -171,11 +170,11 @@ def _check(config: Config, schema: Config, files: list[Path]) -> None:
     errors = sorted(Validator(schema).iter_errors(config), key=lambda e: ([str(p) for p in e.path], e.message))
     if errors:
         key, message = _explain(errors[0])
-        raise InputError(f"config: {'.'.join(map(str, key)) or 'the whole'}: {message} ({_where(key, files)})")
+        raise InputError(f"config: {'.'.join(map(str, key)) or 'the whole'}: {message} ({place_of(key, files)})")
 
 
 def _explain(error: jsonschema.ValidationError) -> tuple[list[Any], str]:
-    """`(key, what was found and what is allowed)` for one error."""
+    """The key of an error, and a text with the value that is there and the values that are allowed."""
     key, found, wanted = list(error.absolute_path), cast(Any, error.instance), cast(Any, error.validator_value)
     schema = cast(Config, error.schema)
     if error.validator == "additionalProperties":
@@ -218,84 +217,65 @@ def _type_name(value: Any) -> str:
 
 
 def alike(name: str) -> str:
-    """The same for names that a file system may take for one."""
+    """One spelling for all names that a file system may confuse: they differ only in case or Unicode form."""
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def _check_names(section: list[str], names: Iterable[str], files: list[Path]) -> None:
-    """Raise InputError on a name that the graph has given to something else, or that meets another of its section."""
+def check_names(section: list[str], names: Iterable[str], files: list[Path]) -> None:
+    """Raise InputError on a name that the graph uses itself, or that a file system may confuse with another one."""
     seen: dict[str, str] = {}
     for name in names:
         key = alike(name)
         end = next((end for end in ENDS if key.endswith(end)), None)
         if (other := seen.setdefault(key, name)) != name:
-            reason = f"differs from {other!r} in case alone, which some file systems do not tell apart"
+            reason = f"differs from {other!r} only in case, which some file systems ignore"
         elif key in (taken := TAKEN.get(section[-1], {})):
             reason = f"the name {name!r} is taken by {taken[key]}"
         elif section[-1] == "runs" and key.startswith("base--"):
             reason = f"the name {name!r} is taken by an untouched base model"
         elif section[-1] in ("corpora", "base_models") and "--" in name:
-            reason = f"the name {name!r} has '--', which joins the names of a base model and a corpus"
+            reason = f"the name {name!r} has '--', which joins the names of a base model and a corpus in folder names"
         elif end:
-            reason = f"the name {name!r} ends in {end}, as a file of another one may"
+            reason = f"the name {name!r} ends in {end}, as the name of a file of another entry may"
         else:
             continue
         where = [*section, name]
-        raise InputError(f"config: {'.'.join(where)}: {reason}; choose another ({_where(where, files)})")
+        raise InputError(f"config: {'.'.join(where)}: {reason}; choose another ({place_of(where, files)})")
 
 
 def _check_references(config: Config, files: list[Path]) -> None:
-    def refer(key: list[Any], found: str, allowed: Any, what: str) -> None:
-        if found not in allowed:
+    def refer(key: list[Any], name: str, allowed: Any, kind: str) -> None:
+        if name not in allowed:
             raise InputError(
-                f"config: {'.'.join(map(str, key))}: found {found!r}, an unknown {what}; "
-                f"allowed: {', '.join(sorted(allowed)) or 'none is defined'} ({_where(key, files)})"
+                f"config: {'.'.join(map(str, key))}: found {name!r}, an unknown {kind}; "
+                f"allowed: {', '.join(sorted(allowed)) or 'none is defined'} ({place_of(key, files)})"
             )
 
     if not config["runs"]:
-        raise InputError(f"config: runs: found no run; define at least one ({_where(['runs'], files)})")
+        raise InputError(f"config: runs: found no run; define at least one ({place_of(['runs'], files)})")
     for name, run in config["runs"].items():
         refer(["runs", name, "base_model"], run["base_model"], config["base_models"], "base model")
         refer(["runs", name, "corpus"], run["corpus"], config["corpora"], "corpus")
         _check_run(name, run, config["latents"]["enabled"], files)
     _check_published(config["runs"], files)
     _check_embeddings(config["evaluation"]["embeddings"], files)
-    for name, corpus in config["corpora"].items():
-        _check_corpus(name, corpus, files, refer)
-    for name in dict.fromkeys(run["corpus"] for run in config["runs"].values()):
-        _check_folder(["corpora", name, "path"], config["corpora"][name].get("path"), files)
-        _check_top_folders(name, config["corpora"][name], files)
     for name in dict.fromkeys(run["base_model"] for run in config["runs"].values()):
         sampling, key = config["base_models"][name]["sampling"], ["base_models", name, "sampling", "sigma_min"]
         if sampling["sigma_min"] >= sampling["sigma_max"]:
             raise InputError(
                 f"config: {'.'.join(key)}: {sampling['sigma_min']} is not below sigma_max, {sampling['sigma_max']}: noise goes "
-                f"from sigma_max down to sigma_min; lower it ({_where(key, files)})"
+                f"from sigma_max down to sigma_min; lower it ({place_of(key, files)})"
             )
         _check_folder(["base_models", name, "path"], config["base_models"][name].get("path"), files)
 
 
 def _check_folder(key: list[Any], folder: str | None, files: list[Path]) -> None:
     if folder is not None and not Path(folder).is_dir():
-        raise InputError(f"config: {'.'.join(key)}: found {folder!r}, which is no folder ({_where(key, files)})")
-
-
-def _check_top_folders(name: str, corpus: Config, files: list[Path]) -> None:
-    """Of an audiofolder that is split by its top folders."""
-    if "path" not in corpus or corpus["split"]["method"] == "column":
-        return
-    for role in ROLES:
-        for split in corpus[role]:
-            if split != WHOLE and not Path(corpus["path"], split).is_dir():
-                key = ["corpora", name, role]
-                raise InputError(
-                    f"config: {'.'.join(key)}: names {split!r}, which is no folder in {corpus['path']} "
-                    f"({_where(key, files)})"
-                )
+        raise InputError(f"config: {'.'.join(key)}: found {folder!r}, which is no folder ({place_of(key, files)})")
 
 
 def _check_run(name: str, run: Config, on_latents: bool, files: list[Path]) -> None:
-    """What the schema cannot say of a run: settings that exclude each other."""
+    """Raise InputError on settings of a run that exclude each other, which the schema cannot express."""
     adapts, precision = run["method"] != "full", run["precision"]
     wrong = {
         "ema": (precision == "bf16-true" and run["ema"], "a moving average in bfloat16 does not move; set it to false"),
@@ -313,27 +293,27 @@ def _check_run(name: str, run: Config, on_latents: bool, files: list[Path]) -> N
     legs = -(-run[unit] // run["checkpoint_every"])
     wrong["checkpoint_every"] = (
         legs > MOST_LEGS,
-        f"{run[unit]} {unit} in legs of {run['checkpoint_every']} are {legs} jobs, more than Snakemake can plan, "
-        f"{MOST_LEGS}; set checkpoint_every to {-(-run[unit] // MOST_LEGS)} or more",
+        f"{run[unit]} {unit} in legs of {run['checkpoint_every']} are {legs} jobs, and Snakemake can plan {MOST_LEGS}; "
+        f"set checkpoint_every to {-(-run[unit] // MOST_LEGS)} or more",
     )
     for key, (is_wrong, message) in wrong.items():
         if is_wrong:
-            where = _where(["runs", name, key], files)
+            where = place_of(["runs", name, key], files)
             raise InputError(f"config: runs.{name}.{key}: {message} ({where})")
 
 
 def _check_embeddings(embeddings: list[Any], files: list[Path]) -> None:
-    """No two may be of one name: they share a folder, and figures are named with it."""
+    """Raise InputError on two embeddings of one name, because they would share a folder and the names of figures."""
     seen: dict[str, Any] = {}
     for entry in embeddings:
         name = embedding_name(entry)
         if seen.setdefault(alike(embedding_folder(name)), entry) != entry:
             key = ["evaluation", "embeddings"]
-            raise InputError(f"config: {'.'.join(key)}: {name!r} is there twice; keep one ({_where(key, files)})")
+            raise InputError(f"config: {'.'.join(key)}: {name!r} is there twice; keep one ({place_of(key, files)})")
 
 
 def _check_published(runs: Config, files: list[Path]) -> None:
-    """No repository may be that of two runs: one would replace the other."""
+    """Raise InputError on two runs that publish to one repository, because one would replace the other."""
     seen: dict[str, str] = {}
     for name, run in runs.items():
         repo = run["publish"]["repo"] if run["publish"] else None
@@ -341,99 +321,12 @@ def _check_published(runs: Config, files: list[Path]) -> None:
         if other != name:
             key = ["runs", name, "publish", "repo"]
             raise InputError(
-                f"config: {'.'.join(key)}: {repo!r} is that of run {other} too; give each its own ({_where(key, files)})"
+                f"config: {'.'.join(key)}: {repo!r} is that of run {other} too; give each its own ({place_of(key, files)})"
             )
 
 
-def _check_corpus(name: str, corpus: Config, files: list[Path], refer: Callable[..., None]) -> None:
-    """What the schema cannot say of a corpus; fills in the lists of its three sides."""
-    here = ["corpora", name]
-
-    def wrong(key: list[Any], message: str) -> InputError:
-        return InputError(f"config: {'.'.join(map(str, here + key))}: {message} ({_where(here + key, files)})")
-
-    form, method = corpus["format"], corpus["split"]["method"]
-    needed, foreign = ("splits", "path") if form == "clotho" else ("path", "splits")
-    if needed not in corpus:
-        raise wrong([needed], f"missing; format {form} needs it")
-    if foreign in corpus:
-        raise wrong([foreign], f"format {form} does not use it; remove it")
-    defaults: dict[str, list[str]] = {role: [] for role in ROLES}
-    if method == "column":
-        defaults = {
-            "train": ["train"],
-            "validation": ["validation", "val", "dev"],
-            "evaluation": ["evaluation", "test"],
-        }
-    elif form == "audiofolder":
-        whole = method == "fraction" and not any(role in corpus for role in ROLES)
-        defaults = {"train": [WHOLE] if whole else ["train"], "validation": [], "evaluation": []}
-        if method == "official":
-            defaults |= {"validation": ["validation"], "evaluation": ["test"]}
-    used: dict[str, str] = {}
-    for role in ROLES:
-        corpus.setdefault(role, defaults[role])
-        if not corpus[role] and (role == "train" or method != "fraction"):
-            raise wrong([role], f"missing; split.method {method} needs it")
-        for split in corpus[role]:
-            if form == "clotho" and method != "column":
-                refer([*here, role], split, corpus["splits"], "split")
-            if form == "audiofolder" and method != "column":
-                if not re.fullmatch(r"[^/.{}][^/{}]*", split):
-                    raise wrong([role], f"{split!r} is not the name of a top folder")
-                if split == WHOLE and method == "official":
-                    raise wrong([role], f"the name {split!r} is taken; call the folder something else")
-            if split in used:
-                raise wrong(
-                    [role], f"{split!r} is already used for {used[split]}: its clips would leak; name each once"
-                )
-            used[split] = role
-    folders = corpus["splits"] if form == "clotho" else [] if method == "column" else used
-    _check_names([*here, "splits"], folders, files)
-    drawn = {role: corpus["split"][role] for role in ROLES[1:] if not corpus[role]}
-    if none := [role for role, share in drawn.items() if share == 0]:
-        raise wrong(["split", none[0]], f"0 leaves no clip for it; set a share, or name the split as `{none[0]}`")
-    if sum(drawn.values()) >= 1:
-        raise wrong(["split"], "the fractions leave no clip to train on; they must sum to less than 1")
-    seen: dict[str, str] = {}
-    for split, entry in corpus.get("splits", {}).items():
-        for file in [*entry["archives"], *entry["captions"], *entry["metadata"]]:
-            base = file_name(file["url"])
-            if base in ("", ".", "..") or "/" in base or len(base.splitlines()) != 1:
-                raise wrong(["splits", split], f"the URL {file['url']!r} ends in no file name")
-            if problem := _unusable(base):
-                raise wrong(["splits", split], f"the file name {base[:60]!r} {problem}; call the file something else")
-            if (other := seen.setdefault(alike(base), file["url"])) != file["url"]:
-                raise wrong(
-                    ["splits", split],
-                    f"two files are called {base!r} ({other} and {file['url']}), but for case; rename one",
-                )
-
-
-def _unusable(name: str) -> str:
-    """Why a file cannot be kept under its name in `archives/`, or nothing."""
-    if alike(name) == "checksums" or name.startswith("."):
-        return "is taken, or hidden"
-    if re.search(r"[{}\\\0-\x1f\x7f\ud800-\udfff\ufffd]", name):
-        return "has a brace, a backslash, a control character or a byte that is not UTF-8"
-    if len(name.encode()) > LONGEST:
-        return f"is longer than {LONGEST} bytes"
-    return ""
-
-
-def file_name(url: str) -> str:
-    """The name a download is kept under: the last part of the URL's path, or nothing for no URL."""
-    from urllib.parse import unquote, urlsplit
-
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return ""
-    return unquote(Path(parts.path if parts.scheme in ("http", "https", "file") else url).name)
-
-
-def _where(key: list[Any], files: list[Path]) -> str:
-    """`file, line n` of the deepest part of `key` that is written in a config file, the last file first."""
+def place_of(key: list[Any], files: list[Path]) -> str:
+    """`file, line n` of the deepest part of `key` that a config file contains. The last file is searched first."""
     for depth in range(len(key), 0, -1):
         for path in reversed(files):
             for node_path, line in _lines(yaml.compose(path.read_text(encoding="utf-8")), []):
@@ -445,28 +338,21 @@ def _where(key: list[Any], files: list[Path]) -> str:
 def _lines(node: yaml.Node | None, path: list[str]) -> Iterator[tuple[list[str], int]]:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            here = [*path, str(key.value)]
-            yield here, key.start_mark.line + 1
-            yield from _lines(value, here)
+            child = [*path, str(key.value)]
+            yield child, key.start_mark.line + 1
+            yield from _lines(value, child)
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
-            here = [*path, str(index)]
-            yield here, value.start_mark.line + 1
-            yield from _lines(value, here)
-
-
-def published_splits(corpus: Config) -> list[str]:
-    """The published splits that are used, each with a manifest of its own, in the order of the three sides."""
-    if corpus["split"]["method"] == "column":
-        return list(corpus["splits"]) if corpus["format"] == "clotho" else [WHOLE]
-    return [split for role in ROLES for split in corpus[role]]
+            child = [*path, str(index)]
+            yield child, value.start_mark.line + 1
+            yield from _lines(value, child)
 
 
 def renders(config: Config) -> dict[str, Config]:
-    """What is rendered: `{folder: {label, run or None, base_model, corpus}}`, base models first.
+    """The models to render, by the folder of their renders: `{label, run or None, base_model, corpus}`. Base models first.
 
-    The folder of a base model's render names model and corpus, so that configs share it; its label, the run's name
-    in `samples.csv`, is `base` wherever there is only one.
+    The folder of a base model names model and corpus, so different configs can share it. Its label, which is the run's
+    name in `samples.csv`, is `base` if there is only one base model.
     """
     pairs = list(dict.fromkeys((run["base_model"], run["corpus"]) for run in config["runs"].values()))
     out = {}

@@ -1,29 +1,29 @@
-"""The settings that the plan hands to scripts: one type for each script, shared by both, so that they cannot drift.
+"""The settings that the plan hands to scripts: one type per script. Plan and script share it, so they cannot differ.
 
-What a script is given decides its result, and a change of it reruns the job; what decides none is in a type of its own
-(`RunningSettings`). On the command line they are `--settings`: JSON, or the path of a file that holds it.
+Settings decide a script's result, so a change reruns the job. Settings that decide no result have a type of their own
+(`RunningSettings`). On the command line, `--settings` takes JSON or the path of a JSON file.
 """
 
-# Without `from __future__ import annotations`, under which typing cannot tell optional keys from required ones.
+# No `from __future__ import annotations` here: with it, typing cannot tell optional keys from required ones.
 import argparse
 import json
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, TypeVar, is_typeddict
 
 Kind = TypeVar("Kind")
-Entry = dict[str, Any]  # as the schema describes it
+Entry = dict[str, Any]  # an entry of the config, as the schema describes it
 
 
 class ScanSettings(TypedDict):
+    format: str  # of the corpus
     folder: str  # of the sounds
-    top: str | None  # the folder above it, where its folders are the splits
-    caption_columns: list[str] | None
-    splits: list[str] | None  # all that `top` holds
+    options: Entry  # what the format reads them by
 
 
 class ManifestSettings(TypedDict):
+    format: str
     audio: str  # folder of the sounds
-    split_column: str | None  # of the metadata, where a split goes by one
+    split_column: str | None  # metadata column that names the split, if there is one
     group_column: str | None
 
 
@@ -32,40 +32,38 @@ class SplitSettings(TypedDict):
     train: list[str]  # published splits, or values of the column
     validation: list[str]
     evaluation: list[str]
-    seed: int | None  # where clips are drawn by fraction
-    fractions: dict[str, float] | None  # by side: validation, evaluation
+    seed: int | None  # for method fraction
+    fractions: dict[str, float] | None  # share to draw for validation and evaluation
 
 
 class ValidateSettings(TypedDict):
     split: SplitSettings
     on_invalid: str  # fail or drop
     on_leak: str
-    licenses: list[str] | None  # those that are allowed; None allows all
+    licenses: list[str] | None  # allowed licences; None allows all
     silence_dbfs: float
-    train_seconds: (
-        float | None
-    )  # the window that no clip may pass; None where clips may be longer, or it is the model's
+    train_seconds: float | None  # longest allowed clip; None if clips may be longer, or if the model decides
 
 
 class EncodeSettings(TypedDict):
-    train_seconds: float | None  # the training window; None is the model's own
-    random_crop: bool  # clips may be longer
+    train_seconds: float | None  # the training window; None means the model's own
+    random_crop: bool  # clips may be longer than the window
 
 
 class DatasetSettings(EncodeSettings):
     latents: str | None  # folder of the shards; None trains from audio
     shards: int | None
-    audio: dict[str, str] | None  # folder by published split
+    audio: dict[str, str] | None  # folder of each published split
     on_invalid: str
 
 
 class Batches(TypedDict):
-    batch: int  # clips that one step takes
+    batch: int  # clips per step
     captions: str
 
 
 class ModelSource(TypedDict):
-    """Where a base model is from: `path`, or `repo` and `revision`."""
+    """Where a base model comes from: `path`, or `repo` and `revision`."""
 
     path: NotRequired[str]
     repo: NotRequired[str]
@@ -77,7 +75,7 @@ class ModelSource(TypedDict):
 
 
 class TrainingSettings(TypedDict):
-    """What moves a run's weights. How far it goes is none of it: a longer training repeats no leg."""
+    """Settings that decide a run's weights. The number of steps is not one of them: a longer training repeats no leg."""
 
     base_model: str
     corpus: str
@@ -103,7 +101,7 @@ class TrainingSettings(TypedDict):
 
 
 class RunningSettings(TypedDict):
-    """What moves no weight, and so reruns nothing."""
+    """Settings of a training that decide no weight, so that a change reruns nothing."""
 
     workers: int
     validate_every: int
@@ -121,11 +119,16 @@ class Sampling(TypedDict):
     negative_prompt: str | None
 
 
-class RenderSettings(TypedDict):
+class PromptSettings(TypedDict):
     clips: dict[str, str | int]  # by side: how many, or all
     caption: int  # which caption of a clip is its prompt, counted from 1
-    seconds: float | None  # of what is rendered from a file of prompts
+    seconds: float | None  # length of a sound that is rendered from a file of prompts
     seed: int
+    sampling: Sampling
+    train_seconds: float | None
+
+
+class RenderSettings(TypedDict):
     loudness: float | None  # LUFS
     format: str
     sampling: Sampling
@@ -133,7 +136,7 @@ class RenderSettings(TypedDict):
 
 
 class EmbedSettings(TypedDict):
-    embedding: Any  # an entry of evaluation.embeddings
+    embedding: Any  # one entry of evaluation.embeddings
 
 
 class EvaluateSettings(TypedDict):
@@ -151,37 +154,37 @@ class CardSettings(TypedDict):
 
 
 def pick(kind: type[Kind], entry: Entry) -> Kind:
-    """The settings of a kind out of a config's entry, which may hold more. Raises KeyError where it holds less."""
+    """The settings of type `kind` from a config's entry, which may have more keys. Raises KeyError if one is missing."""
     optional: frozenset[str] = getattr(kind, "__optional_keys__", frozenset())
     return {key: entry[key] for key in kind.__annotations__ if key in entry or key not in optional}  # type: ignore[return-value]
 
 
 def to_text(settings: Any) -> str:
-    """JSON for a command line."""
+    """Settings as JSON for a command line."""
     return json.dumps(settings, ensure_ascii=False)
 
 
 def from_text(kind: type[Kind], text: str) -> Kind:
-    """Settings from JSON, or from a file that holds it; raises ArgumentTypeError where keys are missing or unknown."""
+    """Settings from JSON or from a JSON file. Raises ArgumentTypeError if keys are missing or unknown."""
     try:
-        found = json.loads(text if text.lstrip().startswith(("{", "[")) else Path(text).read_text(encoding="utf-8"))
+        settings = json.loads(text if text.lstrip().startswith(("{", "[")) else Path(text).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise argparse.ArgumentTypeError(f"neither JSON nor the path of a JSON file: {error}") from None
     if is_typeddict(kind):
         required = kind.__required_keys__  # type: ignore[attr-defined]
-        known = required | kind.__optional_keys__  # type: ignore[attr-defined]
-        if not isinstance(found, dict) or (missing := sorted(required - set(found))):
+        allowed = required | kind.__optional_keys__  # type: ignore[attr-defined]
+        if not isinstance(settings, dict) or (missing := sorted(required - set(settings))):
             raise argparse.ArgumentTypeError(
-                f"{kind.__name__} without {', '.join(missing) if isinstance(found, dict) else 'keys'}"
+                f"{kind.__name__} without {', '.join(missing) if isinstance(settings, dict) else 'keys'}"
             )
-        if unknown := sorted(set(found) - known):
+        if unknown := sorted(set(settings) - allowed):
             raise argparse.ArgumentTypeError(f"{kind.__name__} has no {', '.join(unknown)}")
-    return found
+    return settings
 
 
 def add_settings(parser: argparse.ArgumentParser, kind: type[Any], name: str = "settings", help: str = "") -> None:
-    """Add `--settings` (or another `name`) of a kind to a command line."""
-    said = help or (kind.__doc__ if is_typeddict(kind) and kind.__doc__ else "what decides the result")
+    """Add the option `--settings` (or another `name`) for settings of type `kind` to a command line."""
+    meaning = help or (kind.__doc__ if is_typeddict(kind) and kind.__doc__ else "settings that decide the result")
     parser.add_argument(
-        f"--{name}", type=lambda text: from_text(kind, text), required=True, help=f"JSON or a file of it: {said}"
+        f"--{name}", type=lambda text: from_text(kind, text), required=True, help=f"JSON or a JSON file: {meaning}"
     )

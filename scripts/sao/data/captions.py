@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from sao.base.command import InputError
 
-from sao.base.tables import CAPTION, plain
+from sao.base.names import same_name
+from sao.base.tables import CAPTION, plain, read_rows
+from sao.data.origin import Row
+
+Captions = list[str]  # of one sound
 
 # What pandas writes of a list of texts: as Python prints one, or as numpy does, with nothing but space between them.
 STRING = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
@@ -22,6 +28,32 @@ PAIRS = {"[": "]", "(": ")", "{": "}"}
 def like_caption(column: str, stem: str = "captions?") -> bool:
     """Whether a column is called like one of captions: `caption`, `Caption 2`, `caption_²` …"""
     return re.fullmatch(rf"{stem}_*\d*", plain(column)) is not None
+
+
+def unique_rows(paths: list[Path], required: list[str], encoding: str) -> dict[str, tuple[str, Row]]:
+    """`(file and row, row)` of all files by `file_name`; raises InputError naming both rows of a duplicate.
+
+    Names are compared as `same_name` has them.
+    """
+    table: dict[str, tuple[str, Row]] = {}
+    for path in paths:
+        for number, row in read_rows(path, ["file_name", *required], encoding):
+            name, here = same_name(row["file_name"]), f"{path}, row {number}"
+            if name in table:
+                raise InputError(f"{here}: file_name {row['file_name']!r} is already in {table[name][0]}: keep one")
+            table[name] = here, row
+    return table
+
+
+def read_captions(paths: list[Path]) -> tuple[dict[str, Row], dict[str, Captions]]:
+    """`(rows, captions)` of tables in Clotho's form, by `file_name` as `same_name` has it. Raises InputError on anything odd."""
+    rows = unique_rows(paths, ["caption_1"], "utf-8")
+    columns = functools.cache(published_columns)  # each row of a table has the same
+    captions = {}
+    for name, (where, row) in rows.items():
+        names = columns(tuple(row), where.rpartition(", row ")[0])
+        captions[name] = published_captions(row, names, where)
+    return {name: row for name, (_, row) in rows.items()}, captions
 
 
 def published_columns(header: Sequence[str], where: str) -> list[str]:

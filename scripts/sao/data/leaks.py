@@ -33,7 +33,7 @@ def find_leaks(table: pd.DataFrame) -> list[Leak]:
     keys_of: dict[int, list[tuple[str, str]]] = defaultdict(list)  # of the few that share anything
     for what, keys in ties(table).items():
         shared = keys[(keys != "") & keys.duplicated(keep=False)]
-        for at, key in zip(table.index.get_indexer(shared.index), shared, strict=True):
+        for at, key in zip(table.index.get_indexer(shared.index).tolist(), shared, strict=True):
             members[what, key].append(at)
             keys_of[at].append((what, key))
     tied = sorted(keys_of)

@@ -1,1 +1,1 @@
-"""The Hugging Face Hub: fetch a model, place it, publish one."""
+"""The Hugging Face Hub: fetch the files of a model, put them into place, publish a fine-tuned model."""

@@ -1,4 +1,4 @@
-"""The bars of the Hub's client, which alone knows how far an upload is. To be imported before anything that has tqdm."""
+"""Show the progress of an upload, which only the Hub's client knows. Import this before any module that imports tqdm."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import re
 import time
 from collections.abc import Iterator
 
-os.environ["TQDM_DISABLE"] = ""  # command.py turns the bars of libraries off
+os.environ["TQDM_DISABLE"] = ""  # command.py disables the bars of libraries
 
 from sao.base.command import PLAIN_EVERY, TERMINAL, report
 
 DECIDES_NO_RESULT = "bars of downloads"
 
-CONTROL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\r\n]")  # what moves the cursor
+CONTROL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\r\n]")  # sequences that move the cursor
 
 
-class Told(io.TextIOBase):
-    """A stream for bars: they are drawn on a terminal; elsewhere, and in the log file, a plain line now and then."""
+class BarStream(io.TextIOBase):
+    """A stream for progress bars: it draws them on a terminal, and writes a plain line now and then elsewhere and to the log."""
 
     def __init__(self) -> None:
         self.last = -PLAIN_EVERY
@@ -42,12 +42,12 @@ class Told(io.TextIOBase):
 
 @contextlib.contextmanager
 def client_bars() -> Iterator[None]:
-    """Let the Hub's client draw its bars, by way of `Told`."""
+    """Let the Hub's client draw its bars, through a `BarStream`."""
     from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
 
     enable_progress_bars()
     try:
-        with contextlib.redirect_stderr(Told()):
+        with contextlib.redirect_stderr(BarStream()):
             yield
     finally:
         disable_progress_bars()

@@ -1,4 +1,7 @@
-"""Files of pinned commits on the Hugging Face Hub: resumed when broken off, checked against what the Hub says of them."""
+"""Fetch files of pinned commits on the Hugging Face Hub. Interrupted transfers resume; sizes and hashes are checked.
+
+`describe` asks the Hub for size and hash of a file, `fetch` transfers described files into a folder.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, TypeVar, cast
 
 from sao.base.command import InputError, log, progress
 
@@ -19,7 +22,7 @@ from huggingface_hub.errors import (
     FileMetadataError,
     GatedRepoError,
     HfHubHTTPError,
-    HTTPError,  # of the HTTP library in use: huggingface_hub 1 has another than 2
+    HTTPError,  # of the HTTP library in use, which differs between huggingface_hub 1 and 2
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -30,15 +33,15 @@ from huggingface_hub.utils.logging import set_verbosity_error
 
 from sao.base.files import CHUNK, sha256
 
-PASSING = (408, 429, 500, 502, 503, 504)  # answers that may be another a moment later
+PASSING = (408, 429, 500, 502, 503, 504)  # temporary errors of a server
 PAUSES = (1, 2, 4)  # s before such a request is sent again
-LONGEST_PAUSE = 60  # s, whatever the server asks for
-ANSWER_TIMEOUT = 5  # s; HF_HUB_ETAG_TIMEOUT overrules it
+LONGEST_PAUSE = 60  # s, even if the server asks for more
+ANSWER_TIMEOUT = 5  # s, unless HF_HUB_ETAG_TIMEOUT is set
 Result = TypeVar("Result")
 
 disable_progress_bars()
-set_verbosity_error()  # its warnings quote signed addresses
-constants.DOWNLOAD_CHUNK_SIZE = 1 << 16  # bytes; of a chunk that breaks off nothing is kept
+set_verbosity_error()  # type: ignore[no-untyped-call]  # its warnings quote signed addresses
+constants.DOWNLOAD_CHUNK_SIZE = 1 << 16  # bytes; an interrupted transfer loses its last chunk
 
 
 class NoSuchFile(InputError):
@@ -47,7 +50,7 @@ class NoSuchFile(InputError):
 
 @dataclass(frozen=True)
 class HubFile:
-    """A file as the Hub describes it; `size` is None where it does not tell."""
+    """A file as the Hub describes it. `size` is None if the Hub does not give it."""
 
     repo: str
     revision: str
@@ -56,12 +59,12 @@ class HubFile:
     etag: str
 
     def path(self, folder: Path) -> Path:
-        """Where it is collected."""
+        """Its place below the folder that files are fetched into."""
         return folder / f"models--{self.repo.replace('/', '--')}" / self.revision / self.name
 
 
 def describe(repo: str, revision: str, name: str) -> HubFile:
-    """Ask the Hub for size and hash of a file; raises InputError where it cannot be had."""
+    """Ask the Hub for size and hash of a file. Raises InputError if it cannot be fetched."""
     url = hf_hub_url(repo, name, revision=revision)
     timeout = constants.HF_HUB_ETAG_TIMEOUT if "HF_HUB_ETAG_TIMEOUT" in os.environ else ANSWER_TIMEOUT
     metadata = persist(
@@ -71,12 +74,12 @@ def describe(repo: str, revision: str, name: str) -> HubFile:
         2,
     )
     if not metadata.etag:
-        raise InputError(f"{repo}: {name}: the server tells no hash of it: is HF_ENDPOINT a Hub?")
+        raise InputError(f"{repo}: {name}: the server gives no hash for it: is HF_ENDPOINT a Hub?")
     return HubFile(repo, revision, name, metadata.size, metadata.etag)
 
 
 def remote_shapes(repo: str, revision: str, name: str) -> dict[str, tuple[int, ...]]:
-    """Shapes by key of the tensors of a safetensors file, of which the header alone is fetched; raises InputError."""
+    """Shapes of the tensors of a safetensors file, by key. Only its header is fetched. Raises InputError."""
     try:
         metadata = persist(
             lambda: HfApi().parse_safetensors_file_metadata(repo, name, revision=revision),
@@ -86,13 +89,13 @@ def remote_shapes(repo: str, revision: str, name: str) -> dict[str, tuple[int, .
         )
     except SafetensorsParsingError as error:
         raise InputError(
-            f"{repo}: {name} is no safetensors file ({said(error)}): check `weights` in the config"
+            f"{repo}: {name} is not a safetensors file ({said(error)}): check `weights` in the config"
         ) from None
     return {key: tuple(entry.shape) for key, entry in metadata.tensors.items()}
 
 
 def fetch(files: list[HubFile], folder: Path) -> None:
-    """Bring files into `folder`, going on with what lies there; none is left that is not what the Hub describes."""
+    """Fetch files into `folder`, continuing partial ones. A file that fails the Hub's checks is deleted."""
     label = files[0].name if len(files) == 1 else f"{len(files)} files"
     bar = progress(range(sum(-(-(file.size or 0) // CHUNK) for file in files)), f"fetching {label}", unit="MiB")
     for file in files:
@@ -104,27 +107,27 @@ def fetch(files: list[HubFile], folder: Path) -> None:
         _transfer(file, path, bar)
         complaint = _complaint(file, path)
         if complaint and resumed:
-            # What lay there may have been of another transfer: once more from the start.
+            # The partial file may have come from another transfer, so fetch it once more from the start.
             path.unlink()
             _transfer(file, path, bar)
             complaint = _complaint(file, path)
         if complaint:
             path.unlink()
             raise InputError(
-                f"{file.repo}: {file.name} {complaint}: damaged on its way or tampered with; it was deleted, run again"
+                f"{file.repo}: {file.name} {complaint}: damaged in transfer or tampered with; it was deleted, run again"
             )
     for _ in bar:
         pass
 
 
 def missing_bytes(files: list[HubFile], folder: Path) -> int:
-    """What still has to be transferred."""
-    here = [file.path(folder).stat().st_size if file.path(folder).is_file() else 0 for file in files]
-    return sum(max(0, (file.size or 0) - size) for file, size in zip(files, here, strict=True))
+    """The number of bytes that are still to be transferred."""
+    present = [file.path(folder).stat().st_size if file.path(folder).is_file() else 0 for file in files]
+    return sum(max(0, (file.size or 0) - size) for file, size in zip(files, present, strict=True))
 
 
 class Meter:
-    """A file that moves a bar of MiB on while it is written."""
+    """A file that advances a progress bar, in MiB, as it is written."""
 
     def __init__(self, handle: BinaryIO, bar: Iterator[int]) -> None:
         self.handle, self.bar = handle, bar
@@ -146,14 +149,14 @@ class Meter:
 
 
 def _transfer(file: HubFile, path: Path, bar: Iterator[int]) -> None:
-    """Download what is missing of a file, over plain HTTP, which every Hub speaks."""
+    """Download the missing rest of a file over plain HTTP, which every Hub supports."""
     url = hf_hub_url(file.repo, file.name, revision=file.revision)
 
     def get() -> None:
         with path.open("ab") as handle:
             http_get(
                 url,
-                Meter(handle, bar),
+                cast(BinaryIO, Meter(handle, bar)),
                 resume_size=handle.tell(),
                 headers={**build_hf_headers(), "Accept-Encoding": "identity"},
                 expected_size=file.size,
@@ -164,47 +167,49 @@ def _transfer(file: HubFile, path: Path, bar: Iterator[int]) -> None:
 
 
 def _complaint(file: HubFile, path: Path) -> str:
-    """What is wrong with a file that has arrived; nothing if it is what the Hub describes."""
+    """The fault of a transferred file; empty if it matches the Hub's description."""
     size = path.stat().st_size
     if file.size is not None and size != file.size:
         return f"has {size} bytes, the Hub says {file.size}"
-    wanted = file.etag.lower()
-    if len(wanted) == 64:
-        found = [sha256(path)]
-    elif len(wanted) == 40:
-        # Small files lie in git, under the hash of a blob; a mirror may give the plain one.
+    expected = file.etag.lower()
+    if len(expected) == 64:
+        hashes = [sha256(path)]
+    elif len(expected) == 40:
+        # Small files are stored in git under the hash of a blob. A mirror may give the plain hash instead.
         data = path.read_bytes()
-        found = [hashlib.sha1(header + data).hexdigest() for header in (b"blob %d\0" % len(data), b"")]
+        hashes = [hashlib.sha1(header + data).hexdigest() for header in (b"blob %d\0" % len(data), b"")]
     else:
-        log.warning("warning: %s: %s: the server gives no SHA-256 of it: checked by size alone", file.repo, file.name)
+        log.warning(
+            "warning: %s: %s: the server gives no SHA-256 for it: only its size is checked", file.repo, file.name
+        )
         return ""
-    return "" if wanted in found else f"has the hash {found[0]}, the Hub says {wanted}"
+    return "" if expected in hashes else f"has the hash {hashes[0]}, the Hub says {expected}"
 
 
 def persist(call: Callable[[], Result], label: str, explain: Callable[[Exception], InputError], tries: int) -> Result:
-    """Call; again after a passing failure of the server or, up to `tries` calls, of the network.
+    """Call a function, and try again after temporary failures of the server or, up to `tries` calls, of the network.
 
-    Raises what `explain` makes of any other failure, and of the last.
+    Any other failure, and the last one, is raised as the InputError that `explain` makes of it.
     """
     for number in range(max(tries, len(PAUSES) + 1)):
         try:
             return call()
         except (HTTPError, OSError, ValueError) as error:
             if not isinstance(error, HTTPError) and isinstance(error, OSError) and error.errno:
-                raise  # of the disk
+                raise  # an error of the disk
             status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
             most = len(PAUSES) + 1 if status in PASSING else tries if status is None else 1
             if isinstance(error, ValueError | OfflineModeIsEnabled) or number + 1 >= most:
                 raise explain(error) from None
-            asked = error.response.headers.get("Retry-After", "") if status else ""
-            pause = min(int(asked), LONGEST_PAUSE) if asked.isdecimal() else PAUSES[min(number, len(PAUSES) - 1)]
+            header = error.response.headers.get("Retry-After", "") if isinstance(error, HfHubHTTPError) else ""
+            pause = min(int(header), LONGEST_PAUSE) if header.isdecimal() else PAUSES[min(number, len(PAUSES) - 1)]
             log.info("%s: %s; again in %d s", label, said(error), pause)
             time.sleep(pause)
     raise AssertionError("unreachable")
 
 
 def _explain(repo: str, revision: str, name: str, error: Exception) -> InputError:
-    """The line that a user sees of a file that cannot be had."""
+    """The error for a file that cannot be fetched, with the steps to take."""
     steps = (
         f"(1) accept the licence at https://huggingface.co/{repo}, (2) make a token at "
         "https://huggingface.co/settings/tokens, (3) log in with `hf auth login` or set HF_TOKEN"
@@ -216,7 +221,7 @@ def _explain(repo: str, revision: str, name: str, error: Exception) -> InputErro
             f"{repo}: access denied, or there is no such repository: check the name in the config; if it is right, {steps}"
         )
     if isinstance(error, RevisionNotFoundError):
-        return InputError(f"{repo}: has no commit {revision}, where {name} is wanted: correct `revision` in the config")
+        return InputError(f"{repo}: has no commit {revision} to fetch {name} from: correct `revision` in the config")
     if isinstance(error, EntryNotFoundError):
         return NoSuchFile(f"{repo}: has no {name} at {revision}: correct the file's name or `revision` in the config")
     if isinstance(error, HfHubHTTPError):
@@ -226,18 +231,18 @@ def _explain(repo: str, revision: str, name: str, error: Exception) -> InputErro
         return InputError(f"{repo}: {name} at {revision} cannot be fetched ({said(error)}): {advice}")
     if isinstance(error, OfflineModeIsEnabled):
         return InputError(
-            f"{repo}: {name} cannot be fetched: HF_HUB_OFFLINE is set; unset it, there is no network then"
+            f"{repo}: {name} cannot be fetched: HF_HUB_OFFLINE is set and turns the network off; unset it"
         )
     if isinstance(error, FileMetadataError | ValueError):
         return InputError(f"{repo}: {name} cannot be fetched ({said(error)}): check `repo` and HF_ENDPOINT")
     return InputError(
-        f"{repo}: {name} cannot be fetched from {constants.ENDPOINT} ({said(error)}): is there a network? Run again: "
-        "what has arrived is kept"
+        f"{repo}: {name} cannot be fetched from {constants.ENDPOINT} ({said(error)}): is there a network? Run again: it "
+        "continues with the partial file"
     )
 
 
 def said(error: Exception) -> str:
-    """An error's first line without anything secret."""
+    """The first line of an error, without secrets."""
     if isinstance(error, HfHubHTTPError):
         return without_token(f"{error.response.status_code} {error.response.reason_phrase}")
     return without_token(next(iter(str(error).strip().splitlines()), "") or type(error).__name__)

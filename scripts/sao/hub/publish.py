@@ -1,4 +1,4 @@
-"""Files as one commit in a repository on the Hugging Face Hub, which is private unless the config says otherwise."""
+"""Upload files as one commit to a repository on the Hugging Face Hub, which is private unless the config says otherwise."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, Reposit
 from sao.hub.fetch import ANSWER_TIMEOUT, PASSING, persist, said, without_token
 
 Result = TypeVar("Result")
-WAY = (
+TOKEN_STEPS = (
     "make one with write access at https://huggingface.co/settings/tokens, then log in with `hf auth login` or set "
     "HF_TOKEN"
 )
@@ -24,49 +24,49 @@ TRIES = 3
 
 
 def check(repo: str, private: bool) -> bool:
-    """Whether the repository is there already; raises InputError where nothing could be, or must not be, put into it."""
+    """Whether the repository exists. Raises InputError if an upload could not succeed or is not allowed."""
     if not get_token():
-        raise InputError(f"{repo}: there is no token to publish with: {WAY}")
-    found = persist(lambda: _info(repo), repo, partial(_explain, repo), tries=2)
+        raise InputError(f"{repo}: there is no token to publish with: {TOKEN_STEPS}")
+    info = persist(lambda: _info(repo), repo, partial(_explain, repo), tries=2)
     user = persist(HfApi().whoami, repo, partial(_explain, repo), TRIES)
     if user.get("auth", {}).get("accessToken", {}).get("role") == "read":
-        raise InputError(f"{repo}: the token of {user['name']} can only read: {WAY}")
-    if found:
-        _check_visibility(repo, found, private)
-    return found is not None
+        raise InputError(f"{repo}: the token of {user['name']} can only read: {TOKEN_STEPS}")
+    if info:
+        _check_visibility(repo, info, private)
+    return info is not None
 
 
 def create(repo: str, private: bool) -> None:
-    """Make the repository. Raises InputError unless it is then as private as it should be."""
+    """Make the repository. Raises InputError if it is then public but should be private."""
     persist(lambda: HfApi().create_repo(repo, private=private, exist_ok=True), repo, partial(_explain, repo), TRIES)
-    found = persist(lambda: _info(repo), repo, partial(_explain, repo), TRIES)
-    if found is None:
-        raise InputError(f"{repo}: was made, and the token cannot read it: give the token read access too")
-    _check_visibility(repo, found, private)
-    log.info("%s: made a %s repository", repo, "private" if found.private else "public")
+    info = persist(lambda: _info(repo), repo, partial(_explain, repo), TRIES)
+    if info is None:
+        raise InputError(f"{repo}: was made, but the token cannot read it: give the token read access too")
+    _check_visibility(repo, info, private)
+    log.info("%s: made a %s repository", repo, "private" if info.private else "public")
 
 
 def commit(repo: str, files: dict[str, Path], message: str) -> str:
-    """Put `{name in the repository: file}` into one commit and return its id; no new one where nothing differs.
+    """Upload files, by their names in the repository, in one commit, and return its id. Without a difference there is none.
 
-    Done again after a passing failure: what the Hub has by then is not sent a second time.
+    After a temporary failure it tries again, and sends only the files that the Hub does not have yet.
     """
 
     def once() -> str:
-        # Anew each time: the client keeps in these what it asked the Hub.
+        # New objects for each attempt, because the client stores the Hub's answers in them.
         operations = [CommitOperationAdd(name, path) for name, path in files.items()]
         try:
             return HfApi().create_commit(repo, operations, commit_message=message).oid
         except json.JSONDecodeError:  # the client reads the answer before its status
-            raise OSError("its answer is no JSON") from None
-        except RuntimeError as error:  # around what broke a transfer off, or of Xet
+            raise OSError("its answer is not JSON") from None
+        except RuntimeError as error:  # wraps the error that broke off a transfer, or is one of Xet
             raise (error.__cause__ or OSError(str(error))) from None
 
     return persist(once, repo, partial(_explain, repo), TRIES)
 
 
 def address(repo: str, commit_id: str) -> str:
-    """The page of a repository as it was with a commit."""
+    """The page of a repository at a commit."""
     return f"{constants.ENDPOINT}/{repo}/tree/{commit_id}"
 
 
@@ -78,36 +78,37 @@ def _info(repo: str) -> ModelInfo | None:
         return None
 
 
-def _check_visibility(repo: str, found: ModelInfo, private: bool) -> None:
-    if private and not found.private:
+def _check_visibility(repo: str, info: ModelInfo, private: bool) -> None:
+    if private and not info.private:
         raise InputError(
             f"{repo}: is public, and the config asks for a private repository: nothing was uploaded; make it private at "
             f"{constants.ENDPOINT}/{repo}/settings, name another, or set publish.private to false"
         )
-    if found.private and not private:
+    if info.private and not private:
         log.warning("warning: %s is private and stays so: %s/%s/settings", repo, constants.ENDPOINT, repo)
 
 
 def _explain(repo: str, error: Exception) -> InputError:
-    """The line that a user sees of a repository that cannot be published to."""
+    """The error for a repository that cannot be published to."""
     if isinstance(error, OfflineModeIsEnabled):
-        return InputError(f"{repo}: cannot be published: HF_HUB_OFFLINE is set; unset it, there is no network then")
+        return InputError(f"{repo}: cannot be published: HF_HUB_OFFLINE is set and turns the network off; unset it")
     if isinstance(error, HfHubHTTPError):
         status, words = error.response.status_code, " ".join((error.server_message or "").split())
         why = without_token(f"{said(error)}: {words}" if words else said(error))
         if status == 401:
-            return InputError(f"{repo}: the Hub does not accept the token ({why}): {WAY}")
+            return InputError(f"{repo}: the Hub does not accept the token ({why}): {TOKEN_STEPS}")
         if status in (403, 404):
             return InputError(
-                f"{repo}: the token may not write there ({why}): check publish.repo in the config; if it is right, {WAY}"
+                f"{repo}: the token may not write there ({why}): check publish.repo in the config; if it is right, "
+                f"{TOKEN_STEPS}"
             )
         advice = "try again later" if status in PASSING else "check publish.repo in the config, and HF_ENDPOINT"
         return InputError(f"{repo}: cannot be published ({why}): {advice}")
     if isinstance(error, json.JSONDecodeError):
-        return InputError(f"{repo}: cannot be published: what {constants.ENDPOINT} answers is no JSON: is it a Hub?")
+        return InputError(f"{repo}: cannot be published: the answer of {constants.ENDPOINT} is not JSON: is it a Hub?")
     if isinstance(error, ValueError):  # the name of the repository, the front matter of the card
         return InputError(f"{repo}: cannot be published: {without_token(' '.join(str(error).split()))}")
     why = f"{repo}: cannot be published at {constants.ENDPOINT} ({said(error)})"
     if "xet-write-token" in why:
-        return InputError(f"{why}: if this Hub does not speak Xet, set HF_HUB_DISABLE_XET=1")
-    return InputError(f"{why}: is there a network? Run again: what has arrived is kept")
+        return InputError(f"{why}: if this Hub does not support Xet, set HF_HUB_DISABLE_XET=1")
+    return InputError(f"{why}: is there a network? Run again: uploaded files are kept")

@@ -1,1 +1,1 @@
-"""stable-audio-tools' models: their configs, building them offline, loading weights without a silent mismatch."""
+"""stable-audio-tools' models: reading their configs, building them offline, checking and loading their weights."""

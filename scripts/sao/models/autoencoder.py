@@ -1,4 +1,4 @@
-"""From a sound file to the latents of a clip, the same whether they are stored or made in a training step."""
+"""From a sound file to the latents of a clip. Rule `encode` and a training from audio use the same functions."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from sao.sound.read import read_sound
 LARGEST = 1 << 22  # numbers in torchaudio's table of filters, 8 bytes each
 
 
-def resampled(audio: torch.Tensor, rate: int, wanted: int) -> torch.Tensor:
-    """`[channels, samples]` of `rate` Hz at `wanted` Hz, float32, in bounded memory.
+def resampled(audio: torch.Tensor, rate: int, new_rate: int) -> torch.Tensor:
+    """Resample `[channels, samples]` from `rate` to `new_rate` Hz, in float32 and bounded memory.
 
-    torchaudio's filters are a table of new by old rate, without their common divisor: 160 by 147 for 44.1 to 48 kHz, but
-    44,100 by 44,101 for a rate that a program got wrong by one. Beyond LARGEST numbers SciPy takes its place, which holds
-    one filter and computes no output sample but those that are wanted.
+    torchaudio keeps a table of filters whose sides are the two rates without their common divisor: 160 by 147 for 44.1 to
+    48 kHz, but 44,100 by 44,101 for a rate that a program got wrong by one. Beyond LARGEST numbers SciPy is used instead.
+    It keeps one filter and computes only the samples of the result.
     """
-    common = math.gcd(rate, wanted)
-    up, down = wanted // common, rate // common
+    common = math.gcd(rate, new_rate)
+    up, down = new_rate // common, rate // common
     if up * down <= LARGEST:
-        return torchaudio.functional.resample(audio, rate, wanted)
+        return torchaudio.functional.resample(audio, rate, new_rate)
     from scipy.signal import resample_poly
 
     return torch.from_numpy(resample_poly(audio.numpy(), up, down, axis=1).astype("float32", copy=False))
 
 
 def load_audio(path: Path, sample_rate: int, channels: int) -> torch.Tensor:
-    """Audio `[channels, samples]` at `sample_rate` Hz, within full scale.
+    """Read audio `[channels, samples]` at `sample_rate` Hz, clipped to full scale.
 
-    Channels as stable-audio-tools does it: mono is repeated into stereo, stereo averaged into mono. Read with
-    soundfile, because torchaudio.load needs FFmpeg's libraries. Raises InputError on silence, NaN, and what cannot be
-    read.
+    Channels are converted as in stable-audio-tools: mono is repeated into stereo, stereo is averaged into mono. It reads
+    with soundfile, because torchaudio.load needs FFmpeg's libraries. Raises InputError on silence, NaN, and files that
+    cannot be read.
     """
     try:
         data, rate = read_sound(path)
@@ -49,25 +49,25 @@ def load_audio(path: Path, sample_rate: int, channels: int) -> torch.Tensor:
     if rate != sample_rate:
         audio = resampled(audio, rate, sample_rate)
     if not torch.isfinite(audio).all() or audio.abs().max() == 0:
-        raise InputError(f"{path}: silent, or holds NaN: validate the corpus first")
+        raise InputError(f"{path}: is silent or holds NaN: validate the corpus first")
     if audio.shape[0] != channels:
         audio = audio.mean(0, keepdim=True) if channels == 1 else audio[:1].repeat(channels, 1)
     return audio.clamp(-1, 1)
 
 
 def padded(audio: torch.Tensor, ratio: int, frames: int) -> torch.Tensor:
-    """`[channels, samples]` with zeros up to a whole latent frame of `ratio` samples, and to at least `frames` of them."""
-    # Resampling rounds up: a sample more than a frame is no frame more.
+    """Pad `[channels, samples]` with zeros to whole latent frames of `ratio` samples, and to at least `frames` of them."""
+    # Resampling rounds up, so a single extra sample does not count as another frame.
     own = max(math.ceil((audio.shape[1] - 1) / ratio), 1)
     total = max(own, frames) * ratio
     return torch.nn.functional.pad(audio[:, :total], (0, max(total - audio.shape[1], 0)))
 
 
-def moments(autoencoder: torch.nn.Module, audio: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation `[latent channels, frames]` of what the encoder gives for `audio [channels, samples]`.
+def moments(autoencoder: Any, audio: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation `[latent channels, frames]` of the posterior for `audio [channels, samples]`.
 
-    The standard deviation is 0 where the bottleneck does not sample. Unscaled: a training divides by the pretransform's
-    `scale`. After VAEBottleneck and vae_sample (stable_audio_tools/models/bottleneck.py).
+    The standard deviation is 0 if the bottleneck does not sample. Both are unscaled: a training divides by the
+    pretransform's `scale`. Based on VAEBottleneck and vae_sample (stable_audio_tools/models/bottleneck.py).
     """
     signal = audio[None]
     if autoencoder.pretransform is not None:
@@ -82,7 +82,7 @@ def moments(autoencoder: torch.nn.Module, audio: torch.Tensor) -> tuple[torch.Te
 
 
 def clip_facts(samples: int, config: ModelConfig, frames: int) -> dict[str, Any]:
-    """What the conditioners and the mask are told of a whole clip of `samples`, stored or encoded as `frames` frames."""
+    """Inputs of the conditioners and the mask for a whole clip of `samples` samples in `frames` latent frames."""
     valid = min(math.ceil(samples / downsampling_ratio(config)), frames)
     return {
         "sample_rate": config["sample_rate"],

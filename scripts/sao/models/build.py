@@ -1,4 +1,4 @@
-"""Building stable-audio-tools models offline and loading weights without a silent mismatch."""
+"""Build stable-audio-tools models offline, and read, convert and load their weights without a silent mismatch."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import copy
 import os
 import warnings
 import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,12 +19,14 @@ from sao.models.config import ModelConfig, has_clap, text_conditioner
 if TYPE_CHECKING:
     import torch
 
+Shape = Sequence[int]
+
 
 def build(config: ModelConfig, hub: Path) -> torch.nn.Module:
-    """The model of `config`, randomly initialised, its text encoder taken from the Hub cache `hub`.
+    """Build the model of `config` with random weights, and its text encoder from the Hub cache `hub`.
 
-    stable-audio-tools loads the text encoder by name while it builds. Has to be called before anything imports
-    huggingface_hub, which reads its settings once.
+    stable-audio-tools loads the text encoder by name while it builds. Call this before any module imports
+    huggingface_hub, which reads its settings only once.
     """
     os.environ["HF_HUB_CACHE"] = str(hub.resolve())
     os.environ["HF_HUB_OFFLINE"] = "1"
@@ -37,11 +40,11 @@ def build(config: ModelConfig, hub: Path) -> torch.nn.Module:
 
 
 def create(config: ModelConfig, source: object) -> torch.nn.Module:
-    """stable-audio-tools' model of a config that is from `source`; raises InputError where it cannot build one.
+    """Let stable-audio-tools build the model of a config. Raises InputError, which names `source`, if it cannot.
 
-    The autoencoder is float32 whatever `model_half` says: latents are made once, and a CPU has no fast float16.
+    The autoencoder is float32 whatever `model_half` says: latents are made only once, and CPUs are slow in float16.
     """
-    config = copy.deepcopy(config)  # stable-audio-tools changes some of it
+    config = copy.deepcopy(config)  # stable-audio-tools changes parts of it
     config["model"]["pretransform"].pop("model_half", None)
     with output_to_log():
         warnings.filterwarnings("ignore", category=FutureWarning)
@@ -66,9 +69,9 @@ def create(config: ModelConfig, source: object) -> torch.nn.Module:
 
 
 def full_float32() -> None:
-    """Compute in float32 where that is asked for: no TF32, of 10 binary digits, in convolutions and products of matrices.
+    """Turn TF32 off, so that float32 convolutions and matrix products do not round to 10 binary digits.
 
-    The one place where this is decided, for encoding, training, rendering and embedding alike.
+    Encoding, training, rendering and embedding all call this.
     """
     import torch
 
@@ -77,25 +80,25 @@ def full_float32() -> None:
 
 
 def prepare_clap() -> None:
-    """Import laion_clap with what it loads by name taken away, and let no pickle be run for its checkpoint."""
+    """Import laion_clap without the downloads that it starts by itself, and make it load its checkpoint safely."""
     from stable_audio_tools.models import conditioners
     from transformers import BartTokenizer, BertTokenizer
 
     def load(path: str, clap: torch.nn.Module) -> None:
         state = {key.removeprefix("module."): value for key, value in read_pickled(Path(path)).items()}
-        # The audio side is thrown away.
-        found = {k: v.shape for k, v in state.items() if k.startswith("text_")}
+        # The audio side is not used.
+        shapes = {k: v.shape for k, v in state.items() if k.startswith("text_")}
         expected = {k: v.shape for k, v in clap.state_dict().items() if k.startswith("text_")}
-        found.pop("text_branch.embeddings.position_ids", None)
+        shapes.pop("text_branch.embeddings.position_ids", None)
         expected.pop("text_branch.embeddings.position_ids", None)
-        assert_same_keys(found, expected, Path(path))
-        clap.load_state_dict({key: state[key] for key in found}, strict=False)
+        assert_same_keys(shapes, expected, Path(path))
+        clap.load_state_dict({key: state[key] for key in shapes}, strict=False)
 
     conditioners.clap_load_state_dict = load
-    # Its training code, imported and never run, loads these two tokenizers.
-    kept = [(kind, kind.__dict__.get("from_pretrained")) for kind in (BertTokenizer, BartTokenizer)]
-    for kind, _ in kept:
-        kind.from_pretrained = lambda *_, **__: None
+    # Its training code, which is imported but never run, loads these two tokenizers.
+    originals = [(kind, kind.__dict__.get("from_pretrained")) for kind in (BertTokenizer, BartTokenizer)]
+    for kind, _ in originals:
+        kind.from_pretrained = lambda *_, **__: None  # type: ignore[method-assign]
     try:
         import laion_clap  # noqa: F401
     except ImportError as error:
@@ -103,19 +106,19 @@ def prepare_clap() -> None:
             f"the model's text conditioner is CLAP, and {error.name} is not installed: run `uv sync --group clap`"
         ) from None
     finally:
-        for kind, method in kept:
+        for kind, method in originals:
             del kind.from_pretrained
             if method is not None:
-                kind.from_pretrained = method
+                kind.from_pretrained = method  # type: ignore[method-assign]
 
 
 def read_pickled(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a pickled checkpoint; raises InputError on one that holds more than data, and runs none of it."""
+    """The tensors of a pickled checkpoint. Raises InputError on code in it, without running any."""
     import numpy as np
     import torch
 
-    # Numbers of numpy lie beside the weights of CLAP; they hold no code.
-    scalar = np._core.multiarray.scalar
+    # CLAP's checkpoints also hold numbers of numpy, which contain no code.
+    scalar = np._core.multiarray.scalar  # type: ignore[attr-defined]
     harmless = [scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype]
     harmless += [type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool")]
     try:
@@ -125,20 +128,22 @@ def read_pickled(path: Path) -> dict[str, torch.Tensor]:
         raise
     except Exception as error:  # noqa: BLE001 - a damaged or malicious file may raise anything
         reason = first_line(error)
-        raise InputError(f"{path}: cannot be loaded safely ({reason}): take it from where it was published") from None
+        raise InputError(
+            f"{path}: cannot be loaded safely ({reason}): take it from the place where it was published"
+        ) from None
     state = state.get("state_dict", state) if isinstance(state, dict) else {}
     tensors = {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
     if not tensors:
-        raise InputError(f"{path}: holds no weights: take the file from where it was published")
+        raise InputError(f"{path}: holds no weights: take the file from the place where it was published")
     return tensors
 
 
 def write_safetensors(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file that may be read by whom other new files may: the library makes it its owner's alone."""
+    """Write a safetensors file with the mode of the user's umask. The library would let only its owner read it."""
     from safetensors.torch import save_file
 
     save_file(tensors, path, metadata)
-    with contextlib.suppress(PermissionError):  # a file system that has no modes to change
+    with contextlib.suppress(PermissionError):  # a file system without modes
         path.chmod(0o666 & ~UMASK)
 
 
@@ -146,12 +151,12 @@ def convert_weights(source: Path, target: Path) -> None:
     """Write the tensors of a pickled checkpoint as safetensors."""
     tensors = read_pickled(source)
     with whole(target) as temporary:
-        # Cloned: tensors of a checkpoint may share their memory, those of safetensors must not.
+        # Tensors of a checkpoint may share memory, but tensors of safetensors must not, so they are cloned.
         write_safetensors({key: value.clone().contiguous() for key, value in tensors.items()}, temporary)
 
 
 def convert_clap(source: Path, target: Path) -> None:
-    """Write the tensors of a CLAP checkpoint, and nothing else, in the form that stable-audio-tools reads."""
+    """Write only the tensors of a CLAP checkpoint, in the form that stable-audio-tools reads."""
     import torch
 
     state = read_safetensors(source) if source.suffix == ".safetensors" else read_pickled(source)
@@ -165,14 +170,14 @@ def first_line(error: BaseException) -> str:
 
 
 def load_weights(model: torch.nn.Module, path: Path) -> None:
-    """Load a safetensors file into `model`; raises InputError unless every key matches, with equal shape."""
+    """Load a safetensors file into `model`. Raises InputError unless all keys and shapes match."""
     state = read_safetensors(path)
     assert_same_keys({k: v.shape for k, v in state.items()}, {k: v.shape for k, v in model.state_dict().items()}, path)
     model.load_state_dict(state, strict=True)
 
 
 def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
-    """Tensors by key; raises InputError on anything that is not a safetensors file."""
+    """The tensors of a safetensors file, by key. Raises InputError on any other file."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -182,22 +187,22 @@ def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
         raise InputError(f"{path}: not a whole safetensors file ({error})") from None
 
 
-def assert_same_keys(found: dict[str, tuple], expected: dict[str, tuple], path: object) -> None:
-    """Raise InputError, with counts and an example, unless `found` has the keys and shapes of `expected`."""
-    missing = sorted(set(expected) - set(found))
-    unexpected = sorted(set(found) - set(expected))
-    wrong = sorted(k for k in set(found) & set(expected) if tuple(found[k]) != tuple(expected[k]))
+def assert_same_keys(shapes: Mapping[str, Shape], expected: Mapping[str, Shape], path: object) -> None:
+    """Raise InputError, with counts and an example, unless both have the same keys and shapes."""
+    missing = sorted(set(expected) - set(shapes))
+    unexpected = sorted(set(shapes) - set(expected))
+    wrong = sorted(k for k in set(shapes) & set(expected) if tuple(shapes[k]) != tuple(expected[k]))
     complaints = [f"{len(missing)} keys are missing ({missing[0]} …)"] if missing else []
     complaints += [f"{len(unexpected)} are unexpected ({unexpected[0]} …)"] if unexpected else []
     complaints += [
-        f"{len(wrong)} have another shape ({k}: {tuple(found[k])}, not {tuple(expected[k])})" for k in wrong[:1]
+        f"{len(wrong)} have another shape ({k}: {tuple(shapes[k])}, not {tuple(expected[k])})" for k in wrong[:1]
     ]
     if complaints:
         raise InputError(f"{path}: does not fit the model of {len(expected)} keys: {'; '.join(complaints)}")
 
 
 def pick_device() -> str:
-    """`cuda` where there is a GPU, else `cpu`."""
+    """`cuda` if there is a GPU, else `cpu`."""
     import torch
 
     full_float32()

@@ -1,4 +1,4 @@
-"""What the graph needs to know of a stable-audio-tools `model_config.json`, without torch."""
+"""Read and check a stable-audio-tools `model_config.json`, and answer questions about it. This module needs no torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ModelConfig = dict[str, Any]
 
 # stable-audio-tools loads these by name (laion_clap knows one text encoder and cuts after 77 tokens).
 CLAP_TEXT_ENCODER, CLAP_TOKENS = "roberta-base", 77
-GIVEN = ("prompt", "seconds_start", "seconds_total")  # what a clip tells the conditioners
+CLIP_INPUTS = ("prompt", "seconds_start", "seconds_total")  # values that a clip has for the conditioners
 SAMPLERS = {
     "v": (
         "dpmpp-3m-sde",
@@ -35,9 +35,9 @@ SAMPLERS = {
 
 
 def read_model_config(file: Path, source: str | None = None) -> ModelConfig:
-    """The config of a `diffusion_cond` latent model; raises InputError on anything else and on what is missing in it.
+    """Read the config of a `diffusion_cond` latent model. Raises InputError on other models and on missing parts.
 
-    `source` is what messages call the file, where its path says nothing to a user.
+    `source` is the name of the file in messages, if its path means nothing to a user.
     """
     path = source or file
     try:
@@ -45,7 +45,7 @@ def read_model_config(file: Path, source: str | None = None) -> ModelConfig:
     except ValueError as error:
         raise InputError(f"{path}: not valid JSON ({error})") from None
     if not isinstance(config, dict):
-        raise InputError(f"{path}: not a model config, but a {type(config).__name__}")
+        raise InputError(f"{path}: not a model config but a {type(config).__name__}")
     if config.get("model_type") != "diffusion_cond":
         raise InputError(
             f"{path}: model_type is {config.get('model_type')!r}; only 'diffusion_cond' can be fine-tuned here"
@@ -70,7 +70,7 @@ def read_model_config(file: Path, source: str | None = None) -> ModelConfig:
     patch = config["model"]["diffusion"]["config"].get("patch_size", 1)
     if not isinstance(patch, int) or isinstance(patch, bool) or patch < 1:
         raise InputError(
-            f"{path}: model.diffusion.config.patch_size is {patch!r}, no positive whole number: correct it"
+            f"{path}: model.diffusion.config.patch_size is {patch!r}, not a positive whole number: correct it"
         )
     if objective(config) not in SAMPLERS:
         raise InputError(
@@ -87,31 +87,33 @@ def read_model_config(file: Path, source: str | None = None) -> ModelConfig:
         raise InputError(f"{path}: {error}") from None
     default_keys = model["conditioning"].get("default_keys", {})
     for entry in model["conditioning"]["configs"]:
-        key = entry["id"] if entry["id"] in GIVEN else default_keys.get(entry["id"], entry["id"])
-        if key not in GIVEN or (key == "prompt") != (entry is text):
+        key = entry["id"] if entry["id"] in CLIP_INPUTS else default_keys.get(entry["id"], entry["id"])
+        if key not in CLIP_INPUTS or (key == "prompt") != (entry is text):
             raise InputError(
-                f"{path}: conditioner {entry['id']!r} ({entry['type']}) needs what a clip does not tell: a caption "
+                f"{path}: conditioner {entry['id']!r} ({entry['type']}) needs a value that clips do not have: a caption "
                 "goes to the text conditioner `prompt`, its length to `seconds_start` and `seconds_total`"
             )
     if not isinstance(text_max_length(config), int) or not isinstance(text_encoder_name(config), str):
-        raise InputError(f"{path}: the t5 conditioner's t5_model_name is no text, or its max_length no whole number")
+        raise InputError(
+            f"{path}: the t5 conditioner's t5_model_name is not text, or its max_length is not a whole number"
+        )
     return config
 
 
 def _need(config: ModelConfig, path: object, key: str, kind: type) -> Any:
-    """The value at a dotted key; raises InputError unless it is there and of this type."""
+    """The value at a dotted key. Raises InputError if it is missing or of another type."""
     value: Any = config
     for part in key.split("."):
         value = value.get(part) if isinstance(value, dict) else None
     if not isinstance(value, kind) or isinstance(value, bool):
         names = {int: "a whole number", str: "text", list: "a list", dict: "an object"}
-        found = "is missing" if value is None else f"is {str(value)[:60]!r}"
-        raise InputError(f"{path}: {key} {found}; a model config has {names[kind]} there")
+        fault = "is missing" if value is None else f"is {str(value)[:60]!r}"
+        raise InputError(f"{path}: {key} {fault}; a model config has {names[kind]} there")
     return value
 
 
 def objective(config: ModelConfig) -> str:
-    """What the diffusion model was trained to predict (stable-audio-tools' default is v)."""
+    """The diffusion model's training objective (stable-audio-tools' default is v)."""
     return config["model"]["diffusion"].get("diffusion_objective", "v")
 
 
@@ -123,20 +125,20 @@ def check_sampler(config: ModelConfig, sampler: str, steps: int) -> None:
             f"sampling.sampler is {sampler!r}, and the model's diffusion objective is {objective(config)!r}: set "
             f"base_models.<name>.sampling.sampler to one of {', '.join(allowed)}"
         )
-    if sampler.endswith("-sde") and steps < 2:  # k-diffusion's fail at the first
-        raise InputError(f"sampling.steps is {steps}; {sampler} takes 2 or more")
+    if sampler.endswith("-sde") and steps < 2:  # k-diffusion's SDE samplers fail with one step
+        raise InputError(f"sampling.steps is {steps}; {sampler} needs 2 or more")
 
 
 def downsampling_ratio(config: ModelConfig) -> int:
-    """Audio samples a latent frame."""
+    """Audio samples per latent frame."""
     return config["model"]["pretransform"]["config"]["downsampling_ratio"]
 
 
 def window_frames(config: ModelConfig, train_seconds: float | None) -> int:
-    """Latent frames of the training window: `train_seconds`, or the model's own `sample_size`, rounded up.
+    """Latent frames of the training window: `train_seconds`, or the model's own `sample_size`.
 
-    Up to what the diffusion transformer can process: a whole number of its patches. Raises InputError when the window is
-    longer than what the model was made for.
+    The number is rounded up to whole patches of the diffusion transformer. Raises InputError if the window is longer than
+    the model's own.
     """
     own, rate = config["sample_size"], config["sample_rate"]
     samples = own if train_seconds is None else max(round(train_seconds * rate), 1)
@@ -150,53 +152,53 @@ def window_frames(config: ModelConfig, train_seconds: float | None) -> int:
 
 
 def text_conditioner(config: ModelConfig) -> ModelConfig:
-    """The T5 or CLAP entry of `model.conditioning.configs`, its `id` being the key that a caption goes to."""
+    """The T5 or CLAP entry of `model.conditioning.configs`. Its `id` is the key of a clip's caption."""
     entries = [c for c in config["model"]["conditioning"]["configs"] if c["type"] in ("t5", "clap_text")]
     if len(entries) != 1:
-        there = ", ".join(f"{c['id']} ({c['type']})" for c in config["model"]["conditioning"]["configs"]) or "none"
+        names = ", ".join(f"{c['id']} ({c['type']})" for c in config["model"]["conditioning"]["configs"]) or "none"
         raise InputError(
-            f"has {len(entries)} t5 or clap_text conditioners; exactly one is supported; its conditioners: {there}"
+            f"has {len(entries)} t5 or clap_text conditioners; exactly one is supported; its conditioners: {names}"
         )
     return entries[0]
 
 
 def has_clap(config: ModelConfig) -> bool:
-    """Whether captions go through CLAP, whose checkpoint is a file of its own."""
+    """Whether captions go through CLAP, which has a checkpoint file of its own."""
     return text_conditioner(config)["type"] == "clap_text"
 
 
 def text_encoder_name(config: ModelConfig) -> str:
-    """The Hub name under which the text encoder is loaded (stable-audio-tools' default is t5-base)."""
+    """The text encoder's name on the Hub (stable-audio-tools' default is t5-base)."""
     return CLAP_TEXT_ENCODER if has_clap(config) else text_conditioner(config)["config"].get("t5_model_name", "t5-base")
 
 
 def text_max_length(config: ModelConfig) -> int:
-    """Tokens after which the text encoder truncates (stable-audio-tools' default is 128)."""
+    """The number of tokens after which a caption is cut (stable-audio-tools' default is 128)."""
     return CLAP_TOKENS if has_clap(config) else text_conditioner(config)["config"].get("max_length", 128)
 
 
 def snapshot_folder(hub: Path, repo: str) -> Path:
-    """The one snapshot of a repository in a Hub cache."""
+    """The folder of a repository's only snapshot in a Hub cache."""
     root = hub / f"models--{repo.replace('/', '--')}"
     return root / "snapshots" / (root / "refs" / "main").read_text(encoding="utf-8").strip()
 
 
 def training_config(config: ModelConfig, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The `training` section of a model config with the run's changes; raises InputError where it makes no training."""
+    """The `training` section of a model config, with the run's changes. Raises InputError if it is incomplete."""
     training = copy.deepcopy(config.get("training") or {})
-    chosen = (training.get("optimizer_configs") or {}).get("diffusion") or {}
-    if not chosen:  # stable-audio-tools' own default
-        chosen = {"optimizer": {"type": "Adam", "config": {"lr": training.get("learning_rate")}}}
+    parts = (training.get("optimizer_configs") or {}).get("diffusion") or {}
+    if not parts:  # stable-audio-tools' own default
+        parts = {"optimizer": {"type": "Adam", "config": {"lr": training.get("learning_rate")}}}
     if settings["optimizer"] is not None:
-        chosen["optimizer"] = copy.deepcopy(settings["optimizer"])
+        parts["optimizer"] = copy.deepcopy(settings["optimizer"])
     if settings["scheduler"] is not None:
-        chosen["scheduler"] = settings["scheduler"]
-    for part in ("optimizer", *(["scheduler"] if chosen.get("scheduler") else [])):
-        if not isinstance(chosen.get(part), dict) or not isinstance(chosen[part].get("type"), str):
+        parts["scheduler"] = settings["scheduler"]
+    for part in ("optimizer", *(["scheduler"] if parts.get("scheduler") else [])):
+        if not isinstance(parts.get(part), dict) or not isinstance(parts[part].get("type"), str):
             raise InputError(
                 f"the model config's training.optimizer_configs.diffusion.{part} has no type: set the run's {part}"
             )
-    options = chosen["optimizer"]["config"] = chosen["optimizer"].get("config") or {}
+    options = parts["optimizer"]["config"] = parts["optimizer"].get("config") or {}
     if settings["learning_rate"] is not None:
         options["lr"] = settings["learning_rate"]
     if options.get("lr") is None:
@@ -209,4 +211,4 @@ def training_config(config: ModelConfig, settings: Mapping[str, Any]) -> dict[st
         training["use_ema"] = settings["ema"]
     if settings["precision"] == "bf16-true" and training["use_ema"]:
         raise InputError("a moving average in bfloat16 does not move: set ema to false")
-    return training | {"optimizer_configs": {"diffusion": chosen}}
+    return training | {"optimizer_configs": {"diffusion": parts}}

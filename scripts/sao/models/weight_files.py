@@ -1,4 +1,4 @@
-"""What is wrong with weights in files, without torch: a number that is none, a text encoder that lacks a part."""
+"""Find faults in files of weights: NaN, infinity, quantised numbers, an incomplete text encoder. No torch is needed."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from tokenizers import Tokenizer
 from sao.base.files import CHUNK, read_json
 from sao.models.header import Shapes, tensor_shapes
 
-# Of a kind of number: its bits as a whole number, and those that are all set in NaN and in infinity.
+# For each type of number: the unsigned integer of its size, and the bits that are all set only in NaN and infinity.
 KINDS = {
     "F64": (np.uint64, 0x7FF0_0000_0000_0000),
     "F32": (np.uint32, 0x7F80_0000),
     "F16": (np.uint16, 0x7C00),
     "BF16": (np.uint16, 0x7F80),
 }
-COUNTS = ("BOOL", "I16", "I32", "I64")  # positions and the like, which are no weights
-WORDS = ("shared.weight", "encoder.embed_tokens.weight")  # T5's vectors of tokens: one matrix under two names
+COUNTS = ("BOOL", "I16", "I32", "I64")  # types of positions and the like, which are not weights
+WORDS = ("shared.weight", "encoder.embed_tokens.weight")  # the two names of T5's matrix of token vectors
 T5_DEFAULTS = {
     "vocab_size": 32128,
     "d_model": 512,
@@ -33,11 +33,11 @@ T5_DEFAULTS = {
     "num_heads": 8,
     "relative_attention_num_buckets": 32,
     "feed_forward_proj": "relu",
-}  # transformers' own
+}  # the defaults of transformers
 
 
 def check_numbers(path: Path, source: object) -> None:
-    """Read a safetensors file from `source`; raise InputError on NaN, infinity, and weights that are no plain floats."""
+    """Raise InputError on NaN, infinity, and weights that are not plain floats in a safetensors file from `source`."""
     tensor_shapes(path)
     with path.open("rb") as handle:
         length = int.from_bytes(handle.read(8), "little")
@@ -47,8 +47,8 @@ def check_numbers(path: Path, source: object) -> None:
                 continue
             if entry["dtype"] not in KINDS:
                 raise InputError(
-                    f"{source}: {key} is of {entry['dtype']}, as quantised weights are; they would be taken for others: "
-                    f"take the model in {', '.join(KINDS)}"
+                    f"{source}: {key} has the type {entry['dtype']} of quantised weights, which would be misread: take the "
+                    f"model in {', '.join(KINDS)}"
                 )
             kind, exponent = KINDS[entry["dtype"]]
             begin, end = entry["data_offsets"]
@@ -57,52 +57,52 @@ def check_numbers(path: Path, source: object) -> None:
                 bits = np.frombuffer(handle.read(min(CHUNK, end - at)), kind)
                 if (bits & kind(exponent) == exponent).any():
                     raise InputError(
-                        f"{source}: {key} holds NaN or infinity: the file is damaged, or its training diverged: take "
-                        "another model"
+                        f"{source}: {key} holds NaN or infinity: the file is damaged or its training diverged: use another "
+                        "model"
                     )
 
 
 def check_t5(config_path: Path, weights: Iterable[Path], tokenizer_path: Path, source: object) -> None:
-    """Raise InputError unless weights and tokenizer are those of the T5 encoder that the config describes.
+    """Raise InputError unless weights and tokenizer fit the T5 encoder of the config.
 
-    transformers would start what is missing at random, without an error.
+    transformers would fill missing weights with random ones, without an error.
     """
     try:
         config = T5_DEFAULTS | read_json(config_path)
         expected = t5_shapes(config)
     except (ValueError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{config_path}: no config of a T5 text encoder ({error}): take it from its repository"
+            f"{config_path}: not the config of a T5 text encoder ({error}): take it from the encoder's repository"
         ) from None
-    found: Shapes = {}
+    shapes: Shapes = {}
     for path in weights:
-        found |= tensor_shapes(path)
-    if WORDS[0] not in found and WORDS[1] in found:
+        shapes |= tensor_shapes(path)
+    if WORDS[0] not in shapes and WORDS[1] in shapes:
         expected[WORDS[1]] = expected.pop(WORDS[0])
-    missing = sorted(set(expected) - set(found))
-    wrong = sorted(key for key in set(expected) - set(missing) if found[key] != expected[key])
+    missing = sorted(set(expected) - set(shapes))
+    wrong = sorted(key for key in set(expected) - set(missing) if shapes[key] != expected[key])
     if missing or wrong:
-        what = (
+        fault = (
             f"{len(missing)} keys are missing ({missing[0]} …)"
             if missing
-            else f"{len(wrong)} have another shape ({wrong[0]}: {found[wrong[0]]}, not {expected[wrong[0]]})"
+            else f"{len(wrong)} have another shape ({wrong[0]}: {shapes[wrong[0]]}, not {expected[wrong[0]]})"
         )
-        raise InputError(f"{source}: weights are not those of its config.json: {what}: take both from one repository")
+        raise InputError(f"{source}: weights do not fit its config.json: {fault}: take both from one repository")
     try:
         largest = max(Tokenizer.from_file(str(tokenizer_path)).get_vocab().values(), default=-1)
-    except Exception as error:  # noqa: BLE001 - tokenizers raises nothing narrower
+    except Exception as error:  # noqa: BLE001 - tokenizers raises plain Exception
         raise InputError(
-            f"{tokenizer_path}: no tokenizer ({error}): take it from the text encoder's repository"
+            f"{tokenizer_path}: not a tokenizer ({error}): take it from the text encoder's repository"
         ) from None
     if largest >= config["vocab_size"]:
         raise InputError(
-            f"{tokenizer_path}: has tokens up to number {largest}, and the text encoder knows {config['vocab_size']}: "
+            f"{tokenizer_path}: has tokens up to number {largest}, but the text encoder knows {config['vocab_size']}: "
             "take both from one repository"
         )
 
 
 def t5_shapes(config: dict[str, Any]) -> Shapes:
-    """Shapes of the weights of transformers' T5EncoderModel by key."""
+    """Shapes of the weights of transformers' T5EncoderModel, by key."""
     width, inner, hidden = config["d_model"], config["num_heads"] * config["d_kv"], config["d_ff"]
     gated = config["feed_forward_proj"].startswith("gated-")
     shapes: Shapes = {WORDS[0]: (config["vocab_size"], width), "encoder.final_layer_norm.weight": (width,)}

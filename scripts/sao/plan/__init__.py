@@ -1,1 +1,1 @@
-"""From a resolved config to what the rules need: paths, settings and resources. Knows nothing of Snakemake."""
+"""Turn a resolved config into the paths, settings and resources that the rules need. Knows nothing about Snakemake."""

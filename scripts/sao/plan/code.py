@@ -1,9 +1,11 @@
-"""The identity of the code that makes an artefact: what decides the result, and nothing else.
+"""Hash the code that decides an artefact, and nothing else. In a rule's params, this hash is an exact rerun trigger.
 
-Not part of it are comments, docstrings, formatting and time stamps; the words of messages, log lines, progress bars and
-help texts; and modules that decide no result (bars, estimates of memory, checks). Such a module has a line
-`DECIDES_NO_RESULT = "why"`, which tests/test_code.py holds it to. Put into a rule's params, the identity is an exact rerun
-trigger.
+The hash leaves out:
+
+- comments, docstrings, formatting and time stamps;
+- the words of messages, log lines, progress bars and help texts;
+- modules that decide no result, such as bars, estimates of memory and checks. They have a line
+  `DECIDES_NO_RESULT = "why"`, and tests/unit/plan/test_code.py checks that it is true.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from pathlib import Path
 
 
 def code_hash(script: Path) -> str:
-    """16 hex digits over a script and every module beside it that it imports, at any depth."""
+    """16 hex digits for a script and every module of the project that it imports, at any depth."""
     seen: dict[str, str] = {}
     _collect(script.resolve(), script.resolve().parent, seen)
     lines = "".join(f"{name} {text}\n" for name, text in sorted(seen.items()))
@@ -39,10 +41,10 @@ def _collect(path: Path, root: Path, seen: dict[str, str]) -> None:
                     _collect(module, root, seen)
 
 
-# Most modules are imported by many scripts, and all scripts are hashed at every start of Snakemake.
+# Cached, because every start of Snakemake hashes all scripts, and most modules are imported by many of them.
 @functools.cache
 def _read(text: str, path: str) -> tuple[str, list[tuple[int, tuple[str, ...]]]]:
-    """The hash of a module, and `(level, parts)` of every name that it imports; no hash of one that decides no result."""
+    """The hash of a module and `(level, parts)` of every name that it imports. The hash is empty if it decides no result."""
     tree = ast.parse(text, filename=path)
     if any(isinstance(node, ast.Assign) and _name(node.targets[0]) == MARK for node in tree.body):
         return "", []
@@ -57,19 +59,19 @@ def _read(text: str, path: str) -> tuple[str, list[tuple[int, tuple[str, ...]]]]
 
 
 MARK = "DECIDES_NO_RESULT"
-# Calls whose first arguments alone decide something, and how many those are: the others are words for people.
+# Calls with texts for people: how many of their first arguments decide something. The other arguments do not.
 WORDS = {"InputError": 0, "progress": 1, "check_room": 2, "output_to_log": 0}
-# Keyword arguments that are words for people, by the method that takes them.
+# Keyword arguments that are texts for people, by the method that takes them.
 HELP = {"add_argument": {"help", "metavar"}, "ArgumentParser": {"description", "epilog"}}
 
 
 def _name(node: ast.AST) -> str:
-    """`f` of `f` and of `module.f`."""
+    """The last name of an expression: `f` for both `f` and `module.f`."""
     return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
 
 
 def _is_log_line(node: ast.AST) -> bool:
-    """Whether a statement does nothing but write to the log."""
+    """Whether a statement only writes to the log."""
     call = node.value if isinstance(node, ast.Expr) else None
     if not isinstance(call, ast.Call):
         return False
@@ -78,7 +80,7 @@ def _is_log_line(node: ast.AST) -> bool:
 
 
 def _without_words(call: ast.Call) -> ast.Call:
-    """A call without what only people read."""
+    """A call without its texts for people."""
     name = _name(call.func)
     if name in WORDS:
         return ast.Call(call.func, call.args[: WORDS[name]], [])
@@ -87,12 +89,15 @@ def _without_words(call: ast.Call) -> ast.Call:
     return call
 
 
-# With a docstring, maybe. (A union in the call would be made anew for each node.)
+# Nodes that may have a docstring. (A union inside the call of isinstance would be made anew for each node.)
 _DOCUMENTED = (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 def _canonical(node: ast.AST) -> str:
-    """Like `ast.dump` without docstrings, words for people, positions and empty fields (which differ between Python versions)."""
+    """Like `ast.dump`, but without docstrings, texts for people, positions, and empty fields.
+
+    Empty fields differ between Python versions.
+    """
     if isinstance(node, ast.Call):
         node = _without_words(node)
     if isinstance(node, _DOCUMENTED) and node.body:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from sao.config.resolve import ROLES, WHOLE, Config, file_name, published_splits
+from sao.config.resolve import ROLES, Config
 from sao.config.settings import (
     Batches,
     DatasetSettings,
@@ -16,16 +17,27 @@ from sao.config.settings import (
     ValidateSettings,
     pick,
 )
-from sao.data.folder import own_tables
-from sao.plan.listing import update_listing
+from sao.data.corpora import published_splits
+from sao.data.formats import FORMATS
+from sao.data.formats.base import Format, InPlace
+from sao.data.formats.clotho import file_name
+from sao.data.listing import Scanned, folder_key
 from sao.plan.runs import Runs, pattern
+
+SCAN_MB, SCAN_MINUTES = 800, 10  # and for each file of a folder:
+FILE_MB, FILE_MINUTES = 0.01, 0.002
 
 
 class Data:
-    def __init__(self, config: Config, runs: Runs) -> None:
-        self.corpora, self.runs = config["corpora"], runs
+    def __init__(self, config: Config, runs: Runs, remembers: Callable[[], bool]) -> None:
+        self.corpora, self.runs, self._remembers = config["corpora"], runs, remembers
         self.on_latents, self.shards = config["latents"]["enabled"], config["latents"]["shards"]
-        self._listed: set[str] = set()
+        # Looked at once, however often Snakemake asks.
+        self._names: dict[tuple[str, str], list[str]] = {}
+        self._keys: dict[tuple[str, str], str] = {}
+
+    def _format(self, corpus: str) -> Format:
+        return FORMATS[self.corpora[corpus]["format"]]
 
     # Rules download and extract.
 
@@ -84,66 +96,76 @@ class Data:
         folder = f"results/data/{corpus}/archives"
         return [path.replace(folder, f"{folder}/checksums") + ".txt" for path in self.archives(corpus, split)]
 
-    def with_format(self, name: str) -> str:
-        """A pattern of the corpora of a format, for wildcards; matches nothing where there is none."""
-        return pattern([k for k, v in self.corpora.items() if v["format"] == name])
+    def pattern(self, in_place: bool) -> str:
+        """A pattern, for wildcards, of the corpora that are read where they lie, or of those that are unpacked here."""
+        return pattern([corpus for corpus in self.corpora if self._format(corpus).in_place == in_place])
 
     # Rule scan.
 
     def audio(self, corpus: str, split: str) -> str:
         """The folder that the paths of a published split's sounds are relative to; a user's own is read in place."""
-        entry = self.corpora[corpus]
-        if entry["format"] == "clotho":
-            return f"results/data/{corpus}/audio/{split}"
-        return Path(entry["path"], "" if split == WHOLE else split).as_posix()
+        own = self._format(corpus).folder(self.corpora[corpus], split)
+        return own or f"results/data/{corpus}/audio/{split}"
 
     def audio_by_split(self, corpus: str) -> dict[str, str]:
         return {split: self.audio(corpus, split) for split in published_splits(self.corpora[corpus])}
 
     def recordings(self, corpus: str) -> list[str]:
         """The folders of a corpus's sounds; none where they are a user's own, which are read where they lie."""
-        return [] if self.corpora[corpus]["format"] == "audiofolder" else list(self.audio_by_split(corpus).values())
+        return [] if self._format(corpus).in_place else list(self.audio_by_split(corpus).values())
 
-    def _top(self, corpus: str, split: str) -> str | None:
-        """The folder of a user's own whose top folders are the splits, if they are."""
-        return None if split == WHOLE else Path(self.corpora[corpus]["path"]).as_posix()
-
-    def listing(self, corpus: str, split: str) -> str:
-        """The list of what is in a user's folder, brought up to date: once, however often Snakemake asks."""
-        listing, digests = (
-            f"results/data/{corpus}/{part}" for part in (f"folder/{split}.txt", f"audio/{split}.sha256")
-        )
-        if listing not in self._listed:
-            top = self._top(corpus, split)
-            above = own_tables(Path(top)) if top else []
-            update_listing(Path(listing), Path(self.audio(corpus, split)), above, Path(digests))
-            self._listed.add(listing)
-        return listing
+    def _in_place(self, corpus: str) -> InPlace:
+        form = self._format(corpus)
+        assert isinstance(form, InPlace), f"{corpus} is unpacked, not scanned"
+        return form
 
     def scan(self, corpus: str, split: str) -> ScanSettings:
-        entry, top = self.corpora[corpus], self._top(corpus, split)
-        return {
-            "folder": self.audio(corpus, split),
-            "top": top,
-            "caption_columns": entry["caption_columns"] or None,
-            "splits": published_splits(entry) if top else None,
-        }
+        entry = self.corpora[corpus]
+        options = self._in_place(corpus).options(entry, split)
+        return {"format": entry["format"], "folder": self.audio(corpus, split), "options": options}
+
+    def _files_in_place(self, corpus: str, split: str) -> list[str]:
+        if (corpus, split) not in self._names:
+            settings = self.scan(corpus, split)
+            names = self._in_place(corpus).names(Path(settings["folder"]), settings["options"])
+            self._names[corpus, split] = names
+        return self._names[corpus, split]
+
+    def folder_key(self, corpus: str, split: str) -> str:
+        """A key of the state of a user's folder, which changes with its contents alone."""
+        if (corpus, split) not in self._keys:
+            folder = Path(f"results/data/{corpus}")
+            scanned = Scanned(
+                listing=folder / f"folder/{split}.txt",
+                digests=folder / f"audio/{split}.sha256",
+                touched=folder / f"folder/{split}.seen",
+            )
+            names = self._files_in_place(corpus, split)
+            self._keys[corpus, split] = folder_key(Path(self.audio(corpus, split)), names, scanned, self._remembers())
+        return self._keys[corpus, split]
+
+    def scan_mb(self, corpus: str, split: str) -> float:
+        return SCAN_MB + FILE_MB * len(self._files_in_place(corpus, split))
+
+    def scan_minutes(self, corpus: str, split: str) -> float:
+        return SCAN_MINUTES + FILE_MINUTES * len(self._files_in_place(corpus, split))
 
     # Rules manifest, validate and split.
 
     def captions(self, corpus: str, split: str) -> list[str]:
         """The tables of captions: published ones, or the one that was read from a folder."""
-        if self.corpora[corpus]["format"] == "audiofolder":
+        if self._format(corpus).in_place:
             return [f"results/data/{corpus}/captions/{split}.csv"]
         return self._archives(corpus, split, "captions")
 
     def metadata(self, corpus: str, split: str) -> list[str]:
-        return [] if self.corpora[corpus]["format"] == "audiofolder" else self._archives(corpus, split, "metadata")
+        return [] if self._format(corpus).in_place else self._archives(corpus, split, "metadata")
 
     def manifest(self, corpus: str, split: str) -> ManifestSettings:
         """Where the sounds are, and the further columns that the split goes by."""
         entry = self.corpora[corpus]["split"]
         return {
+            "format": self.corpora[corpus]["format"],
             "audio": self.audio(corpus, split),
             "split_column": entry["column"] if entry["method"] == "column" else None,
             "group_column": entry["group"] or None,
@@ -209,6 +231,10 @@ class Data:
     def dataset_folder(self, corpus: str, base_model: str) -> str:
         """Where the dataset configs lie. It stands in them."""
         return f"results/data/{corpus}/dataset_configs/{base_model}"
+
+    def kept(self, corpus: str, base_model: str) -> str:
+        """The table of the clips that a base model can take, with their sides."""
+        return f"{self.dataset_folder(corpus, base_model)}.csv"
 
     def batches(self, corpus: str, base_model: str) -> dict[str, Batches]:
         """What has to fill a batch, for each run that trains on this."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from sao.config.resolve import ROLES, Config, published_splits
+from sao.config.resolve import ROLES, Config
 from sao.config.settings import EmbedSettings, EvaluateSettings, pick
+from sao.data.corpora import published_splits
 from sao.evaluation.embeddings import THUMBNAIL, Embedding, find
 from sao.plan.data import Data
 from sao.plan.models import Models

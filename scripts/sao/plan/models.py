@@ -1,4 +1,4 @@
-"""The chapter of rules/models.smk: base models, and the settings of the runs that train them."""
+"""The chapter for rules/models.smk: base models, and the settings of the runs that train them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class Models:
         self.base_models, self.runs = config["base_models"], runs
 
     def source(self, base_model: str) -> ModelSource:
-        """Where model config, weights and text encoder come from."""
+        """The place that model config, weights and text encoder come from."""
         return pick(ModelSource, self.base_models[base_model])
 
     def files(self, base_model: str) -> list[str]:
-        """The files of a local base model: a change in them is a change of the model.
+        """The files of a local base model. A change in them is a change of the model.
 
-        One that is missing is left to base_model.py, which says what to do.
+        Missing ones are left out here; base_model.py reports them.
         """
         return [file for file in self._files(base_model) if Path(file).is_file()]
 
@@ -33,36 +33,36 @@ class Models:
         return [f"{entry['path']}/{name}" for name in names if "path" in entry] + clap
 
     def content(self, base_model: str) -> list[str]:
-        """What is in those files: their time stamps mean nothing."""
+        """Keys of the content of those files, as a rerun trigger in place of their time stamps."""
         return [content_key(Path(file)) for file in self._files(base_model)]
 
     def place_mb(self, base_model: str) -> int:
-        """Memory to bring it into place: converting a pickled checkpoint takes the model's own, all else is streamed."""
+        """Memory to fetch a model. To convert a pickled checkpoint takes the model's own; everything else is streamed."""
         entry = self.base_models[base_model]
         return 500 if entry["weights"].endswith(".safetensors") and "clap" not in entry else self.mb(base_model)
 
     def mb(self, base_model: str) -> int:
-        """Memory of a process that holds it."""
+        """Memory of a process that holds the model."""
         return self.base_models[base_model]["memory_mb"]
 
     def gpus(self, base_model: str) -> int:
         return self.base_models[base_model]["gpus"]
 
     def trainings(self, base_model: str) -> dict[str, Config]:
-        """By run, the settings that decide the weights that a base model is trained to, and its steps.
+        """The settings that decide the trained weights, and the number of steps, of each run of a base model.
 
-        How long a run is decides no weight, but a schedule has to last so long.
+        The number of steps decides no weight, but a schedule must not end before the training.
         """
         runs = {name: run for name, run in self.runs.runs.items() if run["base_model"] == base_model}
         return {name: {**pick(TrainingSettings, run), "steps": run.get("steps")} for name, run in runs.items()}
 
-    # By run: of what it is rendered or trained with.
+    # The base model that a run renders or trains with.
 
     def folder(self, run: str) -> str:
         return f"results/models/{self.runs.base_model(run)}"
 
     def parts(self, run: str) -> list[str]:
-        """What a base model is built from, beside its weights."""
+        """The files that a base model is built from, without its weights."""
         return [f"{self.folder(run)}/model_config.json", f"{self.folder(run)}/hub"]
 
     def weights(self, run: str) -> str:

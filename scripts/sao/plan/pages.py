@@ -1,4 +1,4 @@
-"""The chapter of rules/pages.smk: what the page of samples is made of."""
+"""The chapter for rules/pages.smk: the inputs of the page of samples."""
 
 from __future__ import annotations
 
@@ -15,21 +15,26 @@ class Pages:
         self.runs, self.data, self.models, self.training, self.rendering = runs, data, models, training, rendering
 
     def recordings(self) -> list[str]:
-        """The folders of the recordings of all corpora that are trained on."""
+        """The folders of the recordings of all corpora that the runs train on."""
         return [path for corpus in self.runs.used_corpora() for path in self.data.recordings(corpus)]
 
     def datasets(self) -> list[str]:
-        """The dataset configs of all that is rendered, which list the clips that were left out."""
+        """The dataset configs of all rendered models. They list the clips that were left out."""
         return list(dict.fromkeys(map(self.training.dataset_folder, self.runs.rendered)))
 
     def dropped(self) -> list[str]:
         return [f"{folder}/dropped.csv" for folder in self.datasets()]
 
+    def corpora(self) -> list[str]:
+        """The corpus of each of them."""
+        corpora = {self.training.dataset_folder(run): self.runs.corpus(run) for run in self.runs.rendered}
+        return [corpora[folder] for folder in self.datasets()]
+
     def cards(self) -> list[str]:
-        """A model that one listens to has its card."""
+        """The model cards of all runs, so that every model on the page has one."""
         return [f"results/checkpoints/{run}/README.md" for run in self.runs.runs]
 
     def rendering_settings(self) -> dict[str, Config]:
-        """By run, the settings that it is rendered with, for a page that tells them."""
+        """The settings that each run is rendered with, to show on the page."""
         render = {key: value for key, value in self.rendering.render.items() if key not in ("batch_size", "shards")}
         return {run: {"render": render, "sampling": self.models.sampling(run)} for run in self.runs.runs}

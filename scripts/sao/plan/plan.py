@@ -7,6 +7,7 @@ depend on what is on the disk, that is looked at: a user's folder, the length of
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 from sao.config.resolve import Config
 from sao.plan.data import Data
@@ -21,11 +22,15 @@ from sao.plan.training import Training
 
 
 class Plan:
-    """The chapters of a resolved config. Raises InputError where a leg of a training cannot fit the walltime."""
+    """The chapters of a resolved config. Raises InputError where a leg of a training cannot fit the walltime.
 
-    def __init__(self, config: Config) -> None:
+    Nothing is written, but where `remembers` says that jobs are going to run: then it is noted which files of a user's
+    folder were looked into and are still the same.
+    """
+
+    def __init__(self, config: Config, remembers: Callable[[], bool] = lambda: False) -> None:
         self.runs = Runs(config)
-        self.data = Data(config, self.runs)
+        self.data = Data(config, self.runs, remembers)
         self.models = Models(config, self.runs)
         self.training = Training(config, self.runs, self.data, self.models)
         self.rendering = Rendering(config, self.runs, self.data, self.models)

@@ -1,4 +1,4 @@
-"""The chapter of rules/publish.smk: the cards of models, and what is uploaded."""
+"""The chapter for rules/publish.smk: model cards and uploads."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ class Publish:
         self.runs, self.data, self.models = runs, data, models
 
     def measures(self, exported: str) -> list[str]:
-        """What was measured of an exported model (`demo`, `demo/step-00000500`), and of its base model."""
+        """The measures of an exported model (`demo`, `demo/step-00000500`) and of its base model."""
         names = (exported.replace("/", "@"), self.runs.base(exported))
         return [f"results/evaluation/{name}.json" for name in names]
 
-    def clips(self, exported: str) -> str:
-        """The table of the clips that it was trained on."""
-        return f"results/data/{self.runs.corpus(exported)}/splits/train.csv"
+    def kept(self, exported: str) -> str:
+        """The table of the clips that it was trained, validated and evaluated on."""
+        return self.data.kept(self.runs.corpus(exported), self.runs.base_model(exported))
 
     def card(self, exported: str) -> CardSettings:
-        """What the model card says beyond what files say."""
+        """The settings for a model card: base model, sampling, window."""
         name = self.runs.base_model(exported)
         keys = ("repo", "revision", "path", "text_encoder", "clap")
         return {
@@ -36,21 +36,21 @@ class Publish:
         return self.runs.runs[run]["publish"]
 
     def uploads(self) -> list[str]:
-        """What says that a run was published, for each that is to be."""
+        """The records of publication of all runs that the config publishes."""
         return [f"results/published/{run}.json" for run in self.runs.runs if self._published(run)]
 
     def nothing_to_publish(self) -> str:
-        """What a user is told where none is."""
+        """The error message if the config publishes no run."""
         names = ", ".join(self.runs.runs)
-        return f"config: no run is to be published: set runs.NAME.publish.repo, NAME being one of {names}"
+        return f"config: no run has a repository to publish to: set runs.NAME.publish.repo, with NAME one of {names}"
 
     def pattern(self) -> str:
-        """A pattern of the runs that are to be published."""
+        """A pattern of the runs that the config publishes."""
         return pattern([run for run in self.runs.runs if self._published(run)])
 
     def repo(self, run: str) -> str:
         return self._published(run)["repo"]
 
     def visibility(self, run: str) -> list[str]:
-        """A flag for a public repository."""
+        """The flag that asks for a public repository, if any."""
         return [] if self._published(run)["private"] else ["--public"]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from sao.base.names import shard_name
 from sao.config.resolve import Config
-from sao.config.settings import RenderSettings, pick
+from sao.config.settings import PromptSettings, RenderSettings, pick
 from sao.plan.data import Data
 from sao.plan.models import Models
 from sao.plan.resources import RENDERED, START, rows
@@ -29,25 +29,31 @@ class Rendering:
     def weights_digest(self, run: str) -> str:
         return self.models.digest(run) if self.runs.is_base(run) else f"{self.exported(run)}/export.json"
 
-    def clips(self, run: str) -> list[str]:
-        """The tables of the clips whose captions are rendered, one for each side."""
-        return [f"{self.splits(run)}/{role}.csv" for role in self.render["clips"]]
-
-    def splits(self, run: str) -> str:
-        """The folder that they are in."""
-        return self.data.split_folder(self.runs.corpus(run))
+    # Rule prompts.
 
     def prompts(self) -> list[str]:
         """The file of prompts that are rendered beside the clips, if there is one."""
         return [] if self.render["prompts"] is None else [self.render["prompts"]]
 
-    def settings(self, run: str) -> RenderSettings:
-        """What decides a render, but for the prompts, which are an input; batch and shards decide nothing."""
-        given = {
-            "sampling": self.models.sampling(run),
-            "train_seconds": self.data.corpora[self.runs.corpus(run)]["train_seconds"],
+    def prompt_settings(self, corpus: str, base_model: str) -> PromptSettings:
+        """What decides which sounds are rendered, but for the file of prompts."""
+        return pick(PromptSettings, self.render | self._of_model(corpus, base_model))
+
+    def _of_model(self, corpus: str, base_model: str) -> Config:
+        return {
+            "sampling": self.models.base_models[base_model]["sampling"],
+            "train_seconds": self.data.corpora[corpus]["train_seconds"],
         }
-        return pick(RenderSettings, self.render | given)
+
+    # Rules render and gather.
+
+    def clips(self, run: str) -> str:
+        """The table of the sounds to render: the same for a base model and all its runs on a corpus."""
+        return f"results/data/{self.runs.corpus(run)}/prompts/{self.runs.base_model(run)}.csv"
+
+    def settings(self, run: str) -> RenderSettings:
+        """What decides how a sound is rendered; batch and shards decide nothing."""
+        return pick(RenderSettings, self.render | self._of_model(self.runs.corpus(run), self.runs.base_model(run)))
 
     def batch_size(self) -> list[int]:
         return [] if self.render["batch_size"] is None else [self.render["batch_size"]]
@@ -68,10 +74,8 @@ class Rendering:
         return r"[^/@]+(@(step|epoch)-\d{8})?" if (self.render["shards"] > 1) == shards else pattern([])
 
     def minutes(self, run: str) -> float:
-        """For a shard; raises FileNotFoundError while the tables of clips are not there."""
-        wanted, counts = self.render["clips"], dict(zip(self.render["clips"], map(rows, self.clips(run)), strict=True))
-        clips = sum(n if wanted[role] == "all" else min(n, wanted[role]) for role, n in counts.items())
-        return START + RENDERED / 60 * math.ceil((clips + sum(map(rows, self.prompts()))) / self.render["shards"])
+        """For a shard; raises FileNotFoundError while the table of clips is not there."""
+        return START + RENDERED / 60 * math.ceil(rows(self.clips(run)) / self.render["shards"])
 
     def recordings(self, run: str) -> list[str]:
         """The folders of what a table of renders names as references."""

@@ -1,4 +1,4 @@
-"""The chapter before all others: which runs there are, of what they are made, and the legs of each."""
+"""The first chapter of the plan: the runs of a config, their base models and corpora, and the legs of each."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from sao.config.resolve import Config, renders
 
 
 def leg_name(unit: str, at: int) -> str:
-    """`step-00000500`: sorts as it was trained."""
+    """`step-00000500`. The names of legs sort in the order of training."""
     return f"{unit}-{at:08d}"
 
 
 def pattern(names: list[str]) -> str:
-    """A regular expression of these names, for wildcards; matches nothing where there is none."""
+    """A regular expression that matches these names, for wildcards. Without names it matches nothing."""
     return "|".join(map(re.escape, names)) or "(?!)"
 
 
 class Runs:
-    """The runs of a config, and what is rendered.
+    """The runs of a config, and the models to render.
 
-    `run` is the name of a folder of renders: a run (`demo`), one of its legs (`demo@step-00000500`, or
-    `demo/step-00000500` where it is a folder of checkpoints), or a base model.
+    `run` names a folder of renders or checkpoints: a run (`demo`), one of its legs (`demo@step-00000500` for renders,
+    `demo/step-00000500` for checkpoints), or a base model.
     """
 
     def __init__(self, config: Config) -> None:
@@ -29,7 +29,7 @@ class Runs:
         self.rendered = renders(config)
 
     def used_corpora(self) -> list[str]:
-        """Those that a run trains on."""
+        """The corpora that the runs train on."""
         return list(dict.fromkeys(run["corpus"] for run in self.runs.values()))
 
     def entry(self, run: str) -> Config:
@@ -42,7 +42,7 @@ class Runs:
         return self.entry(run)["corpus"]
 
     def is_base(self, run: str) -> bool:
-        """Whether it is an untouched base model."""
+        """Whether this is an untouched base model."""
         return self.entry(run)["run"] is None
 
     def base(self, run: str) -> str:
@@ -52,11 +52,11 @@ class Runs:
         return next(k for k, v in self.rendered.items() if (v["run"], v["base_model"], v["corpus"]) == pair)
 
     def processes(self, run: str) -> int:
-        """How many a training has: one for each device of each node."""
+        """The number of processes of a training: one per device and node."""
         return self.runs[run]["devices"] * self.runs[run]["num_nodes"]
 
     def length(self, run: str) -> tuple[str, int, int]:
-        """`(step or epoch, how many, how many per leg)` of a training."""
+        """The length of a training: the unit (step or epoch), the number in all, the number per leg."""
         settings = self.runs[run]
         unit = "step" if "steps" in settings else "epoch"
         return unit, settings[f"{unit}s"], settings["checkpoint_every"]
@@ -70,19 +70,19 @@ class Runs:
         return self.legs(run)[-1]
 
     def leg_length(self, run: str, leg: str) -> int:
-        """How many steps or epochs a leg has."""
+        """The number of steps or epochs of a leg."""
         every, at = self.runs[run]["checkpoint_every"], int(leg.split("-")[1])
         return at - (at - 1) // every * every
 
     def leg_before(self, run: str, leg: str) -> str | None:
-        """The leg that a leg goes on from: the last before it that a leg ends with."""
+        """The leg that a leg continues from, or None for the first."""
         at = int(leg.split("-")[1]) - self.leg_length(run, leg)
         return leg_name(self.length(run)[0], at) if at else None
 
     def legs_pattern(self) -> str:
-        """A pattern of `run/leg`: all that can be asked for, past the end of the run too."""
+        """A pattern of `run/leg` for all legs that can be requested, even past the end of the run."""
         return "|".join(rf"{re.escape(run)}/{self.length(run)[0]}-(?!0+\b)\d{{8}}" for run in self.runs)
 
     def exported_pattern(self) -> str:
-        """A pattern of a run or one of its legs, as a folder of checkpoints."""
+        """A pattern of the folder of checkpoints of a run or of one of its legs."""
         return rf"[^/]+|{self.legs_pattern()}"

@@ -10,8 +10,9 @@ from pathlib import Path
 from sao.base.command import InputError
 
 from sao.base.names import shard_name
-from sao.config.resolve import Config, published_splits
+from sao.config.resolve import Config
 from sao.config.settings import RunningSettings, TrainingSettings, pick
+from sao.data.corpora import published_splits
 from sao.plan.data import Data
 from sao.plan.models import Models
 from sao.plan.resources import MARGIN, START, STEP, grown, rows

@@ -1,1 +1,1 @@
-"""From prompts and weights to sound files and the table of them."""
+"""Rendering: from prompts and weights to sound files and a table of them."""

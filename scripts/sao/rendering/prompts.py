@@ -1,4 +1,4 @@
-"""What is rendered: clips of a corpus, and prompts from a file of the user's."""
+"""Prompts of a user's own, from a file."""
 
 from __future__ import annotations
 
@@ -6,51 +6,32 @@ import difflib
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sao.base.command import InputError
 
 from sao.base.files import bad_byte
-from sao.base.names import seed_for
 from sao.base.placeholders import is_blank
 from sao.base.tables import read_rows
+from sao.config.settings import PromptSettings
+from sao.rendering.clips import Clip, render_seed
 
-SPLIT = "prompts"  # what the table calls the split of those from the file
+SPLIT = "prompts"  # the split of prompts from a file, in the table of renders
 COLUMNS = ("id", "prompt", "seconds", "seed", "cfg_scale", "negative_prompt")
 ID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}"
 
 
-@dataclass(frozen=True)
-class Clip:
-    """A sound to render. Its audio depends on prompts, seconds, seed and cfg_scale, the model and the sampler alone."""
-
-    clip_id: str
-    split: str
-    prompt: str
-    seconds: float
-    seed: int
-    cfg_scale: float
-    negative_prompt: str | None
-    reference: str = ""  # path of the recording
-    origin: str = ""  # file and row, for messages
-
-
-def render_seed(seed: int, clip: str) -> int:
-    """The seed of a clip that is given none of its own."""
-    return seed_for(seed, "render", clip)
-
-
-def read_prompts(path: Path, window: float, render: dict[str, Any], sampling: dict[str, Any]) -> list[Clip]:
-    """The prompts of a `.txt` or `.csv`; what a row does not say is as in the config's `render` and `sampling`.
+def read_prompts(path: Path, window: float, settings: PromptSettings) -> list[Clip]:
+    """The prompts of a `.txt` or `.csv`; what a row does not say is as in the config.
 
     `window`, in seconds, is the longest that the model renders. Raises InputError with file and row.
     """
-    default = window if render["seconds"] is None else render["seconds"]
+    default = window if settings["seconds"] is None else settings["seconds"]
+    sampling = settings["sampling"]
     if default > window:
         raise InputError(
-            f"render.seconds is {default}, the model's window {window:.2f} s: set it to null or to less than that"
+            f"render.seconds is {default}, the model's window is {window:.2f} s: set it to null or to less than that"
         )
     rows = _table(path) if path.suffix == ".csv" else _lines(path)
     clips: dict[str, Clip] = {}
@@ -59,17 +40,19 @@ def read_prompts(path: Path, window: float, render: dict[str, Any], sampling: di
         name = row.get("id", "").strip() or f"prompt-{line:04d}"
         if not re.fullmatch(ID, name):
             raise InputError(
-                f"{origin}: the id {name!r} is no file name: use up to 80 letters, digits, '.', '_' and '-'"
+                f"{origin}: the id {name!r} cannot be a file name: use up to 80 letters, digits, '.', '_' and '-'"
             )
-        # Some file systems do not tell A from a.
+        # Some file systems ignore case.
         if name.casefold() in clips:
-            raise InputError(f"{origin}: the id {name!r} is that of {clips[name.casefold()].origin} too: rename one")
+            raise InputError(f"{origin}: {clips[name.casefold()].origin} has the id {name!r} too: rename one")
         prompt = row["prompt"].strip()
         if is_blank(prompt):
             raise InputError(f"{origin}: the prompt is empty: write one or delete the row")
+        if re.search(r"\r(?!\n)", prompt + row.get("negative_prompt", "").strip()):
+            raise InputError(f"{origin}: holds a carriage return: end lines as Windows or Unix does, or remove it")
         seconds = _number(row, "seconds", origin, float, lambda x: x > 0, "a number above 0", default)
         if seconds > window:
-            raise InputError(f"{origin}: seconds is {seconds}, the model's window {window:.2f} s: ask for less")
+            raise InputError(f"{origin}: seconds is {seconds}, the model's window is {window:.2f} s: ask for less")
         clips[name.casefold()] = Clip(
             clip_id=name,
             split=SPLIT,
@@ -82,7 +65,7 @@ def read_prompts(path: Path, window: float, render: dict[str, Any], sampling: di
                 int,
                 lambda x: 0 <= x < 2**63,
                 "a whole number from 0",
-                render_seed(render["seed"], name),
+                render_seed(settings["seed"], name),
             ),
             cfg_scale=_number(
                 row,
@@ -97,7 +80,7 @@ def read_prompts(path: Path, window: float, render: dict[str, Any], sampling: di
             origin=origin,
         )
     if not clips:
-        raise InputError(f"{path}: holds no prompt: write one a line")
+        raise InputError(f"{path}: holds no prompt: write one per line")
     return list(clips.values())
 
 
@@ -117,8 +100,8 @@ def _lines(path: Path) -> list[tuple[int, dict[str, str]]]:
     except UnicodeDecodeError as error:
         row, _ = bad_byte(error)
         raise InputError(f"{path}, row {row}: is not UTF-8: save the file as UTF-8") from None
-    found = ((number, line.strip()) for number, line in enumerate(lines, start=1))
-    return [(number, {"prompt": line}) for number, line in found if line and not line.startswith("#")]
+    numbered = ((number, line.strip()) for number, line in enumerate(lines, start=1))
+    return [(number, {"prompt": line}) for number, line in numbered if line and not line.startswith("#")]
 
 
 def _number(
@@ -127,10 +110,10 @@ def _number(
     origin: str,
     kind: type,
     fits: Callable[[Any], bool],
-    wanted: str,
+    allowed: str,
     default: Any,
 ) -> Any:
-    """The number in a cell, or `default` where it is empty; raises InputError unless it is finite and `fits`."""
+    """The number in a cell, or `default` if the cell is empty. Raises InputError unless it is finite and `fits`."""
     text = row.get(column, "").strip()
     if not text:
         return default
@@ -139,5 +122,5 @@ def _number(
     except ValueError:
         value = math.nan
     if not math.isfinite(value) or not fits(value):
-        raise InputError(f"{origin}: {column} is {text!r}, not {wanted}: correct it or leave it empty")
+        raise InputError(f"{origin}: {column} is {text!r}, not {allowed}: correct it or leave it empty")
     return value

@@ -1,8 +1,8 @@
-"""Audio from prompts: a clip is a function of model, prompts, seconds, seed and sampler alone, in whatever batch.
+"""Sample audio from prompts. A clip depends only on model, prompts, seconds, seed and sampler, not on its batch.
 
-stable-audio-tools' generate_diffusion_cond seeds a call. Here each clip has a generator of its own, for its first noise
-and for all that a sampler draws later; samplers and denoisers are those of stable-audio-tools and k-diffusion. On a CPU
-a clip is what generate_diffusion_cond gives for it alone with its seed.
+stable-audio-tools' generate_diffusion_cond seeds a whole call. Here each clip has its own random generator, for its first
+noise and for every later draw of the sampler. Samplers and denoisers are those of stable-audio-tools and k-diffusion. On
+a CPU, a clip equals the output of generate_diffusion_cond for this clip alone with its seed.
 """
 
 from __future__ import annotations
@@ -19,23 +19,25 @@ from stable_audio_tools.inference import k_diffusion as K
 from stable_audio_tools.inference.sampling import sample_diffusion
 from torch.overrides import TorchFunctionMode
 
-from sao.rendering.prompts import Clip
+from sao.rendering.clips import Clip
 
 SDE = {"dpmpp-2m-sde": K.sampling.sample_dpmpp_2m_sde, "dpmpp-3m-sde": K.sampling.sample_dpmpp_3m_sde}
-ALONE = ("k-dpm-adaptive",)  # its steps follow the error of the whole batch
-CPU_BATCH = 8  # clips; more are hardly quicker (benchmarks/README.md)
-GPU_BATCH = 64  # clips; by then a GPU is busy
-CHUNK = 128  # latent frames, stable-audio-tools' own (AudioAutoencoder.decode_audio)
-HEADROOM = 6.0  # s that attention sees after the end of a clip (generate_diffusion_cond)
-FREE_SHARE = 0.8  # of the free memory: what is estimated from one step may be short
+ALONE = ("k-dpm-adaptive",)  # samplers whose steps depend on the error of the whole batch
+CPU_BATCH = 8  # clips; larger batches are hardly quicker (benchmarks/README.md)
+GPU_BATCH = 64  # clips; enough to keep a GPU busy
+CHUNK = 128  # latent frames, as in stable-audio-tools (AudioAutoencoder.decode_audio)
+HEADROOM = 6.0  # s after the end of a clip that attention may see, where a model masks padding (generate_diffusion_cond)
+FREE_SHARE = 0.8  # of the free memory, because the estimate from two steps may be too low
 
 Sampling = dict[str, Any]  # the config's `sampling`
+Model = Any  # a torch.nn.Module; torch's types do not know the attributes of stable-audio-tools' models
 
 
 class OwnNoise(TorchFunctionMode):
-    """Noise from a generator a clip: drawn by `draw` and, where this is entered, by every `torch.randn_like`.
+    """Noise with one generator per clip, for `draw` and, inside a `with` block, for every `torch.randn_like`.
 
-    On the CPU, so that it does not depend on the device. Samplers that take no noise function draw with randn_like.
+    Samplers without a noise function draw with randn_like. The noise is drawn on the CPU, so that all devices get the
+    same.
     """
 
     def __init__(self, seeds: Sequence[int]) -> None:
@@ -47,19 +49,21 @@ class OwnNoise(TorchFunctionMode):
         return torch.stack([torch.randn(shape, generator=generator) for generator in self.generators])
 
     def seeds(self) -> list[int]:
-        """A seed a clip, drawn as k-diffusion's Brownian tree draws its own."""
+        """One seed per clip, drawn as k-diffusion's Brownian tree draws its own."""
         return [int(torch.randint(0, 2**63 - 1, [], generator=generator)) for generator in self.generators]
 
-    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         if func is torch.randn_like:
             return self.draw(*args[0].shape[1:]).to(args[0])
         return func(*args, **(kwargs or {}))
 
 
-def condition(model: torch.nn.Module, clips: Sequence[Clip], negative: bool = False) -> dict[str, torch.Tensor | None]:
-    """What the diffusion model is told of each clip, as generate_diffusion_cond gives it.
+def condition(model: Model, clips: Sequence[Clip], negative: bool = False) -> dict[str, torch.Tensor | None]:
+    """The conditioning of each clip, as generate_diffusion_cond computes it.
 
-    One clip a call of the conditioners: what a prompt gives must not depend on its neighbours.
+    The conditioners get one clip per call, so that the result does not depend on other clips.
     """
     device = next(model.parameters()).device
     encoded = [
@@ -80,22 +84,22 @@ def condition(model: torch.nn.Module, clips: Sequence[Clip], negative: bool = Fa
 
 
 @torch.inference_mode()
-def sample(model: torch.nn.Module, clips: Sequence[Clip], sampling: Sampling, frames: int) -> torch.Tensor:
-    """Latents `[clips, latent channels, frames]` of clips of one cfg_scale, all or none with a negative prompt.
+def sample(model: Model, clips: Sequence[Clip], sampling: Sampling, frames: int) -> torch.Tensor:
+    """Latents `[clips, latent channels, frames]` of clips with one cfg_scale. All or none have a negative prompt.
 
-    After generate_diffusion_cond (stable_audio_tools/inference/generation.py).
+    Based on generate_diffusion_cond (stable_audio_tools/inference/generation.py).
     """
     device, sampler = next(model.parameters()).device, sampling["sampler"]
     noise = OwnNoise([clip.seed for clip in clips])
     x = noise.draw(model.io_channels, frames)
-    guidance = {"cfg_scale": clips[0].cfg_scale, "batch_cfg": True, "rescale_cfg": True}
-    guidance["apg_scale"] = sampling.get("apg_scale", 0.0)
+    inputs: dict[str, Any] = {"cfg_scale": clips[0].cfg_scale, "batch_cfg": True, "rescale_cfg": True}
+    inputs["apg_scale"] = sampling.get("apg_scale", 0.0)
     with output_to_log():
         conditioning = condition(model, clips)
         if clips[0].negative_prompt is not None:
             conditioning |= condition(model, clips, negative=True)
         if sampler in SDE:
-            return _sample_sde(model, x, noise.seeds(), sampling, conditioning | guidance, device)
+            return _sample_sde(model, x, noise.seeds(), sampling, conditioning | inputs, device)
         bounds = {"sigma_min": sampling["sigma_min"], "sigma_max": sampling["sigma_max"]}
         if model.diffusion_objective != "v":
             bounds = {"sigma_max": min(sampling["sigma_max"], 1.0)}
@@ -115,15 +119,20 @@ def sample(model: torch.nn.Module, clips: Sequence[Clip], sampling: Sampling, fr
                 dist_shift=model.sampling_dist_shift,
                 sampler_type=sampler,
                 decode=False,
-                **guidance,
+                **inputs,
                 **bounds,
             )
 
 
 def _sample_sde(
-    model: torch.nn.Module, x: torch.Tensor, seeds: list[int], sampling: Sampling, told: dict, device: torch.device
+    model: Model,
+    x: torch.Tensor,
+    seeds: list[int],
+    sampling: Sampling,
+    inputs: dict[str, Any],
+    device: torch.device,
 ) -> torch.Tensor:
-    """As `sample_k` of stable-audio-tools, which hands its SDE samplers no noise: with a Brownian tree a clip."""
+    """Like `sample_k` of stable-audio-tools, but with one Brownian tree per clip. `sample_k` gives its SDE samplers none."""
     sigmas = K.sampling.get_sigmas_polyexponential(sampling["steps"], sampling["sigma_min"], sampling["sigma_max"])
 
     tree = K.sampling.BrownianTreeNoiseSampler(x, sigmas[-2], sigmas[0], seed=seeds)
@@ -136,23 +145,23 @@ def _sample_sde(
         x.to(device) * sigmas[0].to(device),
         sigmas.to(device),
         noise_sampler=between,
-        extra_args=told,
+        extra_args=inputs,
         disable=True,
     )
 
 
 @torch.inference_mode()
-def decode(model: torch.nn.Module, latents: torch.Tensor) -> torch.Tensor:
-    """Audio `[channels, samples]` on the CPU from latents `[latent channels, frames]`: one clip, whose memory is bounded."""
+def decode(model: Model, latents: torch.Tensor) -> torch.Tensor:
+    """Decode latents `[latent channels, frames]` of one clip to audio `[channels, samples]` on the CPU."""
     pretransform = model.pretransform
     latents = latents[None].to(next(pretransform.parameters()).dtype) * pretransform.scale
-    # In chunks where the model says so; stable-audio-tools fails on latents that do not fill one.
+    # In chunks if the model says so, but stable-audio-tools fails on latents that are shorter than one.
     chunked = pretransform.chunked and latents.shape[2] >= CHUNK
     return pretransform.model.decode_audio(latents, chunked=chunked, chunk_size=CHUNK)[0].float().cpu()
 
 
 def groups(clips: Sequence[Clip]) -> list[list[Clip]]:
-    """The clips that may be in one batch: guidance has one scale a call, and negative prompts for all or for none."""
+    """Group clips that may share a batch: one cfg_scale per call, and negative prompts for all or none."""
 
     def key(clip: Clip) -> tuple[float, bool]:
         return clip.cfg_scale, clip.negative_prompt is not None
@@ -160,8 +169,8 @@ def groups(clips: Sequence[Clip]) -> list[list[Clip]]:
     return [list(group) for _, group in itertools.groupby(sorted(clips, key=key), key)]
 
 
-def fitting(model: torch.nn.Module, clip: Clip, sampling: Sampling, frames: int) -> int:
-    """Clips a batch that the free memory of a GPU holds, from the peaks of two steps with one clip and with two."""
+def fitting(model: Model, clip: Clip, sampling: Sampling, frames: int) -> int:
+    """The batch size that fits a GPU's free memory, from the peaks of two steps with one clip and with two."""
     used = torch.cuda.memory_allocated()
     peaks = []
     for count in (1, 2):
@@ -177,20 +186,20 @@ def fitting(model: torch.nn.Module, clip: Clip, sampling: Sampling, frames: int)
 
 
 def render(
-    model: torch.nn.Module, clips: Sequence[Clip], sampling: Sampling, frames: int, batch_size: int | None = None
+    model: Model, clips: Sequence[Clip], sampling: Sampling, frames: int, batch_size: int | None = None
 ) -> Iterator[tuple[Clip, torch.Tensor]]:
-    """Each clip with its audio `[channels, samples of the window]`, not in the order given.
+    """Yield each clip with its audio `[channels, samples of the window]`, in another order.
 
-    `batch_size` None: what the GPU's memory holds, `CPU_BATCH` on a CPU. It is halved where it does not fit; raises
-    InputError where a single clip does not.
+    Without a `batch_size`, a GPU takes as many clips as its memory holds, and a CPU takes `CPU_BATCH`. If a batch does not
+    fit, it is halved. Raises InputError if a single clip does not fit.
     """
     size = batch_size or CPU_BATCH
     if sampling["sampler"] in ALONE:
         size = 1
     elif batch_size is None and clips and next(model.parameters()).is_cuda:
-        # With guidance, if any clip has it: that doubles what is computed.
+        # If any clip has guidance, try that one, because guidance doubles the batch.
         size = fitting(model, max(clips, key=lambda clip: clip.cfg_scale != 1), sampling, frames)
-        log.info("%d clips a batch", size)
+        log.info("%d clips per batch", size)
     for group in groups(clips):
         while group:
             latents = None
@@ -199,10 +208,10 @@ def render(
             except torch.OutOfMemoryError:
                 if size == 1:
                     raise InputError("the GPU's memory does not hold one clip: render on a larger one") from None
-            if latents is None:  # out here, where the error no longer holds what was allocated
+            if latents is None:  # outside the except block, because the error keeps the memory allocated
                 size //= 2
                 torch.cuda.empty_cache()
-                log.warning("warning: the GPU's memory is short: %d clips a batch from here on", size)
+                log.warning("warning: the GPU's memory is short: %d clips per batch from now on", size)
                 continue
             for clip, latent in zip(group[:size], latents, strict=True):
                 yield clip, decode(model, latent)

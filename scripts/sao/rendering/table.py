@@ -1,4 +1,4 @@
-"""Where the sounds of a table of renders are. pandas only."""
+"""Read a table of renders with the paths of its sounds. Only pandas is needed."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from sao.base.tables import read_table
 
 
 def read_renders(table: Path, folder: Path) -> pd.DataFrame:
-    """The table with a column `sound`, the path of each sound; `reference` is empty where there is none.
+    """Read the table and add a column `sound`, the path of each sound. `reference` is empty if there is no recording.
 
-    Raises InputError on a sound or a reference that is missing.
+    Raises InputError on a missing sound or recording.
     """
     rows = read_table(table)
     rows["sound"] = [(folder / name).as_posix() for name in rows.file]

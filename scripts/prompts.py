@@ -1,0 +1,42 @@
+"""Decide which sounds are rendered, from clips of a corpus and prompts of a user's own, and check every text of them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from sao.base.command import log, parse, run
+
+from sao.base.tables import read_table
+from sao.config.settings import PromptSettings, add_settings
+from sao.models.config import check_sampler, downsampling_ratio, read_model_config, window_frames
+from sao.rendering.clips import check_ids, check_tokens, corpus_clips, write_clips
+from sao.rendering.prompts import read_prompts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kept", type=Path, required=True, help="table of the clips that the model can take")
+    parser.add_argument("--prompts", type=Path, nargs="?", help="a .txt or .csv of prompts to render beside the clips")
+    parser.add_argument("--model-config", type=Path, required=True)
+    parser.add_argument("--hub", type=Path, required=True, help="Hub cache with the text encoder")
+    add_settings(parser, PromptSettings)
+    parser.add_argument("--output", type=Path, required=True, help="CSV of the sounds to render")
+    args = parse(parser)
+    settings: PromptSettings = args.settings
+
+    config = read_model_config(args.model_config)
+    check_sampler(config, settings["sampling"]["sampler"], settings["sampling"]["steps"])
+    clips = corpus_clips(read_table(args.kept), settings)
+    if args.prompts:
+        frames = window_frames(config, settings["train_seconds"])
+        window = frames * downsampling_ratio(config) / config["sample_rate"]
+        clips += read_prompts(args.prompts, window, settings)
+        check_ids(clips)
+    check_tokens(clips, config, args.hub)
+    write_clips(args.output, clips)
+    log.info("%s: %d sounds to render", args.output, len(clips))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,91 @@
+"""The corpora of a config: what the schema cannot say of them is checked, and their three sides are filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from sao.base.command import InputError
+
+from sao.config.resolve import ROLES, Config, check_config, check_names, place_of
+from sao.data.formats import FORMATS
+from sao.data.formats.base import Problem, Sides, first
+
+# The values of the metadata column that name the sides, where the config does not say so.
+COLUMN_SIDES: Sides = {
+    "train": ["train"],
+    "validation": ["validation", "val", "dev"],
+    "evaluation": ["evaluation", "test"],
+}
+
+
+def resolve(config: Config, files: list[Path]) -> Config:
+    """The checked config with every default filled in and `null` entries left out.
+
+    `files` are the config files that were merged into `config`, in order; an error names the last one that has the
+    key. Raises InputError with one line for the first thing wrong.
+    """
+    config = check_config(config, files)
+    for name, corpus in config["corpora"].items():
+        _fill_sides(corpus)
+        _refuse(name, _problems(corpus), files)
+        check_names(["corpora", name, "splits"], corpus.get("splits") or published_splits(corpus), files)
+    for name in dict.fromkeys(run["corpus"] for run in config["runs"].values()):
+        corpus = config["corpora"][name]
+        _refuse(name, FORMATS[corpus["format"]].missing(corpus), files)
+    return config
+
+
+def published_splits(corpus: Config) -> list[str]:
+    """The published splits that are used, each with a manifest of its own."""
+    return FORMATS[corpus["format"]].splits(corpus)
+
+
+def _refuse(name: str, problems: Iterator[Problem], files: list[Path]) -> None:
+    """Raise InputError on the first problem of a corpus."""
+    if problem := first(problems):
+        key = ["corpora", name, *problem[0]]
+        raise InputError(f"config: {'.'.join(map(str, key))}: {problem[1]} ({place_of(key, files)})")
+
+
+def _fill_sides(corpus: Config) -> None:
+    by_column = corpus["split"]["method"] == "column"
+    sides = COLUMN_SIDES if by_column else FORMATS[corpus["format"]].sides(corpus)
+    for role in ROLES:
+        corpus.setdefault(role, list(sides[role]))
+
+
+def _problems(corpus: Config) -> Iterator[Problem]:
+    form, method = corpus["format"], corpus["split"]["method"]
+    needed = FORMATS[form].key
+    if needed not in corpus:
+        yield [needed], f"missing; format {form} needs it"
+    for foreign in sorted({other.key for other in FORMATS.values()} - {needed}):
+        if foreign in corpus:
+            yield [foreign], f"format {form} does not use it; remove it"
+    for role in ROLES:
+        if not corpus[role] and (role == "train" or method != "fraction"):
+            yield [role], f"missing; split.method {method} needs it"
+    yield from FORMATS[form].problems(corpus)
+    yield from _shared(corpus)
+    yield from _shares(corpus)
+
+
+def _shared(corpus: Config) -> Iterator[Problem]:
+    """Splits that two sides name."""
+    used: dict[str, str] = {}
+    for role in ROLES:
+        for split in corpus[role]:
+            if split in used:
+                yield [role], f"{split!r} is already used for {used[split]}: its clips would leak; name each once"
+            used[split] = role
+
+
+def _shares(corpus: Config) -> Iterator[Problem]:
+    """Fractions that leave a side without a clip."""
+    drawn = {role: corpus["split"][role] for role in ROLES[1:] if not corpus[role]}
+    for role, share in drawn.items():
+        if share == 0:
+            yield ["split", role], f"0 leaves no clip for it; set a share, or name the split as `{role}`"
+    if sum(drawn.values()) >= 1:
+        yield ["split"], "the fractions leave no clip to train on; they must sum to less than 1"

@@ -1,0 +1,366 @@
+"""The audiofolder convention of Hugging Face's `datasets`: sounds in a tree, their captions in tables or beside them.
+
+https://huggingface.co/docs/datasets/audio_dataset
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from sao.base.command import InputError, log
+
+from sao.base.files import bad_byte
+from sao.base.names import same_name
+from sao.base.tables import check_columns, read_rows
+from sao.config.resolve import ROLES, Config, alike
+from sao.data.captions import like_caption, listed
+from sao.data.formats.base import WHOLE, Captioned, InPlace, Problem, Sides, is_file, is_utf8
+from sao.sound.suffixes import SUFFIXES, is_sound, may_be_sound, suffix
+
+TABLES = ("metadata.csv", "metadata.jsonl")
+
+
+class AudioFolder(InPlace):
+    """A folder, or one whose top folders are the published splits."""
+
+    def sides(self, corpus: Config) -> Sides:
+        method = corpus["split"]["method"]
+        whole = method == "fraction" and not any(role in corpus for role in ROLES)
+        sides: Sides = {"train": [WHOLE] if whole else ["train"], "validation": [], "evaluation": []}
+        return sides | ({"validation": ["validation"], "evaluation": ["test"]} if method == "official" else {})
+
+    def splits(self, corpus: Config) -> list[str]:
+        if corpus["split"]["method"] == "column":
+            return [WHOLE]
+        return [split for role in ROLES for split in corpus[role]]
+
+    def problems(self, corpus: Config) -> Iterator[Problem]:
+        method = corpus["split"]["method"]
+        for role in ROLES if method != "column" else ():
+            for split in corpus[role]:
+                if not re.fullmatch(r"[^/.{}][^/{}]*", split):
+                    yield [role], f"{split!r} is not the name of a top folder"
+                if split == WHOLE and method == "official":
+                    yield [role], f"the name {split!r} is taken; call the folder something else"
+
+    def missing(self, corpus: Config) -> Iterator[Problem]:
+        if not Path(corpus["path"]).is_dir():
+            yield ["path"], f"found {corpus['path']!r}, which is no folder"
+        for role in ROLES if corpus["split"]["method"] != "column" else ():
+            for split in corpus[role]:
+                if split != WHOLE and not Path(corpus["path"], split).is_dir():
+                    yield [role], f"names {split!r}, which is no folder in {corpus['path']}"
+
+    def folder(self, corpus: Config, split: str) -> str:
+        return Path(corpus["path"], "" if split == WHOLE else split).as_posix()
+
+    def options(self, corpus: Config, split: str) -> dict[str, Any]:
+        top = None if split == WHOLE else Path(corpus["path"]).as_posix()
+        return {
+            "caption_columns": corpus["caption_columns"] or None,
+            "top": top,  # the folder above it, where its folders are the splits
+            "splits": self.splits(corpus) if top else None,  # all folders in `top` that are used
+        }
+
+    def names(self, folder: Path, options: dict[str, Any]) -> list[str]:
+        above = own_tables(Path(options["top"])) if options["top"] else []
+        return [*files_below(folder), *(os.path.relpath(path, folder) for path in above)]
+
+    def read(self, folder: Path, options: dict[str, Any], lost: dict[str, str] | None) -> dict[str, Captioned]:
+        top = Path(options["top"]) if options["top"] else None
+        return read_folder(folder, options["caption_columns"], top, options["splits"] or (), lost)
+
+
+# Folders are listed at every start of Snakemake, with a million names maybe: these take none of Path's time.
+
+
+def walk(root: Path) -> Iterator[str]:
+    """Paths in `root` of all files, at any depth. Hidden ones do not count."""
+    seen = set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link that leads back up
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        inside = os.path.relpath(folder, root)
+        start = "" if inside == "." else f"{inside}/"
+        yield from (start + name for name in files if not name.startswith("."))
+
+
+def matters(name: str) -> bool:
+    """Whether a file is a sound, a table or a text."""
+    return is_sound(name) or is_text(name) or name.rpartition("/")[2] in TABLES
+
+
+def is_text(name: str) -> bool:
+    return suffix(name) == ".txt"
+
+
+def files_below(root: Path) -> list[str]:
+    """Paths in `root`, sorted, of all files that matter."""
+    return sorted(filter(matters, walk(root)))
+
+
+def own_tables(top: Path) -> list[Path]:
+    """The metadata tables that lie in a folder itself."""
+    return [top / name for name in TABLES if (top / name).is_file()]
+
+
+def read_folder(
+    root: Path,
+    caption_columns: list[str] | None,
+    top: Path | None = None,
+    splits: Sequence[str] = (),
+    lost: dict[str, str] | None = None,
+) -> dict[str, Captioned]:
+    """Every sound's captions and further columns, by its path in `root`.
+
+    Where `root` is one of the folders in `top`, a table in `top` may have rows of its sounds, and of those in the other
+    folders, `splits`. Raises InputError on a row without a sound or a sound without a caption, unless there is `lost`,
+    which then gets what is wrong by path in `root`; and on a sound with two sources of captions. Names are compared as
+    `same_name` has them.
+    """
+    reader = _Reader(root, top, splits, lost)
+    reader.list_sounds()
+    reader.read_tables(caption_columns)
+    reader.read_texts()
+    reader.find_uncaptioned()
+    return reader.captioned
+
+
+class _Reader:
+    """What is known of a folder while it is read."""
+
+    def __init__(self, root: Path, top: Path | None, splits: Sequence[str], lost: dict[str, str] | None) -> None:
+        if not root.is_dir():
+            raise InputError(f"{root}: no such folder; correct the corpus's `path` in the config")
+        self.root, self.top, self.splits, self.lost = root, top, splits, lost
+        self.every = sorted(walk(root))
+        self.names = list(filter(matters, self.every))  # of the files that matter
+        self.sounds = {name for name in self.names if is_sound(name)}
+        self.by_name: dict[str, str] = {}  # sounds by their names as `same_name` has them
+        self.beside: dict[str, list[str]] = {}  # sounds by the names of their texts, less the suffix
+        self.captioned: dict[str, Captioned] = {}
+
+    def lose(self, name: str, problem: str) -> None:
+        if self.lost is None:
+            raise InputError(problem)
+        self.lost.setdefault(name, problem)
+
+    def add(self, name: str, entry: Captioned) -> None:
+        if name in self.captioned:
+            other = self.captioned[name].where
+            raise InputError(f"{entry.where}: {name!r} has captions already, from {other}: keep one")
+        self.captioned[name] = entry
+
+    def list_sounds(self) -> None:
+        """Find the sounds; raises InputError on names that cannot be used."""
+        root = self.root
+        if not self.sounds:
+            raise InputError(f"{root}: holds no sound that can be read ({', '.join(sorted(SUFFIXES))})")
+        if odd := next((name for name in self.names if len(name.splitlines()) != 1), None):
+            raise InputError(f"{root}: {odd!r} has a line break in its name: rename it")
+        if odd := next((name for name in self.names if not is_utf8(name)), None):
+            raise InputError(f"{root}: {odd!r} has a name that is not UTF-8: rename it")
+        for odd in [name for name in self.names if not is_file(root / name)]:
+            self.lose(odd, f"{root}: {odd!r} is a link that leads nowhere, or no file: mend or remove it")
+            self.names.remove(odd)
+            self.sounds.discard(odd)
+        for name in sorted(self.sounds):
+            other = self.by_name.setdefault(same_name(name), name)
+            if other != name:
+                raise InputError(
+                    f"{root}: {other!a} and {name!a} are one name in two Unicode forms: keep one, or rename one"
+                )
+            self.beside.setdefault(same_name(name.removesuffix(Path(name).suffix)), []).append(name)
+
+    def read_tables(self, caption_columns: list[str] | None) -> None:
+        """Read the rows of all tables. Those of sounds in other folders are left to these; warns of what no folder has."""
+        above = own_tables(self.top) if self.top else []
+        alike_below = functools.cache(alike_sounds)
+        unused = []
+        for path in [*above, *(self.root / name for name in self.names if Path(name).name in TABLES)]:
+            base = self.top if self.top and path in above else self.root
+            for where, row in read_csv_rows(path) if path.suffix == ".csv" else read_jsonl_rows(path):
+                sound = os.path.relpath(path.parent / row["file_name"], self.root)
+                sound = self.by_name.get(same_name(sound), sound)
+                if sound in self.sounds:
+                    captions, columns = split_row(row, caption_columns, where)
+                    self.add(sound, Captioned(captions, where, columns))
+                    continue
+                inside = Path(os.path.relpath(path.parent / row["file_name"], base)).parts
+                elsewhere = path in above and sound.startswith("..") and inside[:1] != ("..",)
+                if not elsewhere or (self.lost is None and not is_file(path.parent / row["file_name"])):
+                    self.lose(sound, f"{where}: {no_sound(path.parent, row['file_name'], base, alike_below)}")
+                elif self.splits and inside[0] not in self.splits:
+                    unused.append((where, row["file_name"]))
+        if unused:
+            log.warning(
+                "warning: %s: %r is in none of the folders %s: not used (%d such)",
+                *unused[0],
+                ", ".join(self.splits),
+                len(unused),
+            )
+
+    def read_texts(self) -> None:
+        """Read the texts beside the sounds; warns of those that have no sound beside them."""
+        unread: dict[str, str] = {}  # files that may be sounds, by their names with and without the suffix
+        for name in filter(may_be_sound, self.every):
+            unread |= dict.fromkeys((name, name.removesuffix(Path(name).suffix)), name)
+        alone = []
+        for name in filter(is_text, self.names):
+            stem = name[: -len(".txt")]
+            key = same_name(stem)
+            owners = [self.by_name[key]] if key in self.by_name else self.beside.get(key, [])
+            for sound in owners:
+                self.add(sound, Captioned(read_lines(self.root / name), f"{self.root / name}"))
+            if not owners and stem in unread:
+                self.lose(
+                    unread[stem],
+                    f"{self.root / unread[stem]}: has a caption, {Path(name).name}, but libsndfile cannot read it: convert "
+                    "it, to FLAC say",
+                )
+            elif not owners:
+                alone.append(name)
+        if alone:
+            log.warning("warning: %s: %r has no sound beside it: not used (%d such)", self.root, alone[0], len(alone))
+
+    def find_uncaptioned(self) -> None:
+        """Lose the sounds that no table and no text has captions of."""
+        uncaptioned = sorted(self.sounds - set(self.captioned))
+        more = f" ({len(uncaptioned)} such)" if self.lost is None else ""
+        for name in uncaptioned:
+            self.lose(
+                name,
+                f"{self.root}: {name!r} has no caption, neither a row in metadata.csv or metadata.jsonl nor a .txt beside "
+                f"it{more}",
+            )
+
+
+def no_sound(folder: Path, name: str, base: Path, alike_below: Callable[[Path], dict[str, str]]) -> str:
+    """Why what a table in `folder` calls `name` is no sound in `base`, and what to do."""
+    inside = os.path.relpath(folder / name, base)
+    if Path(inside).parts[:1] == ("..",):
+        return f"{name!r} lies outside {base}: move it in there and correct the file_name, or remove the row"
+    near = alike_below(base).get(alike(inside))
+    if near is not None and same_name(near) != same_name(inside):
+        near = os.path.relpath(base / near, folder)
+        return f"no sound {name!r} in {folder}, but {near!r}, which differs in case alone: correct the file_name"
+    if is_file(folder / name):
+        return f"{name!r} is hidden, or of a kind that libsndfile cannot read: rename or convert it, or remove the row"
+    return f"no sound {name!r} in {folder}: correct the file_name, or remove the row"
+
+
+def alike_sounds(base: Path) -> dict[str, str]:
+    """The sounds in `base` by what they look like."""
+    return {alike(name): name for name in filter(is_sound, walk(base))}
+
+
+def no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; raises ValueError on a key that it has twice."""
+    row = dict(pairs)
+    if len(row) != len(pairs):
+        twice = next(key for at, (key, _) in enumerate(pairs) if key in dict(pairs[:at]))
+        raise ValueError(f"the key {twice!r} is there twice: keep one")
+    return row
+
+
+def read_csv_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """`(where, row)` of a metadata.csv."""
+    return [(f"{path}, row {number}", row) for number, row in read_rows(path, ["file_name"])]
+
+
+def read_jsonl_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """`(where, row)` of a metadata.jsonl."""
+    rows: list[tuple[str, dict[str, Any]]] = []
+    seen: set[tuple[str, ...]] = set()  # columns, which most rows have in common
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        where = f"{path}, row {number}"
+        try:
+            row = json.loads(line, object_pairs_hook=no_key_twice)
+        except (ValueError, RecursionError) as error:  # nested ever deeper
+            raise InputError(f"{where}: not valid JSON ({error})") from None
+        if not isinstance(row, dict) or not isinstance(row.get("file_name"), str):
+            raise InputError(f"{where}: not an object with a `file_name`")
+        if tuple(row) not in seen:
+            check_columns(tuple(row), where)
+            seen.add(tuple(row))
+        rows.append((where, row))
+    return rows
+
+
+def read_lines(path: Path) -> list[str]:
+    """The captions of a text file, one a line."""
+    lines = read_text(path).splitlines()
+    return [text for n, line in enumerate(lines, 1) if line.strip() for text in listed(line, f"{path}, row {n}")] or [
+        ""
+    ]
+
+
+def read_text(path: Path) -> str:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        row, byte = bad_byte(error)
+        raise InputError(f"{path}, row {row}: {byte} is not UTF-8: save the file as UTF-8") from None
+    if "\0" in text:
+        raise InputError(f"{path}, row {text.count(chr(10), 0, text.index(chr(0))) + 1}: holds a NUL byte: remove it")
+    return text
+
+
+def split_row(row: dict[str, Any], caption_columns: list[str] | None, where: str) -> tuple[list[str], dict[str, str]]:
+    """`(captions, other columns)` of a row; a cell of a .jsonl may hold a list of captions."""
+    chosen = caption_columns or guess_caption_columns(list(row), where)
+    if missing := [column for column in chosen if column not in row]:
+        raise InputError(f"{where}: has no column {missing[0]!r}; found {', '.join(row)}")
+    if not chosen:
+        raise InputError(f"{where}: no caption column; set the corpus's `caption_columns`; found {', '.join(row)}")
+    captions: list[str] = []
+    for column in chosen:
+        cell = row[column] if isinstance(row[column], list) else [row[column]]
+        if any(isinstance(value, bool | dict | list) for value in cell):
+            raise InputError(f"{where}: caption is not text (column {column!r}): write a text, or a list of texts")
+        for value in cell:
+            captions += listed(as_text(value), f"{where} ({column})")
+    try:
+        others = {key: as_text(value) for key, value in row.items() if key not in chosen and key != "file_name"}
+    except RecursionError:
+        raise InputError(f"{where}: nested too deep: make it flat") from None
+    if not is_utf8(every := "".join([*captions, *others, *others.values()])) or "\0" in every:
+        raise InputError(f"{where}: holds a NUL or half a surrogate pair: remove it")
+    return captions or [""], others
+
+
+def guess_caption_columns(columns: list[str], where: str = "") -> list[str]:
+    """`caption`, `caption_1`, … in order, else `text`, …, else `prompt`, …; none where there is none.
+
+    Raises InputError on a column that is called much like the chosen ones, which would go unread.
+    """
+    for stem in ("captions?", "texts?", "prompts?"):
+        found = [(c, re.fullmatch(rf"{stem}(?:_?([0-9]+))?", c, re.IGNORECASE)) for c in columns]
+        if chosen := [(int(match[1] or 0), column) for column, match in found if match]:
+            names = [column for _, column in sorted(chosen)]
+            if odd := next((c for c in columns if like_caption(c, stem) and c not in names), None):
+                raise InputError(
+                    f"{where}: column {odd!r} is called much like {names[0]!r}: rename it, or set the corpus's "
+                    "`caption_columns`"
+                )
+            return names
+    return []
+
+
+def as_text(value: Any) -> str:
+    """A JSON value as one line of text; nothing for null and for NaN, which is what pandas calls it."""
+    missing = value is None or value != value
+    text = value if isinstance(value, str) else "" if missing else json.dumps(value, ensure_ascii=False)
+    return " ".join(text.split())

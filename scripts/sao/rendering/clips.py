@@ -1,0 +1,129 @@
+"""The sounds to render: chosen from the clips of a corpus, checked, and kept in a table that every render reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from sao.base.command import InputError, log
+
+import pandas as pd
+
+from sao.base.names import seed_for
+from sao.base.tables import read_rows, records, write_table
+from sao.config.settings import PromptSettings
+from sao.models.config import ModelConfig, text_max_length
+from sao.models.tokens import Reader
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A sound to render. Its audio depends on prompts, seconds, seed and cfg_scale, the model and the sampler alone."""
+
+    clip_id: str
+    split: str
+    prompt: str
+    seconds: float
+    seed: int
+    cfg_scale: float
+    negative_prompt: str | None
+    reference: str = ""  # path of the recording
+    origin: str = ""  # file and row, for messages
+
+
+def render_seed(seed: int, clip: str) -> int:
+    """The seed of a clip that has none of its own."""
+    return seed_for(seed, "render", clip)
+
+
+def choose(table: pd.DataFrame, count: str | int, seed: int) -> pd.DataFrame:
+    """`count` clips of a split, or all: the first by a hash of (seed, clip_id), so that more clips move no other."""
+    if count == "all":
+        return table
+    ranked = sorted(table.clip_id, key=lambda clip: seed_for(seed, "choose", clip))
+    return table[table.clip_id.isin(ranked[: int(count)])]
+
+
+def corpus_clips(kept: pd.DataFrame, settings: PromptSettings) -> list[Clip]:
+    """The clips of a corpus that the config's `render` asks for, their captions as prompts; `kept` is the table of clips."""
+    clips = []
+    for split, count in settings["clips"].items():
+        chosen = choose(kept[kept.role == split], count, settings["seed"])
+        few = chosen[chosen.caption_count < settings["caption"]]
+        if len(few):
+            raise InputError(
+                f"render.caption is {settings['caption']}; clip {few.clip_id.iloc[0]} has {few.caption_count.iloc[0]} captions"
+            )
+        clips += [
+            Clip(
+                clip_id=row["clip_id"],
+                split=split,
+                prompt=row[f"caption_{settings['caption']}"],
+                seconds=row["seconds"],
+                seed=render_seed(settings["seed"], row["clip_id"]),
+                cfg_scale=float(settings["sampling"]["cfg_scale"]),
+                negative_prompt=settings["sampling"]["negative_prompt"],
+                reference=row["path"],
+                origin=f"clip {row['clip_id']}",
+            )
+            for row in records(chosen)
+        ]
+    return clips
+
+
+def check_ids(clips: Sequence[Clip]) -> None:
+    """Raise InputError on two clips whose files would have one name."""
+    seen: dict[str, Clip] = {}
+    for clip in clips:
+        other = seen.setdefault(clip.clip_id.casefold(), clip)
+        if other is not clip:
+            raise InputError(f"{clip.origin}: the id {clip.clip_id!r} is that of {other.origin} too: choose another")
+
+
+def check_tokens(clips: Sequence[Clip], config: ModelConfig, hub: Path) -> None:
+    """Raise InputError on a prompt that the text encoder would cut or does not understand; warn of one that it half does."""
+    limit = text_max_length(config)
+    texts = [
+        (clip, what, text)
+        for clip in clips
+        for what, text in (("prompt", clip.prompt), ("negative prompt", clip.negative_prompt))
+        if text
+    ]
+    caveats = []
+    for (clip, what, text), reading in zip(texts, Reader(config, hub).read([text for *_, text in texts]), strict=True):
+        if reading.tokens > limit:
+            raise InputError(
+                f"{clip.origin}: the {what} has {reading.tokens} tokens, the text encoder cuts it after {limit}: shorten it"
+            )
+        if problem := reading.problem():
+            raise InputError(f"{clip.origin}: the {what} ({text[:60]!r}) {problem}")
+        if caveat := reading.caveat():
+            caveats.append(f"{clip.origin}: the {what} ({text[:60]!r}) {caveat}")
+    if caveats:
+        log.warning("warning: %s (%d such)", caveats[0], len(caveats))
+
+
+COLUMNS = [field.name for field in fields(Clip) if field.name != "origin"]
+
+
+def write_clips(path: Path, clips: Sequence[Clip]) -> None:
+    """One row for each clip."""
+    write_table(path, pd.DataFrame([asdict(clip) for clip in clips], columns=COLUMNS))
+
+
+def read_clips(path: Path) -> list[Clip]:
+    """The clips of a table that `write_clips` wrote, with every number as it was (pandas reads the last digit otherwise)."""
+    return [
+        Clip(
+            clip_id=row["clip_id"],
+            split=row["split"],
+            prompt=row["prompt"],
+            seconds=float(row["seconds"]),
+            seed=int(row["seed"]),
+            cfg_scale=float(row["cfg_scale"]),
+            negative_prompt=row["negative_prompt"] or None,
+            reference=row["reference"],
+        )
+        for _, row in read_rows(path, COLUMNS)
+    ]

@@ -1,0 +1,93 @@
+"""The whole graph on little: every rule runs, a killed training goes on, and a second start has nothing to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import checksum, copy_checkout, listing
+
+SMALL = {
+    "base_models": {"demo": {"sampling": {"steps": 2}}},
+    "runs": {"demo": {"steps": 8, "checkpoint_every": 4, "validate_every": 4, "batch_size": 4}},
+    "render": {"clips": {"evaluation": 2, "train": None}},
+    "evaluation": {"embeddings": ["log-mel"], "bootstrap": 10},
+}
+
+
+def snakemake(checkout: Path, *target: str) -> subprocess.Popen[str]:
+    command = ["snakemake", "--cores", "2", "--configfile=small.yaml", *target]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        command, cwd=checkout, stdout=pipe, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout in which the graph ran to its end, after Snakemake and the training were killed in the second leg."""
+    checkout = copy_checkout(tmp_path_factory.mktemp("small") / "checkout")
+    (checkout / "small.yaml").write_text(json.dumps(SMALL))
+    run = checkout / "results/checkpoints/demo"
+    killed = snakemake(checkout, "results/checkpoints/demo/model.safetensors")
+    while killed.poll() is None and not (run / "step-00000004/training.json").is_file():
+        time.sleep(0.05)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    assert not (run / "model.safetensors").exists()
+    subprocess.run(["snakemake", "--configfile=small.yaml", "--unlock"], cwd=checkout, check=True, capture_output=True)
+    done = snakemake(checkout, "results/samples")
+    said, _ = done.communicate(timeout=600)
+    assert done.returncode == 0, said[-6000:]
+    return checkout
+
+
+def test_the_page_lists_what_was_rendered(small: Path) -> None:
+    samples = pd.read_csv(small / "results/samples/samples.csv", keep_default_na=False)
+    assert sorted(samples.run) == ["base", "base", "demo", "demo"] and set(samples.split) == {"evaluation"}
+    files = listing(small / "results/samples")
+    assert "index.html" in files and {f"{row.run}/{row.file}" for row in samples.itertuples()} <= files
+    assert set(samples.model_sha256[samples.run == "demo"]) == {
+        checksum(small / "results/checkpoints/demo/model.safetensors", "sha256")
+    }
+
+
+def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(small: Path, tmp_path: Path) -> None:
+    again = shutil.copytree(small, tmp_path / "again", symlinks=True)
+    shutil.rmtree(again / "results/checkpoints")
+    weights = "results/checkpoints/demo/step-00000008/weights"
+    done = snakemake(again, weights)
+    said, _ = done.communicate(timeout=600)
+    assert done.returncode == 0, said[-3000:]
+    assert checksum(again / weights / "model.safetensors") == checksum(small / weights / "model.safetensors")
+
+
+def test_everything_is_what_it_was_made_as(small: Path) -> None:
+    for target, words in (("results/samples", "Nothing to be done"), ("verify", "all match their digests")):
+        done = snakemake(small, target)
+        said, _ = done.communicate(timeout=300)
+        assert done.returncode == 0 and words in said, said[-3000:]
+
+
+def test_wrong_prompts_are_known_before_anything_slow_and_retrain_nothing(small: Path, tmp_path: Path) -> None:
+    """A job that failed has no output any more, which must not make a training outdated."""
+    again = shutil.copytree(small, tmp_path / "again", symlinks=True)
+    (again / "small.yaml").write_text(json.dumps(SMALL | {"render": SMALL["render"] | {"prompts": "mine.txt"}}))
+    (again / "mine.txt").write_text("Rain.\n雨の音がする\n", encoding="utf-8")
+    failed = snakemake(again, "results/samples")
+    said, _ = failed.communicate(timeout=300)
+    assert failed.returncode == 1 and "mine.txt, row 2: the prompt" in said.rstrip().splitlines()[-1], said[-3000:]
+    assert "Render the prompts" not in said
+    (again / "mine.txt").write_text("Rain.\n")
+    planned = snakemake(again, "-n", "results/samples")
+    said, _ = planned.communicate(timeout=300)
+    jobs = dict(re.findall(r"^(prompts|render|encode|train|train_last|export) +(\d+)$", said, re.M))
+    assert jobs == {"prompts": "1", "render": "2"}, said[-3000:]

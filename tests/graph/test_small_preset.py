@@ -1,0 +1,112 @@
+"""configs/stable-audio-open-small.yaml as it is, with a narrow model of its form: from the Hub to rendered samples.
+
+Rectified flow, weights that are pickled, an autoencoder in half precision, no `seconds_start`, mixed precision.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+import yaml
+from conftest import ROOT, assert_succeeds, copy_checkout, run_script
+from hub import serve_hub
+from micro import random_weights, stable_audio_open_small, text_encoder
+from sao.base.files import read_json
+
+PRESET = ROOT / "configs/stable-audio-open-small.yaml"
+# Only what would take long: the preset trains 2,000 steps.
+OVERLAY = {
+    "runs": {"small": {"steps": 24, "checkpoint_every": 12, "validate_every": 12}},
+    "render": {"clips": {"train": None, "evaluation": 1}},
+    "base_models": {"stable-audio-open-small": {"sampling": {"steps": 4}}},
+}
+
+
+def snakemake(checkout: Path, *targets: str, **env: str) -> subprocess.CompletedProcess[str]:
+    command = ["snakemake", "--cores", "2", *targets, "--configfile", PRESET.relative_to(ROOT), "overlay.yaml"]
+    return subprocess.run(
+        command, cwd=checkout, env=os.environ | env, capture_output=True, encoding="utf-8", timeout=600
+    )
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the checkout into which the base model has been fetched; the Hub is out of reach by now."""
+    folder = tmp_path_factory.mktemp("small")
+    checkout = copy_checkout(folder / "checkout")
+    (checkout / "overlay.yaml").write_text(yaml.safe_dump(OVERLAY))
+    entry = yaml.safe_load(PRESET.read_text(encoding="utf-8"))["base_models"]["stable-audio-open-small"]
+    config = stable_audio_open_small()
+    weights = {key: torch.from_numpy(weight) for key, weight in random_weights(config).items()}
+    torch.save({"state_dict": weights, "global_step": 0}, folder / "base_model.ckpt")
+    model = {
+        entry["model_config"]: json.dumps(config).encode(),
+        entry["weights"]: (folder / "base_model.ckpt").read_bytes(),
+    }
+    encoder = entry["text_encoder"]
+    repos = {
+        (entry["repo"], entry["revision"]): model,
+        (encoder["repo"], encoder["revision"]): text_encoder(),
+    }
+    with serve_hub(repos) as hub:
+        done = snakemake(checkout, "downloads", HF_ENDPOINT=hub.endpoint, HF_HUB_OFFLINE="0")
+    assert done.returncode == 0, done.stderr
+    return checkout
+
+
+@pytest.fixture(scope="module")
+def trained(checkout: Path) -> Path:
+    done = snakemake(checkout, "results/renders/small", "results/renders/base--stable-audio-open-small--demo")
+    assert done.returncode == 0, done.stderr[-3000:]
+    return checkout
+
+
+def test_the_preset_trains_two_legs_in_its_own_precision(trained: Path) -> None:
+    run = trained / "results/checkpoints/small"
+    metrics = pd.read_csv(run / "step-00000024/metrics.csv")
+    assert metrics.step.tolist() == [12, 24]
+    assert metrics.train_loss.gt(0).all() and metrics.train_loss.is_monotonic_decreasing
+    assert metrics.validation_loss.gt(0).all() and metrics.validation_loss.is_monotonic_decreasing
+    settings = read_json(run / "step-00000024/training.json")["settings"]
+    preset = yaml.safe_load(PRESET.read_text(encoding="utf-8"))["runs"]["small"]
+    assert {key: settings[key] for key in ("precision", "batch_size")} == {
+        key: preset[key] for key in ("precision", "batch_size")
+    }
+    latents = read_json(next((trained / "results/latents/stable-audio-open-small/demo").glob("development/*.json")))
+    assert latents["clips"] == 16 and np.isfinite([latents["mean"], latents["std"]]).all()
+
+
+def test_samples_are_as_long_as_their_clips(trained: Path) -> None:
+    for folder in ("small", "base--stable-audio-open-small--demo"):
+        table = pd.read_csv(trained / f"results/renders/{folder}.csv")
+        assert len(table) == 1
+        sound = soundfile.info(str(trained / "results/renders" / folder / table.file[0]))
+        assert sound.samplerate == 44100 and sound.channels == 2
+        assert sound.duration == pytest.approx(table.seconds[0], abs=1e-4)
+
+
+@pytest.mark.parametrize("sampler", ["pingpong", "dpmpp-3m-sde"])
+def test_sampler_of_the_other_kind_is_refused(trained: Path, tmp_path: Path, sampler: str) -> None:
+    model = trained / "results/models/stable-audio-open-small"
+    options = ["--run", "base", "--weights", model / "model.safetensors", "--model", model]
+    options += ["--weights-digest", model / "checksums.sha256", "--model-digest", model / "checksums.sha256"]
+    options += ["--clips", trained / "results/data/demo/prompts/stable-audio-open-small.csv"]
+    render = {"clips": {"evaluation": 1}, "caption": 1, "seed": 0, "seconds": None, "loudness": None, "format": "wav16"}
+    sampling = {"sampler": sampler, "steps": 2, "cfg_scale": 1, "sigma_min": 0.3, "sigma_max": 500}
+    sampling |= {"negative_prompt": None}
+    options += ["--render", json.dumps(render)]
+    options += ["--sampling", json.dumps(sampling), "--output", tmp_path / "out", "--table", tmp_path / "out.csv"]
+    result = run_script("render", *options, cwd=trained)
+    if sampler == "dpmpp-3m-sde":
+        assert result.returncode == 1 and "'dpmpp-3m-sde'" in result.stderr and "pingpong" in result.stderr
+    else:
+        assert_succeeds(result)
+        assert len(list((tmp_path / "out").glob("*.wav"))) == 1

@@ -1,0 +1,211 @@
+"""Which sounds are rendered: clips of the corpus and prompts from a file, each checked before anything is trained."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from conftest import assert_fails, assert_succeeds, kept_table, run_script
+from hypothesis import given
+from hypothesis import strategies as st
+from sao.base.command import InputError
+from sao.rendering.clips import Clip, choose, read_clips, render_seed, write_clips
+from sao.rendering.prompts import read_prompts
+
+WINDOW = 3.0
+SETTINGS: dict[str, Any] = {"seconds": None, "seed": 5, "sampling": {"cfg_scale": 7, "negative_prompt": "Hiss."}}
+RENDER = {"clips": {"evaluation": 2}, "caption": 1, "seed": 0, "seconds": None, "loudness": None, "format": "wav16"}
+SAMPLING = {
+    "sampler": "dpmpp-3m-sde",
+    "steps": 2,
+    "cfg_scale": 1,
+    "sigma_min": 0.3,
+    "sigma_max": 50,
+    "negative_prompt": None,
+}
+
+
+def run_prompts(
+    model: Path,
+    splits: Path,
+    output: Path,
+    *more: object,
+    dropped: Sequence[str] = (),
+    sampling: dict[str, Any] = SAMPLING,
+    **settings: object,
+) -> subprocess.CompletedProcess[str]:
+    """Write the table of sounds to render to `output`."""
+    return run_script(
+        "prompts", "--kept", kept_table(splits, output.with_suffix(".kept.csv"), dropped),
+        "--model-config", model / "model_config.json", "--hub", model / "hub",
+        "--render", json.dumps(RENDER | settings), "--sampling", json.dumps(sampling), "--output", output, *more,
+    )  # fmt: skip
+
+
+def read(path: Path, text: str | bytes, **settings: object) -> list[Clip]:
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return read_prompts(path, WINDOW, SETTINGS | settings)
+
+
+def test_text_file_is_a_prompt_a_line(tmp_path: Path) -> None:
+    text = '\ufeff# mine\r\n\r\n  Rain, on a roof.\r\nЧайка – 雨 "x"\u2028y\n   # no prompt\nRain, on a roof.'
+    clips = read(tmp_path / "p.txt", text)
+    assert [clip.clip_id for clip in clips] == ["prompt-0003", "prompt-0004", "prompt-0006"]
+    assert [clip.prompt for clip in clips] == ["Rain, on a roof.", 'Чайка – 雨 "x"\u2028y', "Rain, on a roof."]
+    first = clips[0]
+    assert (first.seconds, first.cfg_scale, first.negative_prompt, first.split) == (3.0, 7.0, "Hiss.", "prompts")
+    assert first.seed == render_seed(5, "prompt-0003") != clips[2].seed and first.reference == ""
+    assert read(tmp_path / "p.txt", "a", seconds=1.5)[0].seconds == 1.5
+
+
+def test_table_says_what_it_wants_and_leaves_the_rest(tmp_path: Path) -> None:
+    text = 'prompt,id,seconds,seed,cfg_scale,negative_prompt\n"Rain,\nwind",a.b-c_1,2.5,0,1,Cars.\n NA ,,,,,\n'
+    first, second = read(tmp_path / "p.csv", text, seconds=1)
+    assert first == Clip("a.b-c_1", "prompts", "Rain,\nwind", 2.5, 0, 1.0, "Cars.", "", f"{tmp_path}/p.csv, row 2")
+    assert second == Clip(
+        "prompt-0004", "prompts", "NA", 1, render_seed(5, "prompt-0004"), 7.0, "Hiss.", "", f"{tmp_path}/p.csv, row 4"
+    )
+    assert len(read(tmp_path / "p.csv", "prompt\nRain.\n")) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("p.txt", "# none\n\n", "p.txt: holds no prompt"),
+        ("p.csv", "prompt\n", "p.csv: holds no prompt"),
+        ("p.txt", b"a\nb\xff\n", "p.txt, row 2: is not UTF-8"),
+        ("p.csv", "text\nRain\n", "column 'prompt' is missing"),
+        ("p.csv", "prompt,cfg_scal\nRain,1\n", "unknown column 'cfg_scal'; did you mean 'cfg_scale'"),
+        ("p.csv", "prompt,id\nRain,a\n  ,b\n", "p.csv, row 3: the prompt is empty"),
+        ("p.csv", "prompt\nRain, wind\n", "p.csv, row 2: 2 fields, the header has 1"),
+        ("p.csv", "prompt,id\nRain,../a\n", "p.csv, row 2: the id '../a' cannot be a file name"),
+        ("p.csv", "prompt,id\nRain,-a\n", "the id '-a' cannot be a file name"),
+        ("p.csv", "prompt,id\nRain,a\nWind,A\n", "p.csv, row 3: .*p.csv, row 2 has the id 'A' too"),
+        ("p.csv", "prompt,id\nRain,prompt-0003\nWind,\n", "row 3: .*row 2 has the id 'prompt-0003' too"),
+        ("p.csv", "prompt,seconds\nRain,long\n", "row 2: seconds is 'long', not a number above 0"),
+        ("p.csv", "prompt,seconds\nRain,0\n", "seconds is '0', not a number above 0"),
+        ("p.csv", "prompt,seconds\nRain,nan\n", "seconds is 'nan'"),
+        ("p.csv", "prompt,seconds\nRain,3.1\n", r"seconds is 3.1, the model's window is 3.00 s"),
+        ("p.csv", "prompt,seed\nRain,1.5\n", "seed is '1.5', not a whole number from 0"),
+        ("p.csv", f"prompt,seed\nRain,{2**63}\n", f"seed is '{2**63}'"),
+        ("p.csv", "prompt,cfg_scale\nRain,-1\n", "cfg_scale is '-1', not a number from 0"),
+        ("p.csv", "prompt,cfg_scale\nRain,1e38\n", "cfg_scale is '1e38', not a number from 0 to 100"),
+        ("p.csv", "prompt,cfg_scale\nRain,inf\n", "cfg_scale is 'inf'"),
+        ("p.csv", 'prompt\n"Rain\rwind"\n', "row 2: holds a carriage return"),
+        ("p.csv", 'prompt,negative_prompt\nRain,"a\rb"\n', "row 2: holds a carriage return"),
+    ],
+)
+def test_wrong_row_is_named(tmp_path: Path, name: str, text: str | bytes, message: str) -> None:
+    with pytest.raises(InputError, match=message) as error:
+        read(tmp_path / name, text)
+    assert "\n" not in str(error.value)
+
+
+def test_length_in_the_config_has_to_fit_the_window(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"render.seconds is 4, the model's window is 3.00 s"):
+        read(tmp_path / "p.txt", "Rain", seconds=4)
+
+
+def test_prompt_that_is_understood_in_part_is_told(base_model: Path, splits: Path, tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("Rain on a 屋根.\nWind.\n", encoding="utf-8")
+    done = run_prompts(base_model, splits, tmp_path / "out.csv", "--prompts", tmp_path / "prompts.txt", clips={})
+    assert_succeeds(done)
+    (line,) = (line for line in done.stderr.splitlines() if "does not know" in line)
+    assert "prompts.txt, row 1" in line and "'屋根'" in line and "(1 such)" in line
+
+
+@pytest.mark.parametrize(
+    ("settings", "prompts", "words"),
+    [
+        ({"caption": 6}, "", ["render.caption is 6", "has 2 captions"]),
+        ({"seconds": 9.5}, "prompt\nRain.\n", ["render.seconds is 9.5", "3.07 s"]),
+        ({}, "prompt,seconds\nRain.,4\n", ["prompts.csv, row 2", "seconds is 4.0"]),
+        ({}, f"prompt\nRain.\n{'very ' * 60}loud\n", ["prompts.csv, row 3", "the prompt has", "after 40"]),
+        ({}, f"prompt,negative_prompt\nRain.,{'very ' * 60}loud\n", ["row 2", "the negative prompt has", "after 40"]),
+        (
+            {},
+            "prompt\nRain.\n雨の音がする\n",
+            ["prompts.csv, row 3", "the prompt", "nothing of it is in the vocabulary"],
+        ),
+        ({}, "prompt,negative_prompt\nRain.,🐶🐶 a\n", ["row 2", "the negative prompt", "little of it ('a')"]),
+        ({}, "prompt\n\u200b.\n", ["prompts.csv, row 2", "the prompt is empty"]),
+        ({}, "prompt,id\nRain.,{clip}\n", ["prompts.csv, row 2", "is that of clip {clip} too"]),
+    ],
+)
+def test_text_that_the_model_cannot_take_is_named(
+    base_model: Path, splits: Path, tmp_path: Path, settings: dict, prompts: str, words: list[str]
+) -> None:
+    clip = pd.read_csv(splits / "evaluation.csv").clip_id[0]
+    (tmp_path / "prompts.csv").write_text(prompts.replace("{clip}", clip), encoding="utf-8")
+    options = ["--prompts", tmp_path / "prompts.csv"] if prompts else []
+    done = run_prompts(base_model, splits, tmp_path / "out.csv", *options, **settings)
+    assert_fails(done, *(word.replace("{clip}", clip) for word in words))
+    assert not (tmp_path / "out.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("sampler", "steps", "words"), [("euler", 2, "'euler'"), ("dpmpp-3m-sde", 1, "needs 2 or more")]
+)
+def test_sampler_that_the_model_cannot_take_is_named(
+    base_model: Path, splits: Path, tmp_path: Path, sampler: str, steps: int, words: str
+) -> None:
+    sampling = SAMPLING | {"sampler": sampler, "steps": steps}
+    assert_fails(run_prompts(base_model, splits, tmp_path / "out.csv", sampling=sampling), words)
+
+
+def test_clips_of_the_corpus_come_with_seed_length_and_recording(
+    base_model: Path, splits: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.txt").write_text("Rain.\n")
+    kept = pd.concat(pd.read_csv(splits / f"{side}.csv") for side in ("train", "evaluation")).set_index("clip_id")
+    gone, *_ = pd.read_csv(splits / "evaluation.csv").clip_id
+    options = {"clips": {"evaluation": "all", "train": 3}, "caption": 2, "dropped": [gone]}
+    done = run_prompts(base_model, splits, tmp_path / "out.csv", "--prompts", tmp_path / "mine.txt", **options)
+    assert_succeeds(done)
+    *clips, mine = read_clips(tmp_path / "out.csv")
+    assert [clip.split for clip in clips] == ["evaluation"] + ["train"] * 3
+    assert gone not in {clip.clip_id for clip in clips}
+    for clip in clips:
+        row = kept.loc[clip.clip_id]
+        assert (clip.prompt, clip.seconds, clip.reference) == (row.caption_2, row.seconds, row.path)
+        assert (clip.seed, clip.cfg_scale, clip.negative_prompt) == (render_seed(0, clip.clip_id), 1.0, None)
+    assert (mine.clip_id, mine.split, mine.prompt, mine.reference) == ("prompt-0001", "prompts", "Rain.", "")
+
+
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\r\0"), min_size=1, max_size=20)
+
+
+@given(
+    st.lists(
+        st.builds(
+            Clip,
+            clip_id=st.from_regex(r"[a-z][a-z0-9.-]{0,9}", fullmatch=True),
+            split=st.sampled_from(["train", "prompts"]),
+            prompt=TEXT,
+            seconds=st.floats(1e-3, 3600),
+            seed=st.integers(0, 2**63 - 1),
+            cfg_scale=st.floats(0, 100),
+            negative_prompt=st.none() | TEXT,
+            reference=st.just("") | TEXT,
+        ),
+        max_size=5,
+    )
+)
+def test_table_of_clips_reads_as_it_was_written(tmp_path_factory: pytest.TempPathFactory, clips: list[Clip]) -> None:
+    path = tmp_path_factory.getbasetemp() / "clips.csv"
+    write_clips(path, clips)
+    assert read_clips(path) == clips
+
+
+@given(st.sets(st.text("abc", min_size=1), min_size=1, max_size=30), st.integers(1, 10), st.integers(0, 3))
+def test_choice_of_clips_is_stable_when_clips_are_added(clips: set[str], count: int, seed: int) -> None:
+    few = set(choose(pd.DataFrame({"clip_id": sorted(clips)}), count, seed).clip_id)
+    more = set(choose(pd.DataFrame({"clip_id": [*sorted(clips), "new"]}), count, seed).clip_id)
+    assert len(few) == min(count, len(clips))
+    assert more - {"new"} <= few
+    assert set(choose(pd.DataFrame({"clip_id": sorted(clips)}), "all", seed).clip_id) == clips

@@ -1,0 +1,504 @@
+"""A folder of captioned sounds is read where it lies, by Hugging Face's audiofolder convention."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import soundfile
+from conftest import (
+    ODD_NAMES,
+    assert_fails,
+    assert_succeeds,
+    checksum,
+    listing,
+    noise,
+    run_manifest,
+    run_script,
+    write_csv,
+    write_wav,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+from sao.base.command import InputError
+from sao.base.names import clip_id, read_digests
+from sao.base.tables import read_table
+from sao.data.captions import listed
+from sao.data.formats.audiofolder import as_text, files_below, guess_caption_columns, read_folder
+from sao.sound.read import measure
+
+NAMES = (*ODD_NAMES, "LOUD.WAV", "`whoami` $(id).Wav", "50%.wav", "#1 & <b>.wav", "sub dir/-x.wav", "sub dir/{a}.wav")
+
+KEY = "0" * 64
+
+
+def scan(folder: Path, out: Path, *more: object) -> subprocess.CompletedProcess[str]:
+    outputs = ["--captions", out / "captions.csv", "--facts", out / "facts.csv", "--digests", out / "digests.sha256"]
+    outputs += ["--listing", out / "listing.txt", "--key", KEY]
+    return run_script("scan", "--folder", folder, *outputs, *more)
+
+
+def sounds(folder: Path, *names: str) -> Path:
+    for name in names:
+        write_wav(folder / name, noise(name, 0.02))
+    return folder
+
+
+def jsonl(path: Path, rows: Sequence[Any]) -> Path:
+    text = "".join(f"{row if isinstance(row, str) else json.dumps(row, ensure_ascii=False)}\n" for row in rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def captions(folder: Path, columns: list[str] | None = None) -> dict[str, list[str]]:
+    return {name: entry.captions for name, entry in read_folder(folder, columns).items()}
+
+
+def complaint(folder: Path, columns: list[str] | None = None) -> str:
+    """The one line with which a folder is refused."""
+    with pytest.raises(InputError) as error:
+        read_folder(folder, columns)
+    assert len(str(error.value).splitlines()) == 1
+    return str(error.value)
+
+
+def state(folder: Path) -> dict[str, tuple[str, int, int, int]]:
+    """Content, time of change, inode and mode of everything in a folder, folders included."""
+    return {
+        str(path.relative_to(folder)): (
+            checksum(path) if path.is_file() else "",
+            path.stat().st_mtime_ns,
+            path.stat().st_ino,
+            path.stat().st_mode,
+        )
+        for path in [folder, *folder.rglob("*")]
+    }
+
+
+def test_odd_names_from_folder_to_manifest_and_nothing_is_written_or_copied(tmp_path: Path) -> None:
+    folder = sounds(tmp_path / "my sounds", *NAMES)
+    at_root = [name for name in NAMES if "/" not in name]
+    write_csv(
+        folder / "metadata.csv", [{"file_name": n, "caption": f"Sound of {n}.", "license": "CC0"} for n in at_root]
+    )
+    jsonl(folder / "sub dir/metadata.jsonl", [{"file_name": "-x.wav", "text": "A dash."}])
+    (folder / "sub dir/{a}.txt").write_text("Braces.\n  Two ways to say it. \n", encoding="utf-8")
+    for path in [*folder.rglob("*"), folder]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    before = state(folder)
+    try:
+        for threads in (1, 4):
+            assert_succeeds(scan(folder, tmp_path / str(threads), "--threads", threads))
+    finally:
+        after = state(folder)
+        for path in [folder, *folder.rglob("*")]:
+            path.chmod(0o755)
+    assert after == before
+    assert listing(tmp_path / "1") == {"captions.csv", "facts.csv", "digests.sha256", "listing.txt"}
+    digests = read_digests(tmp_path / "1/digests.sha256")
+    assert digests.keys() == {*NAMES, "metadata.csv", "sub dir/metadata.jsonl", "sub dir/{a}.txt"}
+    assert all(checksum(folder / name, "sha256") == digest for name, digest in digests.items())
+    for name in ("captions.csv", "facts.csv"):
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "4" / name).read_bytes()
+
+    facts, told = (read_table(tmp_path / "1" / name) for name in ("facts.csv", "captions.csv"))
+    assert facts.file_name.tolist() == told.file_name.tolist() == sorted(NAMES)
+    for row in facts.to_dict("records"):
+        assert vars(measure(folder / row.pop("file_name"))) == row
+    split = Split("all", tmp_path / "1/captions.csv")
+    assert_succeeds(run_manifest(tmp_path / "manifest.csv", split, folder, tmp_path / "1/facts.csv", "--metadata"))
+    table = read_table(tmp_path / "manifest.csv").set_index("file_name")
+    for name in NAMES:
+        row = table.loc[name]
+        assert row.clip_id == clip_id("all", name) and row.path == f"{folder}/{name}"
+        assert row.sha256 == checksum(Path(row.path), "sha256")
+    assert all(table.caption_1[n] == f"Sound of {n}." and table.license[n] == "CC0" for n in at_root)
+    assert table.loc["sub dir/-x.wav", ["caption_1", "caption_2", "license"]].tolist() == ["A dash.", "", ""]
+    both = ["Braces.", "Two ways to say it."]
+    assert table.loc["sub dir/{a}.wav", ["caption_1", "caption_2"]].tolist() == both
+    assert table.caption_count.to_dict() == dict.fromkeys(NAMES, 1) | {"sub dir/{a}.wav": 2}
+
+
+class Split:
+    """What `run_manifest` asks of a published split, for one that has no metadata."""
+
+    metadata = ""
+
+    def __init__(self, name: str, captions: Path) -> None:
+        self.name, self.captions = name, captions
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "aiff", "mp3", "FLAC", "Mp3"])
+def test_any_container_is_a_sound(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"in/a.{suffix}"
+    path.parent.mkdir()
+    soundfile.write(path, noise("x", 0.5, 44100, 2), 44100, format=suffix.upper())
+    (tmp_path / "in/a.txt").write_text("A hiss.")
+    assert captions(tmp_path / "in") == {f"a.{suffix}": ["A hiss."]}
+
+
+ALIASES = {
+    "IRCAM": ["ircam", "sf"],
+    "MAT4": ["mat"],
+    "MAT5": ["mat"],
+    "MP3": ["mp1", "mp2", "mp3"],
+    "MPC2K": ["mpc"],
+    "NIST": ["nist", "sph"],
+    "RAW": [],  # has no header
+    "SVX": ["svx", "8svx", "iff"],
+    "WAV": ["wav", "wave", "bwf"],
+    "WAVEX": ["wav", "amb"],
+}
+
+
+@pytest.mark.parametrize("form", sorted(soundfile.available_formats()))
+def test_every_format_of_libsndfile_is_a_sound_under_its_names(tmp_path: Path, form: str) -> None:
+    for suffix in ALIASES.get(form, [form.lower()]):
+        path = tmp_path / f"a.{suffix}"
+        assert files_below(sounds(tmp_path, path.name)) == [path.name]
+        if form not in ("SD2", "XI", "WVE", "SDS"):  # which do not take this audio
+            soundfile.write(path, noise("x", 0.5, 44100), 44100, format=form)
+            assert measure(path).problem == ""
+        path.unlink()
+
+
+def test_broken_sound_is_recorded_for_validation(tmp_path: Path) -> None:
+    folder = sounds(tmp_path / "in", "good.wav")
+    (folder / "bad.mp3").write_text("<!DOCTYPE html>")
+    jsonl(folder / "metadata.jsonl", [{"file_name": n, "caption": "Hm."} for n in ("good.wav", "bad.mp3")])
+    assert_succeeds(scan(folder, tmp_path / "out"))
+    problems = read_table(tmp_path / "out/facts.csv").set_index("file_name").problem
+    assert problems["good.wav"] == "" and problems["bad.mp3"].startswith("cannot be read")
+
+
+def test_tables_at_any_depth_and_texts_together(tmp_path: Path) -> None:
+    folder = sounds(tmp_path, "a.wav", "x/b.wav", "x/y/c.wav", "x/y/D.WAV", "z/e.f.wav", "z/g.wav")
+    write_csv(folder / "metadata.csv", [{"file_name": n, "caption": n} for n in ("a.wav", "x/b.wav", "./z/g.wav")])
+    jsonl(folder / "x/y/metadata.jsonl", [{"file_name": "c.wav", "caption": "c"}, ""])
+    (folder / "x/y/D.TXT").write_text("d")
+    (folder / "z/e.f.txt").write_bytes("\ufeffe\r\n\r\nf\r\n".encode())
+    (folder / "README.txt").write_text("Of no sound.")
+    assert captions(folder) == {
+        "a.wav": ["a.wav"],
+        "x/b.wav": ["x/b.wav"],
+        "z/g.wav": ["./z/g.wav"],
+        "x/y/c.wav": ["c"],
+        "x/y/D.WAV": ["d"],
+        "z/e.f.wav": ["e", "f"],
+    }
+
+
+def test_table_above_the_top_folders_tells_of_each(tmp_path: Path) -> None:
+    folder = sounds(tmp_path, "train/a.wav", "train/x/b.wav", "train/c.wav", "test/a.wav")
+    rows = [{"file_name": n, "caption": n} for n in ("train/a.wav", "test/a.wav", "./train/x/b.wav")]
+    table = write_csv(folder / "metadata.csv", rows)
+    jsonl(folder / "train/metadata.jsonl", [{"file_name": "c.wav", "caption": "c"}])
+    told = {name: entry.captions for name, entry in read_folder(folder / "train", None, folder).items()}
+    assert told == {"a.wav": ["train/a.wav"], "x/b.wav": ["./train/x/b.wav"], "c.wav": ["c"]}
+    assert list(read_folder(folder / "test", None, folder)) == ["a.wav"]
+    options = ["--folder", folder / "train", "--top", folder, "--captions", tmp_path / "out/c.csv"]
+    options += ["--listing", tmp_path / "out/f.txt", "--key", KEY]
+    assert_succeeds(
+        run_script("scan", *options, "--facts", tmp_path / "out/f.csv", "--digests", tmp_path / "out/f.sha256")
+    )
+    assert read_table(tmp_path / "out/c.csv").file_name.tolist() == ["a.wav", "c.wav", "x/b.wav"]
+    write_csv(table, [*rows, {"file_name": "test/none.wav", "caption": "?"}])
+    with pytest.raises(InputError, match=r"metadata\.csv, row 5: no sound 'test/none\.wav'"):
+        read_folder(folder / "train", None, folder)
+    write_csv(table, [*rows, {"file_name": "../none.wav", "caption": "?"}])
+    with pytest.raises(InputError, match=r"metadata\.csv, row 5: '\.\./none\.wav' lies outside"):
+        read_folder(folder / "train", None, folder)
+
+
+def test_row_of_none_of_the_top_folders_that_are_used_is_told(tmp_path: Path) -> None:
+    folder = sounds(tmp_path / "in", "train/a.wav", "test/a.wav", "top.wav", "more/a.wav")
+    rows = [{"file_name": n, "caption": n} for n in ("train/a.wav", "test/a.wav", "top.wav", "more/a.wav")]
+    write_csv(folder / "metadata.csv", rows)
+    options = ["--top", folder, "--splits", '["train", "test"]']
+    result = scan(folder / "train", tmp_path / "out", *options)
+    assert_succeeds(result)
+    assert f"warning: {folder}/metadata.csv, row 4: 'top.wav' is in none of the folders train, test" in result.stderr
+    assert "(2 such)" in result.stderr and result.stderr.count("warning") == 1
+    write_csv(folder / "metadata.csv", rows[:2])
+    assert "warning" not in scan(folder / "train", tmp_path / "out", *options).stderr
+
+
+def test_text_without_a_sound_is_told_and_one_of_an_unreadable_sound_stops(tmp_path: Path) -> None:
+    folder = sounds(tmp_path / "in", "a.wav", "b.wav")
+    for name in ("a", "b", "sub/README", "z"):
+        (folder / f"{name}.txt").parent.mkdir(exist_ok=True)
+        (folder / f"{name}.txt").write_text("Words.")
+    for name in ("README.md", "sub/z.m4a", "a.m4a", "b.wav.bak", "LICENSE"):
+        (folder / name).write_bytes(b"")
+    result = scan(folder, tmp_path / "out")
+    assert_succeeds(result)
+    assert "'sub/README.txt' has no sound beside it: not used (2 such)" in result.stderr
+    for name, text in (("z.m4a", "z.txt"), ("y.WMA", "y.WMA.txt")):
+        (folder / name).write_bytes(b"")
+        (folder / text).write_text("Words.")
+        assert_fails(scan(folder, tmp_path / "out"), folder / name, text, "libsndfile cannot read it", "convert")
+        (folder / name).unlink()
+
+
+def test_text_named_after_the_whole_file_name(tmp_path: Path) -> None:
+    folder = sounds(tmp_path, "a.wav", "a.wav.wav")
+    (folder / "a.wav.txt").write_text("one")
+    (folder / "a.wav.wav.txt").write_text("two")
+    assert captions(folder) == {"a.wav": ["one"], "a.wav.wav": ["two"]}
+
+
+def test_hidden_files_and_other_files_are_let_be(tmp_path: Path) -> None:
+    folder = sounds(tmp_path, "a.wav", ".hidden.wav", ".git/b.wav", "__MACOSX/._a.wav")
+    (folder / "a.txt").write_text("a")
+    (folder / "cover.png").write_bytes(b"\x89PNG")
+    assert captions(folder) == {"a.wav": ["a"]}
+    assert files_below(folder) == ["a.txt", "a.wav"]
+
+
+def test_links_are_followed_once(tmp_path: Path) -> None:
+    sounds(tmp_path / "elsewhere", "a.wav")
+    (tmp_path / "elsewhere/a.txt").write_text("a")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/up").symlink_to(tmp_path / "in")
+    assert captions(tmp_path / "in") == {"linked/a.wav": ["a"]}
+
+
+@pytest.mark.parametrize(
+    ("row", "columns", "expected"),
+    [
+        ({"caption": "a", "text": "b", "prompt": "c"}, None, ["a"]),
+        ({"text": "b", "prompt": "c"}, None, ["b"]),
+        ({"prompt": "c", "title": "d"}, None, ["c"]),
+        ({"caption_10": "j", "caption_2": "b", "caption_1": "a"}, None, ["a", "b", "j"]),
+        ({"Caption": "a", "caption_file": "x"}, None, ["a"]),
+        ({"captions": ["a", " b\n c "]}, None, ["a", "b c"]),
+        ({"caption": "a", "title": "d"}, ["title"], ["d"]),
+        ({"caption": "a", "title": "d"}, ["title", "caption"], ["d", "a"]),
+        ({"caption_1": "a", "caption_2": "b"}, ["caption_2"], ["b"]),
+        ({"caption": "NA"}, None, ["NA"]),
+        ({"caption": 7}, None, ["7"]),
+        ({"caption": None}, None, [""]),
+        ({"caption": math.nan}, None, [""]),
+        ({"captions": ["a", math.nan], "text": math.nan}, None, ["a", ""]),
+        ({"caption": []}, None, [""]),
+    ],
+)
+def test_caption_columns(tmp_path: Path, row: dict, columns: list[str] | None, expected: list[str]) -> None:
+    folder = sounds(tmp_path, "a.wav")
+    jsonl(folder / "metadata.jsonl", [{"file_name": "a.wav"} | row])
+    assert captions(folder, columns) == {"a.wav": expected}
+
+
+def test_chosen_columns_and_the_others_do_not_mix(tmp_path: Path) -> None:
+    """A folder may have columns that are called like those of our own tables."""
+    folder = sounds(tmp_path / "in", "a.wav", "b.wav")
+    row = {"caption_1": "no", "caption_2": "yes", "caption_count": "9", "artist": "me, myself", "split": "train"}
+    write_csv(folder / "metadata.csv", [{"file_name": n} | row for n in ("a.wav", "b.wav")])
+    assert_succeeds(scan(folder, tmp_path / "out", "--caption-columns", '["caption_2"]'))
+    table = pd.read_csv(tmp_path / "out/captions.csv", dtype=str, keep_default_na=False)
+    assert table.columns.tolist() == ["file_name", "caption_count", "caption_1", "artist", "split"]
+    assert table.loc[0].tolist() == ["a.wav", "1", "yes", "me, myself", "train"]
+
+
+def test_rows_of_unlike_length(tmp_path: Path) -> None:
+    folder = sounds(tmp_path / "in", "a.wav", "b.wav", "c.wav")
+    rows = [
+        {"file_name": "a.wav", "captions": ["1", "2", "3"], "tags": ["x", "y"]},
+        {"file_name": "b.wav", "text": "1"},
+    ]
+    jsonl(folder / "metadata.jsonl", rows)
+    (folder / "c.txt").write_text("1\n2\n")
+    assert_succeeds(scan(folder, tmp_path / "out"))
+    table = read_table(tmp_path / "out/captions.csv")
+    assert table.caption_count.tolist() == [3, 1, 2]
+    assert table.caption_3.tolist() == ["3", "", ""] and table.tags.tolist() == ['["x", "y"]', "", ""]
+
+
+ROW = {"file_name": "a.wav", "caption": "A."}
+WRONG: list[tuple[str, Callable[[Path], object], list[str]]] = [
+    ("no folder", shutil.rmtree, ["no such folder", "`path`"]),
+    ("a file", lambda f: (shutil.rmtree(f), f.write_text("")), ["no such folder"]),
+    ("no sound", lambda f: (f / "a.wav").unlink(), ["holds no sound", ".wav"]),
+    ("row without sound", lambda f: jsonl(f / "metadata.jsonl", [ROW, ROW | {"file_name": "b.wav"}]), ["metadata.jsonl, row 2", "no sound 'b.wav'", "correct", "remove the row"]),
+    ("row without a name", lambda f: write_csv(f / "metadata.csv", [ROW | {"file_name": ""}]), ["metadata.csv, row 2", "''"]),
+    ("row out of the folder", lambda f: jsonl(sounds(f, "../out/b.wav") / "metadata.jsonl", [{"file_name": "../out/b.wav", "caption": "B."}]), ["row 1", "'../out/b.wav' lies outside", "move it in"]),
+    ("absolute row", lambda f: jsonl(f / "metadata.jsonl", [ROW | {"file_name": "/b.wav"}]), ["row 1", "'/b.wav' lies outside", "move it in"]),
+    ("row in another case", lambda f: jsonl(sounds(f, "Sub/b.wav") / "metadata.jsonl", [ROW, ROW | {"file_name": "sub/B.wav"}]), ["row 2", "no sound 'sub/B.wav'", "but 'Sub/b.wav'", "correct"]),
+    ("two forms of a name", lambda f: sounds(f, "é.wav", "e\u0301.wav"), [r"'e\u0301.wav' and '\xe9.wav'", "Unicode forms", "rename"]),
+    ("two columns alike", lambda f: write_csv(f / "metadata.csv", [ROW | {"license": "CC0", "License": "?"}]), ["metadata.csv", "'license' and 'License'", "keep one"]),
+    ("two keys alike", lambda f: jsonl(f / "metadata.jsonl", [ROW | {"license": "CC0", "License": "?"}]), ["metadata.jsonl, row 1", "'license' and 'License'"]),
+    ("key twice", lambda f: jsonl(f / "metadata.jsonl", ['{"file_name": "a.wav", "caption": "A.", "caption": "B."}']), ["metadata.jsonl, row 1", "'caption' is there twice"]),
+    ("column like a caption", lambda f: write_csv(f / "metadata.csv", [{"file_name": "a.wav", "caption_1": "A.", "caption_\u00b2": "B."}]), ["metadata.csv, row 2", "'caption_\u00b2'", "'caption_1'", "`caption_columns`"]),
+    ("list of no texts", lambda f: write_csv(f / "metadata.csv", [ROW | {"caption": "[1, 2]"}]), ["metadata.csv, row 2 (caption)", "no list of texts"]),
+    ("list cut short", lambda f: write_csv(f / "metadata.csv", [ROW | {"caption": "['a' 'b' ... 'z']"}]), ["metadata.csv, row 2 (caption)", "no list of texts"]),
+    ("row of an unread kind", lambda f: ((f / "b.m4a").write_bytes(b""), jsonl(f / "metadata.jsonl", [ROW, ROW | {"file_name": "b.m4a"}])), ["row 2", "'b.m4a'", "libsndfile cannot read", "convert"]),
+    ("row of a long name", lambda f: jsonl(f / "metadata.jsonl", [ROW | {"file_name": "b" * 999}]), ["row 1", "remove the row"]),
+    ("link to nowhere", lambda f: ((f / "b.wav").symlink_to("c.wav"), jsonl(f / "metadata.jsonl", [ROW, ROW | {"file_name": "b.wav"}])), ["'b.wav' is a link that leads nowhere", "remove"]),
+    ("pipe", lambda f: os.mkfifo(f / "b.wav"), ["'b.wav'", "no file", "remove"]),
+    ("sound without caption", lambda f: sounds(f, "b.wav", "c.wav").joinpath("a.txt").write_text("A."), ["'b.wav' has no caption", "(2 such)"]),
+    ("duplicate rows", lambda f: write_csv(f / "metadata.csv", [ROW, ROW]), ["metadata.csv, row 3", "'a.wav'", "metadata.csv, row 2", "keep one"]),
+    ("one sound by two names", lambda f: jsonl(f / "metadata.jsonl", [ROW, ROW | {"file_name": "./a.wav"}]), ["row 2", "row 1", "keep one"]),
+    ("row and text", lambda f: (write_csv(f / "metadata.csv", [ROW]), (f / "a.txt").write_text("A.")), ["a.txt", "metadata.csv, row 2", "keep one"]),
+    ("two tables", lambda f: (write_csv(f / "metadata.csv", [ROW]), jsonl(f / "metadata.jsonl", [ROW])), ["metadata.jsonl, row 1", "metadata.csv, row 2"]),
+    ("two texts", lambda f: ((f / "a.txt").write_text("A."), (f / "a.wav.txt").write_text("A.")), ["a.wav.txt", "keep one"]),
+    ("csv not UTF-8", lambda f: (f / "metadata.csv").write_bytes(b"file_name,caption\na.wav,caf\xe9\n"), ["metadata.csv, row 2", "0xe9", "UTF-8"]),
+    ("jsonl not UTF-8", lambda f: (f / "metadata.jsonl").write_bytes(b'\n\n{"file_name": "a.wav", "caption": "caf\xe9"}'), ["metadata.jsonl, row 3", "0xe9", "UTF-8"]),
+    ("text not UTF-8", lambda f: (f / "a.txt").write_bytes(b"A.\n" + "é".encode("latin-1")), ["a.txt, row 2", "0xe9", "UTF-8"]),
+    ("text with NUL", lambda f: (f / "a.txt").write_bytes("A.\n".encode("utf-16-le")), ["a.txt, row 1", "NUL"]),
+    ("broken JSON", lambda f: jsonl(f / "metadata.jsonl", [ROW, '{"file_name": "a.wav",']), ["metadata.jsonl, row 2", "not valid JSON"]),
+    ("JSON no object", lambda f: jsonl(f / "metadata.jsonl", ['["a.wav"]']), ["metadata.jsonl, row 1", "`file_name`"]),
+    ("JSON no file_name", lambda f: jsonl(f / "metadata.jsonl", [{"file": "a.wav"}]), ["metadata.jsonl, row 1", "`file_name`"]),
+    ("JSON half a pair", lambda f: jsonl(f / "metadata.jsonl", ['{"file_name": "a.wav", "caption": "\\ud83d"}']), ["metadata.jsonl, row 1", "surrogate"]),
+    ("JSON with NUL", lambda f: jsonl(f / "metadata.jsonl", ['{"file_name": "a.wav", "caption": "\\u0000"}']), ["metadata.jsonl, row 1", "NUL"]),
+    ("JSON too deep", lambda f: jsonl(f / "metadata.jsonl", [ROW, '{"file_name": "a.wav", "caption": "A.", "x": ' + "[" * 20000 + "]" * 20000 + "}"]), ["metadata.jsonl, row 2", "not valid JSON"]),
+    *((f"caption {v!r}", lambda f, v=v: jsonl(f / "metadata.jsonl", [ROW | {"caption": v}]), ["metadata.jsonl, row 1: caption is not text", "'caption'"]) for v in (True, {"en": "A."}, [["A."]], ["A.", False])),
+    ("csv no file_name", lambda f: write_csv(f / "metadata.csv", [{"file": "a.wav", "caption": "A."}]), ["metadata.csv", "'file_name' is missing", "file, caption"]),
+    ("csv empty", lambda f: (f / "metadata.csv").write_bytes(b""), ["metadata.csv", "an empty file"]),
+    ("csv ragged", lambda f: (f / "metadata.csv").write_text("file_name,caption\na.wav,one, two\n"), ["metadata.csv, row 2", "3 fields", "quote"]),
+    ("no caption column", lambda f: write_csv(f / "metadata.csv", [{"file_name": "a.wav", "title": "A.", "bpm": "7"}]), ["metadata.csv, row 2", "no caption column", "`caption_columns`", "file_name, title, bpm"]),
+    ("line break in a name", lambda f: sounds(f, "a\nb.wav"), [r"'a\nb.wav'", "rename"]),
+    ("table in a folder not UTF-8", lambda f: write_csv(Path(os.fsdecode(os.fsencode(f) + b"/caf\xe9/metadata.csv")), [ROW]), [r"'caf\udce9/metadata.csv'", "UTF-8", "rename"]),
+    ("name not UTF-8", lambda f: shutil.copy(f / "a.wav", os.fsdecode(os.fsencode(f) + b"/caf\xe9.wav")), [r"'caf\udce9.wav'", "UTF-8", "rename"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "words"), [case[1:] for case in WRONG], ids=[case[0] for case in WRONG])
+def test_what_is_wrong_is_named(tmp_path: Path, make: Callable[[Path], object], words: list[str]) -> None:
+    folder = sounds(tmp_path / "in", "a.wav")
+    make(folder)
+    message = complaint(folder)
+    assert all(word in message for word in [str(folder), *words]), message
+
+
+@pytest.mark.parametrize("table", ["metadata.csv", "metadata.jsonl"])
+@pytest.mark.parametrize(
+    ("cell", "expected"),
+    [
+        ("['rain', 'heavy rain']", ["rain", "heavy rain"]),
+        ('["it\'s rain", "a \\"b\\""]', ["it's rain", 'a "b"']),
+        ("['rain' \"it's heavy\"\n 'more']", ["rain", "it's heavy", "more"]),
+        ("('rain', 'wind')", ["rain", "wind"]),
+        ("['rain', nan]", ["rain", ""]),
+        ("['rain']", ["rain"]),
+        ("[]", [""]),
+        ("[music]", ["[music]"]),
+        ("(a dog) barks (twice)", ["(a dog) barks (twice)"]),
+        ("{x}", ["{x}"]),
+        ("[a, b]", ["[a, b]"]),
+    ],
+)
+def test_list_in_a_cell_is_several_captions(tmp_path: Path, table: str, cell: str, expected: list[str]) -> None:
+    folder = sounds(tmp_path, "a.wav")
+    (write_csv if table.endswith("csv") else jsonl)(folder / table, [{"file_name": "a.wav", "caption": cell}])
+    assert captions(folder) == {"a.wav": expected}
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\0", codec="utf-8")), min_size=1, max_size=4))
+def test_any_list_of_texts_comes_back(texts: list[str]) -> None:
+    expected = [" ".join(text.split()) for text in texts]
+    assert listed(json.dumps(texts), "here") == listed(repr(texts), "here") == expected
+
+
+@given(st.text(max_size=20) | st.text("[]'\"\\,ab {}()", max_size=12))
+def test_any_cell_is_captions_or_one_clear_line(text: str) -> None:
+    try:
+        found = listed(text, "here")
+    except InputError as error:
+        assert len(str(error).splitlines()) == 1
+    else:
+        assert found and all(len(one.splitlines()) <= 1 for one in found)
+
+
+def test_names_of_another_unicode_form_are_the_same(tmp_path: Path) -> None:
+    folder = sounds(tmp_path, "sub/é.wav", "Ü.wav")
+    jsonl(folder / "sub/metadata.jsonl", [ROW | {"file_name": "./e\u0301.wav"}])
+    (folder / "U\u0308.txt").write_text("B.")
+    assert captions(folder) == {"sub/é.wav": ["A."], "Ü.wav": ["B."]}
+
+
+def test_what_is_lost_is_left_out_where_it_may_be(tmp_path: Path) -> None:
+    """Rows without sound, sounds without caption, a link to nowhere, a caption of what cannot be read."""
+    folder = sounds(tmp_path / "in", "a.wav", "lonely.wav", "B.wav")
+    rows = [ROW, *(ROW | {"file_name": name} for name in ("gone.wav", "b.wav", "../out.wav", "c.m4a", "link.wav"))]
+    jsonl(folder / "metadata.jsonl", rows)
+    for name in ("c.m4a", "d.wma"):
+        (folder / name).write_bytes(b"x")
+    (folder / "d.txt").write_text("D.")
+    (folder / "link.wav").symlink_to("nowhere.wav")
+    assert_fails(scan(folder, tmp_path / "no"), folder)
+    assert_succeeds(scan(folder, tmp_path / "out", "--on-invalid", "drop"))
+    facts = read_table(tmp_path / "out/facts.csv").set_index("file_name")
+    lost = {"../out.wav": "outside", "B.wav": "no caption", "b.wav": "'B.wav'", "c.m4a": "convert", "d.wma": "convert"}
+    lost |= {"gone.wav": "no sound 'gone.wav'", "link.wav": "leads nowhere", "lonely.wav": "no caption"}
+    assert set(facts.index) == {"a.wav", *lost}
+    assert all(word in facts.problem[name] for name, word in lost.items()) and facts.problem["a.wav"] == ""
+    assert read_table(tmp_path / "out/captions.csv").file_name.tolist() == ["a.wav"]
+    assert {"a.wav", "metadata.jsonl"} <= read_digests(tmp_path / "out/digests.sha256").keys()
+    split = Split("all", tmp_path / "out/captions.csv")
+    made = tmp_path / "manifest.csv", split, folder, tmp_path / "out/facts.csv", "--metadata"
+    assert_succeeds(run_manifest(*made, "--on-invalid", "drop"))
+    table = read_table(tmp_path / "manifest.csv").set_index("file_name")
+    assert set(table.index) == set(facts.index) and table.caption_count.sum() == 1
+    assert not table.sha256.drop("a.wav").any() and table.problem.drop("a.wav").all()
+
+
+def test_folder_of_which_everything_is_lost_is_an_error(tmp_path: Path) -> None:
+    folder = sounds(tmp_path / "in", "a.wav")
+    assert_fails(scan(folder, tmp_path / "out", "--on-invalid", "drop"), "'a.wav' has no caption")
+
+
+def test_unknown_caption_column_is_named_with_what_there_is(tmp_path: Path) -> None:
+    folder = sounds(tmp_path, "a.wav")
+    write_csv(folder / "metadata.csv", [ROW])
+    message = complaint(folder, ["caption", "title"])
+    assert "metadata.csv, row 2" in message and "'title'" in message and "found file_name, caption" in message
+
+
+@pytest.mark.parametrize("case", ["no folder", "broken JSON", "name not UTF-8"])
+def test_failure_is_one_line_and_leaves_nothing(tmp_path: Path, case: str) -> None:
+    folder = sounds(tmp_path / "in", "a.wav")
+    make, words = next(entry[1:] for entry in WRONG if entry[0] == case)
+    make(folder)
+    assert_fails(scan(folder, tmp_path / "out"), folder, *words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_many_texts_are_read_in_no_time(tmp_path: Path) -> None:
+    """Twenty thousand captions in texts: a search through all sounds for each would take minutes."""
+    wav = write_wav(tmp_path / "a.wav", noise("a", 0.001)).read_bytes()
+    names = [f"{n:05}" for n in range(20000)]
+    (tmp_path / "in").mkdir()
+    for name in names:
+        (tmp_path / f"in/{name}.wav").write_bytes(wav)
+        (tmp_path / f"in/{name}.txt").write_bytes(name.encode())
+    assert captions(tmp_path / "in") == {f"{name}.wav": [name] for name in names}
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+    lambda v: st.lists(v, max_size=3),
+    max_leaves=4,
+)
+
+
+@given(VALUES)
+def test_any_value_is_one_line_of_text(value: Any) -> None:
+    text = as_text(value)
+    assert len(text.splitlines()) <= 1 and text == text.strip()
+
+
+@given(st.lists(st.text("captionex_123", max_size=12), unique=True))
+def test_guessed_columns_are_among_those_there_are_and_of_one_kind(columns: list[str]) -> None:
+    chosen = guess_caption_columns(columns)
+    assert set(chosen) <= set(columns) and len(set(chosen)) == len(chosen)
+    assert bool(chosen) or not {"caption", "text", "captions", "caption_1"} & set(columns)

@@ -1,0 +1,815 @@
+"""Training in legs: repeatable bit by bit, resumed exactly, and stopped with one line by what cannot be trained."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import pickle
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import wandb_server
+from conftest import (
+    ROOT,
+    SCRIPTS,
+    SPLITS,
+    assert_fails,
+    assert_succeeds,
+    change,
+    checksum,
+    dropped_table,
+    listing,
+    needs_mount,
+    official,
+    run_script,
+    small_disk,
+)
+from forks import Forks, Started
+from safetensors.torch import load_file
+from sao.base.names import write_digests
+
+DEMO = ROOT / "resources/demo/corpus"
+
+
+def succeed(*started: Started) -> None:
+    for result in [each.finish() for each in started]:
+        assert_succeeds(result)
+
+
+@functools.cache
+def make_corpus(base: Path, base_model: Path, forks: Forks) -> Path:
+    """A folder with the demo's sounds, latents and dataset configs, made by the scripts. Not to be changed.
+
+    `latents` and `audio` are dataset configs of whole clips, `cropped_latents` and `cropped_audio` of parts of 1 s;
+    `encoded` and `cropped_encoded` hold the latents.
+    """
+    folder = base / "corpus"
+    folder.mkdir()
+    start = functools.partial(forks.start, cwd=folder)
+    model = ("--model", base_model, "--model-digest", base_model / "checksums.sha256", "--code", "x")
+    cropped = ("--train-seconds", 1, "--random-crop")
+    sounds = {split: ("--split", split, "--facts", f"audio/{split}.csv") for split in SPLITS}
+    succeed(
+        *(
+            start(
+                "extract", *sounds[split], "--archive", DEMO / f"clotho_audio_{split}.7z", "--output", f"audio/{split}"
+            )
+            for split in SPLITS
+        )
+    )
+
+    def manifest(split: str) -> Started:
+        tables = [
+            part for kind in ("captions", "metadata") for part in (f"--{kind}", DEMO / f"clotho_{kind}_{split}.csv")
+        ]
+        audio = ("--audio", f"audio/{split}")
+        return start("manifest", *sounds[split], *audio, *tables, "--output", f"manifests/{split}.csv")
+
+    def encode(split: str, output: str, *window: object) -> Started:
+        digest = ("--output", f"{output}/{split}/0001-of-0001", "--digest", f"{output}/{split}/0001-of-0001.json")
+        return start("encode", *sounds[split], "--audio", f"audio/{split}", *model, *window, *digest)
+
+    trained = ("development", "validation")
+    succeed(
+        *map(manifest, SPLITS),
+        *(encode(split, "encoded") for split in trained),
+        *(encode(split, "cropped_encoded", *cropped) for split in trained),
+    )
+    (folder / "report.json").write_text("{}")
+    # Two clips are enough to validate on.
+    clips = pd.read_csv(folder / "manifests/validation.csv").path[2:]
+    dropped = dropped_table(folder / "dropped.csv", [{"path": path} for path in clips])
+    manifests = [f"manifests/{split}.csv" for split in SPLITS]
+    checked = ("--split", json.dumps(official()), "--validation-report", "report.json", "--dropped", dropped)
+    succeed(start("split", "--manifest", *manifests, *checked, "--output", "splits"))
+
+    def configure(name: str, *more: object) -> Started:
+        given = ("--splits", "splits", "--model-config", base_model / "model_config.json", "--hub", base_model / "hub")
+        outputs = ("--output", name, "--kept", f"{name}.csv", "--digest", f"{name}.sha256")
+        return start("dataset_configs", *given, *more, *outputs)
+
+    audio = ("--audio", json.dumps({split: f"audio/{split}" for split in SPLITS}))
+    succeed(
+        configure("latents", "--latents", "encoded"),
+        configure("audio_dir", *audio),
+        configure("cropped_latents", "--latents", "cropped_encoded", *cropped),
+        configure("cropped_audio", *audio, *cropped),
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory, base_model: Path, forks: Forks) -> Path:
+    return make_corpus(tmp_path_factory.getbasetemp(), base_model, forks)
+
+
+SETTINGS = {
+    "base_model": "demo", "corpus": "demo", "batch_size": 4, "devices": 1, "num_nodes": 1, "strategy": "auto",
+    "accumulate": 1, "threads": 1, "method": "full", "adapter": None, "learning_rate": 1e-3, "optimizer": None,
+    "scheduler": None, "gradient_clip": 0, "ema": None, "precision": "32-true", "recompute_activations": False,
+    "compile": False, "captions": "random", "phase_flip": False, "seed": 3,
+}  # fmt: skip
+RUNNING = {"wandb": None, "tensorboard": False, "workers": 0, "validate_every": 4, "scratch": False}
+ADAPTER = {"rank": 4, "alpha": 8, "dropout": 0.1, "target_modules": ["to_qkv", "to_out"], "base_precision": "32"}
+LORA = {"method": "lora", "adapter": ADAPTER}
+CONSTANT = {"scheduler": {"type": "constant"}}
+
+
+@dataclass
+class Trainer:
+    """Starts legs of trainings on the corpus, each in a run's folder."""
+
+    forks: Forks
+    corpus: Path
+    model: Path
+
+    def command(
+        self, run: Path, end: int | str, resume: Path | None = None, datasets: str = "latents", **changes: object
+    ) -> list[object]:
+        settings = {key: value for key, value in (SETTINGS | changes).items() if key not in RUNNING}
+        running = {key: changes.get(key, value) for key, value in RUNNING.items()}
+        folder = Path(datasets)
+        encoded = folder.with_name(folder.name.replace("latents", "encoded"))
+        sounds = "audio/{}.csv" if "audio" in folder.name else f"{encoded}/{{}}/0001-of-0001.json"
+        return [
+            "--run", run.name, "--leg", leg(end), *(["--resume", resume] if resume else []),
+            "--settings", json.dumps(settings), "--running", json.dumps(running), "--dataset-configs", datasets,
+            "--sound-digest", *(sounds.format(split) for split in ("development", "validation")),
+            "--datasets-digest", f"{datasets}.sha256", "--model", self.model, "--model-digest", self.model / "checksums.sha256", "--code", "x",
+            "--output", run / leg(end),
+        ]  # fmt: skip
+
+    def start(self, run: Path, end: int | str, *given: object, env: dict | None = None, **more: object) -> Started:
+        return self.forks.start("train", *self.command(run, end, *given, **more), cwd=self.corpus, env=env)
+
+    def train(self, run: Path, end: int | str, *given: object, **more: object) -> Path:
+        """The folder of a leg that succeeded."""
+        succeed(self.start(run, end, *given, **more))
+        return run / leg(end)
+
+    def chain(self, run: Path, ends: Sequence[int], **more: object) -> Path:
+        """The folder of the last leg of several."""
+        state = None
+        for end in ends:
+            state = self.train(run, end, state, **more) / "state.ckpt"
+        return state.parent
+
+
+def leg(end: int | str) -> str:
+    return f"step-{end:08d}" if isinstance(end, int) else end
+
+
+@pytest.fixture(scope="module")
+def trainer(forks: Forks, corpus: Path, base_model: Path) -> Trainer:
+    return Trainer(forks, corpus, base_model)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def whole(trainer: Trainer, runs: Path) -> dict[str, Path]:
+    """Legs of 8 steps at once, on latents and from audio. Not to be changed."""
+    started = {name: trainer.start(runs / f"whole {name}", 8, datasets=name) for name in ("latents", "audio_dir")}
+    succeed(*started.values())
+    return {name: runs / f"whole {name}" / leg(8) for name in started}
+
+
+def load(state: Path) -> dict:
+    import torchao.optim  # noqa: F401 - so that torch knows its states of 8 bits
+
+    return torch.load(state, weights_only=True, map_location="cpu")
+
+
+def same(left: object, right: object) -> bool:
+    """Whether two training states, or parts of them, are the same bit by bit."""
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
+    if isinstance(left, list | tuple):
+        return len(left) == len(right) and all(map(same, left, right))
+    if hasattr(left, "tensor_attrs"):  # states of 8 bits
+        return all(torch.equal(getattr(left, name), getattr(right, name)) for name in left.tensor_attrs)
+    return torch.equal(left, right) if isinstance(left, torch.Tensor) else left == right
+
+
+def assert_same_leg(found: Path, expected: Path, rows: bool = True) -> None:
+    """Weights and state of a leg are those of another, bit by bit; `rows`: those of the table, too."""
+    for path in (found / "weights").iterdir():
+        # By checksum: pytest would spend hours on the difference of two such files.
+        assert checksum(path) == checksum(expected / "weights" / path.name), path
+    states = [load(folder / "state.ckpt") for folder in (found, expected)]
+    for key in (set(states[0]) | set(states[1])) - (set() if rows else {"rows"}):
+        assert same(states[0][key], states[1][key]), key
+    if rows:
+        assert (found / "metrics.csv").read_bytes() == (expected / "metrics.csv").read_bytes()
+
+
+def losses(folder: Path) -> pd.DataFrame:
+    return pd.read_csv(folder / "metrics.csv")
+
+
+@pytest.fixture(scope="module")
+def chained(trainer: Trainer, runs: Path, whole: dict[str, Path]) -> dict[str, Path]:
+    """Last legs of trainings of 8 steps that went in other ways than at once, by what they went on."""
+    ways = {
+        "latents in legs of 4": ([4, 8], {"workers": 2}),
+        "latents in legs of 2": ([2, 4, 6, 8], {}),
+        "latents at once": ([8], {"workers": 2}),
+        "audio_dir in legs of 4": ([4, 8], {"workers": 2}),
+        "audio_dir in legs of 2": ([2, 4, 6, 8], {}),
+    }
+    side_by_side(
+        trainer, {runs / name: (ends, {"datasets": name.split()[0]} | more) for name, (ends, more) in ways.items()}
+    )
+    return {name: runs / name / leg(8) for name in ways}
+
+
+def side_by_side(trainer: Trainer, ways: dict[Path, tuple[list[int], dict]]) -> None:
+    """Train runs (folder: ends of their legs and changed settings) leg by leg, side by side."""
+    for number in range(max(len(ends) for ends, _ in ways.values())):
+        started = []
+        for run, (ends, changes) in ways.items():
+            if number < len(ends):
+                state = run / leg(ends[number - 1]) / "state.ckpt" if number else None
+                started.append(trainer.start(run, ends[number], state, **changes))
+        succeed(*started)
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        "latents in legs of 4",
+        "latents in legs of 2",
+        "latents at once",
+        "audio_dir in legs of 4",
+        "audio_dir in legs of 2",
+    ],
+)
+def test_legs_and_workers_change_no_bit(whole: dict[str, Path], chained: dict[str, Path], way: str) -> None:
+    expected = whole[way.split()[0]]
+    short = way.endswith("of 2")  # legs that end between two validations add rows to the table
+    assert_same_leg(chained[way], expected, rows=not short)
+    table, other = losses(expected), losses(chained[way])
+    assert other.step.tolist() == ([2, 4, 6, 8] if short else [4, 8]) and other.notna().all(axis=None)
+    assert other.validation_loss[other.step.isin(table.step)].tolist() == table.validation_loss.tolist()
+
+
+def test_other_weights_are_told_apart(runs: Path, whole: dict[str, Path], chained: dict[str, Path]) -> None:
+    with pytest.raises(AssertionError):
+        assert_same_leg(runs / "latents in legs of 4" / leg(4), whole["latents"], rows=False)
+
+
+def test_script_in_a_process_of_its_own(trainer: Trainer, tmp_path: Path, whole: dict[str, Path]) -> None:
+    """All others are forked from one that has imported the libraries before."""
+    assert_succeeds(run_script("train", *trainer.command(tmp_path / "run", 8), cwd=trainer.corpus))
+    assert_same_leg(tmp_path / "run" / leg(8), whole["latents"])
+
+
+def test_training_from_audio_has_the_losses_of_one_on_latents(whole: dict[str, Path]) -> None:
+    on_latents, from_audio = (losses(whole[name]) for name in ("latents", "audio_dir"))
+    pd.testing.assert_frame_equal(on_latents, from_audio, check_exact=False, rtol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed", "bf16-true"])
+def test_low_precision_from_audio_is_that_on_latents(trainer: Trainer, tmp_path: Path, precision: str) -> None:
+    changes = {"precision": precision, "gradient_clip": 1.0, "accumulate": 2, "validate_every": 1}
+    ways = {tmp_path / name: ([3], {"datasets": name} | changes) for name in ("latents", "audio_dir")}
+    side_by_side(trainer, ways)
+    found, expected = (losses(run / leg(3)) for run in (tmp_path / "audio_dir", tmp_path / "latents"))
+    pd.testing.assert_frame_equal(found, expected, rtol=1e-5)
+    # Training and validation are of one objective: alike before much is learnt, at timesteps drawn and fixed.
+    assert expected.validation_loss.between(0.3, 3).all() and expected.train_loss.between(0.3, 3).all()
+
+
+def test_crops_from_audio_have_the_losses_of_those_of_latents(trainer: Trainer, runs: Path) -> None:
+    side_by_side(trainer, {runs / name: ([4], {"datasets": name}) for name in ("cropped_latents", "cropped_audio")})
+    on_latents, from_audio = (losses(runs / name / leg(4)) for name in ("cropped_latents", "cropped_audio"))
+    pd.testing.assert_frame_equal(on_latents, from_audio, check_exact=False, rtol=1e-4)
+
+
+def test_first_line_says_what_is_trained(trainer: Trainer, tmp_path: Path) -> None:
+    started = trainer.start(tmp_path / "run", 1, batch_size=3, accumulate=2)
+    succeed(started)
+    line = started.stderr().split("train: ")[1].splitlines()[0]
+    weights = load_file(tmp_path / "run" / leg(1) / "weights/model.safetensors")
+    # Of the conditioner, only what is not the text encoder is among them; tables of frequencies are not trained.
+    trained = json.loads((tmp_path / "run" / leg(1) / "training.json").read_text())["trained_parameters"]
+    assert 0.99 < trained / sum(value.numel() for value in weights.values()) <= 1
+    assert line.startswith("batch of 6 (3 × 1 devices × 2), 16 clips, 2.667 steps an epoch")
+    assert f"{trained / 1e6:.3g} M parameters trained" in line and line.endswith(" MB of memory")
+
+
+LONG = 24  # steps: so many that a signal comes in the midst of them
+
+
+@pytest.fixture(scope="module")
+def long(trainer: Trainer, runs: Path) -> Path:
+    """The leg that ends a training in two, whose first leg ended at 4. Not to be changed."""
+    return trainer.chain(runs / "long", [4, LONG], batch_size=2, validate_every=8)
+
+
+def begin(trainer: Trainer, run: Path, long: Path, **changes: object) -> tuple[Started, tuple, dict]:
+    """Start the last leg of a training like `long` and wait until it trains; with what starts it again."""
+    shutil.copytree(long.parent / leg(4), run / leg(4))
+    given = (run, LONG, run / leg(4) / "state.ckpt")
+    changes = {"batch_size": 2, "validate_every": 8, "tensorboard": True} | changes
+    started = trainer.start(*given, **changes)
+    deadline = time.monotonic() + 100
+    while not list(run.glob("tensorboard/*")):  # opened right before the first step
+        assert time.monotonic() < deadline, started.stderr()
+        time.sleep(0.02)
+    return started, given, changes
+
+
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 2), (signal.SIGTERM, 0)])
+def test_interrupted_leg_goes_on_exactly(
+    trainer: Trainer, tmp_path: Path, long: Path, number: signal.Signals, workers: int
+) -> None:
+    started, given, changes = begin(trainer, tmp_path / "run", long, workers=workers)
+    os.killpg(started.pid, number)  # as a terminal does: to the processes that load clips, too
+    result = started.finish()
+    assert result.returncode == 130
+    assert_fails(result, "interrupted")
+    assert not list((tmp_path / "run" / leg(LONG)).glob("*"))
+    kept, vouching = sorted((tmp_path / "run/.interrupted").iterdir())
+    assert vouching.read_text() == f"{checksum(kept, 'sha256')}  {kept.name}\n"
+    reached = load(kept)["step"]
+    assert kept.suffix == ".ckpt" and 4 < reached < LONG
+
+    again = trainer.start(*given, **changes)
+    succeed(again)
+    assert f"resuming at step {reached} of {LONG}, from {kept}" in again.stderr()
+    assert_same_leg(tmp_path / "run" / leg(LONG), long)
+    assert not kept.exists()
+
+
+def test_killed_leg_starts_again(trainer: Trainer, tmp_path: Path, long: Path) -> None:
+    started, given, changes = begin(trainer, tmp_path / "run", long)
+    os.kill(started.pid, signal.SIGKILL)
+    assert started.finish().returncode == -signal.SIGKILL
+    assert not (tmp_path / "run" / leg(LONG) / "state.ckpt").exists()
+    trainer.train(*given, **changes)
+    assert_same_leg(tmp_path / "run" / leg(LONG), long)
+
+
+def test_state_on_the_way_is_picked_up(trainer: Trainer, tmp_path: Path, whole: dict[str, Path]) -> None:
+    run = tmp_path / "run"
+    trainer.train(run, 5)
+    foreign = trainer.train(tmp_path / "foreign", 7, seed=4)
+    shutil.copytree(foreign, run / leg(7))
+    longer, shorter = trainer.start(run, 8), trainer.start(run, 3)
+    succeed(longer, shorter)
+    assert f"resuming at step 5 of 8, from {run / leg(5) / 'state.ckpt'}" in longer.stderr()
+    assert "resuming" not in shorter.stderr()  # from none that has another provenance, nor from one that is too far
+    assert_same_leg(run / leg(8), whole["latents"], rows=False)
+
+
+def test_state_further_on_than_the_given_one_is_picked_up(trainer: Trainer, tmp_path: Path, long: Path) -> None:
+    run = tmp_path / "run"
+    for end in (4, LONG):
+        shutil.copytree(long.parent / leg(end), run / leg(end))
+    started = trainer.start(run, LONG + 1, run / leg(4) / "state.ckpt", batch_size=2, validate_every=8)
+    succeed(started)
+    assert f"resuming at step {LONG} of {LONG + 1}" in started.stderr()
+
+
+def test_finished_leg_made_again_is_the_same(trainer: Trainer, tmp_path: Path, whole: dict[str, Path]) -> None:
+    shutil.copytree(whole["latents"], tmp_path / "run" / leg(8))
+    trainer.train(tmp_path / "run", 8)
+    assert_same_leg(tmp_path / "run" / leg(8), whole["latents"])
+
+
+class Malicious:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.marker,)
+
+
+OTHERS = {
+    "torch": (lambda past: past.update(torch="2.0.0"), "torch (2.0.0 then, "),
+    "seed": (lambda past: past["settings"].update(seed=7), "settings.seed (7 then, 3 now)"),
+    "rank": (lambda past: past["settings"].update(adapter={"rank": 2}), "settings.adapter"),
+    "base model": (lambda past: past.update(base_model="0" * 64), "base_model (000000000000… then, "),
+    "corpus": (lambda past: past.update(corpus="1" * 64), "corpus (111111111111… then, "),
+    "sounds": (lambda past: past.update(sounds="2" * 64), "sounds (222222222222… then, "),
+}
+
+
+def test_state_of_another_training_is_refused(trainer: Trainer, tmp_path: Path, whole: dict[str, Path]) -> None:
+    started = {}
+    for name, (edit, _) in OTHERS.items():
+        state = load(whole["latents"] / "state.ckpt")
+        edit(state["provenance"])
+        path = tmp_path / name / leg(8) / "state.ckpt"
+        path.parent.mkdir(parents=True)
+        torch.save(state, path)
+        started[name] = path, checksum(path), trainer.start(tmp_path / name, 9, path)
+    for name, (path, before, process) in started.items():
+        result = process.finish()
+        line = assert_fails(result, f"{path}: was trained from something else", OTHERS[name][1], "delete")
+        assert result.returncode == 1
+        assert line.count(" then, ") == 1  # and nothing else differs
+        assert checksum(path) == before and not list((tmp_path / name / leg(9)).glob("*"))
+
+
+def spoil(name: str, path: Path, marker: Path) -> None:
+    match name:
+        case "truncated":
+            os.truncate(path, path.stat().st_size // 2)
+        case "empty":
+            path.write_bytes(b"")
+        case "code":
+            torch.save({"step": 8, "weights": Malicious(marker)}, path)
+        case "code, unzipped":
+            path.write_bytes(pickle.dumps(Malicious(marker)))
+        case "weights only":
+            torch.save(load(path)["weights"], path)
+
+
+SPOILT = ["truncated", "empty", "code", "code, unzipped", "weights only"]
+
+
+def test_file_that_is_no_state_is_refused_and_not_run(trainer: Trainer, tmp_path: Path, whole: dict[str, Path]) -> None:
+    started = {}
+    for name in SPOILT:
+        path = tmp_path / name / leg(8) / "state.ckpt"
+        path.parent.mkdir(parents=True)
+        shutil.copy(whole["latents"] / "state.ckpt", path)
+        spoil(name, path, tmp_path / "marker")
+        started[name] = path, trainer.start(tmp_path / name, 9, path)
+    for path, process in started.values():
+        result = process.finish()
+        assert_fails(result, path, "state", "delete it")
+        assert result.returncode == 1 and not list((path.parents[1] / leg(9)).glob("*"))
+    assert not (tmp_path / "marker").exists()
+    pickle.loads((tmp_path / "code, unzipped" / leg(8) / "state.ckpt").read_bytes())
+    assert (tmp_path / "marker").exists()
+
+
+def test_epochs_are_counted_in_items(trainer: Trainer, tmp_path: Path) -> None:
+    settings = {
+        "two": ("epoch-00000002", {"batch_size": 12}),  # of 16 items
+        "all": ("epoch-00000001", {"batch_size": 15, "captions": "all", "accumulate": 2}),  # of 80
+    }
+    started = [trainer.start(tmp_path / name, end, **more) for name, (end, more) in settings.items()]
+    succeed(*started)
+    steps = {
+        n: json.loads((tmp_path / n / end / "training.json").read_text())["steps"] for n, (end, _) in settings.items()
+    }
+    assert steps == {"two": 3, "all": 3}
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(trainer: Trainer, tmp_path: Path, whole: dict[str, Path]) -> None:
+    found = trainer.chain(tmp_path / "run", [4, 8], devices=2, batch_size=2)
+    pd.testing.assert_frame_equal(losses(found), losses(whole["latents"]), check_exact=False, rtol=1e-5)
+    one, two = (load_file(folder / "weights/model.safetensors") for folder in (whole["latents"], found))
+    for key, value in one.items():
+        torch.testing.assert_close(two[key], value, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("source", "changes"),
+    [("latents", {"workers": 2}), ("latents", {"devices": 2, "batch_size": 2}), ("audio_dir", {})],
+)
+@pytest.mark.slow
+def test_clips_on_scratch_give_the_same_training(
+    trainer: Trainer, tmp_path: Path, whole: dict[str, Path], source: str, changes: dict
+) -> None:
+    scratch = Path(tempfile.mkdtemp())  # of a short name, for the sockets of workers
+    started = trainer.start(tmp_path / "run", 8, datasets=source, scratch=True, env={"TMPDIR": str(scratch)}, **changes)
+    result = started.finish()
+    assert_succeeds(result)
+    assert result.stderr.count(f"clips are read from a copy in {scratch}") == 1
+    assert listing(scratch) == set()
+    shutil.rmtree(scratch)
+    made = tmp_path / "run" / leg(8)
+    pd.testing.assert_frame_equal(losses(made), losses(whole[source]), check_exact=False, rtol=1e-5)
+    if "devices" in changes:
+        assert all(f"train: process {rank}: cpu on " in result.stderr for rank in range(2))
+    else:
+        assert_same_leg(made, whole[source])
+
+
+def test_temporary_folder_that_is_too_deep_for_workers_is_refused(trainer: Trainer, tmp_path: Path) -> None:
+    deep = tmp_path / ("x" * 75)
+    deep.mkdir()
+    command = trainer.command(tmp_path / "run", 2, workers=1)
+    result = run_script("train", *command, cwd=trainer.corpus, env={"TMPDIR": str(deep)})
+    assert_fails(result, "run run: workers need a shorter TMPDIR", deep, "workers to 0")
+
+
+def test_speed_is_told_and_no_part_of_what_is_trained(whole: dict[str, Path]) -> None:
+    speed = json.loads((whole["latents"] / "speed.json").read_text())
+    assert 0.001 < speed["seconds_per_step"] < 60 and speed["settings"] == SETTINGS and speed["device"]
+    assert "seconds_per_step" not in (whole["latents"] / "training.json").read_text()
+
+
+def test_loss_that_is_nan_ends_the_training(trainer: Trainer, tmp_path: Path) -> None:
+    rising = {"ema": False, "learning_rate": 1e-10, "scheduler": {"type": "ExponentialLR", "config": {"gamma": 1e10}}}
+    state = trainer.train(tmp_path / "run", 2, **rising) / "state.ckpt"
+    before = checksum(state)
+    result = trainer.start(tmp_path / "run", 100, state, **rising).finish()
+    line = assert_fails(result, "run run: the loss is", f"({state}) stays", "lower learning_rate", "gradient_clip")
+    assert result.returncode == 1 and 3 <= int(line.split(" at step ")[1].split(";")[0]) < 20
+    assert not list((tmp_path / "run" / leg(100)).glob("*")) and not (tmp_path / "run/.interrupted").exists()
+    assert checksum(state) == before
+
+
+def test_weights_broken_by_the_last_step_are_not_kept(trainer: Trainer, tmp_path: Path) -> None:
+    """The loss of the last step is of the weights before it."""
+    result = trainer.start(tmp_path / "run", 1, learning_rate=1e15, **CONSTANT).finish()
+    assert_fails(result, "step 1", "lower learning_rate")
+    assert not list((tmp_path / "run").rglob("*.*"))
+
+
+@pytest.fixture
+def copied(trainer: Trainer, tmp_path: Path) -> Path:
+    """A copy of `latents`, the dataset configs, beside one of the latents, to be spoiled."""
+    for name in ("latents", "encoded"):
+        shutil.copytree(trainer.corpus / name, tmp_path / name)
+    for path in (tmp_path / "latents").glob("*.json"):
+        path.write_text(path.read_text().replace('"latents/', f'"{tmp_path}/latents/'))
+    vouch(tmp_path / "latents", tmp_path / "latents.sha256")
+    return tmp_path / "latents"
+
+
+def vouch(folder: Path, listing: Path) -> None:
+    """Write the listing that vouches for a folder as it is, which may hold the listing."""
+    write_digests(listing, folder, sorted(path for path in folder.rglob("*") if path.is_file() and path != listing))
+
+
+def vouch_for_latents(encoded: Path) -> None:
+    for summary in encoded.glob("*/*.json"):
+        listing = summary.with_suffix("") / "checksums.sha256"
+        vouch(listing.parent, listing)
+        summary.write_text(json.dumps(json.loads(summary.read_text()) | {"sha256": checksum(listing, "sha256")}))
+
+
+CHANGED = {
+    "weights": ("demo/model.safetensors", "demo/checksums.sha256", "delete {}/demo/model.safetensors and run again"),
+    "text encoder": ("demo/hub/*/snapshots/*/model.safetensors", "demo/checksums.sha256", "delete {}/demo/hub and run"),
+    "mean": ("encoded/development/*/*.npy", "0001-of-0001/checksums.sha256", "delete {}/encoded/development/0001-of-"),
+    "deviation": ("encoded/development/*/*.std", "0001-of-0001/checksums.sha256", "delete {}/encoded/development/0001-"),
+    "facts": ("encoded/development/*/*.json", "0001-of-0001/checksums.sha256", "delete {}/encoded/development/0001-of"),
+    "listing": ("encoded/development/*/checksums.sha256", "development/0001-of-0001.json", "delete {}/encoded/develop"),
+    "captions": ("latents/train/captions.json", "latents.sha256", "delete {}/latents and run again"),
+    "state": ("run/step-00000008/state.ckpt", "step-00000008/checksums.sha256", "delete {}/run/step-00000008 and run"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", CHANGED)
+def test_what_changed_after_it_was_made_is_not_trained_on(
+    trainer: Trainer, tmp_path: Path, copied: Path, whole: dict[str, Path], what: str
+) -> None:
+    """Its size and its time stamps are what they were."""
+    shutil.copytree(trainer.model, tmp_path / "demo")
+    run = tmp_path / "run"
+    shutil.copytree(whole["latents"], run / leg(8))
+    pattern, says, cure = CHANGED[what]
+    victim = change(sorted(tmp_path.glob(pattern))[-1])
+    end = 9 if what == "state" else 2
+    given = (run, end, victim, "latents") if what == "state" else (run, end, None, str(copied))
+    model = trainer.model if what == "state" else tmp_path / "demo"
+    result = Trainer(trainer.forks, trainer.corpus, model).start(*given).finish()
+    line = assert_fails(result, f"{victim}: has the SHA-256 {checksum(victim, 'sha256')}", says, cure.format(tmp_path))
+    assert line.count(".sha256 says ") + line.count(".json says ") == 1
+    assert not list((run / leg(end)).rglob("*"))
+
+
+def test_changed_audio_is_not_trained_on(trainer: Trainer, tmp_path: Path) -> None:
+    shutil.copytree(trainer.corpus, tmp_path / "corpus", ignore=shutil.ignore_patterns("*encoded", "*latents"))
+    at = Trainer(trainer.forks, tmp_path / "corpus", trainer.model)
+    for victim in (tmp_path / "corpus/audio/validation").iterdir():  # two of them are left out
+        change(victim)
+    result = at.start(tmp_path / "run", 2, datasets="audio_dir").finish()
+    assert_fails(result, "audio/validation/", "audio/validation.csv says", "delete audio/validation and run again")
+
+
+def test_state_that_nothing_vouches_for_is_not_gone_on_from(
+    trainer: Trainer, tmp_path: Path, whole: dict[str, Path]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(whole["latents"], run / leg(8))
+    (run / leg(8) / "checksums.sha256").unlink()
+    result = trainer.start(run, 9, run / leg(8) / "state.ckpt").finish()
+    assert_fails(result, run / leg(8) / "state.ckpt", "nothing vouches for it", "delete")
+
+
+def test_state_on_the_way_that_changed_is_passed_over(trainer: Trainer, tmp_path: Path, whole: dict[str, Path]) -> None:
+    run = tmp_path / "run"
+    trainer.train(run, 5)
+    victim = change(run / leg(5) / "state.ckpt")
+    started = trainer.start(run, 8)
+    succeed(started)
+    assert f"not gone on from: {victim}" in started.stderr() and "resuming" not in started.stderr()
+    assert_same_leg(run / leg(8), whole["latents"])
+
+
+@pytest.mark.parametrize("clip", [0, 1])
+def test_gradient_that_overflows_ends_the_training(trainer: Trainer, tmp_path: Path, copied: Path, clip: int) -> None:
+    """Latents so large that the loss is finite, and the square of the gradient's norm is not."""
+    for path in copied.with_name("encoded").rglob("*.npy"):
+        np.save(path, np.load(path) * np.float32(1e17))
+    vouch_for_latents(copied.with_name("encoded"))
+    unsteady = {"ema": False, "learning_rate": 1.0, "gradient_clip": clip} | CONSTANT
+    result = trainer.start(tmp_path / "run", 8, datasets=str(copied), **unsteady).finish()
+    assert_fails(result, "run run: ", "step ")
+    assert not list((tmp_path / "run").rglob("*.*"))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_clip_that_cannot_be_read_stops_the_training(
+    trainer: Trainer, tmp_path: Path, copied: Path, workers: int
+) -> None:
+    victim = sorted(copied.with_name("encoded").glob("development/*/*.npy"))[2]
+    victim.write_bytes(b"not an array")
+    vouch_for_latents(copied.with_name("encoded"))
+    result = trainer.start(tmp_path / "run", 8, datasets=str(copied), workers=workers).finish()
+    assert_fails(result, victim.name, "encode it again")
+    assert not list((tmp_path / "run").rglob("*.*"))
+
+
+def test_split_with_a_dot_in_its_name(trainer: Trainer, tmp_path: Path) -> None:
+    shutil.copytree(trainer.corpus / "audio_dir", tmp_path / "audio_dir")
+    (tmp_path / "audio_dir/train/development").rename(tmp_path / "audio_dir/train/v1.0")
+    for path in (tmp_path / "audio_dir").glob("*.json"):
+        text = path.read_text().replace("train/development", "train/v1.0")
+        path.write_text(text.replace('"audio_dir/', f'"{tmp_path}/audio_dir/'))
+    vouch(tmp_path / "audio_dir", tmp_path / "audio_dir.sha256")
+    trainer.train(tmp_path / "run", 1, datasets=str(tmp_path / "audio_dir"))
+
+
+ONLINE = {"wandb": {"project": "p", "mode": "online"}}
+REFUSED = {
+    "batch": ({"batch_size": 17}, ["16 training clips do not fill one batch of 17", "lower batch_size or add clips"]),
+    "ema": ({"precision": "bf16-true", "ema": True}, ["moving average in bfloat16 does not move", "ema to false"]),
+    "wandb": (ONLINE, ["Weights & Biases", "wandb login", "wandb.mode to offline"]),
+    "targets": (LORA | {"adapter": ADAPTER | {"target_modules": ["to_x"]}}, ["target_modules", "'to_x'", "choose among"]),
+    "optimizer": ({"optimizer": {"type": "Adamm"}}, ["'Adamm'", "optimizer.type"]),
+    "argument": ({"optimizer": {"type": "AdamW", "config": {"momentum": 1}}}, ["AdamW", "momentum"]),
+    "scheduler": ({"scheduler": {"type": "Cosine"}}, ["'Cosine'", "scheduler.type"]),
+    "lacking": ({"scheduler": {"type": "CosineAnnealingLR"}}, ["CosineAnnealingLR", "T_max"]),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def refused(trainer: Trainer, runs: Path) -> dict[str, Started]:
+    home = runs / "home"
+    home.mkdir()
+    nobody = {"HOME": str(home), "WANDB_API_KEY": None, "NETRC": None}
+    return {
+        name: trainer.start(runs / "refused" / name, 2, env=nobody, **change) for name, (change, _) in REFUSED.items()
+    }
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_training_that_could_not_step_is_refused(refused: dict[str, Started], runs: Path, name: str) -> None:
+    result = refused[name].finish()
+    line = result.stderr.splitlines()[-1]
+    assert result.returncode == 1 and line.startswith("train: error: ")
+    assert result.stderr.count("error: ") == 1 and "Traceback" not in result.stderr, result.stderr
+    assert all(word in line for word in REFUSED[name][1]), line
+    assert " steps in " not in result.stderr and not list((runs / "refused" / name).rglob("step-*/*"))
+
+
+@pytest.mark.slow
+def test_compiler_that_fails_ends_the_training(trainer: Trainer, tmp_path: Path) -> None:
+    broken = tmp_path / "g++"
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o755)
+    env = {"CXX": str(broken), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    # In a process that has not imported torch's compiler, which looks for g++ then.
+    command = trainer.command(tmp_path / "run", 2, compile=True)
+    result = run_script("train", *command, cwd=trainer.corpus, env=env, fresh=True)
+    assert_fails(result, "blocks cannot be compiled", "set compile to false")
+    assert not list((tmp_path / "run").rglob("state.ckpt"))
+
+
+@needs_mount
+def test_room_for_a_state_is_asked_for_before_the_first_step(trainer: Trainer, tmp_path: Path) -> None:
+    run = tmp_path / "small"
+    command = [sys.executable, SCRIPTS / "train.py", *trainer.command(run, 2)]
+    line = assert_fails(small_disk(run, "8m", command, trainer.corpus), "state and the weights of a leg need", run)
+    # 1.28 M parameters, of 4 bytes: weights, moving average, two moments, and what is exported.
+    assert 22 < float(line.split(" need ")[1].split(" MB")[0]) < 30
+    assert listing(Path(f"{run}.after")) == set()
+
+
+@pytest.mark.slow
+def test_two_processes_speak_as_one(trainer: Trainer, tmp_path: Path) -> None:
+    result = trainer.start(tmp_path / "run", 8, devices=2, batch_size=2, learning_rate=1e15, **CONSTANT).finish()
+    assert result.returncode == 1
+    assert_fails(result, "the loss is", "step 2")
+
+
+def sent_to_wandb(run: Path) -> list[int]:
+    """The steps that the documented command sends when it is called again and again."""
+    folder, command = re.search(
+        r"^\(cd (\S+) && uv run (wandb sync .+)\)$", (ROOT / "docs/guides/clotho.md").read_text(), re.M
+    ).groups()
+    assert Path(folder).parent == Path("results/checkpoints")
+    with wandb_server.serving() as (environment, runs):
+        for _ in range(2):
+            subprocess.run(command.split(), cwd=run, env=os.environ | environment, check=True, capture_output=True)
+    (files,) = runs.values()
+    return [json.loads(row)["_step"] for row in files["wandb-history.jsonl"]]
+
+
+def test_loggers_go_on_from_leg_to_leg(trainer: Trainer, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = tmp_path / "run"
+    trainer.chain(run, [4, 8], wandb={"project": "p", "mode": "offline"}, tensorboard=True)
+    files = sorted(run.glob("wandb/offline-run-*/run-*.wandb"))
+    assert len(files) == 2 and len({file.name for file in files}) == 1, files
+    assert sent_to_wandb(run) == [4, 8]
+    events = EventAccumulator(str(run / "tensorboard")).Reload()
+    table = losses(run / leg(8))
+    assert table.step.tolist() == [4, 8]
+    for name, column in {"train/loss": "train_loss", "validation/loss": "validation_loss"}.items():
+        scalars = events.Scalars(name)
+        assert [scalar.step for scalar in scalars] == [4, 8]
+        assert [scalar.value for scalar in scalars] == pytest.approx(table[column].tolist(), rel=1e-6)
+
+
+@pytest.mark.parametrize("changes", [LORA, {"precision": "bf16-true"}], ids=["lora", "bf16-true"])
+def test_other_ways_of_training_resume_exactly(trainer: Trainer, tmp_path: Path, changes: dict) -> None:
+    base = checksum(trainer.model / "model.safetensors")
+    one, two = tmp_path / "one", tmp_path / "two"
+    side_by_side(trainer, {one: ([4], changes), two: ([2, 4], changes)})
+    assert_same_leg(two / leg(4), one / leg(4), rows=False)
+    files = {path.name for path in (one / leg(4) / "weights").iterdir()}
+    assert files == (
+        {"adapter_config.json", "adapter_model.safetensors"} if "method" in changes else {"model.safetensors"}
+    )
+    assert checksum(trainer.model / "model.safetensors") == base
+    state = load(one / leg(4) / "state.ckpt")
+    assert state["average"] is None
+    before = load(two / leg(2) / "state.ckpt")["weights"]
+    moved = [key for key, value in state["weights"].items() if not torch.equal(value, before[key])]
+    # The demo's to_out starts at zero, so that an adapter's other half moves only once this one has.
+    assert len(moved) > 0.6 * len(before) and any("to_out.lora_B" in key for key in moved) == ("method" in changes)
+    # And say so to a training of another kind.
+    result = trainer.start(one, 5, one / leg(4) / "state.ckpt").finish()
+    assert_fails(result, "was trained from something else", next(iter(changes)), "then,")
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "weights/model.safetensors")
+
+
+def test_gradient_clip_is_the_length_of_a_plain_step(trainer: Trainer, tmp_path: Path) -> None:
+    plain = {"ema": False, "optimizer": {"type": "SGD"}, "learning_rate": 1.0} | CONSTANT
+    ways = {0.01: tmp_path / "small", 0.1: tmp_path / "large"}
+    side_by_side(trainer, {run: ([1], plain | {"gradient_clip": length}) for length, run in ways.items()})
+    base = load_file(trainer.model / "model.safetensors")
+    for length, run in ways.items():
+        moved = [
+            (value.double() - base[key].double()).square().sum() for key, value in weights_of(run / leg(1)).items()
+        ]
+        assert torch.stack(moved).sum().sqrt().item() == pytest.approx(length, rel=1e-3)
+
+
+def test_accumulated_batches_are_one_batch(trainer: Trainer, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    each = {"validate_every": 1}
+    side_by_side(trainer, {one: ([4], each | {"batch_size": 8}), two: ([4], each | {"accumulate": 2})})
+    pd.testing.assert_frame_equal(losses(one / leg(4)), losses(two / leg(4)), check_exact=False, rtol=1e-5)
+    expected = weights_of(one / leg(4))
+    for key, value in weights_of(two / leg(4)).items():
+        torch.testing.assert_close(value, expected[key], rtol=1e-3, atol=1e-5)
+
+
+def test_schedule_reaches_the_table_across_legs(trainer: Trainer, tmp_path: Path) -> None:
+    cosine = {"scheduler": {"type": "CosineAnnealingLR", "config": {"T_max": 8, "eta_min": 1e-5}}}
+    table = losses(trainer.chain(tmp_path / "run", [4, 6], **cosine))
+    steps = table.step.to_numpy() - 1  # the rate that a step was taken with
+    expected = 1e-5 + (1e-3 - 1e-5) * (1 + np.cos(np.pi * steps / 8)) / 2
+    np.testing.assert_allclose(table.learning_rate, expected, rtol=1e-6)
+
+
+def test_validation_is_the_same_for_all_seeds_and_steps(trainer: Trainer, tmp_path: Path) -> None:
+    still = {"learning_rate": 1e-30, "validate_every": 2} | CONSTANT  # weights that do not move
+    ways = {seed: tmp_path / str(seed) for seed in (3, 4)}
+    side_by_side(trainer, {run: ([4], still | {"seed": seed}) for seed, run in ways.items()})
+    tables = [losses(run / leg(4)) for run in ways.values()]
+    assert len({*tables[0].validation_loss, *tables[1].validation_loss}) == 1
+    assert not set(tables[0].train_loss) & set(tables[1].train_loss)

@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import SCRIPTS
+from sao.plan.code import code_hash
+
+ALL = sorted(path.stem for path in SCRIPTS.glob("*.py"))
+
+
+@pytest.fixture
+def scripts(tmp_path: Path) -> Path:
+    """A copy of the project's scripts, to be changed."""
+    return shutil.copytree(SCRIPTS, tmp_path / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
+
+
+# Modules that say of themselves that they decide no result. To add one is to promise that.
+ASIDE = {
+    f"sao/{name}.py"
+    for name in (
+        "base/command",
+        "base/vouched",
+        "hub/bars",
+        "training/checks",
+        "training/loggers",
+        "training/memory",
+        "training/scratch",
+    )
+}
+
+
+def hashes(scripts: Path) -> dict[str, str]:
+    return {name: code_hash(scripts / f"{name}.py") for name in ALL}
+
+
+def append(path: Path, text: str) -> None:
+    path.write_text(path.read_text(encoding="utf-8") + text, encoding="utf-8")
+
+
+def modules_at_run_time(script: str) -> set[str]:
+    """Files in `scripts/` that a script loads when it starts."""
+    code = (
+        f"import sys; sys.argv = ['x']; import {script}; root = sys.path[0] + '/'\n"
+        "for m in list(sys.modules.values()): print((getattr(m, '__file__', '') or '').removeprefix(root))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path[0] = {str(SCRIPTS)!r}\n{code}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return {line for line in done.stdout.splitlines() if line and not line.startswith("/")}
+
+
+def test_nothing_but_the_code_counts(scripts: Path) -> None:
+    """Neither comments, formatting and time stamps nor the place where the scripts lie."""
+    before = hashes(SCRIPTS)
+    assert hashes(scripts) == before
+    for path in scripts.rglob("*.py"):
+        path.write_text("# A comment.\n\n" + ast.unparse(ast.parse(path.read_text(encoding="utf-8"))) + "\n\n\n")
+        os.utime(path, (0, 0))
+    assert hashes(scripts) == before
+
+
+def test_docstrings_do_not_count(scripts: Path) -> None:
+    before = hashes(scripts)
+    for path in scripts.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
+                node.body[0] = ast.Expr(ast.Constant("Another docstring."))
+        path.write_text(ast.unparse(ast.fix_missing_locations(tree)))
+    assert hashes(scripts) == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("1", "2"),
+        ("1", "1.0"),
+        ("1", "True"),
+        ("1", "'1'"),
+        ("1", "None"),
+        ("x == 1", "x != 1"),
+        ("x", "y"),
+        ("def f(x)", "async def f(x)"),
+        ("def f(x)", "def f(x=None)"),
+        ("return", "yield"),
+        ("return x", "'not a docstring'; return x"),
+        ("f'{x}'", "f'{x!r}'"),
+        ("f'{x}'", "'{x}'"),
+    ],
+)
+def test_every_change_of_code_counts(tmp_path: Path, old: str, new: str) -> None:
+    source = "def f(x):\n    '''Docstring.'''\n    if x == 1: return f'{x}'\n    return x\n"
+    script = tmp_path / "script.py"
+    script.write_text(source)
+    before = code_hash(script)
+    script.write_text(source.replace(old, new))
+    assert code_hash(script) != before
+
+
+def test_modules_that_decide_no_result_say_so_and_touch_no_sample(scripts: Path) -> None:
+    found = {path for path in scripts.rglob("*.py") if "\nDECIDES_NO_RESULT = " in path.read_text(encoding="utf-8")}
+    assert {path.relative_to(scripts).as_posix() for path in found} == ASIDE
+    for path in found:
+        imported = {
+            name if name == "torch.utils.tensorboard" else name.split(".")[0]  # which writes numbers to a file
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names])
+        }
+        assert not imported & {"numpy", "torch", "torchaudio", "soundfile", "random"}, path
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.count(old) == 1, (path, old, text.count(old))
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("module", "old", "new"),
+    [
+        ("sao/base/command.py", "PLAIN_EVERY = 10.0", "PLAIN_EVERY = 20.0"),
+        (
+            "sao/training/memory.py",
+            "from sao.base.command import InputError",
+            "from sao.base.command import InputError\n\nX = 1",
+        ),
+        (
+            "sao/training/optimizer.py",
+            "at its first step: lower the learning rate",
+            "at its first step: lower the rate",
+        ),
+        ("sao/rendering/prompts.py", "save the file as UTF-8", "save it as UTF-8"),
+        ("sao/training/trainer.py", "resuming at step %d of %d, from %s", "going on at step %d of %d, from %s"),
+        ("sao/training/checks.py", "SOCKET = 107 - 32", "SOCKET = 100"),
+        ("sao/training/loggers.py", '"train/loss"', '"loss"'),
+        ("train.py", "where to end: step-00000500 or epoch-00000003", "the leg's name"),
+        ("encode.py", 'f"encoding {args.split}", unit="clips"', 'f"{args.split}: encoding", unit="sounds"'),
+    ],
+)
+def test_a_changed_message_changes_no_identity(scripts: Path, module: str, old: str, new: str) -> None:
+    before = hashes(scripts)
+    replace(scripts / module, old, new)
+    assert hashes(scripts) == before
+
+
+@pytest.mark.parametrize(
+    ("module", "old", "new", "rerun", "still"),
+    [
+        # A draw, the loss, resampling, a seed.
+        (
+            "sao/training/draws.py",
+            "ndtri(u) * options",
+            "2 * ndtri(u) * options",
+            {"train"},
+            {"encode", "render", "validate"},
+        ),
+        (
+            "sao/training/objective.py",
+            '(output.float(), target, reduction="none")',
+            '(target, output.float(), reduction="none")',
+            {"train"},
+            {"encode", "render"},
+        ),
+        (
+            "sao/models/autoencoder.py",
+            "if up * down <= LARGEST",
+            "if up * down < LARGEST",
+            {"encode"},
+            {"split", "validate"},
+        ),
+        (
+            "sao/rendering/clips.py",
+            '(seed, "render", clip)',
+            '(seed, "renders", clip)',
+            {"prompts", "render"},
+            {"train", "encode"},
+        ),
+    ],
+)
+def test_a_changed_computation_changes_the_identity_of_what_uses_it(
+    scripts: Path, module: str, old: str, new: str, rerun: set[str], still: set[str]
+) -> None:
+    before = hashes(scripts)
+    replace(scripts / module, old, new)
+    after = hashes(scripts)
+    changed = {name for name in ALL if after[name] != before[name]}
+    assert rerun <= changed and not still & changed
+
+
+@pytest.mark.parametrize("changed", ["validate", "train"])
+def test_a_script_counts_for_itself_alone(scripts: Path, changed: str) -> None:
+    before = hashes(scripts)
+    append(scripts / f"{changed}.py", "\nassert True\n")
+    after = hashes(scripts)
+    assert {name for name in ALL if after[name] != before[name]} == {changed}
+
+
+@pytest.mark.parametrize("script", ["manifest", "dataset_configs", "split"])
+def test_every_module_that_is_loaded_counts_and_no_other(scripts: Path, script: str) -> None:
+    loaded = modules_at_run_time(script)
+    assert "sao/base/command.py" in loaded and f"{script}.py" in loaded
+    before = code_hash(scripts / f"{script}.py")
+    for path in sorted(scripts.rglob("*.py")):
+        source = path.read_text(encoding="utf-8")
+        append(path, "\nassert True\n")
+        counts = code_hash(scripts / f"{script}.py") != before
+        name = path.relative_to(scripts).as_posix()
+        assert counts == (name in loaded and name not in ASIDE), path
+        path.write_text(source, encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import sao.a",
+        "import sao.a as x",
+        "from sao import a",
+        "from sao.a import f",
+        "def g():\n    from sao.a import f",
+        "if False:\n    import sao.a",
+        "from sao import b",
+        "import other",
+    ],
+)
+def test_imports_of_every_form_are_followed_at_any_depth(tmp_path: Path, statement: str) -> None:
+    files = {
+        "script.py": statement,
+        "other.py": "from sao import a",
+        "sao/__init__.py": "",
+        "sao/a.py": "from .deep.c import f",
+        "sao/b.py": "from . import a",
+        "sao/deep/__init__.py": "",
+        "sao/deep/c.py": "from ..d import f",
+        "sao/d.py": "from sao import a\nf = 1",
+        "sao/unrelated.py": "f = 1",
+    }
+    for name, source in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(source + "\n")
+    before = code_hash(tmp_path / "script.py")
+    append(tmp_path / "sao/unrelated.py", "f = 2\n")
+    assert code_hash(tmp_path / "script.py") == before
+    append(tmp_path / "sao/d.py", "f = 2\n")
+    assert code_hash(tmp_path / "script.py") != before

@@ -1,0 +1,437 @@
+"""Which files and options a config asks for, without Snakemake."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import ROOT, noise, write_wav
+from hypothesis import assume, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from sao.base.command import InputError
+from sao.base.files import write_json
+from sao.config.resolve import MOST_LEGS
+from sao.config.settings import (
+    DatasetSettings,
+    EncodeSettings,
+    ManifestSettings,
+    RunningSettings,
+    ScanSettings,
+    SplitSettings,
+    TrainingSettings,
+    ValidateSettings,
+    from_text,
+    to_text,
+)
+from sao.data.corpora import resolve
+from sao.plan.plan import Plan
+from sao.plan.resources import STEP
+
+Corpus = dict[str, Any]
+
+
+def plan(**corpus: Any) -> Plan:
+    """The plan of the default config with a corpus `mine`, a folder."""
+    path = ROOT / "config.yaml"
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config["corpora"]["mine"] = {"format": "audiofolder", "path": "sounds"} | corpus
+    return Plan(resolve(config, [path]))
+
+
+@pytest.mark.parametrize("path", ["sounds", "./sounds", "sounds/", "sounds/."])
+def test_folder_is_read_where_it_is_by_a_path_that_snakemake_takes(path: str) -> None:
+    assert plan(path=path).data.audio("mine", "train") == "sounds/train"
+    drawn = plan(path=path, split={"method": "fraction"}).data
+    assert drawn.audio("mine", "all") == "sounds"
+    assert drawn.manifests("mine") == ["results/data/mine/manifests/all.csv"]
+    options = {"caption_columns": None, "top": None, "splits": None}
+    assert drawn.scan("mine", "all") == {"format": "audiofolder", "folder": "sounds", "options": options}
+
+
+def test_table_above_the_top_folders_is_listed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_wav(tmp_path / "in/train/a.wav", noise("a", 0.01))
+    (tmp_path / "in/metadata.csv").write_text("file_name,caption\ntrain/a.wav,A.\n")
+    here, later = plan(path="in").data, plan(path="in").data
+    monkeypatch.chdir(tmp_path)
+    key = here.folder_key("mine", "train")
+    assert here.scan_mb("mine", "train") == pytest.approx(800.02)  # the sound and the table
+    settings = here.scan("mine", "train")
+    assert settings["folder"] == "in/train" and settings["options"]["top"] == "in"
+    assert settings["options"]["splits"] == ["train", "validation", "test"]
+    (tmp_path / "in/metadata.csv").write_text("file_name,caption\ntrain/a.wav,Another.\n")
+    assert here.folder_key("mine", "train") == key != later.folder_key("mine", "train")
+    assert not (tmp_path / "results").exists()
+
+
+def test_file_that_a_base_model_lacks_is_left_to_the_script(tmp_path: Path) -> None:
+    path = ROOT / "config.yaml"
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config["base_models"]["mine"] = {"path": str(tmp_path)}
+    (tmp_path / "model_config.json").write_text("{}")
+    here = Plan(resolve(config, [path]))
+    assert here.models.files("mine") == [f"{tmp_path}/model_config.json"]
+    assert here.models.content("mine").count("missing") == 4
+
+
+def test_folder_that_is_not_there_stops_no_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = plan(path="/no/such/folder").data
+    monkeypatch.chdir(tmp_path)
+    assert here.folder_key("mine", "train") and here.scan_mb("mine", "train") == 800
+
+
+@pytest.mark.parametrize(
+    ("corpus", "split"),
+    [
+        ({}, {"method": "official", "train": ["train"], "validation": ["validation"], "evaluation": ["test"]}),
+        (
+            {"split": {"method": "fraction", "seed": 7, "validation": 0.2}},
+            {
+                "method": "fraction",
+                "train": ["all"],
+                "validation": [],
+                "evaluation": [],
+                "seed": 7,
+                "fractions": {"validation": 0.2, "evaluation": 0.1},
+            },
+        ),
+    ],
+)
+def test_split_is_told_without_what_it_does_not_use(corpus: Corpus, split: dict) -> None:
+    assert plan(**corpus).data.split("mine") == {"seed": None, "fractions": None} | split
+
+
+def test_settings_survive_the_shell() -> None:
+    odd = 'it\'s $HOME; `x` "y" é {z}'
+    here = plan(
+        path=f"/data/{odd}",
+        caption_columns=[odd, "b"],
+        split={"method": "column", "column": odd, "group": f"{odd} 2"},
+        licenses={"allow": ["CC-BY", odd]},
+        on_invalid="drop",
+        train_seconds=2.5,
+    ).data
+    for kind, settings in (
+        (ScanSettings, here.scan("mine", "all")),
+        (ManifestSettings, here.manifest("mine", "all")),
+        (ValidateSettings, here.validate("mine")),
+        (SplitSettings, here.split("mine")),
+        (DatasetSettings, here.datasets("mine", "demo")),
+    ):
+        text = shlex.split(f"x {shlex.quote(to_text(settings))}")[1]
+        assert from_text(kind, text) == settings
+    assert here.scan("mine", "all")["folder"] == f"/data/{odd}"
+    assert here.manifest("mine", "all")["group_column"] == f"{odd} 2"
+    validated = here.validate("mine")
+    assert validated["licenses"] == ["CC-BY", odd] and validated["split"] == here.split("mine")
+    assert (validated["on_invalid"], validated["on_leak"]) == ("drop", "fail")
+    assert (validated["silence_dbfs"], validated["train_seconds"]) == (-60, 2.5)
+    assert plan(on_leak="drop").data.validate("mine")["on_leak"] == "drop"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"train_seconds": 1}', "without random_crop"),
+        ('{"train_seconds": 1, "random_crop": true, "crop": 1}', "has no crop"),
+        ("[]", "without keys"),
+        ("no/such/file.json", "neither JSON nor the path"),
+        ("{", "neither JSON nor the path"),
+    ],
+)
+def test_settings_of_another_kind_are_refused(text: str, words: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=words):
+        from_text(EncodeSettings, text)
+
+
+def test_settings_are_read_from_a_file(tmp_path: Path) -> None:
+    settings: EncodeSettings = {"train_seconds": None, "random_crop": True}
+    (tmp_path / "x.json").write_text(to_text(settings))
+    assert from_text(EncodeSettings, str(tmp_path / "x.json")) == settings
+
+
+def test_every_setting_of_a_run_has_its_place() -> None:
+    """A new key of the schema decides weights, or does not: it is in one of the types, or listed here."""
+    schema = yaml.safe_load((ROOT / "schemas/config.schema.yaml").read_text(encoding="utf-8"))
+    elsewhere = {"steps", "epochs", "checkpoint_every", "keep_states", "checkpoint", "publish", "seconds_per_step"}
+    kinds = TrainingSettings.__annotations__.keys(), RunningSettings.__annotations__.keys() - {"scratch"}
+    assert not kinds[0] & kinds[1]
+    assert set(schema["$defs"]["run"]["properties"]) == {*kinds[0], *kinds[1], *elsewhere}
+
+
+def test_corpora_are_unpacked_or_read_where_they_lie() -> None:
+    here = plan().data
+    assert re.fullmatch(here.pattern(in_place=True), "mine") and not re.fullmatch(here.pattern(in_place=True), "demo")
+    assert re.fullmatch(here.pattern(in_place=False), "demo")
+
+
+def training(**run: Any) -> Plan:
+    """The plan of the default config with other settings of its run."""
+    path = ROOT / "config.yaml"
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    entry = {"base_model": "demo", "corpus": "demo", "checkpoint_every": 500} | run
+    return Plan(resolve(config | {"runs": {"demo": entry}}, [path]))
+
+
+@pytest.mark.parametrize(
+    ("run", "legs"),
+    [
+        ({"steps": 1000}, ["step-00000500", "step-00001000"]),
+        ({"steps": 1200}, ["step-00000500", "step-00001000", "step-00001200"]),
+        ({"steps": 20}, ["step-00000020"]),
+        ({"epochs": 3, "checkpoint_every": 2}, ["epoch-00000002", "epoch-00000003"]),
+    ],
+)
+def test_legs_form_a_chain(run: dict[str, int], legs: list[str]) -> None:
+    here = training(**run)
+    assert here.runs.legs("demo") == legs == sorted(legs)
+    states = [here.training.state_before("demo", leg) for leg in legs]
+    assert states == [[], *([f"results/checkpoints/demo/{leg}/state.ckpt"] for leg in legs[:-1])]
+
+
+@hypothesis_settings(max_examples=25)  # each reads the whole config twice
+@given(st.integers(1, 5000), st.integers(1, 900), st.integers(0, 3000))
+def test_a_longer_training_repeats_no_leg_that_stands_on_the_grid(steps: int, every: int, more: int) -> None:
+    assume(steps + more <= MOST_LEGS * every)
+    before, after = (training(steps=n, checkpoint_every=every) for n in (steps, steps + more))
+    on_grid = [leg for leg in before.runs.legs("demo") if int(leg.split("-")[1]) % every == 0]
+    assert after.runs.legs("demo")[: len(on_grid)] == on_grid
+    added = [leg for leg in after.runs.legs("demo") if leg not in before.runs.legs("demo")]
+    # What the first added leg goes on from is among the states that were kept.
+    for state in after.training.state_before("demo", added[0]) if added else []:
+        assert re.fullmatch(
+            before.training.kept_states(), state.removeprefix("results/checkpoints/").removesuffix("/state.ckpt")
+        )
+
+
+def test_states_are_kept_as_asked_for() -> None:
+    def kept(**run: Any) -> list[str]:
+        here = training(steps=1200, **run)
+        return [leg for leg in here.runs.legs("demo") if re.fullmatch(here.training.kept_states(), f"demo/{leg}")]
+
+    assert kept() == ["step-00001000", "step-00001200"]
+    assert kept(keep_states="all") == ["step-00000500", "step-00001000", "step-00001200"]
+
+
+def test_any_step_can_be_asked_for_in_the_unit_of_the_run() -> None:
+    here = training(steps=1000)
+    for name in ("step-00000500", "step-00000123", "step-00099999"):
+        assert re.fullmatch(here.runs.legs_pattern(), f"demo/{name}")
+    for name in ("step-00000000", "epoch-00000001", "step-500", "state"):
+        assert not re.fullmatch(here.runs.legs_pattern(), f"demo/{name}")
+    assert here.training.state_before("demo", "step-00000623") == ["results/checkpoints/demo/step-00000500/state.ckpt"]
+    assert here.rendering.weights("demo@step-00000500") == "results/checkpoints/demo/step-00000500/model.safetensors"
+
+
+def test_export_takes_the_last_leg_the_best_or_a_given_one() -> None:
+    def legs(exported: str, **run: Any) -> list[str]:
+        return [Path(path).parent.name for path in training(steps=1000, **run).training.exported_weights(exported)]
+
+    assert legs("demo") == ["step-00001000"]
+    assert legs("demo", checkpoint="best") == ["step-00000500", "step-00001000"]
+    assert legs("demo/step-00000500", checkpoint="best") == ["step-00000500"]
+
+
+def rendering(**render: Any) -> Plan:
+    """The plan of the default config with other settings of its renders."""
+    path = ROOT / "config.yaml"
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return Plan(resolve(config | {"render": render}, [path]))
+
+
+def test_shards_of_a_render_are_gathered_under_its_name() -> None:
+    whole, shards = rendering().rendering, rendering(shards=2).rendering
+    folder = "results/renders/.shards/demo@step-00000500"
+    assert shards.shards("demo@step-00000500") == [f"{folder}/0001-of-0002", f"{folder}/0002-of-0002"]
+    for name in ("demo", "demo@step-00000500", "base--demo--demo"):
+        assert re.fullmatch(whole.pattern(shards=False), name)
+        assert re.fullmatch(shards.pattern(shards=True), name)
+        assert not re.fullmatch(whole.pattern(shards=True), name)
+        assert not re.fullmatch(shards.pattern(shards=False), name)
+
+
+def test_what_changes_no_sound_renders_nothing_anew(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("Rain.\n")
+    settings = rendering().rendering.settings("demo")
+    for change in ({"shards": 3}, {"batch_size": 2}, {"prompts": str(tmp_path / "mine.txt")}):
+        assert rendering(**change).rendering.settings("demo") == settings
+    assert rendering(format="flac").rendering.settings("demo") != settings
+    prompts = rendering().rendering.prompt_settings("demo", "demo")
+    assert rendering(format="flac").rendering.prompt_settings("demo", "demo") == prompts
+    assert rendering(seed=1).rendering.prompt_settings("demo", "demo") != prompts
+    assert rendering(batch_size=2).rendering.batch_size() == [2] and rendering().rendering.batch_size() == []
+    assert rendering(prompts=str(tmp_path / "mine.txt")).rendering.prompts() == [str(tmp_path / "mine.txt")]
+
+
+def test_what_moves_no_weight_retrains_nothing() -> None:
+    settings = training(steps=1000).training.settings("demo")
+    for change in (
+        {"steps": 2000},
+        {"workers": 3},
+        {"wandb": {"project": "p"}},
+        {"keep_states": "all"},
+        {"tensorboard": True},
+        {"publish": {"repo": "a/b"}},
+    ):
+        assert training(**{"steps": 1000} | change).training.settings("demo") == settings
+    assert training(steps=1000, seed=1).training.settings("demo") != settings
+    aside = training(steps=1000, workers=3).training.running("demo")
+    assert aside["workers"] == 3 and not aside.keys() & settings.keys()
+
+
+def test_publishing_is_no_setting_of_a_training() -> None:
+    plain, published = training(steps=9), training(steps=9, publish={"repo": "me/it", "private": False})
+    assert published.training.running("demo") == plain.training.running("demo")
+    assert published.publish.card("demo") == plain.publish.card("demo")
+
+
+def test_runs_that_are_published() -> None:
+    nothing = training(steps=9).publish
+    assert nothing.uploads() == [] and nothing.pattern() == "(?!)"
+    private, public = (training(steps=9, publish={"repo": "me/demo", "private": p}).publish for p in (True, False))
+    assert private.uploads() == ["results/published/demo.json"] and private.pattern() == "demo"
+    assert private.repo("demo") == "me/demo" and private.visibility("demo") == []
+    assert public.visibility("demo") == ["--public"]
+
+
+def test_a_card_tells_of_the_run_or_leg_and_its_base_model() -> None:
+    here = training(steps=9).publish
+    base = "results/evaluation/base--demo--demo.json"
+    assert here.measures("demo") == ["results/evaluation/demo.json", base]
+    assert here.measures("demo/step-00000003") == ["results/evaluation/demo@step-00000003.json", base]
+    assert training(steps=9).pages.cards() == ["results/checkpoints/demo/README.md"]
+
+
+def test_trained_on_shards_of_latents_or_on_audio() -> None:
+    path = ROOT / "config.yaml"
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    sharded = Plan(resolve(config | {"latents": {"shards": 2}}, [path]))
+    folder = "results/latents/demo/demo"
+    assert sharded.training.sounds("demo") == [
+        f"{folder}/{split}/{shard}"
+        for split in ("development", "validation")
+        for shard in ("0001-of-0002", "0002-of-0002")
+    ]
+    audio = Plan(resolve(config | {"latents": {"enabled": False}}, [path]))
+    assert audio.training.sounds("demo") == [
+        "results/data/demo/audio/development",
+        "results/data/demo/audio/validation",
+    ]
+    assert audio.data.datasets("demo", "demo")["latents"] is None
+
+
+def scheduled(walltime: int | None = None, gpus: int = 1, **run: Any) -> Plan:
+    """The plan of the default config with the demo run changed."""
+    path = ROOT / "config.yaml"
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config["base_models"]["demo"]["gpus"] = gpus
+    config["runs"]["demo"] |= run
+    config["cluster"] = {"walltime": walltime}
+    return Plan(resolve(config, [path]))
+
+
+def test_a_leg_asks_for_the_time_of_its_own_steps() -> None:
+    legs = scheduled(steps=1100, checkpoint_every=500, seconds_per_step=6)
+    # 6 s, half as much again, and 10 minutes; the last leg has 100 steps.
+    asked = [legs.training.leg_minutes("demo", leg) for leg in legs.runs.legs("demo")]
+    assert asked == pytest.approx([10 + 75, 10 + 75, 10 + 15])
+    assert [legs.minutes(asked[0], attempt) for attempt in (1, 2, 3)] == [85, 128, 170]
+    assert scheduled(100, steps=1100, seconds_per_step=6).minutes(asked[0], 3) == 100
+
+
+def test_a_leg_asks_for_the_time_that_others_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = scheduled(steps=1500, checkpoint_every=500)
+    monkeypatch.chdir(tmp_path)
+    assert here.training.seconds_per_step("demo") == STEP
+    settings = here.training.settings("demo")
+    other = settings | {"batch_size": 1}
+    for number, (seconds, measured) in enumerate(
+        [(0.2, settings), (0.3, settings), (None, settings), (9, other)], start=1
+    ):
+        write_json(
+            tmp_path / f"results/checkpoints/demo/step-{500 * number:08d}/speed.json",
+            {"seconds_per_step": seconds, "device": "cpu", "settings": measured},
+        )
+    assert here.training.seconds_per_step("demo") == 0.3
+    assert here.training.leg_minutes("demo", "step-00001500") == pytest.approx(10 + 500 * 0.3 * 1.5 / 60)
+    configured = here.runs.runs["demo"] | {"seconds_per_step": 7}
+    monkeypatch.setitem(here.runs.runs, "demo", configured)
+    assert here.training.seconds_per_step("demo") == 7
+
+
+def test_an_epoch_asks_for_its_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = ROOT / "config.yaml"
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    del config["runs"]["demo"]["steps"]
+    config["runs"]["demo"] |= {"epochs": 4, "checkpoint_every": 2, "seconds_per_step": 6}
+    here = Plan(resolve(config, [path]))
+    monkeypatch.chdir(tmp_path)
+    assert here.training.leg_minutes("demo", "epoch-00000002") == 10
+    splits = tmp_path / "results/data/demo/splits"
+    splits.mkdir(parents=True)
+    (splits / "train.csv").write_text("clip_id\n" + "".join(f"{n}\n" for n in range(33)), encoding="utf-8")
+    assert here.training.leg_minutes("demo", "epoch-00000002") == pytest.approx(10 + 2 * 3 * 9 / 60)  # 3 batches of 16
+
+
+def test_a_leg_that_cannot_fit_is_one_line() -> None:
+    scheduled(85, steps=1100, seconds_per_step=6)
+    with pytest.raises(
+        InputError, match=r"runs\.demo: a leg of 500 steps .* 85 min .* 60 min: set checkpoint_every to 333 or"
+    ) as error:
+        scheduled(60, steps=1100, seconds_per_step=6)
+    assert "\n" not in str(error.value)
+    scheduled(60, steps=1100, seconds_per_step=6, checkpoint_every=333)
+    with pytest.raises(InputError, match="raise walltime"):
+        scheduled(10, steps=1100, seconds_per_step=6)
+
+
+ASKED = ("mem_mb", "gpu", "gres", "threads", "tasks", "tasks_per_node", "tasks_per_gpu", "cpus_per_task")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, {"gpu": 1, "tasks_per_gpu": None, "cpus_per_task": None}),
+        ({"devices": 2}, {"mem_mb": 8000, "gpu": 2, "threads": 6, "tasks_per_node": 2}),
+        ({"devices": 2, "gpus": 2}, {"mem_mb": 8000, "gpu": 4, "threads": 6, "tasks_per_node": 2}),
+        ({"devices": 2, "gpus": 0}, {"mem_mb": 8000, "gpu": 0, "threads": 6, "tasks_per_node": 2}),
+        ({"num_nodes": 3}, {"gres": "gpu:1", "tasks": 3}),
+        ({"num_nodes": 3, "gpus": 2}, {"gres": "gpu:2", "tasks": 3}),
+        ({"num_nodes": 3, "gpus": 0}, {"tasks": 3}),
+        (
+            {"devices": 4, "num_nodes": 2},
+            {"mem_mb": 16000, "gres": "gpu:4", "threads": 12, "tasks_per_node": 4},
+        ),
+    ],
+    ids=str,
+)
+def test_a_training_asks_for_each_node(changes: dict[str, Any], expected: dict[str, Any]) -> None:
+    usual = {"mem_mb": 4000, "threads": 3, "tasks_per_gpu": 0, "cpus_per_task": 3}
+    asked = scheduled(workers=1, **changes).training
+    found = {key: getattr(asked, "mb" if key == "mem_mb" else key)("demo") for key in ASKED}
+    assert found == dict.fromkeys(ASKED) | usual | expected
+
+
+def test_processes_of_a_training_are_started_by_srun_in_a_job() -> None:
+    assert scheduled(workers=1).training.launcher("demo") == []
+    assert shlex.join(scheduled(workers=1, devices=2, num_nodes=2).training.launcher("demo")) == (
+        "env -u SLURM_NTASKS_PER_GPU -u SLURM_GPUS_PER_TASK -u SLURM_TRES_PER_TASK -u SLURM_GPU_BIND "
+        "srun --kill-on-bad-exit --nodes=2 --ntasks=4 --ntasks-per-node=2 --cpus-per-task=3 --job-name=train"
+    )
+
+
+def test_rendering_asks_for_the_clips_that_are_rendered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = rendering().rendering
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        here.minutes("demo")
+    table = tmp_path / "results/data/demo/prompts/demo.csv"
+    table.parent.mkdir(parents=True)
+    table.write_text("clip_id\n" * 61)
+    # 20 s each, and 10 minutes.
+    assert here.minutes("demo") == pytest.approx(30)

@@ -1,0 +1,338 @@
+"""Every way of training that the config admits, for three steps, against stable-audio-tools' own training.
+
+On a CPU, where autocast in float16 and a GradScaler exist too; where there is a GPU, there as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import importlib.util
+import itertools
+import math
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from conftest import BASE_MODEL, ROOT
+from sao.base.command import InputError
+from sao.base.files import read_json
+from sao.data.corpora import resolve
+from sao.training.dataset import collate
+
+METHODS = ("full", "lora", "dora")
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true")
+WAYS = list(itertools.product((True, False), (0, 0.5), (1, 2), (True, False)))  # latents, clip, accumulate, recompute
+FRAMES, BATCH, STEPS = 6, 2, 3
+ADAPTER = {"rank": 4, "alpha": 8, "dropout": 0, "target_modules": ["to_q", "to_kv", "to_qkv", "to_out"]}
+RATE = 1e-3
+# Largest difference, relative to stock's: of a loss, and of the gradients (the norm of their difference). In low
+# precision stock runs text encoder and autoencoder in it too, and rounds timesteps; here they are float32.
+LOW = (2e-3, 3e-2)
+TOLERANCE = {"32-true": (1e-6, 1e-5), "16-mixed": (1e-3, 5e-3), "bf16-mixed": LOW, "bf16-true": LOW}
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
+
+
+def micro_config() -> dict:
+    """The demo's model config with a transformer of one thin block, whose larger matrices have 8-bit states."""
+    config = read_json(BASE_MODEL / "model_config.json")
+    config["model"]["diffusion"]["config"] |= {"depth": 1}
+    config["model"]["pretransform"]["config"]["encoder"]["config"]["channels"] = 16
+    config["model"]["pretransform"]["config"]["decoder"]["config"]["channels"] = 16
+    return config
+
+
+@pytest.fixture(scope="module")
+def micro(base_model: Path) -> torch.nn.Module:
+    """Not to be changed."""
+    from sao.models.build import build
+
+    torch.manual_seed(0)
+    model = build(micro_config(), base_model / "hub")
+    # On a CPU, autocast in bfloat16, which stock runs the text encoder in, takes no float16.
+    model.conditioner.conditioners["prompt"].__dict__["model"].float()
+    with torch.no_grad():
+        for weight in model.model.parameters():
+            if not weight.any():  # what begins at zero would hide what is wrong behind it
+                weight.normal_(std=0.1)
+    return model
+
+
+def make_batches(latents: bool, accumulate: int) -> list[list[dict]]:
+    """Steps of batches, each as a training's loader gives it."""
+    generator = torch.Generator().manual_seed(0)
+    drawn = functools.partial(torch.randn, generator=generator)
+
+    def item(number: int) -> dict[str, Any]:
+        heard = {"latents": drawn(64, FRAMES)}
+        if not latents:
+            heard = {"audio": 0.1 * drawn(2, FRAMES * 1024), "start": 0, "posterior": drawn(64, FRAMES)}
+        mask = [torch.ones(FRAMES, dtype=torch.bool)]
+        info = {"prompt": f"sound {number % 3}", "seconds_start": 0, "seconds_total": 2, "padding_mask": mask}
+        t = (0.9985, 0.7013, 0.31, 0.05)[number % 4]
+        return heard | {"noise": drawn(64, FRAMES), "t": t, "keep": True, "info": info}
+
+    numbers = itertools.count()
+    return [[collate([item(next(numbers)) for _ in range(BATCH)]) for _ in range(accumulate)] for _ in range(STEPS)]
+
+
+def settings_of(method: str, precision: str, way: tuple, base: str = "fp32") -> dict[str, Any]:
+    _, clip, accumulate, recompute = way
+    run = {"method": method, "precision": precision, "gradient_clip": clip, "accumulate": accumulate, "seed": 0}
+    return run | {"recompute_activations": recompute, "adapter": ADAPTER | {"base_precision": base}}
+
+
+def make_model(micro: torch.nn.Module, settings: dict[str, Any], device: str) -> tuple[torch.nn.Module, dict]:
+    """A copy of the model made ready as train.py does, and what is trained of it."""
+    from sao.training.adapters import add_adapters
+    from sao.training.prepare import low_precision, prepare
+
+    # Autoencoder and text encoder are frozen, and the first cannot be copied.
+    frozen = [micro.pretransform, micro.conditioner.conditioners["prompt"].__dict__["model"]]
+    model = copy.deepcopy(micro, {id(module): module for module in frozen}).to(device)
+    if settings["method"] != "full":
+        add_adapters(model, settings["method"], settings["adapter"], 0)
+        with torch.no_grad():  # an adapter begins as nothing; then half of its gradients are zero
+            for key, weight in model.named_parameters():
+                if "lora_B" in key:
+                    weight.copy_(0.1 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)))
+    elif settings["precision"] == "bf16-true":
+        low_precision(model.model)
+    prepare(model, settings["recompute_activations"], False)
+    return model, {key: weight for key, weight in model.named_parameters() if weight.requires_grad}
+
+
+OPTIMIZER = {"type": "AdamW", "config": {"lr": RATE, "betas": [0.9, 0.999], "weight_decay": 1e-3, "foreach": True}}
+TRAINING = {"optimizer_configs": {"diffusion": {"optimizer": OPTIMIZER}}}
+Found = list[tuple[float, dict[str, torch.Tensor]]]  # by step: the loss, and the gradients as the optimiser sees them
+
+
+def ours(micro: torch.nn.Module, settings: dict[str, Any], batches: list[list[dict]], device: str) -> Found:
+    from lightning_fabric import Fabric
+    from sao.training.objective import Objective
+    from sao.training.optimizer import make_optimizer
+    from sao.training.update import Update
+
+    model, trained = make_model(micro, settings, device)
+    fabric = Fabric(accelerator="gpu" if device == "cuda" else "cpu", devices=1, precision="32-true")
+    objective = Objective(model, TRAINING, 0, settings["precision"]).to(device)
+    optimizer = make_optimizer(TRAINING, settings, list(trained.values()))
+    objective, optimizer = fabric.setup(objective, optimizer)
+    update = Update(fabric, objective, optimizer, list(trained.values()), settings)
+    stream = map(fabric.to_device, itertools.chain.from_iterable(copy.deepcopy(batches)))
+    found = []
+    for step in range(STEPS):
+        loss = update.backward(stream, step)
+        norm = update.clip()
+        assert (norm is None) == (settings["gradient_clip"] == 0) and (norm is None or math.isfinite(norm))
+        scale = 1.0 if settings["gradient_clip"] else update.scaler.get_scale()
+        found.append((loss, {key: weight.grad.float() / scale for key, weight in trained.items()}))
+        before = {key: weight.detach().clone() for key, weight in trained.items()}
+        update.apply(step)
+        assert any(not torch.equal(weight, before[key]) for key, weight in trained.items())
+        assert all(weight.grad is None for weight in trained.values())
+    return found
+
+
+def stock(
+    micro: torch.nn.Module, settings: dict[str, Any], batches: list[list[dict]], device: str, patch: pytest.MonkeyPatch
+) -> Found:
+    """The same by stable-audio-tools' training_step under the autocast that Lightning would put around it."""
+    from sao.training.objective import AUTOCAST
+    from sao.training.optimizer import make_optimizer
+    from sao.training.update import seed_step
+    from stable_audio_tools.training.diffusion import DiffusionCondTrainingWrapper
+
+    model, trained = make_model(micro, settings, device)
+    latents = "latents" in batches[0][0]
+    wrapper = DiffusionCondTrainingWrapper(model, lr=1.0, use_ema=False, pre_encoded=latents, cfg_dropout_prob=0.0)
+    wrapper.log_dict = lambda *_, **__: None
+    wrapper._trainer = SimpleNamespace(optimizers=[SimpleNamespace(param_groups=[{"lr": 1.0}])])
+    wrapper.to(device)
+    low = AUTOCAST[settings["precision"]]
+    # Of its own, for what is trained in float32; the rounding of the other is drawn alike.
+    optimizer = make_optimizer(TRAINING, settings, list(trained.values()))
+    if settings["precision"] != "bf16-true":
+        optimizer = torch.optim.AdamW(list(trained.values()), **OPTIMIZER["config"])
+    scaler = torch.amp.GradScaler(device, enabled=settings["precision"] == "16-mixed")
+    found = []
+    for step, parts in enumerate(batches):
+        total = 0.0
+        for batch in parts:
+            draws = [batch["noise"]] if latents else [batch["posterior"], batch["noise"]]
+            with patch.context() as patched, torch.autocast(device, dtype=low, enabled=low is not None):
+                patched.setattr(torch, "randn_like", lambda x, draws=draws: draws.pop(0).to(x.device))
+                wrapper.rng = SimpleNamespace(draw=lambda _, batch=batch: batch["t"][:, None])
+                heard = batch["latents"] if latents else torch.stack(batch["audio"])
+                loss = wrapper.training_step((heard.to(device), batch["info"]), 0) / len(parts)
+            assert not draws
+            scaler.scale(loss).backward()
+            total += loss.item()
+        scaler.unscale_(optimizer)
+        if settings["gradient_clip"]:
+            torch.nn.utils.clip_grad_norm_(list(trained.values()), settings["gradient_clip"])
+        found.append((total, {key: weight.grad.float() for key, weight in trained.items()}))
+        seed_step(0, step, -1)
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+    return found
+
+
+def difference(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> float:
+    """Norm of the difference of two gradients, relative to the second."""
+    assert one.keys() == two.keys()
+    apart = sum(float((one[key] - two[key]).square().sum()) for key in two)
+    return math.sqrt(apart / sum(float(value.square().sum()) for value in two.values()))
+
+
+def admitted(method: str, precision: str) -> bool:
+    """Whether the config admits a way of training; if it does not, the line says what to set."""
+    config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    config["runs"]["demo"] |= {"method": method, "precision": precision}
+    try:
+        resolve(config, [ROOT / "config.yaml"])
+    except InputError as error:
+        assert "\n" not in str(error) and "for method full; for " in str(error) and "set bf16-mixed" in str(error)
+        return False
+    return True
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.slow
+def test_training_is_stable_audio_tools(
+    micro: torch.nn.Module, monkeypatch: pytest.MonkeyPatch, method: str, precision: str, device: str
+) -> None:
+    assert admitted(method, precision) == (method == "full" or precision != "bf16-true")
+    if not admitted(method, precision):
+        return
+    worst, stocks = [0.0, 0.0], {}
+    bases = ("fp32", "bf16") if method != "full" and precision == "bf16-mixed" else ("fp32",)
+    for way, base in itertools.product(WAYS, bases):
+        settings, batches = settings_of(method, precision, way, base), make_batches(way[0], way[2])
+        found = ours(micro, settings, batches, device)
+        key = (*way[:3], base)
+        if key not in stocks:  # which recomputes always
+            stocks[key] = stock(micro, settings, batches, device, monkeypatch)
+        for (loss, gradient), (expected, own) in zip(found, stocks[key], strict=True):
+            worst = [max(worst[0], abs(loss / expected - 1)), max(worst[1], difference(gradient, own))]
+    assert worst[0] <= TOLERANCE[precision][0] and worst[1] <= TOLERANCE[precision][1], worst
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_timesteps_and_latents_reach_the_network_as_they_were_drawn(
+    micro: torch.nn.Module, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    """In bfloat16 0.9985 would be 1, and there would be 27 timesteps above 0.9, where a quarter of the sampling lies."""
+    from lightning_fabric import Fabric
+    from sao.training.objective import Objective
+
+    settings = settings_of("full", precision, WAYS[0])
+    model, _ = make_model(micro, settings, "cpu")
+    (batch, *_), *_ = make_batches(True, 1)
+    times = torch.linspace(0.9, 1, 200)[:, None]
+    exact = model.model.model.timestep_features(times)
+    seen: list[torch.Tensor] = []
+    features = model.model.model.timestep_features.forward
+
+    def look(t: torch.Tensor) -> torch.Tensor:
+        seen.append(t)
+        found = features(t)
+        assert torch.equal(features(times), exact) and len(exact.unique(dim=0)) == 200
+        return found
+
+    monkeypatch.setattr(model.model.model.timestep_features, "forward", look)
+    inputs: list[torch.Tensor] = []
+    model.model.register_forward_pre_hook(lambda _, given: inputs.extend(given))
+    fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
+    objective = fabric.setup(Objective(model, TRAINING, 0, precision))
+    for validation in (False, True):
+        with torch.no_grad():
+            (objective.module if validation else objective)(batch, None if validation else 0)
+        assert torch.equal(seen[-1][:, 0], batch["t"]) and seen[-1].dtype == torch.float32
+    noised, t, again, _ = inputs
+    assert noised.dtype == t.dtype == torch.float32 and torch.equal(noised, again)
+    angle = batch["t"][:, None, None] * math.pi / 2
+    scale = model.pretransform.scale
+    assert torch.equal(noised, batch["latents"] / scale * torch.cos(angle) + batch["noise"] * torch.sin(angle))
+
+
+def test_masks_are_dropped_for_a_batch_and_not_for_a_step(micro: torch.nn.Module) -> None:
+    """Each of the batches of a step, on each device, has its own draw."""
+    from sao.training.objective import Objective
+    from sao.training.update import Update
+
+    model, trained = make_model(micro, settings_of("full", "32-true", WAYS[0]), "cpu")
+    objective = Objective(model, {"mask_padding": True, "mask_padding_dropout": 0.5}, 0)
+    numbers: list[int] = []
+    objective.register_forward_pre_hook(lambda _, given: numbers.append(given[1]))
+    settings = settings_of("full", "32-true", (True, 0, 3, False))
+    for rank in range(2):
+        fabric = SimpleNamespace(
+            device=torch.device("cpu"), world_size=2, global_rank=rank, backward=lambda error: error.backward(),
+            no_backward_sync=lambda *_, **__: contextlib.nullcontext(),
+        )  # fmt: skip
+        batches = itertools.chain.from_iterable(make_batches(True, 3))
+        update = Update(fabric, objective, torch.optim.SGD(trained.values(), lr=0.1), list(trained.values()), settings)
+        update.backward(batches, 0)
+        update.backward(batches, 1)
+    assert numbers == [0, 2, 4, 6, 8, 10, 1, 3, 5, 7, 9, 11]
+    with torch.no_grad():
+        (batch, *_), *_ = make_batches(True, 1)
+        for info in batch["info"]:
+            info["padding_mask"][0][3:] = False
+        found = {number: objective(batch, number).sum().item() for number in range(40)}
+    assert len(set(found.values())) == 2
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
+@pytest.mark.slow
+def test_compiled_blocks_have_the_same_loss(micro: torch.nn.Module) -> None:
+    from sao.training.objective import Objective
+    from sao.training.prepare import compiled_graphs, prepare
+
+    settings = settings_of("full", "32-true", WAYS[0])
+    (batch, *_), *_ = make_batches(True, 1)
+    eager, _ = make_model(micro, settings, "cpu")
+    expected = Objective(eager, TRAINING, 0)(batch, 0)
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    with pytest.raises(InputError, match="compiled nothing, and runs eagerly: set compile to false"):
+        compiled_graphs()
+    model, trained = make_model(micro, settings, "cpu")
+    prepare(model, recompute_activations=False, compile_blocks=True)
+    found = Objective(model, TRAINING, 0)(batch, 0)
+    found.mean().backward()
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
+    assert compiled_graphs() > 0 and torch._dynamo.config.suppress_errors is False
+    assert all(torch.isfinite(weight.grad).all() for weight in trained.values())
+
+
+@pytest.mark.parametrize(
+    ("variables", "gpu", "triton", "words"),
+    [
+        ({"CXX": "no-such-compiler"}, False, True, r"a C\+\+ compiler \(no-such-compiler\)"),
+        ({"CC": "no-such-compiler"}, True, True, r"a C compiler \(no-such-compiler\)"),
+        ({}, True, False, "the Python package triton"),
+    ],
+)
+def test_compiler_that_is_missing_is_named(
+    micro: torch.nn.Module, monkeypatch: pytest.MonkeyPatch, variables: dict, gpu: bool, triton: bool, words: str
+) -> None:
+    from sao.training.prepare import prepare
+
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    if not triton:
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    model, _ = make_model(micro, settings_of("full", "32-true", WAYS[0]), "cpu")
+    with pytest.raises(InputError, match=f"compile needs {words}, which is not installed: install it, or set compile"):
+        prepare(model, recompute_activations=False, compile_blocks=True)
