@@ -209,6 +209,13 @@ def training_config(config: ModelConfig, settings: Mapping[str, Any]) -> dict[st
         )
     else:
         training["use_ema"] = settings["ema"]
+    if training.pop("mask_padding_dropout", 0.0):
+        raise InputError(
+            "the model config's training.mask_padding_dropout is unknown to stable-audio-tools 0.0.20: remove it, and set "
+            "training.mask_loss_weight between 0 and 1"
+        )
+    # Stable-audio-tools 0.0.20 has 0 where nothing is said. Models of before were trained on the silence after a clip, too.
+    training.setdefault("mask_loss_weight", 0.0 if training.pop("mask_padding", False) else 1.0)
     if settings["precision"] == "bf16-true" and training["use_ema"]:
         raise InputError("a moving average in bfloat16 does not move: set ema to false")
     return training | {"optimizer_configs": {"diffusion": parts}}

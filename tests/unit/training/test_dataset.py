@@ -295,7 +295,7 @@ def objective(base_model: Path) -> torch.nn.Module:
 
     model = build(MODEL, base_model / "hub")
     load_weights(model, base_model / "model.safetensors")
-    return Objective(model, {}, 0)
+    return Objective(model, {})
 
 
 @pytest.mark.parametrize(("latents", "audio"), [("latents", "audio_dir"), ("cropped_latents", "cropped_audio")])
