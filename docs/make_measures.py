@@ -27,7 +27,10 @@ KINDS = {
         "Of clips and their recordings",
         "The distance between each render and its recording. The measure is the mean over a split.",
     ),
-    OfSound: ("Of sounds", "Properties of each sound. If one direction is better, their mean over a split is a measure."),
+    OfSound: (
+        "Of sounds",
+        "Properties of each sound. If one direction is better, their mean over a split is a measure.",
+    ),
 }
 EMBEDDED = """\
 ## Embeddings
