@@ -122,7 +122,7 @@ def test_prompt_that_is_understood_in_part_is_told(base_model: Path, splits: Pat
 @pytest.mark.parametrize(
     ("settings", "prompts", "words"),
     [
-        ({"caption": 6}, "", ["render.caption is 6", "has 2 captions"]),
+        ({"caption": 6}, "", ["render.caption is 6", "has only 2 captions"]),
         ({"seconds": 9.5}, "prompt\nRain.\n", ["render.seconds is 9.5", "3.07 s"]),
         ({}, "prompt,seconds\nRain.,4\n", ["prompts.csv, row 2", "seconds is 4.0"]),
         ({}, f"prompt\nRain.\n{'very ' * 60}loud\n", ["prompts.csv, row 3", "the prompt has", "after 40"]),

@@ -83,9 +83,9 @@ REFUSED = {
     "argument": ([(DIT + ".depht", 3)], "cannot build this model .*depht"),
     "heads": ([(DIT + ".num_heads", 7)], "cannot process a clip .*correct its dimensions|cannot build"),
     "width of the prompt": ([(DIT + ".cond_token_dim", 96)], "cannot process a clip of .*correct its dimensions"),
-    "channels": ([("model.io_channels", 32)], "latents of 64 channels and .* where model.io_channels is 32"),
+    "channels": ([("model.io_channels", 32)], "latents of 64 channels and .* but model.io_channels is 32"),
     "channels of the dit": ([(DIT + ".io_channels", 32)], "cannot process a clip"),
-    "stride": ([("model.pretransform.config.downsampling_ratio", 512)], "frames from .* samples, where .*ratio 512"),
+    "stride": ([("model.pretransform.config.downsampling_ratio", 512)], "frames from .* samples, but .*ratio 512"),
     "conditioner": ([("model.diffusion.global_cond_ids", ["bpm"])], "cannot process a clip .*KeyError: 'bpm'"),
 }  # fmt: skip
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sao.base.names import seed_for
 from sao.config.resolve import ROLES
-from sao.data.splits import assign, groups, known
+from sao.data.splits import assign, groups, names_recording
 
 FRACTION = {"method": "fraction", "train": ["all"], "validation": [], "evaluation": []}
 Clip = tuple[str, str, str]  # audio, sound_id, group
@@ -49,7 +49,7 @@ def components(clips: list[Clip]) -> list[set[int]]:
         for other in list(parts):
             for there in other:
                 a, s, g = clips[there]
-                if a == audio or (known(s) and s == sound) or (g.strip() and g == group):
+                if a == audio or (names_recording(s) and s == sound) or (g.strip() and g == group):
                     part |= other
                     parts.remove(other)
                     break
@@ -124,7 +124,7 @@ def test_clips_that_come_or_go_move_no_other(clips: list[Clip], split: dict[str,
     some = whole.drop(index=list(gone)).sample(frac=1, random_state=1)
     before, after = assign(whole, split), assign(some, split)
     for part in components(clips):
-        named = any(known(clips[n][1]) or clips[n][2].strip() for n in part)
+        named = any(names_recording(clips[n][1]) or clips[n][2].strip() for n in part)
         if not part & gone or (named and len({clips[n] for n in part}) == 1):
             hashed = [by_hash(clips, split).loc[list(part - gone)] for clips in (whole, some)]
             stands_in = any(
@@ -218,7 +218,7 @@ def test_sides_are_those_that_are_named(method: str, column: str) -> None:
 
 @pytest.mark.parametrize("text", ["", " ", "-", "NA", "n/a", "Not found", "unknown", "NaN", "None", "0"])
 def test_words_for_no_recording(text: str) -> None:
-    assert not known(text)
+    assert not names_recording(text)
 
 
 def test_word_for_no_group_is_none() -> None:
@@ -230,9 +230,9 @@ def test_numbers_that_pandas_wrote_as_floats_are_the_same() -> None:
     clips = table([("a", "1.0", ""), ("b", "1", ""), ("c", " 1 ", "2.0"), ("d", "3", "2"), ("e", "1.5", "v1.0")])
     names = groups(clips)
     assert names.nunique() == 2 and names[0] == names[1] == names[2] == names[3]
-    assert not known("0.0")
+    assert not names_recording("0.0")
 
 
 @pytest.mark.parametrize("text", ["1", "00", "207809", "not a word for nothing"])
 def test_recordings(text: str) -> None:
-    assert known(text)
+    assert names_recording(text)

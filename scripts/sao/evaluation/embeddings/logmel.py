@@ -10,7 +10,7 @@ RATE = 44100  # Hz
 
 
 def aisfx_input(signal: np.ndarray) -> np.ndarray:
-    """`[frames, 96]` log-mel of a signal at RATE, 43 frames a second: aiSFX's `spectrogram_essentia.py`."""
+    """`[frames, 96]` log-mel of a signal at RATE, 43 frames per second, the same as in aiSFX's `spectrogram_essentia.py`."""
     from sao.sound.spectra import mel_power
 
     return np.log10(1e4 * mel_power(signal, RATE, 2048, 1024, 96, 22050) + 1)
