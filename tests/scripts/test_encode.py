@@ -144,7 +144,7 @@ def test_silent_file_stops_the_encoding(finished: Path, tmp_path: Path) -> None:
     facts.write_text(facts.read_text().replace(before, checksum(victim, "sha256")))
     done = encode(finished, audio, tmp_path / "latents/validation")
     assert done.returncode == 1
-    assert f"error: {victim}: silent" in done.stderr
+    assert f"error: {victim}: is silent" in done.stderr
     assert not (tmp_path / "latents/validation").exists()
 
 

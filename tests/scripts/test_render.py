@@ -16,10 +16,10 @@ import pytest
 import soundfile
 import torch
 from conftest import assert_fails, assert_succeeds, change, checksum, listing, run_script
+from prompt_tables import RENDER, SAMPLING, run_prompts
 from render import finish
 from safetensors.torch import load_file, save_file
 from sao.base.command import InputError
-from test_prompts import RENDER, SAMPLING, run_prompts
 
 RATE = 16000  # Hz
 PROMPTS = """id,prompt,seconds,seed,cfg_scale,negative_prompt

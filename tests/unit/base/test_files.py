@@ -159,7 +159,7 @@ def test_room_is_asked_for_before_the_folder_is_there(tmp_path: Path) -> None:
 
 @needs_mount
 def test_room_is_checked_before_a_model_is_loaded(base_model: Path, splits: Path, tmp_path: Path) -> None:
-    from test_prompts import SAMPLING, run_prompts
+    from prompt_tables import SAMPLING, run_prompts
 
     folder = tmp_path / "small"
     clips = tmp_path / "clips.csv"

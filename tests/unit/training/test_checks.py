@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import BASE_MODEL, SCRIPTS, checksum
+from legs import make_leg
 from sao.base.command import InputError
 from sao.base.names import write_digests
 from sao.training.checks import (
@@ -22,7 +23,6 @@ from sao.training.checks import (
     start_checking,
 )
 from sao.training.leg import Leg
-from test_leg import make_leg
 
 
 def test_no_torch_is_loaded() -> None:

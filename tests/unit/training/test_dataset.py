@@ -17,6 +17,7 @@ import pytest
 import soundfile
 import torch
 from conftest import BASE_MODEL
+from demo_corpus import make_corpus
 from forks import Forks
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,7 +32,6 @@ from sao.training.dataset import (
     positions,
 )
 from sao.training.scratch import on_scratch
-from test_train import make_corpus
 
 MODEL = read_json(BASE_MODEL / "model_config.json")
 RATIO, RATE, FRAMES = 1024, 16000, 48

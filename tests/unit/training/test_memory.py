@@ -7,6 +7,7 @@ import copy
 import functools
 import json
 import math
+import os
 import subprocess
 import sys
 import weakref
@@ -169,7 +170,8 @@ MEASURED = [
 @pytest.fixture(scope="module")
 def peaks(base_model: Path) -> list[int]:
     """The measured peak of each of `MEASURED`, in a process of its own: the Hub's cache is set before its first import."""
-    done = subprocess.run([sys.executable, __file__, base_model], capture_output=True, text=True, timeout=300)
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, __file__, base_model], env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
