@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from sao.base.command import InputError, log, parse, progress, run
+from sao.base.command import InputError, about, log, parse, progress, run
 
 import pandas as pd
 from sao.base.files import whole_folder, write_json
@@ -29,6 +29,7 @@ from sao.models.config import (
 )
 from sao.models.tokens import Reader
 from sao.training import caption_hook
+from sao.training.checks import check_batch
 
 SHOWN = 5  # warnings of each kind that are logged; the table has all
 
@@ -82,11 +83,8 @@ def check_batches(table: pd.DataFrame, runs: dict[str, Batches]) -> None:
     """Raise InputError if the training clips do not fill one batch of a run."""
     for run_name, settings in runs.items():
         items = table.caption_count.sum() if settings["captions"] == "all" else len(table)
-        if items < settings["batch"]:
-            raise InputError(
-                f"run {run_name}: {items} training clips do not fill one batch of {settings['batch']}: lower batch_size "
-                "or add clips"
-            )
+        with about(f"run {run_name}"):
+            check_batch(items, settings["batch"])
 
 
 def write_hook(folder: Path, captions: dict[str, list[str]]) -> None:

@@ -21,7 +21,7 @@ from sao.sound.spectra import FLOOR_DB
 
 def thumbnails(clips: list[str], splits: list[str], signals: Signals) -> Embedded:
     """The thumbnails of renders, in full precision, because there are fewer of them than of recordings."""
-    vectors = stack([signals.of(clip).thumbnail for clip in clips], FLOOR_DB)
+    vectors = stack([signals.thumbnail(clip) for clip in clips], FLOOR_DB)
     return Embedded(clips, splits, vectors, None, THUMBNAIL.provenance)
 
 

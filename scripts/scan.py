@@ -9,7 +9,8 @@ from typing import Any
 from sao.base.command import InputError, log, parse, run
 
 import pandas as pd
-from sao.base.files import sha256, whole
+from sao.base.files import sha256
+from sao.base.names import write_known_digests
 from sao.base.tables import check_columns, plain, write_table
 from sao.config.settings import ScanSettings, add_settings
 from sao.data.captions import like_caption
@@ -36,12 +37,6 @@ def caption_table(captioned: dict[str, Captioned], folder: Path) -> pd.DataFrame
     check_columns(columns, f"{folder}, all tables together")
     # A column with the name of one of these, or of a caption column that is not used, is left out.
     return table.join(others[[c for c in columns if plain(c) not in OURS and not like_caption(c)]])
-
-
-def write_digests(path: Path, digests: dict[str, str]) -> None:
-    """Write a sha256sum listing."""
-    with whole(path) as temporary:
-        temporary.write_text("".join(f"{digests[name]}  {name}\n" for name in sorted(digests)), encoding="utf-8")
 
 
 def main() -> None:
@@ -80,7 +75,7 @@ def main() -> None:
     write_table(args.captions, table)
     write_table(args.facts, facts)
     of_sounds = {name: digest for name, digest in zip(facts.file_name, facts.sha256, strict=True) if digest}
-    write_digests(args.digests, texts | of_sounds)
+    write_known_digests(args.digests, dict(sorted((texts | of_sounds).items())))
     write_listing(args.listing, args.key, stamps)
     log.info("%s: %d sounds, %.1f s", folder, len(facts), facts.seconds.sum())
 

@@ -28,6 +28,7 @@ from conftest import (
     write_shapes,
 )
 from hub import Hub, serve_hub
+from model_configs import CONFIG, changed
 from safetensors.numpy import load, save
 from safetensors.torch import load_file
 from sao.base.command import InputError
@@ -39,7 +40,6 @@ from sao.training.state import read_state
 from settings import as_options
 from tokenizers import Tokenizer
 
-CONFIG = json.loads((BASE_MODEL / "model_config.json").read_text(encoding="utf-8"))
 ENCODER = "someone/tiny-t5"
 TEXT_ENCODER_FILES = {"config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"}
 REVISION, ENCODER_REVISION, CLAP_REVISION = "a" * 40, "b" * 40, "c" * 40
@@ -230,16 +230,7 @@ def test_missing_folder_is_named(tmp_path: Path) -> None:
 
 def without(key: str, value: object = None) -> str:
     """The demo's model config without (or with another value at) a dotted key."""
-    config = json.loads(json.dumps(CONFIG))
-    *path, last = key.split(".")
-    node = config
-    for part in path:
-        node = node[int(part) if part.isdigit() else part]
-    if value is None:
-        del node[last]
-    else:
-        node[last] = value
-    return json.dumps(config)
+    return json.dumps(changed((key, value)))
 
 
 @pytest.mark.parametrize(

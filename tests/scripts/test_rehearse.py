@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 from pathlib import Path
@@ -10,34 +9,19 @@ from pathlib import Path
 import pytest
 from conftest import BASE_MODEL, assert_fails, assert_succeeds, run_script, write_shapes
 from hub import serve_hub
+from model_configs import CONFIG, changed
 from safetensors.numpy import load_file, save
 from sao.base.command import InputError
 from sao.base.files import read_json
 from sao.models.config import downsampling_ratio, window_frames
 from sao.models.header import assert_same_weights, tensor_shapes
 
-CONFIG = read_json(BASE_MODEL / "model_config.json")
 ADAPTER = {"rank": 4, "alpha": 4, "dropout": 0, "target_modules": ["to_q", "to_kv"], "base_precision": "fp32"}
 RUN = {
     "optimizer": None, "scheduler": None, "learning_rate": None, "ema": None, "method": "full", "precision": "32-true",
     "adapter": ADAPTER,
 }  # fmt: skip
 LORA = RUN | {"method": "lora"}
-
-
-def changed(*changes: tuple[str, object]) -> dict:
-    """The demo's model config with other values at dotted keys; None takes a key away."""
-    config = copy.deepcopy(CONFIG)
-    for key, value in changes:
-        *path, last = key.split(".")
-        node = config
-        for part in path:
-            node = node[int(part) if part.isdigit() else part]
-        if value is None:
-            del node[last]
-        else:
-            node[last] = value
-    return config
 
 
 def rehearse(config: dict, trainings: dict | None = None) -> dict[str, tuple[int, ...]]:

@@ -51,9 +51,17 @@ class Signals:
 
     def of(self, clip: str) -> Signal:
         """The signal of a clip. Raises InputError if it is missing."""
+        log_mel, thumbnail = (self._array_of(clip, name) for name in ARRAYS)
+        return Signal(self.facts[clip], log_mel, thumbnail)
+
+    def thumbnail(self, clip: str) -> np.ndarray:
+        """The thumbnail of a clip alone, which is far smaller than its spectrogram."""
+        return self._array_of(clip, "thumbnail")
+
+    def _array_of(self, clip: str, name: str) -> np.ndarray:
         if clip not in self.rows:
             raise InputError(f"{self.path}: has no signal of clip {clip}: delete it and run again")
-        return Signal(self.facts[clip], *(self._array(f"{name}/{self.rows[clip]}") for name in ARRAYS))
+        return self._array(f"{name}/{self.rows[clip]}")
 
     def _array(self, name: str) -> np.ndarray:
         with self.archive.open(f"{name}.npy") as member:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
-from sao.base.command import InputError, output_to_log
+from sao.base.command import InputError, about, output_to_log
 
 import torch
 
@@ -44,20 +44,18 @@ def rehearse(config: ModelConfig, source: object, trainings: dict[str, dict[str,
         with _without_text_encoder():
             model = create(config, source)
         try:
-            with output_to_log():
+            with about(source), output_to_log():
                 _run(config, model)
-        except InputError as error:
-            raise InputError(f"{source}: {error}") from None
+        except InputError:
+            raise
         except Exception as error:  # noqa: BLE001 - a model may raise anything; it becomes one clear line
             raise InputError(
                 f"{source}: the model cannot process a clip of {window_frames(config, None)} latent frames "
                 f"({type(error).__name__}: {first_line(error)}): correct its dimensions"
             ) from None
     for name, settings in trainings.items():
-        try:
+        with about(f"run {name}"):
             check_training(config, settings, model)
-        except InputError as error:
-            raise InputError(f"run {name}: {error}") from None
     return {key: tuple(weight.shape) for key, weight in model.state_dict().items()}
 
 

@@ -18,6 +18,7 @@ from sao.base.command import InputError, log
 import torch
 
 from sao.base.files import whole
+from sao.base.names import write_known_digests
 from sao.base.vouched import LISTING, leg_files
 from sao.models.build import first_line
 
@@ -85,8 +86,7 @@ def write_state(path: Path, state: State) -> None:
     listing = state_listing(path)
     listing.unlink(missing_ok=True)  # of a state that was here before
     saved = save_state(path, state)
-    with whole(listing) as temporary:
-        temporary.write_text(f"{saved}  {path.name}\n", encoding="utf-8")
+    write_known_digests(listing, {path.name: saved})
 
 
 def interrupted_state(run: Path, identity: str) -> Path:

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from sao.base.command import InputError, is_first, log, output_to_log, progress
+from sao.base.command import InputError, about, is_first, log, output_to_log, progress
 
 import torch
 
@@ -23,7 +23,7 @@ from sao.base.files import check_room, digest, size_text
 from sao.models.build import build, load_weights
 from sao.models.config import read_model_config, training_config
 from sao.training.average import MovingAverage
-from sao.training.checks import about, check_batch, check_devices, finish_checking, start_checking
+from sao.training.checks import check_batch, check_devices, finish_checking, start_checking
 from sao.training.dataset import Clips, ClipSet, Item, TrainingClips, ValidationClips, load, positions
 from sao.training.failures import explained
 from sao.training.leg import Leg, provenance

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 from conftest import BASE_MODEL, SCRIPTS, checksum
 from legs import make_leg
-from sao.base.command import InputError
+from sao.base.command import InputError, about
 from sao.base.names import write_digests
 from sao.training.checks import (
-    about,
     check_batch,
     check_devices,
     check_latents,
