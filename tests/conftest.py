@@ -29,6 +29,12 @@ BASE_MODEL = ROOT / "resources" / "demo" / "base_model"
 sys.path.insert(0, str(SCRIPTS))
 import sao.base.command  # noqa: F401, E402 - it sets what torch reads when the tests import it
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # each process has a processor; torch reads this when it is loaded
+    os.environ["OMP_NUM_THREADS"] = "1"
+# Where bytecode is forbidden, every job of a graph compiles the project's modules anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 settings.register_profile("project", deadline=None, derandomize=True, database=None)
 settings.load_profile("project")
 
@@ -145,7 +151,14 @@ def run_script(
         command = [sys.executable, str(SCRIPTS / f"{name}.py"), *as_options(name, [*map(str, [*arguments, *more])])]
         env = os.environ | (env or {})
         return subprocess.run(command, cwd=cwd, env=env, capture_output=True, encoding="utf-8", timeout=timeout)
-    return FORKS[0].run(name, *arguments, *more, cwd=cwd, env=env, timeout=timeout)
+    return FORKS[0].start(name, *arguments, *more, cwd=cwd, env=env).finish(timeout)
+
+
+def run_snakemake(
+    *arguments: object, cwd: Path, env: dict[str, str] | None = None, timeout: float = 600
+) -> subprocess.CompletedProcess[str]:
+    """`snakemake arguments…` as a process of its own."""
+    return FORKS[0].snakemake(*arguments, cwd=cwd, env=env).finish(timeout)
 
 
 def write_shapes(path: Path, weights: Path | dict[str, Sequence[int]]) -> Path:
@@ -387,6 +400,14 @@ def readme_commands() -> list[str]:
     """The commands of the README's first code block, without their comments."""
     block = (ROOT / "README.md").read_text(encoding="utf-8").split("```")[1]
     return [line.split("  #")[0].strip() for line in block.splitlines()[1:] if line.strip()]
+
+
+def link_checkout(target: Path) -> Path:
+    """A folder in which the graph can be planned and run, without results and without a copy of anything."""
+    target.mkdir(exist_ok=True)
+    for name in ("Snakefile", "config.yaml", "rules", "scripts", "schemas", "envs", "profiles", "report", "resources"):
+        (target / name).symlink_to(ROOT / name)
+    return target
 
 
 def copy_checkout(target: Path) -> Path:

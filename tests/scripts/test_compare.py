@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from conftest import ROOT, assert_succeeds, run_script
+from conftest import ROOT, assert_succeeds, link_checkout, run_script, run_snakemake
 from sao.base.command import InputError
 from sao.data.corpora import resolve
 from sao.plan.plan import Plan
@@ -143,11 +143,9 @@ def test_a_run_cannot_be_called_like_the_summary() -> None:
     ],
 )
 def test_graph_asks_for_what_the_config_names(tmp_path: Path, more: str, jobs: dict[str, int]) -> None:
-    for name in ("Snakefile", "config.yaml", "rules", "scripts", "schemas", "envs", "profiles", "resources"):
-        (tmp_path / name).symlink_to(ROOT / name)
+    link_checkout(tmp_path)
     (tmp_path / "more.yaml").write_text(more or "{}")
-    command = ["snakemake", "-n", "results/evaluation/summary.json", "--configfile", "more.yaml"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    done = run_snakemake("-n", "results/evaluation/summary.json", "--configfile", "more.yaml", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = dict(re.findall(r"^(\w+) +(\d+)$", done.stdout + done.stderr, re.M))
     assert {name: int(found[name]) for name in jobs} == jobs

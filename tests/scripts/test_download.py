@@ -25,6 +25,7 @@ from conftest import (
     listing,
     needs_mount,
     run_script,
+    run_snakemake,
     small_disk,
 )
 from download import retry_after
@@ -608,7 +609,7 @@ def checkout(fetched: tuple[Path, Server]) -> Path:
 
 
 def snakemake(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["snakemake", *arguments], cwd=checkout, capture_output=True, encoding="utf-8", timeout=120)
+    return run_snakemake(*arguments, cwd=checkout, timeout=120)
 
 
 def test_target_downloads_fetches_files_and_models_and_makes_nothing(checkout: Path) -> None:

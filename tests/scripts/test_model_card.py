@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import ROOT, assert_fails, assert_succeeds, checksum, kept_table, run_script
+from conftest import ROOT, assert_fails, assert_succeeds, checksum, kept_table, link_checkout, run_script, run_snakemake
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -425,12 +425,11 @@ def test_of_several_legs_the_exported_one_is_told(
 
 
 def test_run_and_leg_ask_for_what_the_card_tells(tmp_path: Path) -> None:
-    for name in ("Snakefile", "config.yaml", "rules", "scripts", "schemas", "envs", "profiles", "resources"):
-        (tmp_path / name).symlink_to(ROOT / name)
+    link_checkout(tmp_path)
 
     def planned(*target: str) -> dict[str, int]:
-        command = ["snakemake", "-n", *target]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        done = run_snakemake("-n", *target, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
         return {
             name: int(count)
             for name, count in re.findall(r"^(\w+) +(\d+)$", done.stdout + done.stderr, re.M)

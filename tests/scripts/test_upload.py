@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, assert_fails, assert_succeeds, checksum, run_script
+from conftest import assert_fails, assert_succeeds, checksum, link_checkout, run_script, run_snakemake
 from hub import Hub, serve_hub
 from safetensors.numpy import save
 from servers import Server
@@ -292,9 +291,7 @@ def test_name_that_no_repository_can_have(hub: Hub, folder: Path) -> None:
 def checkout(tmp_path: Path) -> Path:
     """The repository with the exported model of the demo in its place."""
     folder = tmp_path / "checkout"
-    folder.mkdir()
-    for name in ("Snakefile", "config.yaml", "rules", "scripts", "schemas", "envs", "profiles", "resources"):
-        (folder / name).symlink_to(ROOT / name)
+    link_checkout(folder)
     write_export(folder / "results/checkpoints/demo")
     return folder
 
@@ -302,11 +299,8 @@ def checkout(tmp_path: Path) -> Path:
 def publish(checkout: Path, hub: Hub, publish: dict | None, *more: str) -> subprocess.CompletedProcess[str]:
     """The target, with nothing before the upload."""
     (checkout / "mine.yaml").write_text(json.dumps({"runs": {"demo": {"publish": publish}}}))
-    command = ["snakemake", "--cores", "1", "--configfile=mine.yaml", "--allowed-rules", "upload", "publish", *more]
-    env = environment(hub, checkout / "home")
-    return subprocess.run(
-        [*command, "--", "publish"], cwd=checkout, env=os.environ | env, capture_output=True, text=True, timeout=120
-    )
+    command = ["--cores", "1", "--configfile=mine.yaml", "--allowed-rules", "upload", "publish", *more, "--", "publish"]
+    return run_snakemake(*command, cwd=checkout, env=environment(hub, checkout / "home"), timeout=120)
 
 
 def test_target_publishes_the_runs_that_say_so_and_once(checkout: Path, hub: Hub) -> None:

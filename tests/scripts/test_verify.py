@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, assert_fails, assert_succeeds, change, checksum, noise, run_script, write_csv, write_wav
+from conftest import (
+    ROOT,
+    assert_fails,
+    assert_succeeds,
+    change,
+    checksum,
+    link_checkout,
+    noise,
+    run_script,
+    run_snakemake,
+    write_csv,
+    write_wav,
+)
 from encode import summarise
 from sao.base.names import write_digests
 
@@ -157,13 +168,9 @@ def test_nothing_is_there(tmp_path: Path) -> None:
 
 
 def test_target_always_runs_and_is_part_of_no_other(tmp_path: Path) -> None:
-    for name in ("Snakefile", "config.yaml", "rules", "scripts", "schemas", "envs", "profiles", "report", "resources"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    import subprocess
-
+    link_checkout(tmp_path)
     for more in ([], ["-n"]):
-        command = ["snakemake", "--cores", "1", "verify", *more]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ)
+        done = run_snakemake("--cores", "1", "verify", *more, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert "Check everything under results/" in done.stdout + done.stderr
     rules = "".join(path.read_text() for path in [ROOT / "Snakefile", *ROOT.glob("rules/*.smk")])

@@ -1,8 +1,8 @@
-"""Scripts in processes of their own that start at once: forked from a server that has imported the libraries.
+"""Scripts and Snakemake in processes of their own that start at once: forked from a server that has imported the libraries.
 
 Imports are most of what a script takes on a small input (seven seconds of processor time with torch and
-stable-audio-tools). A forked script finds them done. All else is as with `python scripts/<name>.py`: the environment, the
-working directory, the output, signals, the exit code.
+stable-audio-tools), and half of what Snakemake takes to plan. A forked process finds them done. All else is as with
+`python scripts/<name>.py` and `snakemake`: the environment, the working directory, the output, signals, the exit code.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -28,6 +29,9 @@ os.dup2(2, 1)  # libraries print while they are imported
 import numpy, pandas, scipy.signal, soundfile, py7zr, matplotlib.figure, jinja2
 import torch, torchaudio, tokenizers, torchao.optim
 import transformers.models.t5, lightning_fabric, peft, stable_audio_tools.models.factory, stable_audio_tools.models.diffusion
+from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+get_checkpoint_conversion_mapping("t5")  # which compiles hundreds of expressions
+import snakemake.cli, snakemake_executor_plugin_slurm, snakemake_storage_plugin_s3, jsonschema
 READERS = {"huggingface_hub", "transformers", "lightning_fabric", "peft", "stable_audio_tools", "accelerate"}
 gc.freeze()
 print("ready", file=answers, flush=True)
@@ -105,21 +109,26 @@ class Forks:
 
     def start(self, name: str, *arguments: object, cwd: Path, env: dict[str, str | None] | None = None) -> Started:
         """`python scripts/<name>.py arguments…`; of `env`, None takes a variable away."""
-        self.count += 1
         command = [str(SCRIPTS / f"{name}.py"), *as_options(name, list(map(str, arguments)))]
+        purge = str(self.model) not in command or any(key.startswith("HF_") for key in env or {})
+        return self._fork(command, cwd, env, purge)
+
+    def snakemake(self, *arguments: object, cwd: Path, env: dict[str, str | None] | None = None) -> Started:
+        """`snakemake arguments…`"""
+        program = shutil.which("snakemake", path=(env or {}).get("PATH"))
+        return self._fork([program, *map(str, arguments)], cwd, env, False)
+
+    def _fork(self, command: list[str], cwd: Path, env: dict[str, str | None] | None, purge: bool) -> Started:
+        self.count += 1
         output = self.folder / str(self.count)
         environment = {key: value for key, value in (os.environ | (env or {})).items() if value is not None}
-        purge = str(self.model) not in command or any(key.startswith("HF_") for key in env or {})
         pid = self.order(command=command, cwd=str(cwd), env=environment, output=str(output), purge=purge)
         return Started(self, pid, command, output)
-
-    def run(self, *given: object, timeout: float = 300, **more: object) -> subprocess.CompletedProcess[str]:
-        return self.start(*given, **more).finish(timeout)
 
 
 @dataclass
 class Started:
-    """A script that runs, in a process group of its own."""
+    """A process that runs, in a process group of its own."""
 
     forks: Forks
     pid: int
@@ -130,7 +139,7 @@ class Started:
         return self.output.with_suffix(".err").read_text(encoding="utf-8")
 
     def finish(self, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-        """What `subprocess.run` returns; a script that takes longer than `timeout` s is killed."""
+        """What `subprocess.run` returns; what takes longer than `timeout` s is killed."""
         alarm = threading.Timer(timeout, os.killpg, (self.pid, 9))
         alarm.start()
         try:

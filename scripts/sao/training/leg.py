@@ -65,10 +65,9 @@ def end_step(leg: str, items: int, batch: int) -> int:
 
 def provenance(leg: Leg) -> dict[str, Any]:
     """All that decides the weights after a given step. Two legs with the same provenance belong to one training."""
-    files = sorted(path for path in leg.dataset_configs.rglob("*") if path.is_file() and path.suffix != ".pyc")
     return {
         "settings": leg.settings,
-        "corpus": digest([sha256(path) for path in files if path.name != "dropped.csv"]),
+        "corpus": sha256(leg.datasets_digest),
         "sounds": digest([sha256(path) for path in leg.sound_digest]),
         "base_model": sha256(leg.model_digest),
         "code": leg.code,

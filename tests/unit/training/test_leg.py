@@ -33,9 +33,7 @@ def test_a_step_takes_the_batches_of_all_processes(tmp_path: Path) -> None:
 
 def test_provenance_is_of_what_moves_weights(tmp_path: Path) -> None:
     leg = make_leg(tmp_path)
-    leg.dataset_configs.mkdir()
-    captions = leg.dataset_configs / "captions.json"
-    for path in (leg.model_digest, leg.sound_digest[0], captions):
+    for path in (leg.model_digest, leg.sound_digest[0], leg.datasets_digest):
         path.write_text("{}")
     before = provenance(leg)
     assert before["settings"] == SETTINGS and before["code"] == "x" and before["torch"]
@@ -45,12 +43,17 @@ def test_provenance_is_of_what_moves_weights(tmp_path: Path) -> None:
         now = provenance(leg)
         return [key for key in before if now[key] != before[key]]
 
-    # Why clips were dropped, what Python compiled, where the leg ends, and what it is logged to.
-    for name in ("dropped.csv", "metadata.pyc"):
+    # Why clips were dropped, what was warned of, where the leg ends, and what it is logged to.
+    leg.dataset_configs.mkdir()
+    for name in ("dropped.csv", "warnings.csv", "metadata.pyc"):
         (leg.dataset_configs / name).write_text("x")
     running = RUNNING | {"workers": 2}
     assert changed(dataclasses.replace(leg, leg="step-00000009", running=running)) == []
-    for path, key in ((captions, "corpus"), (leg.sound_digest[0], "sounds"), (leg.model_digest, "base_model")):
+    for path, key in (
+        (leg.datasets_digest, "corpus"),
+        (leg.sound_digest[0], "sounds"),
+        (leg.model_digest, "base_model"),
+    ):
         path.write_text("[]")
         assert changed() == [key]
         path.write_text("{}")
