@@ -67,6 +67,8 @@ SLOW = {
 FIRST = [
     "test_cluster",
     "finished",
+    "test_cluster_faults",
+    "test_cluster_processes",
     "test_train",
     "test_precision",
     "test_small_graph",
@@ -80,12 +82,12 @@ FIRST = [
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """In several processes, the tests of a module stay together, and so do those that look at the finished main job."""
     for item in items:
-        group = "finished" if "finished" in item.fixturenames else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
-        if group == "finished" or group in SLOW:
+        if not item.get_closest_marker("xdist_group"):  # pytest-xdist joins several into one name
+            item.add_marker(pytest.mark.xdist_group("finished" if "finished" in item.fixturenames else item.path.stem))
+        if "finished" in item.fixturenames or item.path.stem in SLOW:
             item.add_marker(pytest.mark.slow)
     first = FIRST
-    groups = [next(item.iter_markers("xdist_group")).args[0] for item in items]
+    groups = [item.get_closest_marker("xdist_group").args[0] for item in items]
     order = sorted(range(len(items)), key=lambda at: first.index(groups[at]) if groups[at] in first else len(first))
     items[:] = [items[at] for at in order]
 
@@ -157,8 +159,13 @@ def run_script(
 def run_snakemake(
     *arguments: object, cwd: Path, env: dict[str, str] | None = None, timeout: float = 600
 ) -> subprocess.CompletedProcess[str]:
-    """`snakemake arguments…` as a process of its own."""
-    return FORKS[0].snakemake(*arguments, cwd=cwd, env=env).finish(timeout)
+    """`snakemake arguments…` as a process of its own; so are its jobs, whose imports are made already."""
+    return FORKS[0].snakemake(*arguments, cwd=cwd, env=forked_jobs() | (env or {})).finish(timeout)
+
+
+def forked_jobs() -> dict[str, str]:
+    """The environment in which the jobs of a Snakemake find their imports made."""
+    return {"PATH": FORKS[0].path()}
 
 
 def write_shapes(path: Path, weights: Path | dict[str, Sequence[int]]) -> Path:

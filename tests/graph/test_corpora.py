@@ -14,10 +14,11 @@ import pytest
 import soundfile
 import yaml
 from conftest import SPLITS, copy_checkout, noise, publish, run_snakemake, write_wav
+from forks import Forks
 from servers import serving
 
 NO_NETWORK = ["unshare", "-rn"]  # not even the loopback interface is up
-ENV = os.environ | {"WANDB_MODE": "disabled"}
+
 CLIPS = {"development": 140, "validation": 10, "evaluation": 10}
 # Rate in Hz, channels.
 FOLDER = {
@@ -32,9 +33,10 @@ FOLDER = {
 }
 
 
-def run(checkout: Path, *command: str) -> dict[str, int]:
+def run(checkout: Path, forks: Forks, *arguments: str) -> dict[str, int]:
     """Run Snakemake; returns its jobs by rule."""
-    done = subprocess.run(command, cwd=checkout, capture_output=True, encoding="utf-8", env=ENV, timeout=900)
+    env = {"WANDB_MODE": "disabled", "PATH": forks.path()}
+    done = forks.snakemake("--cores", "2", "--configfile=users.yaml", *arguments, cwd=checkout, env=env).finish(900)
     assert done.returncode == 0, done.stderr
     assert "100%" in done.stderr and "Traceback" not in done.stderr
     table = re.search(r"^job +count\n-+ +-+\n(.*?)^total", done.stderr, re.M | re.S)
@@ -64,7 +66,7 @@ def stamps(folder: Path) -> dict[Path, tuple[int, int]]:
     return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in folder.rglob("*")}
 
 
-def test_large_corpus_from_a_bad_line_and_a_folder_of_odd_sounds(tmp_path: Path) -> None:
+def test_large_corpus_from_a_bad_line_and_a_folder_of_odd_sounds(tmp_path: Path, forks: Forks) -> None:
     checkout = copy_checkout(tmp_path / "checkout")
     make_folder(tmp_path / "my {sounds}")
     (tmp_path / "my {sounds}/last.txt").write_text("Plain hiss.\nNoise without any tone.\n", encoding="utf-8")
@@ -99,17 +101,18 @@ def test_large_corpus_from_a_bad_line_and_a_folder_of_odd_sounds(tmp_path: Path)
                 file["url"] = f"{server.url}/{Path(file['url']).name}"
         (checkout / "users.yaml").write_text(yaml.safe_dump(config))
         server.faults += [{"stop": 500}, {"stop": 500}]
-        fetched = run(checkout, "snakemake", "--cores", "2", "--configfile=users.yaml", "downloads")
+        fetched = run(checkout, forks, "downloads")
         assert fetched == {"download": 9, "rehearse": 1, "base_model": 1, "downloads": 1}
         assert len(server.asked) == 11  # two of them for the rest of a file
 
     isolated = subprocess.run([*NO_NETWORK, "true"], capture_output=True, check=False).returncode == 0
-    command = [*(NO_NETWORK if isolated else []), "snakemake", "--cores", "2", "--configfile=users.yaml"]
+    (tmp_path / "alone").mkdir()
+    alone = Forks(tmp_path / "alone", forks.model, NO_NETWORK if isolated else ())
     # Of the large corpus only the latents: from there on it is like any other.
     del config["runs"]["large"]
     (checkout / "users.yaml").write_text(yaml.safe_dump(config))
     large = [f"results/latents/demo/large/{split}/0001-of-0001" for split in ("development", "validation")]
-    assert run(checkout, *command, "results/samples", *large) == {
+    assert run(checkout, alone, "results/samples", *large) == {
         "extract": 3,
         "scan": 1,
         "manifest": 4,
@@ -193,7 +196,7 @@ def test_paths_with_braces_a_safe_python_and_what_is_lost(tmp_path: Path) -> Non
     }
     (checkout / "mine.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     command = ["snakemake", "--cores", "2", "--configfile=mine.yaml", "--"]
-    env = ENV | {"PYTHONSAFEPATH": "1"}
+    env = os.environ | {"WANDB_MODE": "disabled", "PYTHONSAFEPATH": "1"}
     latents = "results/latents/braces/sounds/all/0001-of-0001"
     done = subprocess.run(
         [*command, latents], cwd=checkout, capture_output=True, encoding="utf-8", env=env, timeout=600

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, listing, noise, write_wav
+from conftest import ROOT, listing, noise, run_snakemake, write_wav
 from sao.base.files import sha256
 from sao.data.formats import FORMATS
 from sao.data.formats.base import InPlace
@@ -162,17 +162,8 @@ def test_rule_scan_reruns_for_content_alone(tmp_path: Path) -> None:
     facts = "results/data/mine/audio/all.csv"
 
     def snakemake(*more: str) -> str:
-        command = [
-            "snakemake",
-            "--snakefile",
-            ROOT / "Snakefile",
-            "--cores",
-            "1",
-            "--configfile=mine.yaml",
-            *more,
-            facts,
-        ]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        command = ["--snakefile", ROOT / "Snakefile", "--cores", "1", "--configfile=mine.yaml", *more, facts]
+        done = run_snakemake(*command, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         return done.stdout + done.stderr
 
