@@ -1,4 +1,4 @@
-"""One table over runs and legs, the best by each measure, the curves; and what the graph asks for."""
+"""One table of all runs and legs, the best of them by each measure, the curves, and the jobs that the graph needs."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from sao.data.corpora import resolve
 from sao.plan.plan import Plan
 
 
-def told(name: str, run: str | None, step: int, **values: float | None) -> dict[str, Any]:
-    """What evaluate.py writes, with the values of measures of `evaluation`."""
+def evaluated(name: str, run: str | None, step: int, **values: float | None) -> dict[str, Any]:
+    """The JSON of evaluate.py, with these values of measures of `evaluation`."""
     better = {"clap_score": "higher"}
     measures = [
         {
@@ -38,10 +38,10 @@ def told(name: str, run: str | None, step: int, **values: float | None) -> dict[
 @pytest.fixture
 def files(tmp_path: Path) -> list[Path]:
     found = [
-        told("base", None, 0, kad=20.0, clap_score=0.1),
-        told("demo@step-00000500", "demo", 500, kad=5.0, clap_score=0.2),
-        told("demo", "demo", 1000, kad=8.0, clap_score=0.3),
-        told("other", "other", 100, kad=None, clap_score=0.3),
+        evaluated("base", None, 0, kad=20.0, clap_score=0.1),
+        evaluated("demo@step-00000500", "demo", 500, kad=5.0, clap_score=0.2),
+        evaluated("demo", "demo", 1000, kad=8.0, clap_score=0.3),
+        evaluated("other", "other", 100, kad=None, clap_score=0.3),
     ]
     paths = [tmp_path / f"{entry['name']}.json" for entry in found]
     for path, entry in zip(paths, found, strict=True):

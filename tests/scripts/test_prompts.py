@@ -1,4 +1,4 @@
-"""Which sounds are rendered: clips of the corpus and prompts from a file, each checked before anything is trained."""
+"""The prompts to render, of clips and from a file, are checked before anything is trained."""
 
 from __future__ import annotations
 

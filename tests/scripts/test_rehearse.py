@@ -1,4 +1,4 @@
-"""A base model that would fail after gigabytes were fetched is refused before, in one line."""
+"""A base model that would fail is refused in one line before gigabytes are fetched."""
 
 from __future__ import annotations
 
@@ -205,12 +205,12 @@ def test_script_reads_the_header_alone_of_weights_on_the_hub(tmp_path: Path) -> 
         assert not any(token in str(headers) for headers in sent)
         assert_fails(fetch("other.safetensors"), "someone/model: other.safetensors", "1 keys are missing", key)
         assert_fails(fetch("no.safetensors"), "someone/model", "no.safetensors", "`weights`")
-        assert_succeeds(fetch("model.ckpt"))  # of a pickle nothing is known before it is here
+        assert_succeeds(fetch("model.ckpt"))  # nothing is known of a pickle before it has arrived
         assert not hub.transfers("model.ckpt")
 
 
 def wrapped(found: dict, prefix: str) -> dict:
-    """Weights as a training keeps them: the model behind a prefix, and, of stock training, a moving average beside it."""
+    """Weights in a training's form: a prefix before the model's keys and, after stock training, a moving average."""
     kept = {f"{prefix}{key}": value for key, value in found.items()}
     if prefix == "diffusion.":
         average = {key: value for key, value in found.items() if key.startswith("model.")}
@@ -245,7 +245,7 @@ def test_checkpoint_of_a_training_is_told_with_the_cure(tmp_path: Path, prefix: 
     source = ("--path", tmp_path / "mine", "--weights", name)
     words = [path, *WRAPPED[prefix]]
     assert_fails(run_script("rehearse", *command(*source, output=tmp_path / "x.json")), *words)
-    # Of one on the Hub it is base_model that sees a pickle first.
+    # Rule base_model is the first to see a pickle from the Hub.
     shapes = write_shapes(tmp_path / "shapes.json", BASE_MODEL / "model.safetensors")
     given = ("--shapes", shapes, "--output", tmp_path / "out", "--digest", tmp_path / "out/checksums.sha256")
     assert_fails(run_script("base_model", *source, *given), f"{tmp_path / 'mine'}/{name}", *WRAPPED[prefix])

@@ -20,10 +20,10 @@ def succeed(*started: Started) -> None:
 
 @functools.cache
 def make_corpus(base: Path, base_model: Path, forks: Forks) -> Path:
-    """A folder with the demo's sounds, latents and dataset configs, made by the scripts. Not to be changed.
+    """A folder with the demo's sounds, latents and dataset configs, made by the scripts. Tests must not change it.
 
-    `latents` and `audio` are dataset configs of whole clips, `cropped_latents` and `cropped_audio` of parts of 1 s;
-    `encoded` and `cropped_encoded` hold the latents.
+    `latents` and `audio` are dataset configs of whole clips, and `cropped_latents` and `cropped_audio` those of parts of
+    1 s. `encoded` and `cropped_encoded` have the latents.
     """
     folder = base / "corpus"
     folder.mkdir()
@@ -58,7 +58,7 @@ def make_corpus(base: Path, base_model: Path, forks: Forks) -> Path:
         *(encode(split, "cropped_encoded", *cropped) for split in trained),
     )
     (folder / "report.json").write_text("{}")
-    # Two clips are enough to validate on.
+    # Two clips are enough for validation.
     clips = pd.read_csv(folder / "manifests/validation.csv").path[2:]
     dropped = dropped_table(folder / "dropped.csv", [{"path": path} for path in clips])
     manifests = [f"manifests/{split}.csv" for split in SPLITS]

@@ -1,4 +1,4 @@
-"""A leg of a training, for tests of what is known of it before torch is loaded."""
+"""A leg of a training, for tests of the checks that run before torch is loaded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RUNNING = {"wandb": None, "tensorboard": False, "workers": 0, "validate_every": 
 
 
 def make_leg(folder: Path, **changes: Any) -> Leg:
-    """A leg whose files are named in `folder`; none is there."""
+    """A leg with the paths of its files in `folder`. None of the files exists."""
     options = {
         "run": "demo",
         "leg": "step-00000008",

@@ -1,4 +1,4 @@
-"""The demo's model config with changes, for tests of what is refused in one."""
+"""The demo's model config with changes, for tests of model configs that are refused."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CONFIG = read_json(BASE_MODEL / "model_config.json")
 
 
 def changed(*changes: tuple[str, object]) -> dict:
-    """The demo's model config with other values at dotted keys; None takes a key away."""
+    """The demo's model config with other values at dotted keys. None removes a key."""
     config = copy.deepcopy(CONFIG)
     for key, value in changes:
         *path, last = key.split(".")

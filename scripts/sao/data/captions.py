@@ -107,7 +107,7 @@ def listed(cell: str, where: str) -> list[str]:
 
 
 def _parsed(cell: str) -> Any:
-    """The value of a cell in JSON, else in Python; None if it is neither. Strings in a row are not joined into one."""
+    """The value of a cell in JSON, else in Python; None if it is neither. Adjacent strings are not joined into one."""
     try:
         value = json.loads(cell)
         return [None if item != item else item for item in value] if isinstance(value, list) else value

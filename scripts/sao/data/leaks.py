@@ -16,7 +16,7 @@ JUDGES_FIRST = ROLES[::-1]  # evaluation, validation, train: a clip stays on the
 
 @dataclass(frozen=True)
 class Leak:
-    """A clip that is tied to a side that judges more than its own: evaluation before validation before train."""
+    """A clip that is tied to a more important side than its own: evaluation comes before validation, and that before train."""
 
     row: Any  # of the table
     message: str

@@ -82,7 +82,7 @@ class Kad:
 
 
 def mean_interval(values: np.ndarray, draws: int, seed: int, level: float) -> Interval:
-    """Percentile bootstrap of the mean of `[clips]`."""
+    """Percentile bootstrap of the mean of the clips' values."""
     rng = np.random.default_rng(seed)
     return quantiles(values[rng.integers(len(values), size=(draws, len(values)))].mean(axis=1), level)
 

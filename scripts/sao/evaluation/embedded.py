@@ -62,6 +62,6 @@ class Embedded:
 
 
 def stack(vectors: Sequence[np.ndarray], fill: float) -> np.ndarray:
-    """`[clips, dim]` of vectors of unequal length, padded at their ends."""
+    """Stack vectors of unequal length as `[clips, dim]`, padded at their ends."""
     width = max(map(len, vectors))
     return np.stack([np.pad(v, (0, width - len(v)), constant_values=fill) for v in vectors]).astype(np.float32)

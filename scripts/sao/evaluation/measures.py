@@ -118,8 +118,8 @@ MEASURES: tuple[Measure, ...] = (
         better="lower",
         of=kad,
         drawn=True,
-        about="kernel audio distance (Chung et al. 2025): 100 times the unbiased squared MMD, Gaussian kernel, bandwidth the "
-        "median distance of the split's recordings. Unbiased at any `n`, so it may be negative",
+        about="kernel audio distance (Chung et al. 2025): 100 times the unbiased squared MMD with a Gaussian kernel, whose "
+        "bandwidth is the median distance of the split's recordings. It is unbiased at any `n`, so it may be negative",
     ),
     BetweenSets(
         key="fad",
@@ -127,7 +127,7 @@ MEASURES: tuple[Measure, ...] = (
         better="lower",
         of=fad,
         drawn=True,
-        about="Fréchet audio distance. With no more clips than dimensions it is biased: `note` says so, go by KAD",
+        about="Fréchet audio distance. With no more clips than dimensions it is biased, and `note` says so: compare by KAD then",
     ),
     InEmbedding(
         key="clap_score",
@@ -136,7 +136,7 @@ MEASURES: tuple[Measure, ...] = (
         of=clap_score,
         drawn=True,
         shown=Shown("CLAP score", "{:.3f}", sortable=True),
-        about="cosine of caption and sound, where a CLAP embedding is configured",
+        about="cosine of the vectors of caption and sound, if the config names a CLAP embedding",
     ),
     BesideRecording(
         key="log_mel_distance",
@@ -146,8 +146,8 @@ MEASURES: tuple[Measure, ...] = (
         of=log_mel_distance,
         drawn=True,
         shown=Shown("Log-mel distance", "{:.1f} dB", sortable=True),
-        about="mean absolute difference to the recording, 64 bands up to 8 kHz, each clip relative to its loudest cell, floor "
-        "-60 dB",
+        about="mean absolute difference from the recording in 64 bands up to 8 kHz. Each clip is relative to its loudest cell, "
+        "with a floor of -60 dB",
     ),
     BesideRecording(
         key="loudness_error",
@@ -155,7 +155,7 @@ MEASURES: tuple[Measure, ...] = (
         unit="LU",
         better="lower",
         of=loudness_error,
-        about="difference to the recording's loudness",
+        about="difference from the recording's loudness",
     ),
     BesideRecording(
         key="bandwidth_error",
@@ -163,7 +163,7 @@ MEASURES: tuple[Measure, ...] = (
         unit="octaves",
         better="lower",
         of=bandwidth_error,
-        about="difference to the recording's bandwidth",
+        about="difference from the recording's bandwidth",
     ),
     BesideRecording(
         key="duration_error",
@@ -171,7 +171,7 @@ MEASURES: tuple[Measure, ...] = (
         unit="s",
         better="lower",
         of=duration_error,
-        about="difference to the recording's length",
+        about="difference from the recording's length",
     ),
     *FACTS,
     InEmbedding(

@@ -53,6 +53,6 @@ def nearest_thumbnails(x: np.ndarray, y: np.ndarray) -> Nearest:
 
 
 def _lengths(x: np.ndarray) -> np.ndarray:
-    """How many numbers each clip has up to its last frame over the floor. It has at least one frame."""
+    """The number of values of each clip up to its last frame above the floor. It has at least one frame."""
     loud = x.reshape(len(x), -1, BANDS).any(axis=2)
     return BANDS * np.maximum((loud * np.arange(1, loud.shape[1] + 1)).max(axis=1), 1)

@@ -87,7 +87,7 @@ FACTS = (
         unit="full scale",
         better="lower",
         of=dc_offset,
-        about="mean of the samples, of the channel where it is largest",
+        about="mean of the samples of a channel, for the channel where it is largest",
     ),
     OfSound(
         key="loudness_lufs",

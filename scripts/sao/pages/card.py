@@ -268,7 +268,7 @@ class Card:
             ("clips a step", training["batch"]),
             ("parameters trained", training["trained_parameters"]),
             ("validation loss", f"{training['validation_loss']:.4f}"),
-            # Only settings that move the weights. Where a training was logged stays private.
+            # Only settings that decide the weights. The place where a training was logged stays private.
             *((k, value(v)) for k, v in provenance["settings"].items()),
             *((key, provenance[key]) for key in ("stable-audio-tools", "torch")),
         ]
@@ -286,7 +286,7 @@ def markdown(text: str) -> str:
 
 
 def code(text: str) -> str:
-    """A text as inline code in Markdown. It stands between more backticks than it has in a row itself."""
+    """A text as inline code in Markdown. It stands between more backticks than its own longest run of them."""
     text = " ".join(text.split())
     marks = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     space = " " if text[:1] == "`" or text[-1:] == "`" else ""

@@ -17,7 +17,7 @@ MINE = {"base_model": "demo", "corpus": "demo", "steps": 7}
 
 
 def laid_over(given: dict[str, Any]) -> dict[str, Any]:
-    """A user's config over config.yaml, merged by Snakemake itself."""
+    """A user's config, merged over config.yaml by Snakemake itself."""
     config = yaml.safe_load(DEFAULT.read_text(encoding="utf-8"))
     update_config(config, copy.deepcopy(given))
     return stand_alone(config, given, DEFAULT)
@@ -43,7 +43,7 @@ def test_default_run_is_left_out_with_its_render(
     config = laid_over(given)
     assert {name: run and run["steps"] for name, run in config["runs"].items()} == runs
     assert config.get("render", {}).get("clips") == clips
-    # What other runs may use stays.
+    # Entries that other runs may use stay.
     assert "demo" in config["corpora"] and "demo" in config["base_models"]
 
 

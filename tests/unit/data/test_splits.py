@@ -42,7 +42,7 @@ SPLITS = st.builds(fraction, st.floats(0, 0.5), st.floats(0, 0.4), st.integers(0
 
 
 def components(clips: list[Clip]) -> list[set[int]]:
-    """What must stay together, the slow and certain way: clips that share anything, and all that they share with."""
+    """The sets of clips that must stay together, by a slow but certain method: clips that share anything are joined."""
     parts: list[set[int]] = []
     for here, (audio, sound, group) in enumerate(clips):
         part = {here}
@@ -115,9 +115,9 @@ def test_groups_are_what_is_counted_and_too_few_stay_where_their_hash_falls() ->
 
 @given(CLIPS, SPLITS, st.data())
 def test_clips_that_come_or_go_move_no_other(clips: list[Clip], split: dict[str, Any], data: st.DataObject) -> None:
-    """Only what they had joined, or now join, can move with them: copies of which nothing is known go by the first.
+    """Only clips that are tied to them can move, because copies without a recording or group are named after the first.
 
-    So can what stands in for a side that no hash falls into.
+    The group that stands in for a side into which no hash falls can move too.
     """
     gone = data.draw(st.sets(st.sampled_from(range(len(clips)))) if clips else st.just(set()))
     whole = table(clips)
@@ -135,7 +135,7 @@ def test_clips_that_come_or_go_move_no_other(clips: list[Clip], split: dict[str,
 
 @given(CLIPS, SPLITS)
 def test_newcomer_follows_the_recording_or_the_audio(clips: list[Clip], split: dict[str, Any]) -> None:
-    """A copy of a clip about which less is known goes where the clip is, and does not take it elsewhere."""
+    """A copy with less metadata goes to the side of its clip, and does not move the clip."""
     for audio, sound, _ in clips[:3]:
         for copy in [(audio, "", ""), (audio, sound, ""), ("f" * 64, sound, "")]:
             before, after = assign(table(clips), split), assign(table([*clips, copy]), split)
@@ -167,7 +167,7 @@ def test_seed_changes_the_draw_and_nothing_else_does() -> None:
 
 
 def test_side_of_a_lone_clip_follows_from_its_id_and_of_a_known_one_from_what_is_known() -> None:
-    """A file that is encoded anew stays where it is; a file that is renamed stays with its recording or group."""
+    """A file that is encoded again keeps its side. A renamed file stays with its recording or group."""
     clips = distinct(300)
     assert set(groups(clips)) == {f"sound {clip}" for clip in clips.clip_id}
     recorded, grouped = (clips.assign(**{c: clips.clip_id}) for c in ("sound_id", "given_group"))
@@ -190,7 +190,7 @@ def test_larger_share_keeps_what_was_drawn() -> None:
 
 
 def test_draw_never_changes() -> None:
-    """A finished training must find its validation clips again: another version has to agree."""
+    """Every later version has to draw the same, because a finished training must find its validation clips again."""
     roles = assign(distinct(40), fraction())
     assert {role: roles.index[roles == role].tolist() for role in ("validation", "evaluation")} == DRAWN
 

@@ -72,7 +72,7 @@ def test_an_error_says_what_it_is_about() -> None:
 
 @pytest.fixture
 def leg(tmp_path: Path) -> Leg:
-    """One whose files lie in `tmp_path`."""
+    """A leg whose files lie in `tmp_path`."""
     leg = make_leg(tmp_path)
     leg.model.mkdir()
     (leg.model / "model_config.json").write_bytes((BASE_MODEL / "model_config.json").read_bytes())

@@ -1,4 +1,4 @@
-"""Where a leg ends, and what identifies its training."""
+"""The end of a leg, and the provenance that identifies its training."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_provenance_is_of_what_moves_weights(tmp_path: Path) -> None:
         now = provenance(leg)
         return [key for key in before if now[key] != before[key]]
 
-    # Why clips were dropped, what was warned of, where the leg ends, and what it is logged to.
+    # Reasons for dropping clips, warnings, the end of the leg, and loggers do not count.
     leg.dataset_configs.mkdir()
     for name in ("dropped.csv", "warnings.csv", "metadata.pyc"):
         (leg.dataset_configs / name).write_text("x")

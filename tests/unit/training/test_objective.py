@@ -1,4 +1,4 @@
-"""The loss, against stable-audio-tools' own."""
+"""The loss, compared with that of stable-audio-tools."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from steps import VARIANTS, make_batch, shared_model
 def stock_loss(
     model: torch.nn.Module, batch: dict, monkeypatch: pytest.MonkeyPatch, mask: bool = False, dropout: float = 0.0
 ) -> torch.Tensor:
-    """What stable-audio-tools' training_step gives for the draws in a batch."""
+    """The loss that stable-audio-tools' training_step computes for the draws in a batch."""
     from stable_audio_tools.training.diffusion import DiffusionCondTrainingWrapper
 
     wrapper = DiffusionCondTrainingWrapper(
@@ -45,7 +45,7 @@ def test_loss_is_stable_audio_tools(
         assert (one is None) == (two is None)
         if one is not None:
             torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-7)
-    # It depends on each of the draws, and on the mask.
+    # The loss depends on each of the draws, and on the mask.
     for key, other in {"noise": -batch["noise"], "t": batch["t"] * 0.9, "latents": batch["latents"] + 0.1}.items():
         assert objective(batch | {key: other}, 0).mean().item() != pytest.approx(expected.item(), rel=1e-3)
     assert Objective(model, {"mask_padding": not mask}, 0)(batch, 0).mean().item() != pytest.approx(

@@ -97,8 +97,8 @@ class InPlace(Format):
     in_place = True
 
     def sides(self, corpus: Config) -> Sides:
-        drawn = corpus["split"]["method"] == "fraction"
-        return {"train": [WHOLE] if drawn else [], "validation": [], "evaluation": []}
+        by_fraction = corpus["split"]["method"] == "fraction"
+        return {"train": [WHOLE] if by_fraction else [], "validation": [], "evaluation": []}
 
     def splits(self, corpus: Config) -> list[str]:
         return [WHOLE]

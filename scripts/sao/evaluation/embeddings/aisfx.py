@@ -22,7 +22,7 @@ class Aisfx(Embedding):
     label = "aiSFX"
     about = (
         "aiSFX (Ma and Lerch 2022), 512 numbers, full bandwidth: a CNN trained to sort sound effects, whose weights come with its "
-        "package. [benchmarks](../../benchmarks/README.md) has what was measured before it was chosen"
+        "package. [benchmarks](../../benchmarks/README.md) has the measurements that led to this choice"
     )
     license = "CC-BY-4.0"
     rate = RATE

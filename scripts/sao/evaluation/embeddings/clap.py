@@ -22,7 +22,7 @@ class Clap(Embedding):
 
     about = (
         "CLAP (Wu et al. 2023), 512 numbers at 48 kHz, which also scores captions. A longer clip's vector is the mean of its "
-        "10 s windows', because the feature extractor would take one of them at random"
+        "10 s windows' vectors, because the feature extractor alone would take one window at random"
     )
     gpu = True
 

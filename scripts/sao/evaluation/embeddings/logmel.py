@@ -20,7 +20,7 @@ class LogMel(Embedding):
     """Mean and standard deviation over time of aiSFX's log-mel bands."""
 
     name = label = "log-mel"
-    about = "mean and deviation of aiSFX's log-mel bands over time, 192 numbers. Nothing is learned"
+    about = "mean and standard deviation of aiSFX's log-mel bands over time, 192 numbers. It has no learned weights"
     rate = RATE
 
     def sound(self, signal: np.ndarray) -> np.ndarray:

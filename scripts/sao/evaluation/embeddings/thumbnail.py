@@ -17,7 +17,7 @@ class Thumbnail(Embedding):
     """A coarse log-mel spectrogram. Longer clips have longer vectors."""
 
     name = label = "spectrogram"
-    about = "log-mel, 64 bands, ten frames a second. Made besides, for the search for copies"
+    about = "log-mel, 64 bands, ten frames per second. It is always computed, for the search for copies"
     rate = 16000  # `sao.sound.spectra.RATE`, whose import takes scipy
     compares_sets = False
 
