@@ -30,7 +30,7 @@ def facts_by_name(facts: pd.DataFrame, audio: Path) -> dict[str, dict[str, Any]]
 
 
 def find_lost(rows: dict[str, Row], facts: dict[str, dict[str, Any]], audio: Path, tables: str) -> dict[str, str]:
-    """By name, why a clip cannot be used: it has only captions or only audio, or scan.py found one of them missing."""
+    """The reason for each clip, by name, that cannot be used: it has only captions or only audio, or scan.py misses one of them."""
     lost = {}
     for name in sorted(rows.keys() | facts.keys(), key=lambda name: (name in facts, name)):
         if name not in facts:

@@ -1,4 +1,4 @@
-"""Why a leg cannot be trained, said before torch is loaded or anything large is read; without torch.
+"""Checks of a leg that need no torch. They come before torch is loaded and before anything large is read.
 
 Each check is a function of the leg, or of numbers, and raises InputError. It changes nothing of a training that goes on.
 """
