@@ -1,6 +1,6 @@
 FROM condaforge/miniforge3:latest
 LABEL io.github.snakemake.containerized="true"
-LABEL io.github.snakemake.conda_env_hash="56d19d28a7edfbad79f7ba50629a98670e8635e1307dadc0fc0028356e736c87"
+LABEL io.github.snakemake.conda_env_hash="d287059eeeeac049f48844c39e71d59908fe705c68cbd054a84156fb9746808e"
 # Conda environment:
 #   source: envs/data.yaml
 #   prefix: /conda-envs/1b7d7fe8968af4c1089379ad7e5bdb23
@@ -29,9 +29,9 @@ RUN mkdir -p /conda-envs/1b7d7fe8968af4c1089379ad7e5bdb23
 COPY envs/data.yaml /conda-envs/1b7d7fe8968af4c1089379ad7e5bdb23/environment.yaml
 # Conda environment:
 #   source: envs/model.yaml
-#   prefix: /conda-envs/56a231cf760c791b633282e77a29f9cc
-#   # For the rules that need torch. model.post-deploy.sh adds stable-audio-tools and what goes with it without their
-#   # dependencies, which pin old releases of what is named here; uv.lock holds the versions that are tested.
+#   prefix: /conda-envs/f2ecdea2a3dd63fa3c43453429ded0bf
+#   # For the rules that need torch. model.post-deploy.sh then installs stable-audio-tools and its companions without their
+#   # dependencies, because they pin old releases of the packages below. The versions are those of uv.lock, which are tested.
 #   channels:
 #     - conda-forge
 #   dependencies:
@@ -57,7 +57,7 @@ COPY envs/data.yaml /conda-envs/1b7d7fe8968af4c1089379ad7e5bdb23/environment.yam
 #         - pyyaml==6.0.3
 #         - jsonschema==4.26.0
 #         - tqdm==4.70.1
-#         # what stable-audio-tools imports on the way to a conditioned diffusion model
+#         # needed by stable-audio-tools for a conditioned diffusion model
 #         - alias-free-torch==0.0.6
 #         - auraloss==0.4.0
 #         - einops==0.8.2
@@ -68,7 +68,7 @@ COPY envs/data.yaml /conda-envs/1b7d7fe8968af4c1089379ad7e5bdb23/environment.yam
 #         - setuptools==80.10.2
 #         - torchmetrics==1.9.0
 #         - webdataset==1.0.2
-#         # k-diffusion
+#         # needed by k-diffusion
 #         - accelerate==1.15.0
 #         - clean-fid==0.1.35
 #         - clip-anytorch==2.6.0
@@ -79,14 +79,14 @@ COPY envs/data.yaml /conda-envs/1b7d7fe8968af4c1089379ad7e5bdb23/environment.yam
 #         - torchdiffeq==0.2.5
 #         - torchsde==0.2.6
 #         - torchvision==0.26.0
-#         # laion-clap, for models whose text conditioner it is
+#         # needed by laion-clap, for models that have it as their text conditioner
 #         - h5py==3.16.0
-RUN mkdir -p /conda-envs/56a231cf760c791b633282e77a29f9cc
-COPY envs/model.yaml /conda-envs/56a231cf760c791b633282e77a29f9cc/environment.yaml
+RUN mkdir -p /conda-envs/f2ecdea2a3dd63fa3c43453429ded0bf
+COPY envs/model.yaml /conda-envs/f2ecdea2a3dd63fa3c43453429ded0bf/environment.yaml
 
 RUN conda env create --prefix /conda-envs/1b7d7fe8968af4c1089379ad7e5bdb23 --file /conda-envs/1b7d7fe8968af4c1089379ad7e5bdb23/environment.yaml && \
-    conda env create --prefix /conda-envs/56a231cf760c791b633282e77a29f9cc --file /conda-envs/56a231cf760c791b633282e77a29f9cc/environment.yaml && \
+    conda env create --prefix /conda-envs/f2ecdea2a3dd63fa3c43453429ded0bf --file /conda-envs/f2ecdea2a3dd63fa3c43453429ded0bf/environment.yaml && \
     conda clean --all -y
 
-COPY envs/model.post-deploy.sh /conda-envs/56a231cf760c791b633282e77a29f9cc/post-deploy.sh
-RUN conda run --prefix /conda-envs/56a231cf760c791b633282e77a29f9cc bash /conda-envs/56a231cf760c791b633282e77a29f9cc/post-deploy.sh
+COPY envs/model.post-deploy.sh /conda-envs/f2ecdea2a3dd63fa3c43453429ded0bf/post-deploy.sh
+RUN conda run --prefix /conda-envs/f2ecdea2a3dd63fa3c43453429ded0bf bash /conda-envs/f2ecdea2a3dd63fa3c43453429ded0bf/post-deploy.sh

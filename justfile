@@ -19,13 +19,9 @@ ci:
     git clone --quiet . "$folder/checkout"
     bash "$folder/checkout/.ci/run"
 
-# Formatting and lint
+# Types, formatting and lint
 lint:
-    uv run ruff check .
-    uv run ruff format --check .
-    uv run snakefmt --check Snakefile rules
-    uv run codespell
-    uv run snakemake --lint
+    uv run bash .ci/lint
 
 # Put the formatting right
 format:

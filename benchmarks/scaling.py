@@ -4,11 +4,11 @@
 
 Makes the finished state of a graph at N clips without training on them, and measures it:
 
-- As large as in a real run: captions, metadata, facts, folders of audio and of latents (a name a clip, three a latent;
+- As large as in a real run: captions, metadata, facts, folders of audio and of latents (one name per clip, three per latent;
   the files are hard links to one short sound and one small latent). Archives, weights and training states are sparse
   files.
 - Made by the real jobs: base model, manifests, validation, splits, dataset configs. Their time, processor time and peak
-  memory are measured. What they read of the sounds is their hashes: a real corpus adds the time to read it.
+  memory are measured. They read only the hashes of the sounds: a real corpus adds the time to read the sounds.
 - The rest is empty and declared as made with `snakemake --touch`, which records what a real job would.
 
 Then, in turn and `--rounds` times: a Snakemake start on a workflow of one rule that has been made ("bare"), a dry run of

@@ -17,23 +17,26 @@ PAGE = Path(__file__).parent / "reference/measures.md"
 INTRO = """\
 # Measures and embeddings
 
-Made from `scripts/sao/evaluation/measures.py`, `signals.py` and `embeddings/` by `uv run python docs/make_measures.py`: edit
-those, not this page. How measures are taken: rule `evaluate` in [stages.md](stages.md).
+This page is generated from `measures.py`, `signals.py` and `embeddings/` in `scripts/sao/evaluation/`. Edit those files, then run
+`uv run just measures`. Rule `evaluate` in [stages.md](stages.md) describes how measures are taken.
 """
 KINDS = {
-    BetweenSets: ("Of sets", "How far the renders of a split are from its recordings, in each embedding."),
-    InEmbedding: ("Of clips in an embedding", "A figure of each render, whose mean over a split is the measure."),
+    BetweenSets: ("Of sets", "The distance between the renders of a split and its recordings, in each embedding."),
+    InEmbedding: ("Of clips in an embedding", "Each render has a figure. The measure is their mean over a split."),
     BesideRecording: (
         "Of clips and their recordings",
-        "How far each render is from its recording; the mean over a split.",
+        "The distance between each render and its recording. The measure is the mean over a split.",
     ),
-    OfSound: ("Of sounds", "What each sound is like as a signal; the mean over a split where one direction is better."),
+    OfSound: (
+        "Of sounds",
+        "Properties of each sound. If one direction is better, their mean over a split is a measure.",
+    ),
 }
 EMBEDDED = """\
 ## Embeddings
 
-Measures of sets, and of clips in an embedding, are taken in each embedding that `evaluation.embeddings` names. A figure is named
-with it, `FAD (aiSFX)`, and is comparable only with figures of the same name.
+Measures of sets, and of clips in an embedding, are taken in each embedding that `evaluation.embeddings` lists. A figure is named
+with its embedding, `FAD (aiSFX)`, and is comparable only with figures of the same name.
 
 | Embedding | Weights | GPU | What it is |
 | --- | --- | --- | --- |
@@ -41,13 +44,14 @@ with it, `FAD (aiSFX)`, and is comparable only with figures of the same name.
 NEW = """\
 ## A new one
 
-- **A measure** is a function and an entry of `MEASURES` in `scripts/sao/evaluation/measures.py`; one that needs the samples
-  themselves, of `FACTS` in `signals.py`. The entry says how it is called, which direction is better, and whether it is drawn by
-  step, shown beside sounds and sorted by. Tables, pictures, the page and the model card ask the entry.
-- **An embedding** is a class in a file of its own in `scripts/sao/evaluation/embeddings/`, and an entry of `EMBEDDINGS` in
-  `__init__.py` there. Its name goes into the list of the schema too, for editors that complete it.
+- **A measure** is a function and an entry in `MEASURES` in `scripts/sao/evaluation/measures.py`. If it needs the samples
+  themselves, its entry goes into `FACTS` in `signals.py`. The entry has the measure's name, the direction that is better, and
+  whether the measure is drawn by step, shown beside sounds and used for sorting. Tables, pictures, the page and the model card
+  follow the entry.
+- **An embedding** is a class in its own file in `scripts/sao/evaluation/embeddings/`, and an entry in `EMBEDDINGS` in
+  `__init__.py` there. Add its name to the list in the schema too, so that editors can complete it.
 
-`tests/graph/test_registries.py` adds one of each kind. Then run `uv run just measures`, which writes this page.
+Then run `uv run just measures`, which writes this page. `tests/graph/test_registries.py` adds one of each as an example.
 """
 
 

@@ -1,7 +1,8 @@
 """Print a Dockerfile of the conda environments: uv run python envs/containerize.py > Dockerfile.
 
-It is what `snakemake --containerize` gives, and the post-deploy scripts, which Snakemake (9.27, deployment/containerize.py)
-leaves out. Snakemake asks conda for its platform first; here that is answered for it, so that no conda is needed.
+The Dockerfile is that of `snakemake --containerize`, with the post-deploy scripts added, which Snakemake (9.27,
+deployment/containerize.py) leaves out. Snakemake asks conda for its platform first. A small program answers in conda's place,
+so conda need not be installed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ case "$*" in
 "info --json") echo '{"conda_prefix": "/", "platform": "linux-64"}' ;;
 "--version") echo "conda 24.7.1" ;;
 "config --get channel_priority --json") echo '{"get": {"channel_priority": "strict"}}' ;;
-*) echo "conda: not asked for here: $*" >&2; exit 1 ;;
+*) echo "conda: containerize.py has no answer to: $*" >&2; exit 1 ;;
 esac
 """
 

@@ -1,4 +1,4 @@
-"""Bring what all runs rendered, their references, figures and pictures, one table and a page to listen on into one folder."""
+"""Collect the renders of all runs in one folder, with recordings, figures, pictures, a table and a page to listen on."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from sao.rendering.table import read_renders
 
 
 def bring_recording(recording: Path, folder: Path, clip: str) -> None:
-    """What was unpacked here is linked, a user's own sound copied: a program may write into the one that is listened to."""
+    """Link a recording that a rule unpacked. Copy a user's own, because a program may write to a file of the page."""
     unpacked = recording.resolve().is_relative_to((folder.parents[1] / "data").resolve())
     (link_or_copy if unpacked else copy_file)(recording, folder / f"{clip}{recording.suffix}")
 
 
 def collect(args: argparse.Namespace, output: Path) -> pd.DataFrame:
-    """Bring all into the folder `output`, and return the table of the sounds."""
+    """Fill the folder `output`, and return the table of the sounds."""
     tables = []
     for run, path, folder, drawn in zip(args.run, args.table, args.render, args.spectrograms, strict=True):
         table = read_renders(path, folder)
-        table["run"] = run  # `base`, where there is only one
+        table["run"] = run  # `base` if there is only one base model
         for row in table.itertuples():
             link_or_copy(Path(str(row.sound)), output / run / str(row.file))
             link_or_copy(drawn / f"{row.clip_id}.webp", output / "spectrograms" / run / f"{row.clip_id}.webp")
@@ -60,12 +60,12 @@ def collect(args: argparse.Namespace, output: Path) -> pd.DataFrame:
         )
     corpora = []
     for path in args.report:
-        told = read_json(path)
-        page = f"corpora/{told['corpus']}.html"
+        report = read_json(path)
+        page = f"corpora/{report['corpus']}.html"
         link_or_copy(path.with_suffix(".html"), output / page)
         paths = zip(args.corpus, args.dropped, strict=True)
-        dropped = [read_table(table) for corpus, table in paths if corpus == told["corpus"]]
-        corpora.append(corpus_entry(told, dropped, page))
+        dropped = [read_table(table) for corpus, table in paths if corpus == report["corpus"]]
+        corpora.append(corpus_entry(report, dropped, page))
 
     version = sha256(output / "samples.csv")[:16]
     page = render_page(samples, read_json(args.evaluation), runs, args.settings, corpora, version)
@@ -75,7 +75,7 @@ def collect(args: argparse.Namespace, output: Path) -> pd.DataFrame:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--run", required=True, nargs="+", help="names of what was rendered")
+    parser.add_argument("--run", required=True, nargs="+", help="names of the base models, runs and legs")
     parser.add_argument("--table", type=Path, required=True, nargs="+", help="tables of the renders, in that order")
     parser.add_argument("--render", type=Path, required=True, nargs="+", help="folders of the renders, in that order")
     parser.add_argument("--spectrograms", type=Path, required=True, nargs="+", help="their spectrograms, in that order")
@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--steps", type=Path, nargs="*", default=[], help="<run>.svg of the measures by step")
     parser.add_argument("--training", type=Path, required=True, nargs="+", help="training.json of the runs")
     parser.add_argument("--curve", type=Path, required=True, nargs="+", help="SVG of their losses, in that order")
-    add_settings(parser, dict[str, Any], help="by run, what it was rendered with")
+    add_settings(parser, dict[str, Any], help="rendering settings by run")
     parser.add_argument("--report", type=Path, required=True, nargs="+", help="validation.json of the corpora")
     parser.add_argument(
         "--dropped", type=Path, required=True, nargs="+", help="dropped.csv beside the dataset configs of the runs"

@@ -1,4 +1,4 @@
-"""One table over all that was measured, the best run by each measure, and curves over the steps of a training."""
+"""Put the measures of all runs into one table, name the best run by each measure, and draw curves over training steps."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DRAWN = [measure.key for measure in MEASURES if measure.drawn]
 
 
 def best(evaluations: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """By key of a measure the run, and its step, with the best value; the first of equals."""
+    """For each measure, by its key, the run and step with the best value. Of equals it is the first."""
     values: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {}
     for evaluation in evaluations:
         for measure in evaluation["measures"]:

@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from sao.base.command import InputError, log, parse, progress, run
+from sao.base.command import InputError, about, log, parse, progress, run
 
 import pandas as pd
 from sao.base.files import whole_folder, write_json
@@ -29,25 +29,26 @@ from sao.models.config import (
 )
 from sao.models.tokens import Reader
 from sao.training import caption_hook
+from sao.training.checks import check_batch
 
-SHOWN = 5  # warnings that are logged; the table has all
+SHOWN = 5  # warnings of each kind that are logged; the table has all
 
 
-def check_captions(table: pd.DataFrame, reader: Reader, max_length: int, found: Findings) -> int:
-    """Tokens of the longest caption that fits; finds captions that are empty, would be truncated or are not understood."""
+def check_captions(table: pd.DataFrame, reader: Reader, max_length: int, findings: Findings) -> int:
+    """Find captions that are empty, too long or not understood. Returns the tokens of the longest caption that fits."""
     longest = 0
     columns = caption_columns(table)
     for row in progress(each(table), "counting tokens", total=len(table), unit="clips"):
         captions = [getattr(row, column) for column in columns[: row.caption_count]]
         for column, text, reading in zip(columns, captions, reader.read(captions), strict=False):
             if is_blank(text):
-                found.error("caption", row, f"{column} is empty ({text!r})")
+                findings.error("caption", row, f"{column} is empty ({text!r})")
             elif problem := reading.problem():
-                found.error("unknown", row, f"{column} ({text[:60]!r}) {problem}")
+                findings.error("unknown", row, f"{column} ({text[:60]!r}) {problem}")
             elif caveat := reading.caveat():
-                found.warning("unknown", row, f"{column} ({text[:60]!r}) {caveat}")
+                findings.warning("unknown", row, f"{column} ({text[:60]!r}) {caveat}")
             if reading.tokens > max_length:
-                found.error(
+                findings.error(
                     "tokens",
                     row,
                     f"{column} has {reading.tokens} tokens, the text encoder cuts it after {max_length}: shorten it "
@@ -58,7 +59,7 @@ def check_captions(table: pd.DataFrame, reader: Reader, max_length: int, found: 
     return longest
 
 
-def check_durations(table: pd.DataFrame, config: ModelConfig, frames: int, found: Findings) -> None:
+def check_durations(table: pd.DataFrame, config: ModelConfig, frames: int, findings: Findings) -> None:
     """Find clips that the window would cut."""
     window = frames * downsampling_ratio(config) / config["sample_rate"]
     longest = window_frames(config, None) * downsampling_ratio(config) / config["sample_rate"]
@@ -73,33 +74,30 @@ def check_durations(table: pd.DataFrame, config: ModelConfig, frames: int, found
                 if window == longest
                 else (f", and the model's own {longest:.6g} s: cut the clip, or set random_crop")
             )
-        found.error(
+        findings.error(
             "duration", row, f"lasts {row.seconds:.6g} s, longer than the training window of {window:.6g} s{advice}"
         )
 
 
 def check_batches(table: pd.DataFrame, runs: dict[str, Batches]) -> None:
-    """Raise InputError on a run whose batch the training clips do not fill."""
+    """Raise InputError if the training clips do not fill one batch of a run."""
     for run_name, settings in runs.items():
         items = table.caption_count.sum() if settings["captions"] == "all" else len(table)
-        if items < settings["batch"]:
-            raise InputError(
-                f"run {run_name}: {items} training clips do not fill one batch of {settings['batch']}: lower batch_size "
-                "or add clips"
-            )
+        with about(f"run {run_name}"):
+            check_batch(items, settings["batch"])
 
 
 def write_hook(folder: Path, captions: dict[str, list[str]]) -> None:
-    """The metadata module that a dataset config points to, and the captions it reads."""
+    """Write the metadata module that a dataset config points to, and the captions that it reads."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "captions.json", captions)
     shutil.copyfile(caption_hook.__file__, folder / "metadata.py")
 
 
 def latent_datasets(folder: Path, place: Path, table: pd.DataFrame, latents: Path, shards: int) -> list[dict[str, str]]:
-    """The entry of a `pre_encoded` dataset config; its path is a folder with the `filelist.txt` of the clips' latents.
+    """The entry of a `pre_encoded` dataset config. Its path is a folder with the `filelist.txt` of the clips' latents.
 
-    `folder` is what is written to, `place` where it will lie.
+    Files are written to `folder`, which will be moved to `place`.
     """
     columns = caption_columns(table)
     write_hook(folder, {row["clip_id"]: captions_of(row, columns) for row in records(table)})
@@ -114,7 +112,7 @@ def latent_datasets(folder: Path, place: Path, table: pd.DataFrame, latents: Pat
 
 
 def audio_datasets(folder: Path, place: Path, table: pd.DataFrame, audio: dict[str, str]) -> list[dict[str, str]]:
-    """The entries of an `audio_dir` dataset config, one for each published split that the clips are from."""
+    """The entries of an `audio_dir` dataset config, one for each published split that has clips in it."""
     columns, entries = caption_columns(table), []
     for split in sorted(set(table.published_split)):
         clips = records(table[table.published_split == split])
@@ -125,7 +123,7 @@ def audio_datasets(folder: Path, place: Path, table: pd.DataFrame, audio: dict[s
 
 
 def read_splits(folder: Path) -> dict[str, pd.DataFrame]:
-    """The tables of the three sides; raises InputError on a clip that is on two of them."""
+    """Read the tables of the three sides. Raises InputError on a clip that is on two of them."""
     tables = {role: read_table(folder / f"{role}.csv") for role in ROLES}
     try:
         assert_disjoint(tables)
@@ -137,30 +135,30 @@ def read_splits(folder: Path) -> dict[str, pd.DataFrame]:
 def check_clips(
     tables: dict[str, pd.DataFrame], config: ModelConfig, hub: Path, settings: DatasetSettings
 ) -> tuple[Findings, int]:
-    """What is wrong with clips for this model, and the tokens of the longest caption that fits.
+    """`(findings about clips for this model, tokens of the longest caption that fits)`.
 
-    Raises InputError on the first clip that does not fit, unless such clips are to be left out.
+    Raises InputError on the first clip that does not fit, unless the settings leave such clips out.
     """
     reader, limit, frames = (
         Reader(config, hub),
         text_max_length(config),
         window_frames(config, settings["train_seconds"]),
     )
-    found, longest = Findings(), 0
+    findings, longest = Findings(), 0
     for table in tables.values():
         if not settings["random_crop"]:
-            check_durations(table, config, frames, found)
-        longest = max(longest, check_captions(table, reader, limit, found))
-    if found.errors and settings["on_invalid"] == "fail":
-        raise found.failure("; on_invalid: drop leaves such clips out")
-    found.drop_errors()
-    return found, longest
+            check_durations(table, config, frames, findings)
+        longest = max(longest, check_captions(table, reader, limit, findings))
+    if findings.errors and settings["on_invalid"] == "fail":
+        raise findings.failure("; on_invalid: drop leaves such clips out")
+    findings.drop_errors()
+    return findings, longest
 
 
 def write_dataset(
     folder: Path, place: Path, role: str, table: pd.DataFrame, frames: int, settings: DatasetSettings
 ) -> None:
-    """The dataset config of a side; `folder` is what is written to, `place` where it will lie."""
+    """Write the dataset config of a side to `folder`, which will be moved to `place`."""
     if settings["latents"] is not None and settings["shards"] is not None:
         kind, latents = "pre_encoded", Path(settings["latents"])
         entries = latent_datasets(folder / role, place / role, table, latents, settings["shards"])
@@ -186,7 +184,7 @@ def main() -> None:
     parser.add_argument("--model-config", type=Path, required=True)
     parser.add_argument("--hub", type=Path, required=True, help="Hub cache with the text encoder")
     add_settings(parser, DatasetSettings)
-    add_settings(parser, dict[str, Batches], "batches", "what has to fill a batch, by run")
+    add_settings(parser, dict[str, Batches], "batches", "clips per batch and use of captions, by run")
     parser.add_argument("--output", type=Path, required=True, help="folder of train.json and validation.json")
     parser.add_argument("--kept", type=Path, required=True, help="table of the clips that fit, with their `role`")
     parser.add_argument("--digest", type=Path, required=True, help="sha256sum listing of --output")
@@ -195,12 +193,12 @@ def main() -> None:
 
     config = read_model_config(args.model_config)
     tables = read_splits(args.splits)
-    found, longest = check_clips(tables, config, args.hub, settings)
-    gone = found.paths(found.left_out)
-    warnings = [entry for entry in found.warnings if entry["path"] not in gone]
+    findings, longest = check_clips(tables, config, args.hub, settings)
+    dropped = findings.paths(findings.left_out)
+    warnings = [entry for entry in findings.warnings if entry["path"] not in dropped]
     for warning in Findings.first(warnings, SHOWN):
         log.warning("warning: %s", warning)
-    kept = {role: table[~table.path.isin(gone)] for role, table in tables.items()}
+    kept = {role: table[~table.path.isin(dropped)] for role, table in tables.items()}
     if empty := next((role for role, table in kept.items() if not len(table)), None):
         raise InputError(f"{args.splits / empty}.csv: no clip fits {args.model_config}: all are left out")
     check_batches(kept["train"], args.batches)
@@ -210,10 +208,10 @@ def main() -> None:
     with whole_folder(args.output) as written:
         for role in ("train", "validation"):
             write_dataset(written, args.output, role, kept[role], frames, settings)
-        # For a person: clips that this model cannot take, and what it does not understand. No part of the training.
-        asides = {"dropped.csv": found.left_out} | ({"warnings.csv": warnings} if warnings else {})
-        for name, findings in asides.items():
-            write_table(written / name, pd.DataFrame(findings, columns=Findings.COLUMNS))
+        # Clips that this model cannot take, and captions that it half understands. They are for a person, not for a training.
+        asides = {"dropped.csv": findings.left_out} | ({"warnings.csv": warnings} if warnings else {})
+        for name, entries in asides.items():
+            write_table(written / name, pd.DataFrame(entries, columns=Findings.COLUMNS))
     write_table(args.kept, pd.concat([table.assign(role=role) for role, table in kept.items()]))
     files = sorted(path for path in args.output.rglob("*") if path.is_file())
     write_digests(

@@ -348,7 +348,7 @@ def retry_after(header: str | None) -> float:
 
 
 def cause(error: BaseException) -> str:
-    """What went wrong at the bottom, without the objects that the libraries wrap it in."""
+    """The innermost cause of an error, without the exceptions that libraries wrap it in."""
     while deeper := error.__cause__ or error.__context__:
         error = deeper
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

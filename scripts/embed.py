@@ -1,4 +1,4 @@
-"""Embed a set of sounds, the recordings of a corpus or the renders of a model: one vector for each clip."""
+"""Embed a set of sounds, the recordings of a corpus or the renders of a model: one vector per clip."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def main() -> None:
     for path in progress(list(rows.sound), f"embedding with {embedding.name}", unit="clips"):
         vectors.append(embedding.sound(to_mono(*read_sound(Path(path)), embedding.rate)))
         if not np.isfinite(vectors[-1]).all():
-            raise InputError(f"{path}: its embedding holds NaN: does the sound?")
+            raise InputError(f"{path}: its embedding holds NaN or infinite numbers: check the sound")
     made_from = {path.as_posix(): sha256(path) for path in args.table}
     embedded = Embedded(
         rows.clip_id.tolist(),

@@ -1,4 +1,4 @@
-"""Measure the renders of one model: against the recordings, against the training clips, and as signals. Reads no sound."""
+"""Measure the renders of one model against the recordings and the training clips, and as signals. Reads no sound."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from sao.sound.spectra import FLOOR_DB
 
 
 def thumbnails(clips: list[str], splits: list[str], signals: Signals) -> Embedded:
-    """The thumbnails of renders, in full precision: there are fewer of them than of recordings."""
-    vectors = stack([signals.of(clip).thumbnail for clip in clips], FLOOR_DB)
+    """The thumbnails of renders, in full precision, because there are fewer of them than of recordings."""
+    vectors = stack([signals.thumbnail(clip) for clip in clips], FLOOR_DB)
     return Embedded(clips, splits, vectors, None, THUMBNAIL.provenance)
 
 
 def read_embedded(path: Path, clips: list[str]) -> Embedded:
-    """The vectors of these clips, in this order. Raises InputError where a clip is missing."""
+    """The vectors of these clips, in this order. Raises InputError if a clip is missing."""
     embedded = Embedded.read(path)
     missing = sorted(set(clips) - set(embedded.ids))
     if missing:
@@ -36,7 +36,7 @@ def read_embedded(path: Path, clips: list[str]) -> Embedded:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--run", required=True, help="name of what is measured")
+    parser.add_argument("--run", required=True, help="name of the base model, run or leg that is measured")
     add_settings(parser, EvaluateSettings)
     parser.add_argument("--table", type=Path, required=True, help="table of its renders")
     parser.add_argument(
@@ -46,9 +46,11 @@ def main() -> None:
     parser.add_argument("--recordings", type=Path, required=True, nargs="+", help="the corpus's .npz by embedding")
     parser.add_argument("--thumbnails", type=Path, required=True, help="the corpus's .npz of log-mel thumbnails")
     parser.add_argument("--signals", type=Path, required=True, help="its renders as signals")
-    parser.add_argument("--recorded-signals", type=Path, required=True, help="the recordings that they go with")
+    parser.add_argument(
+        "--recorded-signals", type=Path, required=True, help="the recordings of the same clips as signals"
+    )
     parser.add_argument("--output", type=Path, required=True, help="JSON")
-    parser.add_argument("--clips", type=Path, required=True, help="CSV, one row for each clip")
+    parser.add_argument("--clips", type=Path, required=True, help="CSV, one row per clip")
     args = parse(parser)
     settings = {key: args.settings[key] for key in ("bootstrap", "level", "seed")}
 

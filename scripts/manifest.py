@@ -1,4 +1,4 @@
-"""Join the facts of a published split with its captions and metadata: one row for each clip."""
+"""Join the facts of a published split with its captions and metadata: one row per clip."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sao.sound.read import Measured
 
 
 def facts_by_name(facts: pd.DataFrame, audio: Path) -> dict[str, dict[str, Any]]:
-    """The facts by file name, as `same_name` has it; raises InputError on two files that have one name."""
+    """The facts by file name, in the form of `same_name`. Raises InputError if two files have one name."""
     by_name: dict[str, dict[str, Any]] = {}
     for fact in records(facts):
         other = by_name.setdefault(same_name(fact["file_name"]), fact)
@@ -30,7 +30,7 @@ def facts_by_name(facts: pd.DataFrame, audio: Path) -> dict[str, dict[str, Any]]
 
 
 def find_lost(rows: dict[str, Row], facts: dict[str, dict[str, Any]], audio: Path, tables: str) -> dict[str, str]:
-    """By name, why a clip cannot be used: it is in captions or audio alone, or scan.py found no sound or caption of it."""
+    """The reason for each clip, by name, that cannot be used: it has only captions or only audio, or scan.py misses one of them."""
     lost = {}
     for name in sorted(rows.keys() | facts.keys(), key=lambda name: (name in facts, name)):
         if name not in facts:
@@ -46,7 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--split", required=True)
     add_settings(parser, ManifestSettings)
-    parser.add_argument("--facts", type=Path, required=True, help="CSV of facts, one row for each file")
+    parser.add_argument("--facts", type=Path, required=True, help="CSV of facts, one row per file")
     parser.add_argument("--captions", type=Path, required=True, nargs="+")
     parser.add_argument("--metadata", type=Path, nargs="*", default=[])
     parser.add_argument("--on-invalid", choices=["fail", "drop"], default="fail")
@@ -60,24 +60,24 @@ def main() -> None:
     measured = read_table(args.facts)
     facts, tables = facts_by_name(measured, audio), ", ".join(map(str, args.captions))
     if not captions:
-        raise InputError(f"{tables}: no clip; an empty split cannot be used")
+        raise InputError(f"{tables}: no clip; an empty split cannot be used: add clips or remove it from the config")
     lost = find_lost(rows_of, facts, audio, tables)
     if lost and args.on_invalid == "fail":
         first = next(iter(lost))
-        such = sum((name in facts) == (first in facts) for name in lost)
-        raise InputError(f"{lost[first]} ({such} such): correct it, or set the corpus's on_invalid to drop")
+        count = sum((name in facts) == (first in facts) for name in lost)
+        raise InputError(f"{lost[first]} ({count} such): correct it, or set the corpus's on_invalid to drop")
     for name, problem in lost.items():
-        # Without a hash: validation leaves it out and lists it.
+        # It gets no hash, so validation leaves it out and lists it.
         file = (facts[name] if name in facts else rows_of[name])["file_name"]
         facts[name] = {"file_name": file} | vars(Measured(problem=problem))
     unknown = sorted(facts.keys() - metadata.keys() - lost.keys())
     if args.metadata and unknown:
-        # Captions and audio are whole without it; validation warns of every clip whose origin is unknown.
+        # Captions and audio are complete without metadata. Validation warns of every clip of unknown origin.
         first = facts[unknown[0]]["file_name"]
         log.warning("warning: %s: %d clips have no row, %r the first", args.metadata[0], len(unknown), first)
 
     columns = [f"caption_{i}" for i in range(1, max(map(len, captions.values())) + 1)]
-    further = {f"given_{what}": args.settings[f"{what}_column"] for what in ("split", "group")}
+    further = {f"given_{kind}": args.settings[f"{kind}_column"] for kind in ("split", "group")}
     rows: list[dict[str, Any]] = []
     odd: list[str] = []
     for name, fact in sorted(facts.items(), key=lambda item: item[1]["file_name"]):
@@ -86,14 +86,15 @@ def main() -> None:
         odd += lost_links(cells)
         row = {"clip_id": clip_id(args.split, file), "path": (audio / file).as_posix()} | fact
         row |= {"published_split": args.split, "file_name": file} | origin(cells)
-        for column, given in further.items():
-            if given is None:
+        for column, source in further.items():
+            if source is None:
                 continue
-            if given not in cells and name not in lost:
+            if source not in cells and name not in lost:
                 raise InputError(
-                    f"{tables}: column {given!r}, which the split goes by, is missing for {file!r}; found {', '.join(cells)}"
+                    f"{tables}: column {source!r}, which the config's `split` names, is missing for {file!r}; found "
+                    f"{', '.join(cells)}"
                 )
-            row[column] = one_line(cells.get(given, ""))
+            row[column] = one_line(cells.get(source, ""))
         row["caption_count"] = len(texts)
         row |= dict(itertools.zip_longest(columns, texts, fillvalue=""))
         rows.append(row)

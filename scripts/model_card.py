@@ -17,13 +17,11 @@ from sao.pages.card import Card, attribution
 
 
 def of_leg(leg: str, paths: list[Path]) -> dict[str, Any]:
-    """The training.json of a leg; raises InputError where none of `paths` is."""
-    found = [told for told in map(read_json, paths) if told["leg"] == leg]
-    if not found:
-        raise InputError(
-            f"{paths[-1]}: {leg} was exported, and this is of another leg: delete the export and run again"
-        )
-    return found[0]
+    """The training.json of a leg. Raises InputError if none of `paths` is of this leg."""
+    for training in map(read_json, paths):
+        if training["leg"] == leg:
+            return training
+    raise InputError(f"{paths[-1]}: is of another leg than the export, {leg}: delete the export and run again")
 
 
 def main() -> None:
@@ -43,7 +41,7 @@ def main() -> None:
     export, measures = read_json(args.export), read_json(args.measures)
     if measures["leg"] != export["leg"]:
         raise InputError(
-            f"{args.measures}: is of {measures['leg']}, and {export['leg']} was exported: delete it and run again"
+            f"{args.measures}: is of {measures['leg']}, but {export['leg']} was exported: delete it and run again"
         )
     kept = read_table(args.kept)
     clips = kept[kept.role == "train"]

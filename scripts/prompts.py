@@ -1,4 +1,4 @@
-"""Decide which sounds are rendered, from clips of a corpus and prompts of a user's own, and check every text of them."""
+"""Choose the sounds to render, from the clips of a corpus and the user's prompts, and check all their texts."""
 
 from __future__ import annotations
 

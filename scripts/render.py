@@ -1,4 +1,4 @@
-"""Render sounds from prompts with one model: one file for each, with a seed of its own."""
+"""Render sounds from prompts with one model: one file per sound, each with its own seed."""
 
 from __future__ import annotations
 
@@ -105,11 +105,11 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder for the files")
     parser.add_argument("--table", type=Path, required=True)
     args = parse(parser)
-    wanted, sampling = args.settings, args.settings["sampling"]
+    rendering, sampling = args.settings, args.settings["sampling"]
 
     config = read_model_config(args.model / "model_config.json")
     check_sampler(config, sampling["sampler"], sampling["steps"])
-    rate, frames = config["sample_rate"], window_frames(config, wanted["train_seconds"])
+    rate, frames = config["sample_rate"], window_frames(config, rendering["train_seconds"])
     clips = read_clips(args.clips)
     if args.shard:
         shards = int(args.shard.split("-of-")[1])
@@ -130,7 +130,7 @@ def main() -> None:
     model = model.to(pick_device()).eval().requires_grad_(False)
     settings = {key: value for key, value in sampling.items() if key not in ("cfg_scale", "negative_prompt")}
 
-    suffix, subtype = FORMATS[wanted["format"]]
+    suffix, subtype = FORMATS[rendering["format"]]
     # The size of a WAV. A FLAC is smaller, by an amount that depends on the sound.
     width = {"PCM_16": 2, "PCM_24": 3}[subtype] * config["model"]["pretransform"]["config"]["io_channels"]
     room = sum(math.ceil(clip.seconds * rate) * width + 4096 for clip in clips)
@@ -140,7 +140,7 @@ def main() -> None:
         rendered = render(model, clips, sampling, frames, args.batch_size)
         for clip, window_audio in progress(rendered, f"rendering {args.run}", total=len(clips), unit="clips"):
             audio = window_audio[:, : max(round(clip.seconds * rate), 1)].T.numpy()
-            finished = finish(audio, rate, wanted["loudness"], clip.clip_id)
+            finished = finish(audio, rate, rendering["loudness"], clip.clip_id)
             if finished.warning:
                 log.warning("warning: clip %s: %s (peak %.1f dBFS)", clip.clip_id, finished.warning, finished.peak_dbfs)
             row = {

@@ -1,4 +1,4 @@
-"""Read a corpus of a user's own where it lies: measure every sound, collect its captions."""
+"""Read a user's corpus in place: measure every sound and collect the captions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 from sao.base.command import InputError, log, parse, run
 
 import pandas as pd
-from sao.base.files import sha256, whole
+from sao.base.files import sha256
+from sao.base.names import write_known_digests
 from sao.base.tables import check_columns, plain, write_table
 from sao.config.settings import ScanSettings, add_settings
 from sao.data.captions import like_caption
@@ -19,11 +20,11 @@ from sao.data.listing import stamps_of, write_listing
 from sao.sound.read import Measured, Measuring
 from sao.sound.suffixes import is_sound
 
-OURS = ("file_name", "caption_count")  # our own columns in the table of captions
+OURS = ("file_name", "caption_count")  # columns that this script writes itself
 
 
 def caption_table(captioned: dict[str, Captioned], folder: Path) -> pd.DataFrame:
-    """One row for each sound: its captions in Clotho's form, and the further columns of its row."""
+    """One row per sound: its captions in Clotho's form, and the further columns of its row."""
     most = max((len(entry.captions) for entry in captioned.values()), default=1)
     blank = {f"caption_{i + 1}": "" for i in range(most)}
     rows: list[dict[str, Any]] = []
@@ -34,33 +35,27 @@ def caption_table(captioned: dict[str, Captioned], folder: Path) -> pd.DataFrame
     others = pd.DataFrame([captioned[name].columns for name in table.file_name], index=table.index).fillna("")
     columns = list(map(str, others))
     check_columns(columns, f"{folder}, all tables together")
-    # A column that is called like one of ours, but was not chosen for captions, is none.
+    # A column with the name of one of these, or of a caption column that is not used, is left out.
     return table.join(others[[c for c in columns if plain(c) not in OURS and not like_caption(c)]])
-
-
-def write_digests(path: Path, digests: dict[str, str]) -> None:
-    """A sha256sum listing."""
-    with whole(path) as temporary:
-        temporary.write_text("".join(f"{digests[name]}  {name}\n" for name in sorted(digests)), encoding="utf-8")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add_settings(parser, ScanSettings)
-    parser.add_argument("--key", required=True, help="of the folder's state; it is written into the listing")
+    parser.add_argument("--key", required=True, help="key of the folder's state, which is written into the listing")
     parser.add_argument("--on-invalid", choices=["fail", "drop"], default="fail")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--captions", type=Path, required=True, help="CSV of captions and metadata to write")
-    parser.add_argument("--facts", type=Path, required=True, help="CSV of facts to write, one row for each sound")
+    parser.add_argument("--facts", type=Path, required=True, help="CSV of facts to write, one row per sound")
     parser.add_argument("--digests", type=Path, required=True, help="sha256sum listing of sounds, tables and texts")
     parser.add_argument("--listing", type=Path, required=True, help="the key, and sizes and time stamps of all files")
     args = parse(parser)
     folder, options = Path(args.settings["folder"]), args.settings["options"]
     form = FORMATS[args.settings["format"]]
     if not isinstance(form, InPlace):
-        raise InputError(f"format {args.settings['format']}: is not read where it lies: extract.py unpacks it")
+        raise InputError(f"format {args.settings['format']}: is not read in place: extract.py unpacks it")
 
-    # Hashed before they are read, so the next start notices a change that happens meanwhile.
+    # The files are hashed before they are read. So the next start notices a change that happens meanwhile.
     names = form.names(folder, options)
     stamps = stamps_of(folder, names)
     texts = {name: sha256(folder / name) for name in names if not is_sound(name) and is_file(folder / name)}
@@ -80,7 +75,7 @@ def main() -> None:
     write_table(args.captions, table)
     write_table(args.facts, facts)
     of_sounds = {name: digest for name, digest in zip(facts.file_name, facts.sha256, strict=True) if digest}
-    write_digests(args.digests, texts | of_sounds)
+    write_known_digests(args.digests, dict(sorted((texts | of_sounds).items())))
     write_listing(args.listing, args.key, stamps)
     log.info("%s: %d sounds, %.1f s", folder, len(facts), facts.seconds.sum())
 

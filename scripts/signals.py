@@ -1,4 +1,4 @@
-"""Measure the renders of a model as signals, or the recordings that they go with: each sound is read once."""
+"""Measure the renders of a model as signals, or the recordings of the same clips. Each sound is read once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def sounds_of(table: Path, renders: Path | None) -> dict[str, Path]:
             raise InputError(f"{table}: lists no clip: nothing to measure")
         return dict(zip(rows.clip_id, map(Path, rows.sound), strict=True))
     rows = read_table(table)
-    rows = rows[rows.reference != ""]  # of a prompt there is none
+    rows = rows[rows.reference != ""]  # prompts have no recording
     return dict(zip(rows.clip_id, map(Path, rows.reference), strict=True))
 
 

@@ -1,4 +1,4 @@
-"""Draw what a model rendered, and the recordings beside it: a small spectrogram a sound."""
+"""Draw a small spectrogram of every render of a model, and of the recordings of the same clips."""
 
 from __future__ import annotations
 
@@ -26,8 +26,10 @@ def main() -> None:
     with whole_folder(args.output) as folder:
         jobs = [(Path(str(row.sound)), folder / f"{row.clip_id}.webp") for row in rows.itertuples()]
         if args.references:
-            known = rows[rows.reference != ""]
-            jobs += [(Path(str(row.reference)), folder / f"reference/{row.clip_id}.webp") for row in known.itertuples()]
+            recorded = rows[rows.reference != ""]
+            jobs += [
+                (Path(str(row.reference)), folder / f"reference/{row.clip_id}.webp") for row in recorded.itertuples()
+            ]
         with ThreadPoolExecutor(args.threads) as pool:
             for _ in progress(pool.map(lambda job: draw(*job), jobs), "drawing", len(jobs), unit="sounds"):
                 pass

@@ -17,7 +17,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--manifest", type=Path, required=True, nargs="+")
     add_settings(parser, SplitSettings)
-    parser.add_argument("--validation-report", type=Path, required=True, help="written when the corpus is sound")
+    parser.add_argument(
+        "--validation-report", type=Path, required=True, help="JSON of rule validate; exists only for a valid corpus"
+    )
     parser.add_argument("--dropped", type=Path, required=True, help="clips that validation left out")
     parser.add_argument(
         "--output", type=Path, required=True, help="folder of train.csv, validation.csv, evaluation.csv"
@@ -28,7 +30,7 @@ def main() -> None:
         raise InputError(f"{args.validation_report}: missing; the corpus has to be validated before it is split")
     table = read_tables(args.manifest)
     dropped = read_table(args.dropped)
-    # As validation has it: sides are drawn from what is left, and then leaks are found.
+    # As in validate.py: sides are drawn from the clips that are left, and leaks are found after that.
     table = table[~table.path.isin(dropped.path[dropped.check != "leak"])]
     sides = assign(table, args.settings)
     kept = ~table.path.isin(dropped.path)

@@ -1,4 +1,4 @@
-"""Check everything about a corpus that would corrupt a training, and warn of what a person should know."""
+"""Check a corpus for everything that would corrupt a training, and warn of oddities that a person should judge."""
 
 from __future__ import annotations
 
@@ -21,68 +21,68 @@ from sao.config.settings import ValidateSettings, add_settings
 from sao.data.findings import Findings
 from sao.data.leaks import find_leaks
 from sao.data.licenses import NO_LICENSE, allowed, is_known, label, short_name
-from sao.data.splits import assign, known
+from sao.data.splits import assign, names_recording
 from sao.pages.corpus import page
 
 ODD_DC_OFFSET = 0.05  # of full scale
 OUTLIER = 3.0  # interquartile ranges beyond the quartiles (Tukey's "far out")
-SHOWN = 5  # findings of a kind that are logged; the report has all
+SHOWN = 5  # findings of each kind that are logged; the report has all
 
 
-def check_licenses(table: pd.DataFrame, allow: list[str] | None, found: Findings) -> None:
-    """Leave out what is not allowed; warn of an entry that names no clip's licence."""
+def check_licenses(table: pd.DataFrame, allow: list[str] | None, findings: Findings) -> None:
+    """Leave out clips whose licence is not allowed. Warn of an entry of `allow` that is no clip's licence."""
     if allow is None:
         return
     for row in each(table[~table.license.map(lambda text: allowed(text, allow))]):
         is_under = f"is under {short_name(row.license)}" if short_name(row.license) != NO_LICENSE else "has no licence"
-        found.leave_out("license", row, f"{is_under}, which `licenses.allow` does not name")
+        findings.leave_out("license", row, f"{is_under}, which `licenses.allow` does not name")
     for entry in allow:
         if not any(allowed(text, [entry]) for text in table.license):
-            found.remark("license", f"no clip is under {entry}, which `licenses.allow` names")
+            findings.remark("license", f"no clip is under {entry}, which `licenses.allow` names")
 
 
-def warn_of_licenses(table: pd.DataFrame, allow: list[str] | None, found: Findings) -> None:
-    """Tell licences that are not known, each once, and how many clips have none where others have one.
+def warn_of_licenses(table: pd.DataFrame, allow: list[str] | None, findings: Findings) -> None:
+    """Warn once of each unknown licence, and of clips without a licence if others have one.
 
-    What `allow` names word for word has been seen.
+    A licence that `allow` names word for word gets no warning, because a person has read it.
     """
     kinds = Counter(table.license.map(short_name))
     for name, number in sorted(kinds.items()):
         if name != NO_LICENSE and not is_known(name) and not allowed(name, allow or []):
-            found.remark("license", f"{number} clips have an unknown licence, {name!r}: read what it allows")
+            findings.remark("license", f"{number} clips have an unknown licence, {name!r}: read what it allows")
     if len(kinds) > 1 and kinds[NO_LICENSE]:
-        found.remark("license", f"{kinds[NO_LICENSE]} clips have no licence")
+        findings.remark("license", f"{kinds[NO_LICENSE]} clips have no licence")
 
 
-def check_clips(table: pd.DataFrame, silence_dbfs: float, train_seconds: float | None, found: Findings) -> None:
-    """What one row alone can tell."""
+def check_clips(table: pd.DataFrame, silence_dbfs: float, train_seconds: float | None, findings: Findings) -> None:
+    """Checks that need only the clip's own row."""
     columns = caption_columns(table)
-    some_known = table.sound_id.map(known).any()
-    if not some_known:
-        found.remark("sound_id", "no clip has a sound_id: leaks by recording cannot be seen")
+    has_ids = table.sound_id.map(names_recording).any()
+    if not has_ids:
+        findings.remark("sound_id", "no clip has a sound_id: leaks by recording cannot be seen")
     for row in each(table):
         if row.problem:
-            found.error("audio", row, row.problem)
+            findings.error("audio", row, row.problem)
             continue
         if row.peak_dbfs < silence_dbfs:
-            found.error("silent", row, f"is silent: its peak is {row.peak_dbfs} dBFS, below {silence_dbfs} dBFS")
+            findings.error("silent", row, f"is silent: its peak is {row.peak_dbfs} dBFS, below {silence_dbfs} dBFS")
         if train_seconds is not None and row.seconds > train_seconds:
-            found.error("duration", row, f"lasts {row.seconds:.2f} s, longer than train_seconds = {train_seconds} s")
+            findings.error("duration", row, f"lasts {row.seconds:.2f} s, longer than train_seconds = {train_seconds} s")
         for column in columns[: row.caption_count]:
             if is_blank(text := getattr(row, column)):
-                found.error("caption", row, f"{column} is empty" + (f" ({text!r})" if text else ""))
+                findings.error("caption", row, f"{column} is empty" + (f" ({text!r})" if text else ""))
             elif is_placeholder(text):
-                found.error("caption", row, f"{column} is {text!r}, a word for nothing: no caption")
+                findings.error("caption", row, f"{column} is {text!r}, a word for nothing: no caption")
         if row.clipped_run:
-            found.warning("clipping", row, f"has {row.clipped_run} samples in a row at full scale: probably clipped")
+            findings.warning("clipping", row, f"has {row.clipped_run} samples in a row at full scale: probably clipped")
         if row.dc_offset > ODD_DC_OFFSET:
-            found.warning("dc_offset", row, f"has a DC offset of {row.dc_offset}")
-        if some_known and not known(row.sound_id):
-            found.warning("sound_id", row, f"has no sound_id ({row.sound_id!r}): leaks by recording cannot be seen")
+            findings.warning("dc_offset", row, f"has a DC offset of {row.dc_offset}")
+        if has_ids and not names_recording(row.sound_id):
+            findings.warning("sound_id", row, f"has no sound_id ({row.sound_id!r}): leaks by recording cannot be seen")
 
 
-def check_files(table: pd.DataFrame, threads: int, found: Findings) -> None:
-    """That the audio is still what was measured."""
+def check_files(table: pd.DataFrame, threads: int, findings: Findings) -> None:
+    """Check that the audio has not changed since it was measured."""
 
     def digest(path: str) -> str:
         return sha256(Path(path)) if Path(path).is_file() else ""
@@ -91,44 +91,44 @@ def check_files(table: pd.DataFrame, threads: int, found: Findings) -> None:
         digests = progress(pool.map(digest, table.path), "checksums", total=len(table), unit="files")
         for row, now in zip(each(table), digests, strict=True):
             if not now:
-                found.error("checksum", row, "is missing")
+                findings.error("checksum", row, "is missing")
             elif now != row.sha256:
-                found.error("checksum", row, "is not what was measured (its SHA-256 differs): it changed since")
+                findings.error("checksum", row, "changed after it was measured (its SHA-256 differs)")
 
 
-def check_ids(table: pd.DataFrame, found: Findings) -> None:
-    """That each clip has a name of its own."""
+def check_ids(table: pd.DataFrame, findings: Findings) -> None:
+    """Check that no two clips have the same clip_id."""
     for row in each(table[table.clip_id.duplicated(keep=False)]):
-        found.error("clip_id", row, f"shares its clip_id {row.clip_id}")
+        findings.error("clip_id", row, f"shares its clip_id {row.clip_id}")
 
 
-def check_leaks(table: pd.DataFrame, on_leak: str, found: Findings) -> None:
-    """Leaks from one side into another: errors, or clips that are left out."""
-    report = found.leave_out if on_leak == "drop" else found.error
+def check_leaks(table: pd.DataFrame, on_leak: str, findings: Findings) -> None:
+    """Report leaks from one side into another as errors, or leave the clips out."""
+    report = findings.leave_out if on_leak == "drop" else findings.error
     for leak in find_leaks(table):
         report("leak", leak.row, leak.message)
 
 
-def check_duplicates(table: pd.DataFrame, found: Findings) -> None:
-    """Identical audio within a side."""
+def check_duplicates(table: pd.DataFrame, findings: Findings) -> None:
+    """Warn of identical audio within a side."""
     for _, group in table[table.audio_sha256.duplicated(keep=False)].groupby("audio_sha256", sort=True):
         first, *others = each(group.sort_values("clip_id"))
         for row in others:
-            found.warning("duplicate", row, f"has the same audio as {first.path}")
+            findings.warning("duplicate", row, f"has the same audio as {first.path}")
 
 
-def check_corpus(table: pd.DataFrame, found: Findings) -> None:
-    """What is odd beside the other clips."""
+def check_corpus(table: pd.DataFrame, findings: Findings) -> None:
+    """Warn of clips that differ much from the others, and of captions that hardly do."""
     low, middle, high = table.seconds.quantile([0.25, 0.5, 0.75])
     reach = max(OUTLIER * (high - low), middle / 10)  # most clips may be of one length
     for row in each(table[(table.seconds < low - reach) | (table.seconds > high + reach)]):
-        found.warning(
+        findings.warning(
             "duration", row, f"lasts {row.seconds:.2f} s, far from the other clips ({low:.1f} to {high:.1f} s)"
         )
     usual = table.sample_rate.mode().iloc[0]
     for row in each(table[table.sample_rate != usual]):
-        found.warning("sample_rate", row, f"is at {row.sample_rate} Hz; most clips are at {usual} Hz")
-    # Only keys that come twice are remembered: a million clips have forty million.
+        findings.warning("sample_rate", row, f"is at {row.sample_rate} Hz; most clips are at {usual} Hz")
+    # Only keys that occur twice are kept, because a million clips have forty million keys.
     keys, counts = np.unique(
         np.fromiter((hash(key) for _, _, text in captions(table) for key in near_keys(text)), np.int64),
         return_counts=True,
@@ -138,7 +138,7 @@ def check_corpus(table: pd.DataFrame, found: Findings) -> None:
     for row, column, text in captions(table):
         near = [seen.setdefault(key, (text, row.path)) for key in near_keys(text) if hash(key) in shared]
         if other := next((entry for entry in near if entry[1] != row.path), None):
-            found.warning("caption", row, f"{column} ({text!r}) is nearly that of {other[1]} ({other[0]!r})")
+            findings.warning("caption", row, f"{column} ({text!r}) is nearly that of {other[1]} ({other[0]!r})")
 
 
 def captions(table: pd.DataFrame) -> Iterator[tuple[Any, str, str]]:
@@ -150,23 +150,23 @@ def captions(table: pd.DataFrame) -> Iterator[tuple[Any, str, str]]:
 
 
 def near_keys(caption: str) -> list[str]:
-    """Keys of which near-duplicate captions share one: their words in order of the alphabet, whole and less one.
+    """Keys of a caption. Near-duplicate captions share one: the sorted words, all of them or all but one.
 
-    So captions collide that differ in case, punctuation, word order, or one word of six or more.
+    So two captions share a key if they differ only in case, punctuation, word order, or one word of six or more.
     """
     words = sorted("".join(c if c.isalnum() else " " for c in caption.lower()).split())
     less = [words[:i] + words[i + 1 :] for i in range(len(words))] if len(words) > 5 else []
     return list(dict.fromkeys(" ".join(kept) for kept in [words, *less]))
 
 
-def advice(found: Findings) -> str:
-    """What to do about the errors, the first of which is shown before it."""
+def advice(findings: Findings) -> str:
+    """What to do about the errors. This text follows the first error."""
     texts = {
-        "leak": "remove one of the two, with its row in the captions; of archives that have to stay as they are "
-        "published, set the corpus's on_leak to drop, which leaves out the one on the side that judges less",
+        "leak": "remove one of the two, with its row in the captions; if the archives have to stay as published, set the "
+        "corpus's on_leak to drop, which keeps the clip of evaluation before validation before train",
         "other": "mend or remove it, and its row in the captions, or set the corpus's on_invalid to drop",
     }
-    kinds = dict.fromkeys("leak" if entry["check"] == "leak" else "other" for entry in found.errors)
+    kinds = dict.fromkeys("leak" if entry["check"] == "leak" else "other" for entry in findings.errors)
     first, *more = kinds
     return f": {texts[first]}" + "".join(f"; for the {kind} errors: {texts[kind]}" for kind in more)
 
@@ -183,34 +183,34 @@ def main() -> None:
     settings, split = args.settings, args.settings["split"]
 
     table = read_tables(args.manifest)
-    found, number = Findings(), len(table)
-    # A row without its sound, or a sound without a row: of neither there is enough to say which side it is on.
+    findings, number = Findings(), len(table)
+    # A row without its sound, or a sound without a row, cannot be assigned to a side.
     for row in each(table[table.sha256 == ""]):
-        found.error("lost", row, row.problem)
+        findings.error("lost", row, row.problem)
     table = table[table.sha256 != ""].copy()
     if not len(table):
-        raise found.failure(advice(found))
+        raise findings.failure(advice(findings))
     table["role"] = assign(table, split)
     for row in each(table[table.role == ""]):
         value = getattr(row, "given_split", row.published_split)
-        found.leave_out("split", row, f"is in {value!r}, which is none of the sides of the split")
-    chosen = table[table.role != ""]
-    check_licenses(chosen, settings["licenses"], found)
-    chosen = chosen[~chosen.path.isin(found.paths(found.left_out))]
-    check_clips(chosen, settings["silence_dbfs"], settings["train_seconds"], found)
-    check_files(chosen, args.threads, found)
-    check_ids(chosen[~chosen.path.isin(found.paths(found.errors))], found)
+        findings.leave_out("split", row, f"is in {value!r}, which is none of the sides of the split")
+    clips = table[table.role != ""]
+    check_licenses(clips, settings["licenses"], findings)
+    clips = clips[~clips.path.isin(findings.paths(findings.left_out))]
+    check_clips(clips, settings["silence_dbfs"], settings["train_seconds"], findings)
+    check_files(clips, args.threads, findings)
+    check_ids(clips[~clips.path.isin(findings.paths(findings.errors))], findings)
     if settings["on_invalid"] == "drop":
-        found.drop_errors()
-    chosen = chosen[~chosen.path.isin(found.paths(found.left_out))].copy()
-    chosen["role"] = assign(chosen, split)  # sides are drawn from what is left
-    check_leaks(chosen[~chosen.path.isin(found.paths(found.errors))], settings["on_leak"], found)
-    kept = chosen[~chosen.path.isin(found.paths(found.left_out))]
-    good = kept[~kept.path.isin(found.paths(found.errors))]
-    check_duplicates(good, found)
-    warn_of_licenses(kept, settings["licenses"], found)
+        findings.drop_errors()
+    clips = clips[~clips.path.isin(findings.paths(findings.left_out))].copy()
+    clips["role"] = assign(clips, split)  # sides are drawn from the clips that are left
+    check_leaks(clips[~clips.path.isin(findings.paths(findings.errors))], settings["on_leak"], findings)
+    kept = clips[~clips.path.isin(findings.paths(findings.left_out))]
+    good = kept[~kept.path.isin(findings.paths(findings.errors))]
+    check_duplicates(good, findings)
+    warn_of_licenses(kept, settings["licenses"], findings)
     if len(good):
-        check_corpus(good, found)
+        check_corpus(good, findings)
     counts = Counter(kept.role)
     empty = [role for role in ROLES if not counts[role]]
 
@@ -223,27 +223,27 @@ def main() -> None:
         "captions": int(kept.caption_count.sum()),
         "sample_rates": {str(k): int(v) for k, v in sorted(Counter(kept.sample_rate).items())},
         "licenses": dict(sorted(Counter(map(label, kept.license)).items())),
-        "errors": found.errors,
-        "warnings": found.warnings,
-        "left_out": found.left_out,
+        "errors": findings.errors,
+        "warnings": findings.warnings,
+        "left_out": findings.left_out,
     }
-    for finding in found.first(found.left_out, SHOWN):
+    for finding in findings.first(findings.left_out, SHOWN):
         log.info("left out: %s", finding)
-    for finding in found.first(found.warnings, SHOWN):
+    for finding in findings.first(findings.warnings, SHOWN):
         log.warning("warning: %s", finding)
-    if found.errors or empty:
-        # Not an output: Snakemake takes the outputs of a failed job away.
+    if findings.errors or empty:
+        # This page is not an output, because Snakemake deletes the outputs of a failed job.
         aside = args.log.with_suffix(".html") if args.log else None
         if aside:
             aside.write_text(page(kept, summary), encoding="utf-8")
-        seen = f"; {aside} shows all" if aside else ""
-        if empty and not found.errors:
+        pointer = f"; {aside} shows all" if aside else ""
+        if empty and not findings.errors:
             raise InputError(
-                f"{', '.join(map(str, args.manifest))}: no clip is left for {empty[0]} ({len(found.left_out)} of "
-                f"{number} are left out): correct the corpus's `split`, `licenses` or data{seen}"
+                f"{', '.join(map(str, args.manifest))}: no clip is left for {empty[0]} ({len(findings.left_out)} of "
+                f"{number} are left out): correct the corpus's `split`, `licenses` or data{pointer}"
             )
-        raise found.failure(advice(found) + seen)
-    write_table(args.dropped, pd.DataFrame(found.left_out, columns=Findings.COLUMNS))
+        raise findings.failure(advice(findings) + pointer)
+    write_table(args.dropped, pd.DataFrame(findings.left_out, columns=Findings.COLUMNS))
     with whole(args.page) as temporary:
         temporary.write_text(page(kept, summary), encoding="utf-8")
     write_json(args.output, summary)
@@ -251,8 +251,8 @@ def main() -> None:
         "%d clips, %.1f s: %d left out, %d warnings",
         len(kept),
         kept.seconds.sum(),
-        len(found.left_out),
-        len(found.warnings),
+        len(findings.left_out),
+        len(findings.warnings),
     )
 
 

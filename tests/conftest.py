@@ -29,6 +29,12 @@ BASE_MODEL = ROOT / "resources" / "demo" / "base_model"
 sys.path.insert(0, str(SCRIPTS))
 import sao.base.command  # noqa: F401, E402 - it sets what torch reads when the tests import it
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # each process has a processor; torch reads this when it is loaded
+    os.environ["OMP_NUM_THREADS"] = "1"
+# Where bytecode is forbidden, every job of a graph compiles the project's modules anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 settings.register_profile("project", deadline=None, derandomize=True, database=None)
 settings.load_profile("project")
 
@@ -61,6 +67,8 @@ SLOW = {
 FIRST = [
     "test_cluster",
     "finished",
+    "test_cluster_faults",
+    "test_cluster_processes",
     "test_train",
     "test_precision",
     "test_small_graph",
@@ -74,12 +82,12 @@ FIRST = [
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """In several processes, the tests of a module stay together, and so do those that look at the finished main job."""
     for item in items:
-        group = "finished" if "finished" in item.fixturenames else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
-        if group == "finished" or group in SLOW:
+        if not item.get_closest_marker("xdist_group"):  # pytest-xdist joins several into one name
+            item.add_marker(pytest.mark.xdist_group("finished" if "finished" in item.fixturenames else item.path.stem))
+        if "finished" in item.fixturenames or item.path.stem in SLOW:
             item.add_marker(pytest.mark.slow)
     first = FIRST
-    groups = [next(item.iter_markers("xdist_group")).args[0] for item in items]
+    groups = [item.get_closest_marker("xdist_group").args[0] for item in items]
     order = sorted(range(len(items)), key=lambda at: first.index(groups[at]) if groups[at] in first else len(first))
     items[:] = [items[at] for at in order]
 
@@ -145,7 +153,19 @@ def run_script(
         command = [sys.executable, str(SCRIPTS / f"{name}.py"), *as_options(name, [*map(str, [*arguments, *more])])]
         env = os.environ | (env or {})
         return subprocess.run(command, cwd=cwd, env=env, capture_output=True, encoding="utf-8", timeout=timeout)
-    return FORKS[0].run(name, *arguments, *more, cwd=cwd, env=env, timeout=timeout)
+    return FORKS[0].start(name, *arguments, *more, cwd=cwd, env=env).finish(timeout)
+
+
+def run_snakemake(
+    *arguments: object, cwd: Path, env: dict[str, str] | None = None, timeout: float = 600
+) -> subprocess.CompletedProcess[str]:
+    """`snakemake arguments…` as a process of its own; so are its jobs, whose imports are made already."""
+    return FORKS[0].snakemake(*arguments, cwd=cwd, env=forked_jobs() | (env or {})).finish(timeout)
+
+
+def forked_jobs() -> dict[str, str]:
+    """The environment in which the jobs of a Snakemake find their imports made."""
+    return {"PATH": FORKS[0].path()}
 
 
 def write_shapes(path: Path, weights: Path | dict[str, Sequence[int]]) -> Path:
@@ -387,6 +407,14 @@ def readme_commands() -> list[str]:
     """The commands of the README's first code block, without their comments."""
     block = (ROOT / "README.md").read_text(encoding="utf-8").split("```")[1]
     return [line.split("  #")[0].strip() for line in block.splitlines()[1:] if line.strip()]
+
+
+def link_checkout(target: Path) -> Path:
+    """A folder in which the graph can be planned and run, without results and without a copy of anything."""
+    target.mkdir(exist_ok=True)
+    for name in ("Snakefile", "config.yaml", "rules", "scripts", "schemas", "envs", "profiles", "report", "resources"):
+        (target / name).symlink_to(ROOT / name)
+    return target
 
 
 def copy_checkout(target: Path) -> Path:

@@ -1,1 +1,1 @@
-"""What the scripts share. Nothing in here knows of Snakemake; data modules never import torch."""
+"""The code that the scripts share. Nothing in here knows about Snakemake, and data modules never import torch."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ import pandas as pd
 import pytest
 import soundfile
 import yaml
-from conftest import ROOT, SPLITS, checksum, copy_checkout, noise, pack, write_csv
+from conftest import ROOT, SPLITS, checksum, copy_checkout, noise, pack, run_snakemake, write_csv
 from hub import serve_hub
 from micro import safetensors, stable_audio_open, text_encoder
 from sao.base.files import read_json
@@ -105,10 +103,8 @@ def overlay(files: Path, mirror: str) -> dict[str, Any]:
 
 
 def snakemake(checkout: Path, target: str, **environment: str) -> None:
-    command = ["snakemake", "--cores", "2", target, "--configfile", "configs/clotho.yaml", "overlay.yaml"]
-    env = os.environ | environment
-    env.pop("WANDB_API_KEY", None)
-    done = subprocess.run(command, cwd=checkout, capture_output=True, encoding="utf-8", env=env, timeout=600)
+    configs = ["--configfile", "configs/clotho.yaml", "overlay.yaml"]
+    done = run_snakemake("--cores", "2", target, *configs, cwd=checkout, env={"WANDB_API_KEY": None} | environment)
     assert done.returncode == 0, done.stderr
 
 

@@ -1,4 +1,4 @@
-"""The graph on a SLURM of its own: two nodes with two fake GPUs each, on this machine, brought up by `.ci/slurm`.
+"""The graph on a SLURM of its own: pairs of nodes with two fake GPUs each, on this machine, brought up by `.ci/slurm`.
 
 Runs where root has Debian's slurmctld, slurmd, slurm-client and munge. Most of the time goes by waiting: for Snakemake's
 next look at its jobs, and for SLURM to miss a node.
@@ -21,7 +21,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, copy_checkout
+from conftest import ROOT, checksum, copy_checkout
+from filelock import FileLock
 from sao.data.corpora import resolve
 from sao.plan.plan import Plan
 
@@ -38,6 +39,7 @@ CONFIG = {
     "base_models": {"demo": {"gpus": 2, "sampling": {"steps": 2}}},
     "runs": {"demo": RUN},
     "render": {"clips": {"train": 2, "evaluation": 2}},
+    "evaluation": {"bootstrap": 10},
     "cluster": {"scratch": True},
 }
 OTHER = RUN | {"base_model": "demo", "corpus": "demo", "seed": 1}
@@ -47,6 +49,10 @@ THEIRS = FIRST.replace("/demo/", "/other/")
 COMMAND = ["snakemake", "--profile", "profiles/slurm", "--slurm-status-command", "squeue"]
 COMMAND += ["--slurm-init-seconds-before-status-checks", "1", "--max-threads", "2"]
 PATIENCE = 600  # s
+# Most of the time goes by waiting. Where SLURM is up already, three processes wait at the same time, each with nodes of its own.
+FAULTS, PROCESSES = (
+    ("test_cluster_faults", "test_cluster_processes") if "SLURM_CI" in os.environ else ["test_cluster"] * 2
+)
 
 
 def sh(*command: str, **more: object) -> str:
@@ -146,29 +152,30 @@ def finish(process: subprocess.Popen, checkout: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], bytes]]:
-    """The weights of two runs on this machine, without a cluster. It works while the cluster prepares data."""
-    checkout = copy_checkout(tmp_path_factory.mktemp("local") / "checkout")
-    runs = CONFIG["runs"] | {"other": OTHER}
-    (checkout / "ci.yaml").write_text(yaml.safe_dump(CONFIG | {"runs": runs, "cluster": {"scratch": False}}))
-    targets = [str(Path(path).parent) for path in (LAST, THEIRS)]
-    command = ["snakemake", "--cores", "2", "--configfile=ci.yaml", "--", *targets]
-    with (checkout / "said.log").open("w") as said:
-        process = subprocess.Popen(command, cwd=checkout, stdout=said, stderr=said, start_new_session=True)
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
+    """A checkout in which two runs were trained on this machine, without a cluster: once for all processes of the tests."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
-    def weights(path: str) -> bytes:
-        assert process.wait(timeout=PATIENCE) == 0, (checkout / "said.log").read_text()[-4000:]
-        return (checkout / path).read_bytes()
+    def checkout() -> Path:
+        with FileLock(shared / "undisturbed.lock"):
+            folder = shared / "undisturbed"
+            if not folder.exists():
+                new = copy_checkout(shared / "undisturbed.new")
+                runs = CONFIG["runs"] | {"other": OTHER}
+                (new / "ci.yaml").write_text(yaml.safe_dump(CONFIG | {"runs": runs, "cluster": {"scratch": False}}))
+                targets = [str(Path(path).parent) for path in (LAST, THEIRS)]
+                command = ["snakemake", "--cores", "2", "--configfile=ci.yaml", "--", *targets]
+                done = subprocess.run(command, cwd=new, capture_output=True, text=True, timeout=PATIENCE)
+                assert done.returncode == 0, done.stderr[-4000:]
+                new.rename(folder)
+        return folder
 
-    yield weights
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
+    return checkout
 
 
 @pytest.fixture(scope="module")
-def disturbed(
-    slurm: Path, undisturbed: Callable[[str], bytes], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Path, str]]:
+def disturbed(slurm: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
     """A checkout in which the whole graph ran on SLURM while legs were killed, and what Snakemake said."""
     checkout = copy_checkout(tmp_path_factory.mktemp("cluster") / "checkout").resolve()
     (checkout / "ci.yaml").write_text(yaml.safe_dump(CONFIG))
@@ -238,7 +245,7 @@ def test_gpu_jobs_hold_their_gpus_and_queue_for_them(disturbed: tuple[Path, str]
 
 @needs_slurm
 def test_killed_legs_go_on_and_give_the_same_weights(
-    disturbed: tuple[Path, str], undisturbed: Callable[[str], bytes]
+    disturbed: tuple[Path, str], undisturbed: Callable[[], Path]
 ) -> None:
     checkout, _ = disturbed
     legs = [job for job in jobs(checkout) if "rule_train" in job["Comment"]]
@@ -251,24 +258,27 @@ def test_killed_legs_go_on_and_give_the_same_weights(
     # Asks for more the second time.
     memory = [int(job["MinMemoryNode"].removesuffix("M")) for job in legs]
     assert memory == [4000, 6000, 4000, 6000]
-    assert (checkout / LAST).read_bytes() == undisturbed(LAST), (
-        "the weights differ from those of an undisturbed training"
-    )
+    assert checksum(checkout / LAST) == checksum(undisturbed() / LAST)
 
 
-@pytest.fixture
-def prepared(disturbed: tuple[Path, str], tmp_path: Path) -> Path:
-    """A copy whose data and latents are there, and no training."""
-    checkout = shutil.copytree(disturbed[0], tmp_path / "checkout", symlinks=True).resolve()
-    for name in ("checkpoints", "renders/demo", "samples", "evaluation", "logs/train"):
-        shutil.rmtree(checkout / "results" / name, ignore_errors=True)
-    (checkout / "said.log").unlink()
+def prepare(undisturbed: Path, target: Path, pair: int) -> Path:
+    """A copy whose data and latents are there, and no training. Its jobs run on a pair of nodes of their own."""
+    checkout = shutil.copytree(undisturbed, target, symlinks=True).resolve()
+    for name in ("checkpoints", "logs/train"):
+        shutil.rmtree(checkout / "results" / name)
+    (checkout / "ci.yaml").write_text(yaml.safe_dump(CONFIG))
+    partitions = checkout / "profiles/slurm/partitions.yaml"
+    partitions.write_text(re.sub(r"^  ([cg]pu):", rf"  \g<1>{pair}:", partitions.read_text(), flags=re.M))
     return checkout
 
 
 @needs_slurm
-def test_node_dies_under_one_of_two_configs_in_a_folder(slurm: Path, prepared: Path, undisturbed: Callable) -> None:
-    """Two users' runs, a leg each at the same time; the leg whose node dies goes to the other's, when that is done."""
+@pytest.mark.xdist_group(FAULTS)
+def test_node_dies_under_one_of_two_configs_in_a_folder(
+    slurm: Path, undisturbed: Callable[[], Path], tmp_path: Path
+) -> None:
+    """Two users' runs, one leg of each at the same time. The leg whose node dies goes to the other node, when that is free."""
+    prepared = prepare(undisturbed(), tmp_path / "checkout", 2)
     (prepared / "other.yaml").write_text(yaml.safe_dump(CONFIG | {"runs": {"demo": None, "other": OTHER}}))
     one = snakemake(prepared, str(Path(FIRST).parent))
     two = snakemake(prepared, str(Path(THEIRS).parent), config="other.yaml")
@@ -283,15 +293,19 @@ def test_node_dies_under_one_of_two_configs_in_a_folder(slurm: Path, prepared: P
         finish(one, prepared)
         after = next(j for j in jobs(prepared) if j["JobId"] == job["JobId"])
         assert int(after["Restarts"]) == 1 and after["NodeList"] != node
-        assert (prepared / FIRST).read_bytes() == undisturbed(FIRST)
-        assert (prepared / THEIRS).read_bytes() == undisturbed(THEIRS) != undisturbed(FIRST)
+        assert checksum(prepared / FIRST) == checksum(undisturbed() / FIRST)
+        assert checksum(prepared / THEIRS) == checksum(undisturbed() / THEIRS) != checksum(prepared / FIRST)
     finally:
         sh("slurmd", "-N", node, "-f", str(slurm / "slurm.conf"))
         wait_for(lambda: "idle" in sh("sinfo", "-h", "-n", node, "-o", "%t"), f"node {node}")
 
 
 @needs_slurm
-def test_snakemake_dies_and_starts_again_while_two_jobs_run(prepared: Path, slurm: Path, undisturbed: Callable) -> None:
+@pytest.mark.xdist_group(FAULTS)
+def test_snakemake_dies_and_starts_again_while_two_jobs_run(
+    slurm: Path, undisturbed: Callable[[], Path], tmp_path: Path
+) -> None:
+    prepared = prepare(undisturbed(), tmp_path / "checkout", 2)
     (prepared / "ci.yaml").write_text(yaml.safe_dump(CONFIG | {"runs": CONFIG["runs"] | {"other": OTHER}}))
     targets = ["--", *(str(Path(path).parent) for path in (FIRST, THEIRS))]
     process = snakemake(prepared, *targets)
@@ -313,7 +327,7 @@ def test_snakemake_dies_and_starts_again_while_two_jobs_run(prepared: Path, slur
     finish(again, prepared)
     wait_for(lambda: not running_job(prepared, "rule_train"), "the jobs of the dead Snakemake")
     for path in (FIRST, THEIRS):
-        assert (prepared / path).read_bytes() == undisturbed(path)
+        assert checksum(prepared / path) == checksum(undisturbed() / path)
     # And nothing is left to do.
     dry = [*COMMAND, "-n", "--configfile=ci.yaml", *targets]
     said = subprocess.run(dry, cwd=prepared, capture_output=True, text=True)
@@ -331,10 +345,17 @@ def test_snakemake_dies_and_starts_again_while_two_jobs_run(prepared: Path, slur
     ],
     ids=str,
 )
+@pytest.mark.xdist_group(PROCESSES)
 def test_several_processes_train_as_one_job(
-    prepared: Path, slurm: Path, shape: dict[str, int], gpus: int, monkeypatch: pytest.MonkeyPatch
+    slurm: Path,
+    undisturbed: Callable[[], Path],
+    shape: dict[str, int],
+    gpus: int,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     """One job, as many processes on each node as it has devices, and each process sees all GPUs of the job on its node."""
+    prepared = prepare(undisturbed(), tmp_path / "checkout", 3)
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")  # the names of the virtual nodes resolve to nothing
     settings = {"steps": 4, "checkpoint_every": 4, "batch_size": 4, **shape}
     config = {"base_models": {"demo": {"gpus": gpus}}, "runs": {"demo": RUN | settings}}
@@ -356,6 +377,7 @@ def test_several_processes_train_as_one_job(
 
 
 @needs_slurm
+@pytest.mark.xdist_group(PROCESSES)
 @pytest.mark.parametrize("given", ["--ntasks-per-gpu=1 --ntasks=2", "--gpus-per-task=1 --ntasks=2", ""])
 def test_processes_see_all_gpus_of_an_allocation_made_by_hand(slurm: Path, tmp_path: Path, given: str) -> None:
     """Whatever it says of tasks and GPUs, and in a job of the name that interactive ones have."""
@@ -366,7 +388,7 @@ def test_processes_see_all_gpus_of_an_allocation_made_by_hand(slurm: Path, tmp_p
     script = tmp_path / "job.sh"
     seen = "$SLURM_PROCID $SLURM_LOCALID $CUDA_VISIBLE_DEVICES $SLURM_NTASKS $SLURM_NTASKS_PER_NODE $SLURM_JOB_NAME"
     script.write_text(f"#!/bin/bash\n{command} bash -c 'echo {seen}'\n", encoding="utf-8")
-    asked = ["--partition=gpu", "--nodes=1", "--mem=100", "--cpus-per-task=2", *given.split()]
+    asked = ["--partition=gpu3", "--nodes=1", "--mem=100", "--cpus-per-task=2", *given.split()]
     asked += [] if "--gpus-per-task" in given else ["--gpus=2"]
     said = tmp_path / "said"
     done = ["sbatch", "--wait", "--job-name=interactive", f"--output={said}", f"--chdir={tmp_path}", *asked]

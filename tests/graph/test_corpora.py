@@ -13,11 +13,12 @@ import pandas as pd
 import pytest
 import soundfile
 import yaml
-from conftest import SPLITS, copy_checkout, noise, publish, write_wav
+from conftest import SPLITS, copy_checkout, noise, publish, run_snakemake, write_wav
+from forks import Forks
 from servers import serving
 
 NO_NETWORK = ["unshare", "-rn"]  # not even the loopback interface is up
-ENV = os.environ | {"WANDB_MODE": "disabled"}
+
 CLIPS = {"development": 140, "validation": 10, "evaluation": 10}
 # Rate in Hz, channels.
 FOLDER = {
@@ -32,9 +33,10 @@ FOLDER = {
 }
 
 
-def run(checkout: Path, *command: str) -> dict[str, int]:
+def run(checkout: Path, forks: Forks, *arguments: str) -> dict[str, int]:
     """Run Snakemake; returns its jobs by rule."""
-    done = subprocess.run(command, cwd=checkout, capture_output=True, encoding="utf-8", env=ENV, timeout=900)
+    env = {"WANDB_MODE": "disabled", "PATH": forks.path()}
+    done = forks.snakemake("--cores", "2", "--configfile=users.yaml", *arguments, cwd=checkout, env=env).finish(900)
     assert done.returncode == 0, done.stderr
     assert "100%" in done.stderr and "Traceback" not in done.stderr
     table = re.search(r"^job +count\n-+ +-+\n(.*?)^total", done.stderr, re.M | re.S)
@@ -64,7 +66,7 @@ def stamps(folder: Path) -> dict[Path, tuple[int, int]]:
     return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in folder.rglob("*")}
 
 
-def test_large_corpus_from_a_bad_line_and_a_folder_of_odd_sounds(tmp_path: Path) -> None:
+def test_large_corpus_from_a_bad_line_and_a_folder_of_odd_sounds(tmp_path: Path, forks: Forks) -> None:
     checkout = copy_checkout(tmp_path / "checkout")
     make_folder(tmp_path / "my {sounds}")
     (tmp_path / "my {sounds}/last.txt").write_text("Plain hiss.\nNoise without any tone.\n", encoding="utf-8")
@@ -88,6 +90,7 @@ def test_large_corpus_from_a_bad_line_and_a_folder_of_odd_sounds(tmp_path: Path)
         "base_models": {"demo": {"sampling": {"steps": 2}}},
         "runs": {"demo": None},
         "render": {"clips": {"train": None, "evaluation": 1}},
+        "evaluation": {"embeddings": ["log-mel"]},
     }
     for corpus in ("large", "mine"):
         run_entry = {"base_model": "demo", "corpus": corpus, "steps": 2, "batch_size": 2, "learning_rate": 1e-4}
@@ -98,35 +101,43 @@ def test_large_corpus_from_a_bad_line_and_a_folder_of_odd_sounds(tmp_path: Path)
                 file["url"] = f"{server.url}/{Path(file['url']).name}"
         (checkout / "users.yaml").write_text(yaml.safe_dump(config))
         server.faults += [{"stop": 500}, {"stop": 500}]
-        fetched = run(checkout, "snakemake", "--cores", "2", "--configfile=users.yaml", "downloads")
+        fetched = run(checkout, forks, "downloads")
         assert fetched == {"download": 9, "rehearse": 1, "base_model": 1, "downloads": 1}
         assert len(server.asked) == 11  # two of them for the rest of a file
 
     isolated = subprocess.run([*NO_NETWORK, "true"], capture_output=True, check=False).returncode == 0
-    command = [*(NO_NETWORK if isolated else []), "snakemake", "--cores", "2", "--configfile=users.yaml"]
-    assert run(checkout, *command, "results/samples") == {
+    (tmp_path / "alone").mkdir()
+    alone = Forks(tmp_path / "alone", forks.model, NO_NETWORK if isolated else ())
+    # Of the large corpus only the latents: from there on it is like any other.
+    del config["runs"]["large"]
+    (checkout / "users.yaml").write_text(yaml.safe_dump(config))
+    large = [f"results/latents/demo/large/{split}/0001-of-0001" for split in ("development", "validation")]
+    assert run(checkout, alone, "results/samples", *large) == {
         "extract": 3,
         "scan": 1,
         "manifest": 4,
         "validate": 2,
         "split": 2,
         "dataset_configs": 2,
-        "prompts": 2,
+        "prompts": 1,
         "encode": 3,
-        "train_last": 2,
-        "curves": 2,
-        "export": 2,
-        "render": 4,
-        "embed": 8,
-        "spectrograms": 4,
-        "evaluate": 4,
+        "train_last": 1,
+        "curves": 1,
+        "export": 1,
+        "render": 2,
+        "embed": 4,
+        "signals": 3,
+        "spectrograms": 2,
+        "evaluate": 2,
         "compare": 1,
-        "model_card": 2,
+        "model_card": 1,
         "collect": 1,
     }
     data = checkout / "results/data"
-    large = {role: pd.read_csv(data / f"large/splits/{role}.csv") for role in SPLITS.values()}
-    assert {role: len(clips) for role, clips in large.items()} == {SPLITS[split]: n for split, n in CLIPS.items()}
+    sides = {role: pd.read_csv(data / f"large/splits/{role}.csv") for role in SPLITS.values()}
+    assert {role: len(clips) for role, clips in sides.items()} == {SPLITS[split]: n for split, n in CLIPS.items()}
+    for folder in large:
+        assert len(list((checkout / folder).glob("*.npy"))) == CLIPS[folder.split("/")[4]]
     mine = pd.concat(pd.read_csv(data / f"mine/splits/{role}.csv") for role in SPLITS.values())
     assert set(mine.file_name) == {*FOLDER, "last.wav"}
     assert (
@@ -135,11 +146,9 @@ def test_large_corpus_from_a_bad_line_and_a_folder_of_odd_sounds(tmp_path: Path)
     )
     latents = {path.stem for path in (checkout / "results/latents/demo/mine/all").glob("*/*.npy")}
     assert latents == set(mine.clip_id)
-    assert len(pd.read_csv(checkout / "results/samples/samples.csv")) == 4
+    assert len(pd.read_csv(checkout / "results/samples/samples.csv")) == 2
     assert stamps(tmp_path / "my {sounds}") == before
-    again = subprocess.run(
-        ["snakemake", "-n", "--configfile=users.yaml", "results/samples"], cwd=checkout, capture_output=True, text=True
-    )
+    again = run_snakemake("-n", "--configfile=users.yaml", "results/samples", cwd=checkout)
     assert "Nothing to be done" in again.stdout + again.stderr
     if not isolated:
         pytest.skip("all passed, but with a network: this machine does not let a user leave it (unshare -rn)")
@@ -161,8 +170,7 @@ def test_braces_in_paths_are_no_wildcards(tmp_path: Path) -> None:
             "runs": {"demo": None, "odd": run_entry},
         }
         (checkout / "users.yaml").write_text(yaml.safe_dump(config))
-        command = ["snakemake", "-n", "--configfile=users.yaml", "results/samples"]
-        done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
+        done = run_snakemake("-n", "--configfile=users.yaml", "results/samples", cwd=checkout)
         assert done.returncode == 0, done.stderr
         assert bool(re.search(r"^encode +\d", done.stdout + done.stderr, re.MULTILINE)) == enabled
 
@@ -188,7 +196,7 @@ def test_paths_with_braces_a_safe_python_and_what_is_lost(tmp_path: Path) -> Non
     }
     (checkout / "mine.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     command = ["snakemake", "--cores", "2", "--configfile=mine.yaml", "--"]
-    env = ENV | {"PYTHONSAFEPATH": "1"}
+    env = os.environ | {"WANDB_MODE": "disabled", "PYTHONSAFEPATH": "1"}
     latents = "results/latents/braces/sounds/all/0001-of-0001"
     done = subprocess.run(
         [*command, latents], cwd=checkout, capture_output=True, encoding="utf-8", env=env, timeout=600

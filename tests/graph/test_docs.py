@@ -8,11 +8,11 @@ import re
 import runpy
 import shlex
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 from conda import install
+from conftest import link_checkout, run_snakemake
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "resources/demo/README.md", *ROOT.glob("docs/**/*.md")]
@@ -32,9 +32,7 @@ RULES = {
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The repository without results, with the example config of the README."""
-    folder = tmp_path_factory.mktemp("checkout")
-    for name in ("Snakefile", "config.yaml", "rules", "scripts", "schemas", "envs", "profiles", "report", "resources"):
-        (folder / name).symlink_to(ROOT / name)
+    folder = link_checkout(tmp_path_factory.mktemp("checkout"))
     shutil.copytree(ROOT / "configs", folder / "configs")
     for name, text in re.findall(r"```yaml\n# (\S+)\n(.*?)```", TEXT, re.S):
         (folder / name).write_text(text, encoding="utf-8")
@@ -44,8 +42,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("command", COMMANDS, ids=shlex.join)
 def test_commands_work_as_a_dry_run(command: tuple[str, ...], checkout: Path, tmp_path: Path) -> None:
-    env = os.environ | {"PATH": f"{install(tmp_path)}:{os.environ['PATH']}"}  # Snakemake asks conda even then
-    done = subprocess.run([command[0], "-n", *command[1:]], cwd=checkout, env=env, capture_output=True, text=True)
+    env = {"PATH": f"{install(tmp_path)}:{os.environ['PATH']}"}  # Snakemake asks conda even then
+    done = run_snakemake("-n", *command[1:], cwd=checkout, env=env)
     assert done.returncode == 0, done.stderr
     # What makes the command's target.
     makers = {
@@ -64,8 +62,7 @@ def test_commands_work_as_a_dry_run(command: tuple[str, ...], checkout: Path, tm
 def test_training_of_many_legs_is_planned(checkout: Path) -> None:
     (checkout / "configs/legs.yaml").write_text("runs: {demo: {steps: 1000, checkpoint_every: 1}}\n")
     target = "results/checkpoints/demo/model.safetensors"
-    command = ["snakemake", "-n", "--configfile=configs/legs.yaml", target]
-    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True)
+    done = run_snakemake("-n", "--configfile=configs/legs.yaml", target, cwd=checkout)
     assert done.returncode == 0, done.stderr[-2000:]
     assert re.search(r"^train +99\d$", done.stdout + done.stderr, re.M)
 

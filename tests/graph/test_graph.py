@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from conftest import run_snakemake
 from retrieval import top1
 
 # What follows from another model, from other settings of the rendering, and from a training.
@@ -23,7 +24,8 @@ CAPTIONS = "resources/demo/corpus/clotho_captions_development.csv"
 
 def planned(checkout: Path, *args: str, target: str = "results/samples") -> dict[str, int]:
     """Jobs by rule that a dry run would run; empty when nothing is to be done."""
-    done = subprocess.run(["snakemake", "-n", target, *args], cwd=checkout, capture_output=True, text=True, check=True)
+    done = run_snakemake("-n", target, *args, cwd=checkout)
+    assert done.returncode == 0, done.stderr
     if "Nothing to be done" in done.stdout + done.stderr:
         return {}
     table = re.search(r"^job +count\n-+ +-+\n(.*?)^total", done.stdout + done.stderr, re.M | re.S)
@@ -32,9 +34,8 @@ def planned(checkout: Path, *args: str, target: str = "results/samples") -> dict
 
 
 def reasons(checkout: Path, *args: str) -> str:
-    done = subprocess.run(
-        ["snakemake", "-n", "results/samples", *args], cwd=checkout, capture_output=True, text=True, check=True
-    )
+    done = run_snakemake("-n", "results/samples", *args, cwd=checkout)
+    assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 
 
@@ -170,9 +171,7 @@ def test_what_a_failed_job_was_to_renew_is_not_up_to_date(copy: Path) -> None:
     config = copy / "config.yaml"
     old = hashlib.md5((copy / CAPTIONS).read_bytes()).hexdigest()
     config.write_text(config.read_text().replace(old, "f" * 32))
-    failed = subprocess.run(
-        ["snakemake", "--cores", "2", "results/samples"], cwd=copy, capture_output=True, text=True, check=False
-    )
+    failed = run_snakemake("--cores", "2", "results/samples", cwd=copy)
     assert failed.returncode == 1 and f"MD5 is {old}, the config says {'f' * 32}" in failed.stderr, failed.stderr
     # What went wrong is the last that one reads.
     last = failed.stderr.rstrip().splitlines()[-1]
@@ -194,8 +193,8 @@ def test_any_step_can_be_asked_for(finished: Path) -> None:
     # Between two legs: from the one before, whose state is made again.
     assert planned(finished, target="results/checkpoints/demo/step-00001100/weights") == {"train": 1}
     assert planned(finished, target="results/checkpoints/demo/step-00000600/weights") == {"train": 2}
-    epoch = ["snakemake", "-n", "results/checkpoints/demo/epoch-00000001/weights"]
-    assert subprocess.run(epoch, cwd=finished, capture_output=True).returncode != 0
+    epoch = "results/checkpoints/demo/epoch-00000001/weights"
+    assert run_snakemake("-n", epoch, cwd=finished).returncode != 0
 
 
 def test_clotho_dry_run_reads_as_a_plan(finished: Path) -> None:

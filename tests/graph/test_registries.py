@@ -67,7 +67,7 @@ ADDED = {
         'shown=Shown("Crest", "{:.2f}x", sortable=True)),\n',
     },
     "evaluation/measures.py": {
-        "# In the order": MINE,
+        "# The order is": MINE,
         "    *FACTS,": '    BesideRecording(key="crest_error", name="Crest error", better="lower", of=crest_error, about="of it"),\n'
         '    BetweenSets(key="means", name="Means", better="lower", of=mean_distance, about="of means", drawn=True),\n',
     },

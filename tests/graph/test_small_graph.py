@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import checksum, copy_checkout, listing
+from conftest import checksum, copy_checkout, forked_jobs, listing
 
 SMALL = {
     "base_models": {"demo": {"sampling": {"steps": 2}}},
@@ -25,9 +25,14 @@ SMALL = {
 
 def snakemake(checkout: Path, *target: str) -> subprocess.Popen[str]:
     command = ["snakemake", "--cores", "2", "--configfile=small.yaml", *target]
-    pipe = subprocess.PIPE
     return subprocess.Popen(
-        command, cwd=checkout, stdout=pipe, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command,
+        cwd=checkout,
+        env=os.environ | forked_jobs(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
 
 

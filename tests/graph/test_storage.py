@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, copy_checkout
+from conftest import ROOT, copy_checkout, forked_jobs
 from sao.base.command import InputError
 from sao.base.files import link_folder
 
@@ -46,13 +46,16 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def snakemake(checkout: Path, *more: str, endpoint: str = "", target: str = TARGET) -> str:
-    env = os.environ | {
-        "SNAKEMAKE_STORAGE_S3_ENDPOINT_URL": endpoint,
-        "SNAKEMAKE_STORAGE_S3_ACCESS_KEY": "key",
-        "SNAKEMAKE_STORAGE_S3_SECRET_KEY": "secret",
-    }
+    env = (
+        os.environ
+        | forked_jobs()
+        | {
+            "SNAKEMAKE_STORAGE_S3_ENDPOINT_URL": endpoint,
+            "SNAKEMAKE_STORAGE_S3_ACCESS_KEY": "key",
+            "SNAKEMAKE_STORAGE_S3_SECRET_KEY": "secret",
+        }
+    )
     command = [sys.executable, "-m", "snakemake", "--cores", "2", target, *more]
-    env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
     done = subprocess.run(command, cwd=checkout, env=env, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return done.stdout + done.stderr

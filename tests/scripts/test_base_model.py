@@ -28,6 +28,7 @@ from conftest import (
     write_shapes,
 )
 from hub import Hub, serve_hub
+from model_configs import CONFIG, changed
 from safetensors.numpy import load, save
 from safetensors.torch import load_file
 from sao.base.command import InputError
@@ -39,7 +40,6 @@ from sao.training.state import read_state
 from settings import as_options
 from tokenizers import Tokenizer
 
-CONFIG = json.loads((BASE_MODEL / "model_config.json").read_text(encoding="utf-8"))
 ENCODER = "someone/tiny-t5"
 TEXT_ENCODER_FILES = {"config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"}
 REVISION, ENCODER_REVISION, CLAP_REVISION = "a" * 40, "b" * 40, "c" * 40
@@ -51,7 +51,7 @@ STEPS = ("(1) accept the licence at https://huggingface.co/someone/model", "(2) 
 
 
 class Payload:
-    """Runs code when it is unpickled: makes a file."""
+    """Runs code when it is unpickled, which makes a file."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -81,7 +81,7 @@ def take(
 
 
 def assert_whole(output: Path, source: Path) -> None:
-    """Model, text encoder where the Hub client finds it without a network, and a digest of them all."""
+    """The model, its text encoder in the Hub's cache, and a digest of all files are in place."""
     snapshot = snapshot_folder(output / "hub", ENCODER)
     for name in ("model_config.json", "model.safetensors"):
         assert (output / name).read_bytes() == (source / name).read_bytes()
@@ -104,7 +104,7 @@ def test_local_model_is_brought_into_place(source: Path, tmp_path: Path) -> None
 
 
 def test_local_model_is_not_what_is_in_place(source: Path, tmp_path: Path) -> None:
-    """A program that writes into a file where it lies changes one of the two."""
+    """If a program writes into one of the two in place, the other does not change."""
     output, before = tmp_path / "mine", {path: path.read_bytes() for path in source.rglob("*") if path.is_file()}
     assert_succeeds(take(source, output))
     for path in output.rglob("*"):
@@ -206,7 +206,7 @@ UNUSABLE = {
 
 @pytest.mark.parametrize("what", UNUSABLE)
 def test_what_would_quietly_train_another_model_is_refused(source: Path, tmp_path: Path, what: str) -> None:
-    """transformers starts weights that are missing at random; NaN would be told of a training, or of its learning rate."""
+    """transformers draws missing weights at random. NaN would be blamed on the training or its learning rate."""
     name, edit, words = UNUSABLE[what]
     edit(source / name)
     assert_fails(take(source, tmp_path / "out"), source, words)
@@ -229,17 +229,8 @@ def test_missing_folder_is_named(tmp_path: Path) -> None:
 
 
 def without(key: str, value: object = None) -> str:
-    """The demo's model config without (or with another value at) a dotted key."""
-    config = json.loads(json.dumps(CONFIG))
-    *path, last = key.split(".")
-    node = config
-    for part in path:
-        node = node[int(part) if part.isdigit() else part]
-    if value is None:
-        del node[last]
-    else:
-        node[last] = value
-    return json.dumps(config)
+    """The demo's model config without a dotted key, or with another value at it."""
+    return json.dumps(changed((key, value)))
 
 
 @pytest.mark.parametrize(
@@ -334,7 +325,7 @@ def test_files_of_other_names_are_taken(source: Path, tmp_path: Path) -> None:
     torch.save({"state_dict": {"a": shared, "b": shared[:2]}, "step": 7}, source / "base_model.ckpt")
     output = tmp_path / "out"
     names = ["--model-config", "base_model_config.json", "--weights", "base_model.ckpt"]
-    # What is pickled tells its shapes only when it is here.
+    # The shapes in a pickle are known only once it has arrived.
     assert_fails(
         take(source, output, *names, shapes={"a": [6], "c": [2]}),
         "base_model.ckpt",
@@ -349,7 +340,7 @@ def test_files_of_other_names_are_taken(source: Path, tmp_path: Path) -> None:
 
 
 def save_harmful(path: Path, form: str, mark: Path) -> None:
-    """A checkpoint that makes the folder `mark` when it is unpickled."""
+    """Save a checkpoint that makes the folder `mark` when it is unpickled."""
     harmful = {"state_dict": {"a": torch.zeros(1), "b": Payload(mark)}}
     if form in ("torch", "old torch"):
         torch.save(harmful, path, _use_new_zipfile_serialization=form == "torch")
@@ -403,7 +394,7 @@ def configure_clap(source: Path) -> None:
 
 
 def save_clap(path: Path) -> dict[str, torch.Tensor]:
-    """A checkpoint in laion_clap's form: weights, numbers of numpy, an optimiser."""
+    """Save a checkpoint in laion_clap's form: weights, numpy scalars, an optimiser."""
     weights = {"module.text_branch.a": torch.rand(3), "module.audio_branch.b": torch.rand(2)}
     more = {"epoch": 3, "best": np.float64(0.5), "optimizer": {"state": {0: torch.rand(1000)}}}
     torch.save({"state_dict": weights, **more}, path)
@@ -440,7 +431,7 @@ def test_clap_that_no_conditioner_wants_is_refused(source: Path, tmp_path: Path)
 
 @pytest.fixture
 def hub(source: Path) -> Iterator[Hub]:
-    """A Hub that has the local model, with what else lies in such repositories, and its text encoder."""
+    """A Hub with the local model, the other files that such repositories have, and the text encoder."""
     more = {"model.ckpt": b"a pickle", "README.md": b"card", "text_encoder/pytorch_model.bin": b"a pickle"}
     model = {name: (source / name).read_bytes() for name in MODEL_FILES} | more
     encoder = {name: (source / "text_encoder" / name).read_bytes() for name in TEXT_ENCODER_FILES}
@@ -486,7 +477,7 @@ def test_pinned_revisions_are_fetched(source: Path, tmp_path: Path, hub: Hub) ->
     assert_succeeds(fetch(hub, output))
     assert_whole(output, source)
     assert snapshot_folder(output / "hub", ENCODER).name == ENCODER_REVISION
-    # Only the files that are needed, each once, and no second copy of them on the disk.
+    # Only the necessary files were fetched, each once, and the disk has no second copy of them.
     names = [path.split("/resolve/")[1].split("/", 1)[1] for server, m, path, _ in hub.asked if "/resolve/" in path]
     assert set(names) == {*MODEL_FILES, *TEXT_ENCODER_FILES}
     assert len(hub.transfers("model.safetensors")) == 2  # the model's and the text encoder's
@@ -500,7 +491,7 @@ def test_token_goes_to_the_hub_and_not_to_its_cdn(tmp_path: Path, hub: Hub) -> N
     sent = [headers for server, _, path, headers in hub.asked if server == "cdn"]
     assert sent and not any(TOKEN in str(headers) for headers in sent)
     (tmp_path / "home").mkdir(exist_ok=True)
-    (tmp_path / "home/token").write_text(TOKEN)  # where `hf auth login` leaves it
+    (tmp_path / "home/token").write_text(TOKEN)  # where `hf auth login` stores it
     assert_succeeds(fetch(hub, tmp_path / "two"))
     assert_fails(fetch(hub, tmp_path / "three", HF_TOKEN="hf_another"), *STEPS)
 
@@ -601,7 +592,7 @@ def test_hub_out_of_reach_is_told_soon(tmp_path: Path, hub: Hub) -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         silent = f"http://127.0.0.1:{unused.getsockname()[1]}"
         start = time.monotonic()
-        # Accepts and never answers.
+        # This server accepts a connection and never answers.
         assert_fails(fetch(silent, tmp_path / "out", HF_HUB_ETAG_TIMEOUT="1"), "someone/model", silent, "network")
         assert time.monotonic() - start < 10
     start = time.monotonic()

@@ -1,4 +1,4 @@
-"""The folder to listen in: every sample, its reference, one table, one page; and the page in a real browser."""
+"""The folder of samples has every sample and its reference, one table and one page. A real browser opens the page."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Page
 
 RATE = 8000
-# clip_id, split, prompt, seconds; the last has no recording
+# clip_id, split, prompt, seconds. The last clip has no recording.
 CLIPS = (
     ("b clip", "evaluation", 'Rain & "wind" <b>on</b> a roof.', 1.0),
     ("a-clip", "evaluation", "A dog barks.", 2.0),
@@ -44,13 +44,13 @@ def tone(seconds: float, frequency: float) -> np.ndarray:
 
 
 def figures(clip: str, model: str, recorded: bool) -> dict[str, object]:
-    """What evaluate.py tells of a clip."""
+    """The figures of a clip, as evaluate.py writes them."""
     number = MODELS.index(model)
-    told = {"seconds": 1.0, "loudness_lufs": -20.0 - number, "bandwidth_hz": 4000.0, "memorised/aisfx": clip == "a-clip" and model == "two", "nearest_train/aisfx": "c%23", "clap_score/laion/x": 0.1 * number}  # fmt: skip
+    values = {"seconds": 1.0, "loudness_lufs": -20.0 - number, "bandwidth_hz": 4000.0, "memorised/aisfx": clip == "a-clip" and model == "two", "nearest_train/aisfx": "c%23", "clap_score/laion/x": 0.1 * number}  # fmt: skip
     if recorded:
         distance = {"b clip": 1.0, "a-clip": 3.0, "c%23": 2.0}[clip]
-        told |= {"reference_seconds": 1.0, "reference_loudness_lufs": -10.0, "reference_bandwidth_hz": 3000.0, "log_mel_distance": distance + number}  # fmt: skip
-    return told
+        values |= {"reference_seconds": 1.0, "reference_loudness_lufs": -10.0, "reference_bandwidth_hz": 3000.0, "log_mel_distance": distance + number}  # fmt: skip
+    return values
 
 
 def measure(split: str, name: str, value: float | None, note: str = "") -> dict[str, object]:
@@ -59,7 +59,7 @@ def measure(split: str, name: str, value: float | None, note: str = "") -> dict[
 
 
 def summary() -> dict[str, object]:
-    """As compare.py writes it; `two`'s best leg is not among the models of the page."""
+    """The summary, as compare.py writes it. The best leg of `two` is not among the models of the page."""
     runs = {
         model: {
             "measures": [
@@ -80,7 +80,7 @@ def summary() -> dict[str, object]:
 
 
 def make_inputs(root: Path) -> list[object]:
-    """What rule collect has: three models' renders with their spectrograms, and what is told of them."""
+    """Make the inputs of rule collect: the renders of three models, their spectrograms, and reports."""
     arguments: dict[str, list[object]] = {"--table": [], "--render": [], "--spectrograms": []}
     for number, model in enumerate(MODELS):
         folder = root / f"renders/{model}"
@@ -109,8 +109,8 @@ def make_inputs(root: Path) -> list[object]:
     (root / "summary.json").write_text(json.dumps(summary()))
     data = root / "data/my corpus"
     (data / "dataset_configs/demo").mkdir(parents=True)
-    told = {"corpus": "my <corpus>", "clips": {"train": 3, "evaluation": 2}, "warnings": [1], "left_out": LEFT_OUT, "licenses": {"CC0-1.0": 4, "CC-BY-3.0": 1}}  # fmt: skip
-    (data / "validation.json").write_text(json.dumps(told))
+    report = {"corpus": "my <corpus>", "clips": {"train": 3, "evaluation": 2}, "warnings": [1], "left_out": LEFT_OUT, "licenses": {"CC0-1.0": 4, "CC-BY-3.0": 1}}  # fmt: skip
+    (data / "validation.json").write_text(json.dumps(report))
     (data / "validation.html").write_text("<title>the corpus</title>")
     dropped = data / "dataset_configs/demo/dropped.csv"
     dropped.write_text("clip_id,published_split,path,check,message\nx,all,x.wav,tokens,too long\n")
@@ -143,7 +143,7 @@ def make_inputs(root: Path) -> list[object]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of samples. Not to be changed."""
+    """The folder of samples. Tests must not change it."""
     root = tmp_path_factory.mktemp("collect")
     assert_succeeds(run_script("collect", *make_inputs(root)))
     return root / "samples"
@@ -179,7 +179,7 @@ def test_nothing_of_an_earlier_config_stays(tmp_path: Path) -> None:
 def test_interrupted_it_leaves_no_folder_that_looks_like_one(tmp_path: Path) -> None:
     arguments = make_inputs(tmp_path)
     (tmp_path / "summary.json").unlink()
-    os.mkfifo(tmp_path / "summary.json")  # which is read last, and waited for
+    os.mkfifo(tmp_path / "summary.json")  # this file is read last, and the script waits for it
     before = listing(tmp_path)
     command = [sys.executable, SCRIPTS / "collect.py", *as_options("collect", [str(part) for part in arguments])]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -195,7 +195,7 @@ def test_interrupted_it_leaves_no_folder_that_looks_like_one(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("folder", ["audio", "data/my corpus/audio/train"])
 def test_recordings_of_ones_own_are_copied_and_links_followed(tmp_path: Path, folder: str) -> None:
-    """What was unpacked here takes no space a second time; what is a user's is not to be written into."""
+    """Unpacked recordings take no space twice. A user's own are copied, because nothing may write into them."""
     arguments, mine = make_inputs(tmp_path), folder == "audio"
     for path in sorted((tmp_path / "audio").glob("*.wav")):
         sound = tmp_path / folder / "elsewhere" / path.name
@@ -235,19 +235,19 @@ def browser() -> Iterator:
 
 @pytest.fixture
 def context(browser) -> Iterator[BrowserContext]:
-    """A browser without history, with no network: an attempt to use it fails the test."""
+    """A browser without history and without a network. An attempt to use the network fails the test."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True)
     yield context
     context.close()
 
 
 def open_page(context: BrowserContext, folder: Path) -> tuple[Page, list[str]]:
-    """The loaded page, and a list of what went wrong in it so far: console errors, requests out of the folder."""
+    """The loaded page, and a list of its errors so far: console errors, and requests outside the folder."""
     page = context.new_page()
     wrong: list[str] = []
     page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))
-    # A sound of which only the head is wanted is broken off.
+    # The browser breaks off a sound if it needs only its head.
     page.on("requestfailed", lambda r: None if r.failure == "net::ERR_ABORTED" else wrong.append(r.url))
     inside = folder.resolve().as_uri()
     page.on("request", lambda r: None if r.url.startswith((f"{inside}/", "data:")) else wrong.append(r.url))
@@ -268,7 +268,7 @@ def shown(page: Page) -> list[str]:
 
 
 def wait_until_plays(page: Page, *sources: str) -> None:
-    """Until these sounds play, and no other."""
+    """Wait until these sounds play, and no other."""
     page.wait_for_function(
         """sources => { const played = [...document.querySelectorAll("audio")].filter(a => !a.paused);
         return played.map(a => a.getAttribute("src")).join() === sources.join() && played.every(a => a.currentTime > 0); }""",
@@ -294,7 +294,7 @@ def test_summary_tells_measures_settings_and_corpus(page: Page) -> None:
     text = page.locator("section").first.inner_text()
     assert "10 [9, 11] n = 2" in text and "KAD, evaluation: go by KAD." in text
     best = page.eval_on_selector_all("td.best", "cells => cells.map(c => c.textContent.trim())")
-    assert best == ["8 [7, 9] n = 2"]  # not of what is equal for all, nor of what is best elsewhere
+    assert best == ["8 [7, 9] n = 2"]  # neither a measure that is equal for all, nor one that is best elsewhere
     assert "5 clips, 26 left out (leak: 25, tokens: 1), 1 warnings. Licences: CC0-1.0: 4, CC-BY-3.0: 1." in text
     assert "0.wav" not in text
     page.locator("summary", has_text="Left out of my <corpus>").click()
@@ -325,10 +325,10 @@ def test_click_plays_and_only_one_sound_at_a_time(page: Page) -> None:
     first.evaluate("cell => cell.scrollIntoView({ block: 'center' })")
     page.wait_for_function("cell => cell.querySelector('audio').controls", arg=first.element_handle())
     box = first.locator("audio").bounding_box()
-    page.mouse.click(box["x"] + 22, box["y"] + box["height"] / 2)  # the control's own button
+    page.mouse.click(box["x"] + 22, box["y"] + box["height"] / 2)  # the button of the control itself
     wait_until_plays(page, "base/b%20clip.wav")
     other = page.locator(".clip[data-clip='a-clip'] .cell[data-name='two'] .picture")
-    other.click(position={"x": 30, "y": 20})  # plays from there
+    other.click(position={"x": 30, "y": 20})  # the sound plays from there
     wait_until_plays(page, "two/a-clip.flac")
     assert page.evaluate("document.querySelector('[src=\"two/a-clip.flac\"]').currentTime") > 0.1
 
@@ -344,7 +344,7 @@ def test_keys_move_and_play(page: Page) -> None:
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("ArrowUp")
     assert page.evaluate("document.activeElement.getAttribute('src')") == "reference/a-clip.wav"
-    page.locator("#search").fill("rain wind")  # spaces are typed there, not played
+    page.locator("#search").fill("rain wind")  # there, the space bar types a space and plays nothing
     wait_until_plays(page)
 
 
@@ -354,7 +354,7 @@ def test_sort_and_filter(page: Page) -> None:
     page.click("#descending")
     assert shown(page)[:2] == ["a-clip", "c%23"]
     page.select_option("#sort", label="Log-mel distance, two")
-    assert shown(page) == ["a-clip", "c%23", "b clip", "z"]  # what has no figure comes last
+    assert shown(page) == ["a-clip", "c%23", "b clip", "z"]  # clips without the figure come last
     page.click("#descending")
     assert shown(page) == ["b clip", "c%23", "a-clip", "z"]
     page.select_option("#split", "train")
@@ -382,7 +382,7 @@ def test_blind_comparison_hides_which_is_which_and_keeps_a_tally(context: Browse
         row.get_by_role("button", name="A is better").click()
     assert page.locator("#tally").inner_text() == "4 judged"
     page.click("#blind")
-    page, wrong_too = open_page(context, made)  # kept when the page is opened again
+    page, wrong_too = open_page(context, made)  # the votes are kept when the page is opened again
     tally = page.locator("#tally").inner_text()
     assert {run: int(n) for run, n in re.findall(r"(\w+) better (\d+)×", tally) if int(n)} == {
         run: drawn.count(run) for run in drawn
@@ -427,7 +427,7 @@ def test_default_runs_page_in_the_browser(finished: Path, context: BrowserContex
 
 
 def test_report_has_the_page_the_curves_and_the_measures(finished: Path, tmp_path: Path) -> None:
-    """Without a network: a proxy that nobody answers stands in for it."""
+    """The report needs no network. Nothing answers at the proxy of this test."""
     proxies = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
     done = subprocess.run(
         ["snakemake", "results/samples", "--report", tmp_path / "report.zip"], cwd=finished, env=os.environ | proxies,

@@ -1,4 +1,4 @@
-"""One table over runs and legs, the best by each measure, the curves; and what the graph asks for."""
+"""One table of all runs and legs, the best of them by each measure, the curves, and the jobs that the graph needs."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from conftest import ROOT, assert_succeeds, run_script
+from conftest import ROOT, assert_succeeds, link_checkout, run_script, run_snakemake
 from sao.base.command import InputError
 from sao.data.corpora import resolve
 from sao.plan.plan import Plan
 
 
-def told(name: str, run: str | None, step: int, **values: float | None) -> dict[str, Any]:
-    """What evaluate.py writes, with the values of measures of `evaluation`."""
+def evaluated(name: str, run: str | None, step: int, **values: float | None) -> dict[str, Any]:
+    """The JSON of evaluate.py, with these values of measures of `evaluation`."""
     better = {"clap_score": "higher"}
     measures = [
         {
@@ -38,10 +38,10 @@ def told(name: str, run: str | None, step: int, **values: float | None) -> dict[
 @pytest.fixture
 def files(tmp_path: Path) -> list[Path]:
     found = [
-        told("base", None, 0, kad=20.0, clap_score=0.1),
-        told("demo@step-00000500", "demo", 500, kad=5.0, clap_score=0.2),
-        told("demo", "demo", 1000, kad=8.0, clap_score=0.3),
-        told("other", "other", 100, kad=None, clap_score=0.3),
+        evaluated("base", None, 0, kad=20.0, clap_score=0.1),
+        evaluated("demo@step-00000500", "demo", 500, kad=5.0, clap_score=0.2),
+        evaluated("demo", "demo", 1000, kad=8.0, clap_score=0.3),
+        evaluated("other", "other", 100, kad=None, clap_score=0.3),
     ]
     paths = [tmp_path / f"{entry['name']}.json" for entry in found]
     for path, entry in zip(paths, found, strict=True):
@@ -143,11 +143,9 @@ def test_a_run_cannot_be_called_like_the_summary() -> None:
     ],
 )
 def test_graph_asks_for_what_the_config_names(tmp_path: Path, more: str, jobs: dict[str, int]) -> None:
-    for name in ("Snakefile", "config.yaml", "rules", "scripts", "schemas", "envs", "profiles", "resources"):
-        (tmp_path / name).symlink_to(ROOT / name)
+    link_checkout(tmp_path)
     (tmp_path / "more.yaml").write_text(more or "{}")
-    command = ["snakemake", "-n", "results/evaluation/summary.json", "--configfile", "more.yaml"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    done = run_snakemake("-n", "results/evaluation/summary.json", "--configfile", "more.yaml", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = dict(re.findall(r"^(\w+) +(\d+)$", done.stdout + done.stderr, re.M))
     assert {name: int(found[name]) for name in jobs} == jobs

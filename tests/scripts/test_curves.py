@@ -1,4 +1,4 @@
-"""The losses of a run: drawn, and the best leg named."""
+"""The losses of a run are drawn, and its best leg is named."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOSSES = {100: 1.4, 200: 1.2, 300: 1.3}
 
 
 def curves(folder: Path, losses: dict[int, float] = LOSSES) -> subprocess.CompletedProcess[str]:
-    """Run the script on legs with these validation losses, by the step at which they end."""
+    """Run the script on legs with these validation losses, given by the last step of each leg."""
     (folder / "leg.csv").write_text(METRICS)
     for step, loss in losses.items():
         leg = {
@@ -62,7 +62,7 @@ def test_picture_shows_both_losses_and_the_best_leg(made: Path) -> None:
         assert f"<!-- {words} -->" in svg or words in svg, words
     lines = [element for element in root.iter() if (element.get("id") or "").startswith("line2d_")]
     points = [path.get("d").count("L") + 1 for line in lines for path in line if path.tag.endswith("path")]
-    assert {4, 3} <= set(points)  # steps that were logged, and those that were validated
+    assert {4, 3} <= set(points)  # logged steps and validated steps
 
 
 def test_picture_is_the_same_each_time_and_changes_with_the_losses(made: Path, tmp_path: Path) -> None:

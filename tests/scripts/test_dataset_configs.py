@@ -38,7 +38,7 @@ TOKENS = MODEL["model"]["conditioning"]["configs"][0]["config"]["max_length"]
 def configure(
     folder: Path, splits: Path, base_model: Path, *more: object, model_config: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Write `results/datasets` in `folder`, by relative paths, as the rule does."""
+    """Write `results/datasets` in `folder` with relative paths, as the rule does."""
     files = ["--splits", splits, "--model-config", model_config or base_model / "model_config.json"]
     files += ["--hub", base_model / "hub", "--latents", "results/latents/demo/tiny"]
     files += ["--output", "results/datasets", "--digest", "results/datasets.sha256", "--kept", "results/datasets.csv"]
@@ -54,7 +54,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, splits: Path, base_model: Pat
 
 @pytest.fixture
 def spoilt(tmp_path: Path, splits: Path) -> Callable[[str, str, str], tuple[Path, str]]:
-    """`(splits with another value in the second clip of a role, the path of that clip)`."""
+    """`(splits, path)`: splits with another value in the second clip of a side, and the path of that clip."""
 
     def copy(role: str, column: str, value: str) -> tuple[Path, str]:
         names: list[str] = []
@@ -99,7 +99,7 @@ def test_config_is_one_that_stable_audio_tools_reads(made: Path, splits: Path, r
     assert config["drop_last"] is (role == "train")
     (dataset,) = config["datasets"]
     assert dataset["id"] == role and dataset["path"] == f"results/datasets/{role}"
-    # PreEncodedDataset joins each line to `path`, and runs the hook of the dataset whose `path` is in the result.
+    # PreEncodedDataset joins each line to `path`. It runs the hook of the dataset whose `path` is in the joined one.
     lines = (made / dataset["path"] / "filelist.txt").read_text().splitlines()
     latents = [(made / dataset["path"] / line).resolve() for line in lines]
     expected = [f"{row['published_split']}/0001-of-0001/{row['clip_id']}.npy" for row in rows(splits, role)]
@@ -227,7 +227,7 @@ def test_clip_that_was_put_on_a_second_side_by_hand_is_named(tmp_path: Path, spl
 
 
 def test_clips_that_do_not_fit_are_dropped_and_listed(tmp_path: Path, splits: Path, base_model: Path) -> None:
-    """One clip of each side for its tokens, and one of each for its length, but never the last."""
+    """On each side, one clip is dropped for its tokens and one for its length, but never the last clip."""
 
     def spoil(table: pd.DataFrame) -> None:
         table.loc[0, "caption_2"] = "rain " * 200

@@ -25,6 +25,7 @@ from conftest import (
     listing,
     needs_mount,
     run_script,
+    run_snakemake,
     small_disk,
 )
 from download import retry_after
@@ -32,9 +33,9 @@ from sao.data.corpora import resolve
 from sao.plan.plan import Plan
 from servers import Server, serving
 
-CONTENT = b"".join(number.to_bytes(4, "big") for number in range(600_000))  # 2.4 MB, no two places alike
+CONTENT = b"".join(number.to_bytes(4, "big") for number in range(600_000))  # 2.4 MB without a repetition
 MD5 = hashlib.md5(CONTENT).hexdigest()
-LOST = 1 << 16  # bytes on their way that a dropped connection may take with it
+LOST = 1 << 16  # bytes that may be lost on their way when a connection drops
 QUICK = ("--wait", 0.02, "--timeout", 0.5, "--attempts", 4)
 NAME = "clips, one & two.7z"
 OUTPUTS = {"clips.7z", "checksums/clips.7z.txt"}
@@ -50,7 +51,7 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def remote(server: Server) -> str:
-    """The URL of the file on a server; the other fixture, `server`, says how it behaves."""
+    """The URL of the file on a server. The fixture `server` sets how that server behaves."""
     (server.folder / "files").mkdir()
     (server.folder / "files" / "clips.7z").write_bytes(CONTENT)
     return f"{server.url}/files/clips.7z"
@@ -79,14 +80,14 @@ def start(url: object, target: Path, *more: object) -> subprocess.Popen[str]:
 
 
 def assert_arrived(target: Path) -> None:
-    """Both outputs are there, and nothing else is."""
+    """The folder has both outputs and nothing else."""
     assert (target / "clips.7z").read_bytes() == CONTENT
     assert (target / "checksums/clips.7z.txt").read_text() == f"{MD5}  clips.7z\n"
     assert listing(target) == OUTPUTS
 
 
 def assert_nothing_twice(server: Server) -> None:
-    """Every byte went out once, but for what was on its way when a connection broke."""
+    """Every byte was sent once, except for those on their way when a connection broke."""
     end = 0
     for asked in server.asked:
         if asked.sent:
@@ -268,7 +269,7 @@ def test_file_that_became_shorter_than_what_arrived_is_begun_anew(server: Server
 def test_weak_etag_that_lies_costs_one_more_fetch(
     server: Server, remote: str, target: Path, etag: str, modified: str | None, sent: str | None
 ) -> None:
-    """What arrived is of another file, though the server says that nothing changed."""
+    """The bytes come from another file, although the server says that nothing changed."""
     server.etag, server.last_modified = etag, modified
     server.faults = [{"stop": 1_000_000}, *[{"stop": 0}] * 4]
     file = server.folder / "files/clips.7z"
@@ -382,7 +383,7 @@ def test_waits_grow(server: Server, remote: str, target: Path) -> None:
 
 @pytest.mark.parametrize(("status", "form"), [(429, "seconds"), (503, "date")])
 def test_retry_after_is_honoured(server: Server, remote: str, target: Path, status: int, form: str) -> None:
-    # A date has whole seconds: of three seconds at least two are left.
+    # The date has whole seconds, so at least two of the three seconds remain.
     value = "1" if form == "seconds" else email.utils.formatdate(time.time() + 3, usegmt=True)
     server.faults = [{"status": status, "headers": {"Retry-After": value}}]
     assert_succeeds(download(remote, target))
@@ -441,7 +442,7 @@ def test_interruption_is_one_line_and_costs_nothing_that_had_arrived(
 
 
 def test_two_at_once_fetch_it_once(server: Server, remote: str, target: Path) -> None:
-    """A run that was killed can leave a job behind."""
+    """A killed run can leave a job behind, which still downloads."""
     server.pause = 0.005
     left_over = start(remote, target)
     wait_for_bytes(target / ".partial/clips.7z.part", 100_000)
@@ -509,13 +510,13 @@ def test_what_is_there_already_counts_as_room(server: Server, remote: str, targe
     kept = shutil.move(target, f"{target}.kept")
     script = 'cp -r "$0/.partial" "$1"; shift; exec "$@"'
     command = ["sh", "-c", script, kept, target, sys.executable, SCRIPTS / "download.py", *arguments(remote, target)]
-    assert_succeeds(small_disk(target, "3m", command))  # 2.4 MB in all, of which 1 MB could still be written
+    assert_succeeds(small_disk(target, "3m", command))  # 2.4 MB in all; the disk has room for 1 MB more
     assert_arrived(Path(f"{target}.after"))
 
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A self-signed certificate for localhost, with its key."""
+    """A self-signed certificate for localhost, and its key."""
     if not shutil.which("openssl"):
         pytest.skip("openssl is not installed")
     path = tmp_path_factory.mktemp("certificate") / "both.pem"
@@ -587,7 +588,7 @@ def test_log_has_rate_and_time_left(server: Server, remote: str, target: Path, t
 
 @pytest.fixture(scope="module")
 def fetched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Server]:
-    """A copy of the checkout in which `downloads` was made, the tables from a server and the archives from a folder."""
+    """A copy of the checkout after the target `downloads`, with tables from a server and archives from a folder."""
     checkout = copy_checkout(tmp_path_factory.mktemp("downloads") / "checkout")
     with serving(checkout / "resources/demo") as server:
         server.delay = 0.5
@@ -608,7 +609,7 @@ def checkout(fetched: tuple[Path, Server]) -> Path:
 
 
 def snakemake(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["snakemake", *arguments], cwd=checkout, capture_output=True, encoding="utf-8", timeout=120)
+    return run_snakemake(*arguments, cwd=checkout, timeout=120)
 
 
 def test_target_downloads_fetches_files_and_models_and_makes_nothing(checkout: Path) -> None:
@@ -620,7 +621,7 @@ def test_target_downloads_fetches_files_and_models_and_makes_nothing(checkout: P
 
 
 def test_interrupted_job_is_resumed_by_the_next_run(server: Server, remote: str, tmp_path: Path) -> None:
-    """Snakemake deletes the outputs of a job that was cut off, and no more."""
+    """Snakemake deletes only the outputs of an interrupted job."""
     checkout = copy_checkout(tmp_path / "checkout")
     config = yaml.safe_load((checkout / "config.yaml").read_text())
     config["corpora"]["demo"]["splits"]["development"]["archives"] = [{"url": remote, "md5": MD5}]
@@ -640,7 +641,7 @@ def test_interrupted_job_is_resumed_by_the_next_run(server: Server, remote: str,
 
 
 def planned(checkout: Path, edit: Callable[[dict], object]) -> str:
-    """What a dry run of `downloads` says with an edited demo corpus."""
+    """The output of a dry run of `downloads` with an edited demo corpus."""
     path = checkout / "config.yaml"
     text = path.read_text()
     config = yaml.safe_load(text)

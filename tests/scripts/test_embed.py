@@ -1,4 +1,4 @@
-"""Embeddings of recordings and renders: what is in the file, and that a CLAP model works without a network."""
+"""The contents of files of embeddings, for recordings and renders. A CLAP model works without a network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CLAP = {"repo": REPO, "revision": REVISION}
 
 
 def make_renders(folder: Path, clips: list[str], **columns: object) -> Path:
-    """A table of renders and their WAVs beside it."""
+    """Write a table of renders, and their WAVs beside it."""
     for clip in clips:
         write_wav(folder.with_suffix("") / f"{clip}.wav", noise(clip, 0.6), RATE)
     table = {"clip_id": clips, "split": "evaluation", "prompt": [f"rain on {c}" for c in clips], "reference": ""}
@@ -36,7 +36,7 @@ def embed(table: Path, output: Path, embedding: object = "log-mel", *more: objec
 
 @pytest.fixture(scope="module")
 def clap(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Hub cache that embedding_model.py makes of the tiny CLAP."""
+    """The Hub's cache of the tiny CLAP, made by embedding_model.py."""
     folder = tmp_path_factory.mktemp("clap")
     with serve_hub({(REPO, REVISION): clap_files()}) as hub:
         hub.lfs = (*hub.lfs, ".bin")
@@ -89,7 +89,7 @@ def test_broken_sound_is_named(tmp_path: Path) -> None:
 
 def test_clap_embeds_sounds_and_captions_offline(clap: Path, tmp_path: Path) -> None:
     table = make_renders(tmp_path / "mine", ["x", "y", "long"])
-    write_wav(tmp_path / "mine/long.wav", noise("long", 2.2), RATE)  # the model's own window is 1 s
+    write_wav(tmp_path / "mine/long.wav", noise("long", 2.2), RATE)  # the window of the model is 1 s
     assert_succeeds(embed(table, tmp_path / "a.npz", CLAP, "--model", clap))
     found = Embedded.read(tmp_path / "a.npz")
     assert found.vectors.shape == found.text.shape == (3, 8)
@@ -104,7 +104,7 @@ def test_clap_embeds_sounds_and_captions_offline(clap: Path, tmp_path: Path) -> 
 
 
 def test_clap_whose_weights_do_not_fit_is_refused(clap: Path, tmp_path: Path) -> None:
-    """transformers would draw what is missing at random, and say so in a warning."""
+    """transformers would draw the missing weights at random, with no more than a warning."""
     import shutil
 
     from safetensors.torch import load_file, save_file

@@ -1,4 +1,4 @@
-"""CLAP models from the Hub: checked, converted from pickles as data, found without a network."""
+"""CLAP models from the Hub are checked, converted from pickles that are read as data, and loaded without a network."""
 
 from __future__ import annotations
 

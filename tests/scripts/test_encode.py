@@ -1,4 +1,4 @@
-"""Latents: right, reproducible, resumable; and never of a silent file."""
+"""Encoding is right, reproducible and resumable, and refuses a silent file."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_clips_longer_than_the_window_are_stored_whole(finished: Path, tmp_path:
         frames = -(-info["seconds_total"] * 16000 // 1024)
         mean = np.load(path)
         assert 8 <= mean.shape[1] <= frames and len(info["padding_mask"]) == mean.shape[1]
-        # Away from the end, where the other is padded, it is the same.
+        # Both are the same away from the end, where the other one is padded.
         inner = slice(0, sum(info["padding_mask"]) - 20)
         assert np.allclose(mean[:, inner], np.load(whole / path.name)[:, inner], atol=1e-5)
 
@@ -88,7 +88,7 @@ def test_encoding_again_gives_the_same_and_resumes(finished: Path, tmp_path: Pat
     again = tmp_path / "again/validation"
     assert encode(finished, audio, again).returncode == 0
     assert first.with_suffix(".json").read_text() == again.with_suffix(".json").read_text()
-    # What an interrupted job leaves: some clips under the fingerprinted name.
+    # An interrupted job leaves some clips under the fingerprinted name.
     log = (tmp_path / "log").absolute()
     kept = sorted(again.glob("*.json"))[0]
     partial = tmp_path / "resumed" / f".validation.{fingerprint(finished, audio)}"
@@ -144,7 +144,7 @@ def test_silent_file_stops_the_encoding(finished: Path, tmp_path: Path) -> None:
     facts.write_text(facts.read_text().replace(before, checksum(victim, "sha256")))
     done = encode(finished, audio, tmp_path / "latents/validation")
     assert done.returncode == 1
-    assert f"error: {victim}: silent" in done.stderr
+    assert f"error: {victim}: is silent" in done.stderr
     assert not (tmp_path / "latents/validation").exists()
 
 
@@ -190,7 +190,7 @@ def test_audio_is_brought_to_the_models_rate_and_channels(tmp_path: Path, channe
 
 @pytest.mark.parametrize("rate", [15999, 16001, 44101, 48001, 191999, 999_983])
 def test_any_rate_is_resampled_in_bounded_memory(tmp_path: Path, rate: int) -> None:
-    """44,101 to 44,100 Hz took 15 GB; the smallest of these took 2 GB."""
+    """Resampling from 44,101 to 44,100 Hz once took 15 GB. All of these rates took at least 2 GB."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     path = write_wav(tmp_path / "a.wav", 0.5 * np.sin(2 * np.pi * 440 * np.arange(rate) / rate), rate, "FLOAT")
     audio = load_audio(path, 16000, 1)
@@ -223,7 +223,7 @@ def test_padding_fills_whole_frames_and_the_window(samples: int, frames: int, ra
     whole = padded(audio, ratio, frames)
     stored = whole.shape[1] / ratio
     assert stored == int(stored) and stored >= frames
-    # Resampling rounds up: one sample beyond a frame is dropped, no more.
+    # Resampling rounds up, and only one sample beyond a frame is dropped.
     kept = int(whole[0].sum())
     assert samples - 1 <= kept <= samples and (kept == samples or samples % ratio == 1 or ratio == 1)
     assert stored == frames or stored - 1 < samples / ratio

@@ -1,4 +1,4 @@
-"""The measures of one model: what they compare, how they are told, and what is left out."""
+"""The measures of one model: which sounds they compare, how they are written, and which are left out."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make_renders(corpus: Path, folder: Path) -> pd.DataFrame:
-    """Four clips of evaluation, new sounds; two of train, one of which is a copy; a silent one of a mere prompt."""
+    """Write four new sounds for evaluation, two for train of which one is a copy, and a silent one for a mere prompt."""
     rows = [(f"evaluation{i}", "evaluation", chord(900 + i)) for i in range(4)]
     rows += [("train0", "train", chord(0)), ("train1", "train", chord(950)), ("mine", "prompts", np.zeros(HERTZ))]
     for clip, _, audio in rows:
@@ -81,12 +81,12 @@ def evaluate(corpus: Path, renders: Path, *more: object) -> subprocess.Completed
 
 
 @pytest.fixture(scope="module")
-def told(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], pd.DataFrame]:
-    """What evaluate.py says of the renders: the JSON and the table of clips."""
+def evaluated(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], pd.DataFrame]:
+    """The outputs of evaluate.py: the JSON, and the table of clips."""
     folder = tmp_path_factory.mktemp("renders")
     make_renders(corpus, folder / "mine")
     measure(folder / "mine")
-    shutil.rmtree(folder / "mine")  # what follows reads no sound
+    shutil.rmtree(folder / "mine")  # rule evaluate reads no sound
     digest = folder / "export.json"
     digest.write_text('{"leg": "step-00000500"}')
     assert_succeeds(evaluate(corpus, folder / "mine", "--weights-digest", digest))
@@ -95,8 +95,8 @@ def told(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[s
     return found, pd.read_csv(folder / "clips.csv", index_col="clip_id")
 
 
-def test_every_measure_explains_itself(told: tuple[dict[str, Any], pd.DataFrame]) -> None:
-    found, _ = told
+def test_every_measure_explains_itself(evaluated: tuple[dict[str, Any], pd.DataFrame]) -> None:
+    found, _ = evaluated
     assert (found["name"], found["leg"], found["step"], found["corpus"]) == ("mine", "step-00000500", 500, "demo")
     assert found["settings"] == {"bootstrap": 50, "level": 0.9, "seed": 0}
     assert found["embeddings"][0]["name"] == "log-mel" and found["embeddings"][0]["dim"] == 192
@@ -107,13 +107,15 @@ def test_every_measure_explains_itself(told: tuple[dict[str, Any], pd.DataFrame]
     assert len(keys) == len(set(keys))
 
 
-def test_sets_are_compared_split_by_split_with_what_was_recorded(told: tuple[dict[str, Any], pd.DataFrame]) -> None:
-    by_key = {measure["key"]: measure for measure in told[0]["measures"]}
+def test_sets_are_compared_split_by_split_with_what_was_recorded(
+    evaluated: tuple[dict[str, Any], pd.DataFrame],
+) -> None:
+    by_key = {measure["key"]: measure for measure in evaluated[0]["measures"]}
     kad, fad = by_key["evaluation/kad/log-mel"], by_key["evaluation/fad/log-mel"]
     assert (kad["name"], kad["n"], kad["n_reference"], kad["note"]) == ("KAD (log-mel)", 4, 4, "")
     assert fad["name"] == "FAD (log-mel)" and "go by KAD" in fad["note"]
     assert by_key["train/kad/log-mel"]["n_reference"] == SPLITS["train"]
-    # A prompt has no recordings, and no reference to be compared with; as a signal it is measured all the same.
+    # A prompt has no recordings and no reference to be compared with. Its signal is measured all the same.
     mere = {key for key in by_key if key.startswith("prompts/")}
     assert mere == {
         "prompts/silent", "prompts/clipped", "prompts/dc_offset", "prompts/memorised/log-mel",
@@ -122,8 +124,8 @@ def test_sets_are_compared_split_by_split_with_what_was_recorded(told: tuple[dic
     assert by_key["prompts/silent"]["value"] == 1 and by_key["evaluation/silent"]["value"] == 0
 
 
-def test_copy_of_a_training_clip_is_told(told: tuple[dict[str, Any], pd.DataFrame]) -> None:
-    found, clips = told
+def test_copy_of_a_training_clip_is_told(evaluated: tuple[dict[str, Any], pd.DataFrame]) -> None:
+    found, clips = evaluated
     for space in ("log-mel", "spectrogram"):
         entry = next(entry for entry in found["memorisation"] if entry["space"] == space)
         assert "train0" in entry["flagged"] and entry["n_train"] == 5 and entry["n_held_out"] == 6
@@ -132,8 +134,8 @@ def test_copy_of_a_training_clip_is_told(told: tuple[dict[str, Any], pd.DataFram
     assert clips.loc["train0", "log_mel_distance"] < 0.01 < clips.loc["train1", "log_mel_distance"]
 
 
-def test_clips_are_told_in_table_and_json_alike(told: tuple[dict[str, Any], pd.DataFrame]) -> None:
-    found, clips = told
+def test_clips_are_told_in_table_and_json_alike(evaluated: tuple[dict[str, Any], pd.DataFrame]) -> None:
+    found, clips = evaluated
     assert set(found["clips"]) == set(clips.index)
     for clip, figures in found["clips"].items():
         for key, value in figures.items():

@@ -1,4 +1,4 @@
-"""Export: every key matched, moving averages where there are any, adapters merged, and nothing unsafe loaded."""
+"""Export matches every key, takes moving averages if there are any, merges adapters, and loads nothing unsafe."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def export(finished: Path, trained: list[Path], output: Path, trainings=()):
 
 
 def checksums(folder: Path) -> Path:
-    """What vouches for the weights of a leg, as they are."""
+    """The file of checksums of a leg's present weights."""
     listing = folder.with_name("checksums.sha256")
-    if not listing.is_file():  # of a copy
+    if not listing.is_file():  # a copy has no listing yet
         write_digests(listing, folder.parent, sorted(path for path in folder.rglob("*") if path.is_file()))
     return listing
 
@@ -78,7 +78,7 @@ def test_of_several_legs_the_best_is_taken(finished: Path, tmp_path: Path) -> No
 
 @pytest.fixture
 def weights(finished: Path, tmp_path: Path) -> Path:
-    """A copy of what the last leg trained, to be spoiled."""
+    """A copy of the weights of the last leg, which a test may spoil."""
     return shutil.copytree(finished / LAST / "weights", tmp_path / "weights")
 
 

@@ -60,7 +60,7 @@ def test_only_outputs_are_left(extracted: Path) -> None:
 
 
 def test_number_of_threads_changes_nothing(tmp_path: Path) -> None:
-    """Long files among short ones and in folders, in two archives: none is measured before it is whole."""
+    """No file is measured before it is whole. Two archives have long and short files, also in folders."""
     files = {}
     for number in range(12):
         seconds = 20 if number % 4 == 0 else 0.01
@@ -97,7 +97,7 @@ def test_several_archives_make_one_folder_and_replace_the_old_one(tmp_path: Path
 
 
 def rename_entry(archive: Path, old: str, new: str) -> None:
-    """Rename in the archive's table of contents, since py7zr writes no odd names. `new` is as long as `old`."""
+    """Rename an entry in the archive's table of contents, since py7zr writes no odd names. `new` is as long as `old`."""
     data = bytearray(archive.read_bytes())
     offset, size = struct.unpack("<QQ", data[12:28])
     header = data[32 + offset : 32 + offset + size]
@@ -162,7 +162,7 @@ FILES = {
 
 
 def seven_zip(folder: Path, name: str, *options: str) -> Path:
-    """FILES packed by 7-Zip's own program, in the format that the name says."""
+    """Pack FILES with 7-Zip's own program. The suffix of the name decides the format."""
     for file, data in FILES.items():
         (folder / "made" / file).parent.mkdir(parents=True, exist_ok=True)
         (folder / "made" / file).write_bytes(data)

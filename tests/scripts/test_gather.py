@@ -1,4 +1,4 @@
-"""The shards of a run in one folder and one table."""
+"""The shards of a run are gathered in one folder and one table."""
 
 from __future__ import annotations
 

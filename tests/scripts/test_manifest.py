@@ -33,7 +33,7 @@ def split(tmp_path: Path) -> PublishedSplit:
 
 
 def manifest(folder: Path, split: PublishedSplit, *more: object) -> subprocess.CompletedProcess[str]:
-    """Make `folder/manifest.csv` from the WAVs that lie in `split.wavs` now."""
+    """Make `folder/manifest.csv` from the WAVs that are in `split.wavs` now."""
     measuring = Measuring(1)
     for name in listing(split.wavs):
         measuring.add(name, split.wavs / name)
@@ -51,7 +51,9 @@ def edit(path: Path, old: str, new: str, encoding: str = "utf-8") -> None:
     path.write_bytes(text.replace(old, new).encode(encoding))
 
 
-def test_row_a_clip_with_everything_known(published: dict[str, PublishedSplit], manifests: dict[str, Path]) -> None:
+def test_one_row_per_clip_with_everything_known(
+    published: dict[str, PublishedSplit], manifests: dict[str, Path]
+) -> None:
     table = read(manifests["development"]).set_index("file_name")
     assert list(table.index) == sorted(ODD_NAMES)
     assert not table.problem.any()
@@ -70,7 +72,7 @@ def test_row_a_clip_with_everything_known(published: dict[str, PublishedSplit], 
 
 def test_metadata_in_latin_1_survives(manifests: dict[str, Path]) -> None:
     table = read(manifests["development"]).set_index("file_name")
-    assert table.manufacturer["naïve café – Größe.wav"] == ""  # the dash is in no Latin-1 name: Clotho writes `?`
+    assert table.manufacturer["naïve café – Größe.wav"] == ""  # Latin-1 has no such dash, so Clotho writes `?`
     assert table.manufacturer["-dash.wav"] == "Jürgen" and table.keywords["-dash.wav"] == "noise;señal"
 
 
@@ -212,7 +214,7 @@ BAD_AUDIO: list[tuple[Callable[[Path], object], str]] = [
 
 
 def test_bad_audio_is_recorded(tmp_path: Path) -> None:
-    """Every kind at once, beside a good clip: the manifest is made, and `problem` says what is wrong."""
+    """With bad audio of every kind and one good clip, the manifest is made, and `problem` says what is wrong."""
     names = ["good.wav", *(f"bad {n}.wav" for n in range(len(BAD_AUDIO)))]
     split = publish(tmp_path / "published", "development", names)
     for number, (spoil, _) in enumerate(BAD_AUDIO):
@@ -275,7 +277,7 @@ def test_columns_that_the_split_goes_by(tmp_path: Path, split: PublishedSplit) -
 
 
 def test_metadata_is_found_under_other_names(tmp_path: Path, split: PublishedSplit) -> None:
-    """What a folder's own table may call Clotho's columns."""
+    """A table in a user's folder may have other names for Clotho's columns."""
     rows = [
         {
             "file_name": n,
@@ -301,7 +303,7 @@ def test_metadata_is_found_under_other_names(tmp_path: Path, split: PublishedSpl
 
 
 def test_freesounds_names_are_known(tmp_path: Path, split: PublishedSplit) -> None:
-    """As its API has them. A bare `id` may be anything; the recording follows from the page."""
+    """The names are those of Freesound's API. A bare `id` may be anything, so the recording follows from the page."""
     page = "https://freesound.org/people/{}/sounds/{}/"
     rows = [
         {"file_name": n, "caption_1": "A.", "id": str(i), "url": page.format("Ann B", 77 + i).replace(" ", "%20"),

@@ -1,4 +1,4 @@
-"""The card of an exported model: its code runs, the Hub can read it, and it says where all of it is from."""
+"""The card of an exported model names all sources, its code runs, and the Hub can read it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import ROOT, assert_fails, assert_succeeds, checksum, kept_table, run_script
+from conftest import ROOT, assert_fails, assert_succeeds, checksum, kept_table, link_checkout, run_script, run_snakemake
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -62,7 +62,7 @@ def training(leg: str = LEG) -> dict[str, Any]:
 
 
 def measured(path: Path, leg: str | None, seed: int) -> Path:
-    """JSON as rule `evaluate` writes it, of made-up embeddings: four clips of evaluation, three of train."""
+    """The JSON of rule `evaluate` for made-up embeddings of four clips of evaluation and three of train."""
     splits = {"evaluation": 4, "train": 3}
     ids = [f"{split}{n}" for split, count in splits.items() for n in range(count)]
     clips = pd.DataFrame({"clip_id": ids, "split": [re.sub(r"\d", "", name) for name in ids]})
@@ -79,7 +79,7 @@ def measured(path: Path, leg: str | None, seed: int) -> Path:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory, base_model: Path, splits: Path) -> Path:
-    """A model that export.py made of the demo's base model with its diffusion model moved a little. Not to be changed."""
+    """An export of the demo's base model with slightly changed diffusion weights. Tests must not change it."""
     folder = tmp_path_factory.mktemp("exported")
     torch.manual_seed(0)
     base = load_file(base_model / "model.safetensors")
@@ -109,7 +109,7 @@ def write_card(
     sampling: dict = SAMPLING,
     **other,
 ) -> subprocess.CompletedProcess[str]:
-    """model_card.py with the files of `exported`, or others in place of them."""
+    """Run model_card.py on the files of `exported`, or on others in their place."""
     given = {
         "--export": exported / "demo/export.json",
         "--training": exported / "training.json",
@@ -131,12 +131,12 @@ def card_text(*args: Any, **kwargs: Any) -> str:
 
 
 def code_of(card: str) -> list[str]:
-    """The Python of a card, block by block."""
+    """The blocks of Python code in a card."""
     return re.findall(r"^```python\n(.*?)^```$", card, re.M | re.S)
 
 
 def run_code(code: str, folder: Path, hub: Path) -> subprocess.CompletedProcess[str]:
-    """Python in the folder, as a user would paste it, with the text encoder where the card says."""
+    """Run Python code in the folder, as a user would paste it, with the text encoder where the card says."""
     env = os.environ | {"HF_HUB_CACHE": str(hub), "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""}
     return subprocess.run(
         [sys.executable, "-c", code], cwd=folder, env=env, capture_output=True, text=True, timeout=600
@@ -212,7 +212,7 @@ def test_the_hub_reads_what_it_is_and_what_was_measured(
     measures = json.loads((exported / "demo.json").read_text())["measures"]
     wanted = {m["name"]: m["value"] for m in measures if m["split"] == "evaluation"}
     assert len(wanted) == 5
-    # By the Hub's own client, in a process of its own: it reads its settings once.
+    # The Hub's own client loads it in a separate process, because it reads its settings only once.
     code = (
         "import json, sys; from huggingface_hub import ModelCard\n"
         "data = ModelCard.load(sys.argv[1]).data\n"
@@ -302,13 +302,13 @@ def test_clips_licences_and_settings_are_told(exported: Path, base_model: Path, 
     ):
         assert text in card, card
     assert "secret-project" not in card
-    # Whatever is in a caption, the code is code and says it.
+    # Any caption gives valid code that contains it.
     blocks = code_of(card)
     assert len(blocks) == 2
     line = next(line for line in blocks[1].splitlines() if line.startswith("prompt, seconds = "))
     scope: dict[str, Any] = {}
     exec(line, scope)
-    # A clip that is longer than the model's window is trained on by crops.
+    # A clip that is longer than the model's window is trained on in crops.
     assert (scope["prompt"], scope["seconds"]) == (table.loc[0, "caption_1"], 49152 / 16000)
     credits = pd.read_csv(tmp_path / "ATTRIBUTION.csv", dtype=str, keep_default_na=False)
     assert list(credits.columns) == ["clip_id", "file_name", "author", "link", "license"]
@@ -425,12 +425,11 @@ def test_of_several_legs_the_exported_one_is_told(
 
 
 def test_run_and_leg_ask_for_what_the_card_tells(tmp_path: Path) -> None:
-    for name in ("Snakefile", "config.yaml", "rules", "scripts", "schemas", "envs", "profiles", "resources"):
-        (tmp_path / name).symlink_to(ROOT / name)
+    link_checkout(tmp_path)
 
     def planned(*target: str) -> dict[str, int]:
-        command = ["snakemake", "-n", *target]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        done = run_snakemake("-n", *target, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
         return {
             name: int(count)
             for name, count in re.findall(r"^(\w+) +(\d+)$", done.stdout + done.stderr, re.M)

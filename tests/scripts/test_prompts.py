@@ -1,50 +1,22 @@
-"""Which sounds are rendered: clips of the corpus and prompts from a file, each checked before anything is trained."""
+"""The prompts to render, of clips and from a file, are checked before anything is trained."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from conftest import assert_fails, assert_succeeds, kept_table, run_script
+from conftest import assert_fails, assert_succeeds
 from hypothesis import given
 from hypothesis import strategies as st
+from prompt_tables import SAMPLING, run_prompts
 from sao.base.command import InputError
 from sao.rendering.clips import Clip, choose, read_clips, render_seed, write_clips
 from sao.rendering.prompts import read_prompts
 
 WINDOW = 3.0
 SETTINGS: dict[str, Any] = {"seconds": None, "seed": 5, "sampling": {"cfg_scale": 7, "negative_prompt": "Hiss."}}
-RENDER = {"clips": {"evaluation": 2}, "caption": 1, "seed": 0, "seconds": None, "loudness": None, "format": "wav16"}
-SAMPLING = {
-    "sampler": "dpmpp-3m-sde",
-    "steps": 2,
-    "cfg_scale": 1,
-    "sigma_min": 0.3,
-    "sigma_max": 50,
-    "negative_prompt": None,
-}
-
-
-def run_prompts(
-    model: Path,
-    splits: Path,
-    output: Path,
-    *more: object,
-    dropped: Sequence[str] = (),
-    sampling: dict[str, Any] = SAMPLING,
-    **settings: object,
-) -> subprocess.CompletedProcess[str]:
-    """Write the table of sounds to render to `output`."""
-    return run_script(
-        "prompts", "--kept", kept_table(splits, output.with_suffix(".kept.csv"), dropped),
-        "--model-config", model / "model_config.json", "--hub", model / "hub",
-        "--render", json.dumps(RENDER | settings), "--sampling", json.dumps(sampling), "--output", output, *more,
-    )  # fmt: skip
 
 
 def read(path: Path, text: str | bytes, **settings: object) -> list[Clip]:
@@ -122,7 +94,7 @@ def test_prompt_that_is_understood_in_part_is_told(base_model: Path, splits: Pat
 @pytest.mark.parametrize(
     ("settings", "prompts", "words"),
     [
-        ({"caption": 6}, "", ["render.caption is 6", "has 2 captions"]),
+        ({"caption": 6}, "", ["render.caption is 6", "has only 2 captions"]),
         ({"seconds": 9.5}, "prompt\nRain.\n", ["render.seconds is 9.5", "3.07 s"]),
         ({}, "prompt,seconds\nRain.,4\n", ["prompts.csv, row 2", "seconds is 4.0"]),
         ({}, f"prompt\nRain.\n{'very ' * 60}loud\n", ["prompts.csv, row 3", "the prompt has", "after 40"]),

@@ -1,8 +1,7 @@
-"""A base model that would fail after gigabytes were fetched is refused before, in one line."""
+"""A base model that would fail is refused in one line before gigabytes are fetched."""
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 from pathlib import Path
@@ -10,34 +9,19 @@ from pathlib import Path
 import pytest
 from conftest import BASE_MODEL, assert_fails, assert_succeeds, run_script, write_shapes
 from hub import serve_hub
+from model_configs import CONFIG, changed
 from safetensors.numpy import load_file, save
 from sao.base.command import InputError
 from sao.base.files import read_json
 from sao.models.config import downsampling_ratio, window_frames
 from sao.models.header import assert_same_weights, tensor_shapes
 
-CONFIG = read_json(BASE_MODEL / "model_config.json")
 ADAPTER = {"rank": 4, "alpha": 4, "dropout": 0, "target_modules": ["to_q", "to_kv"], "base_precision": "fp32"}
 RUN = {
     "optimizer": None, "scheduler": None, "learning_rate": None, "ema": None, "method": "full", "precision": "32-true",
     "adapter": ADAPTER,
 }  # fmt: skip
 LORA = RUN | {"method": "lora"}
-
-
-def changed(*changes: tuple[str, object]) -> dict:
-    """The demo's model config with other values at dotted keys; None takes a key away."""
-    config = copy.deepcopy(CONFIG)
-    for key, value in changes:
-        *path, last = key.split(".")
-        node = config
-        for part in path:
-            node = node[int(part) if part.isdigit() else part]
-        if value is None:
-            del node[last]
-        else:
-            node[last] = value
-    return config
 
 
 def rehearse(config: dict, trainings: dict | None = None) -> dict[str, tuple[int, ...]]:
@@ -83,9 +67,9 @@ REFUSED = {
     "argument": ([(DIT + ".depht", 3)], "cannot build this model .*depht"),
     "heads": ([(DIT + ".num_heads", 7)], "cannot process a clip .*correct its dimensions|cannot build"),
     "width of the prompt": ([(DIT + ".cond_token_dim", 96)], "cannot process a clip of .*correct its dimensions"),
-    "channels": ([("model.io_channels", 32)], "latents of 64 channels and .* where model.io_channels is 32"),
+    "channels": ([("model.io_channels", 32)], "latents of 64 channels and .* but model.io_channels is 32"),
     "channels of the dit": ([(DIT + ".io_channels", 32)], "cannot process a clip"),
-    "stride": ([("model.pretransform.config.downsampling_ratio", 512)], "frames from .* samples, where .*ratio 512"),
+    "stride": ([("model.pretransform.config.downsampling_ratio", 512)], "frames from .* samples, but .*ratio 512"),
     "conditioner": ([("model.diffusion.global_cond_ids", ["bpm"])], "cannot process a clip .*KeyError: 'bpm'"),
 }  # fmt: skip
 
@@ -221,12 +205,12 @@ def test_script_reads_the_header_alone_of_weights_on_the_hub(tmp_path: Path) -> 
         assert not any(token in str(headers) for headers in sent)
         assert_fails(fetch("other.safetensors"), "someone/model: other.safetensors", "1 keys are missing", key)
         assert_fails(fetch("no.safetensors"), "someone/model", "no.safetensors", "`weights`")
-        assert_succeeds(fetch("model.ckpt"))  # of a pickle nothing is known before it is here
+        assert_succeeds(fetch("model.ckpt"))  # nothing is known of a pickle before it has arrived
         assert not hub.transfers("model.ckpt")
 
 
 def wrapped(found: dict, prefix: str) -> dict:
-    """Weights as a training keeps them: the model behind a prefix, and, of stock training, a moving average beside it."""
+    """Weights in a training's form: a prefix before the model's keys and, after stock training, a moving average."""
     kept = {f"{prefix}{key}": value for key, value in found.items()}
     if prefix == "diffusion.":
         average = {key: value for key, value in found.items() if key.startswith("model.")}
@@ -261,7 +245,7 @@ def test_checkpoint_of_a_training_is_told_with_the_cure(tmp_path: Path, prefix: 
     source = ("--path", tmp_path / "mine", "--weights", name)
     words = [path, *WRAPPED[prefix]]
     assert_fails(run_script("rehearse", *command(*source, output=tmp_path / "x.json")), *words)
-    # Of one on the Hub it is base_model that sees a pickle first.
+    # Rule base_model is the first to see a pickle from the Hub.
     shapes = write_shapes(tmp_path / "shapes.json", BASE_MODEL / "model.safetensors")
     given = ("--shapes", shapes, "--output", tmp_path / "out", "--digest", tmp_path / "out/checksums.sha256")
     assert_fails(run_script("base_model", *source, *given), f"{tmp_path / 'mine'}/{name}", *WRAPPED[prefix])

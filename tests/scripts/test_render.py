@@ -1,4 +1,4 @@
-"""Rendering: the prompt of the clip, a seed of its own, and no silent, broken or clipped sound without a word."""
+"""Each render has its clip's prompt and its own seed. A silent, broken or clipped sound gives a warning or an error."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ import pytest
 import soundfile
 import torch
 from conftest import assert_fails, assert_succeeds, change, checksum, listing, run_script
+from prompt_tables import RENDER, SAMPLING, run_prompts
 from render import finish
 from safetensors.torch import load_file, save_file
 from sao.base.command import InputError
-from test_prompts import RENDER, SAMPLING, run_prompts
 
 RATE = 16000  # Hz
 PROMPTS = """id,prompt,seconds,seed,cfg_scale,negative_prompt
@@ -39,7 +39,7 @@ def render(
     dropped: Sequence[str] = (),
     **settings: object,
 ) -> subprocess.CompletedProcess[str]:
-    """What rules prompts and render do."""
+    """Run the scripts of rules prompts and render."""
     own = ["--prompts", prompts] if prompts else []
     clips = output.with_suffix(".clips.csv")
     assert_succeeds(run_prompts(model, splits, clips, *own, dropped=dropped, **settings))
@@ -53,7 +53,7 @@ def render(
 
 
 def digest_of(weights: Path, output: Path) -> Path:
-    """What vouches for weights, as an export does; of those that are not there, for what would be them."""
+    """Write the digest of weights, as export.py does. For missing weights it is all zeros."""
     path = output.with_suffix(".export.json")
     path.write_text(json.dumps({"sha256": checksum(weights, "sha256") if weights.is_file() else "0" * 64}))
     return path
@@ -65,7 +65,7 @@ def table_of(output: Path) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def rendered(base_model: Path, splits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve clips of the corpus and three prompts, in batches of three. Not to be changed."""
+    """Renders of twelve clips of the corpus and three prompts, in batches of three. Tests must not change them."""
     folder = tmp_path_factory.mktemp("rendered")
     (folder / "prompts.csv").write_text(PROMPTS, encoding="utf-8")
     clips = {"evaluation": "all", "train": "all"}
@@ -91,7 +91,7 @@ def test_same_command_gives_the_same_bytes_and_shards_the_same_sound(
         parts.append(listing(tmp_path / shard))
         for name in parts[-1]:
             found, expected = (soundfile.read(folder / name)[0] for folder in (tmp_path / shard, rendered))
-            np.testing.assert_allclose(found, expected, atol=1.5 / 2**15)  # a step of 16 bits, rounded
+            np.testing.assert_allclose(found, expected, atol=1.5 / 2**15)  # one and a half steps of 16 bits
     assert parts[0] and parts[1] and not parts[0] & parts[1] and parts[0] | parts[1] == listing(rendered)
 
 

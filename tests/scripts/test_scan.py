@@ -1,4 +1,4 @@
-"""A folder of captioned sounds is read where it lies, by Hugging Face's audiofolder convention."""
+"""A folder of captioned sounds is read in place, by Hugging Face's audiofolder convention."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def captions(folder: Path, columns: list[str] | None = None) -> dict[str, list[s
 
 
 def complaint(folder: Path, columns: list[str] | None = None) -> str:
-    """The one line with which a folder is refused."""
+    """The one line of the error about a folder."""
     with pytest.raises(InputError) as error:
         read_folder(folder, columns)
     assert len(str(error.value).splitlines()) == 1
@@ -72,7 +72,7 @@ def complaint(folder: Path, columns: list[str] | None = None) -> str:
 
 
 def state(folder: Path) -> dict[str, tuple[str, int, int, int]]:
-    """Content, time of change, inode and mode of everything in a folder, folders included."""
+    """The content, time of change, inode and mode of all files and folders in a folder."""
     return {
         str(path.relative_to(folder)): (
             checksum(path) if path.is_file() else "",
@@ -129,7 +129,7 @@ def test_odd_names_from_folder_to_manifest_and_nothing_is_written_or_copied(tmp_
 
 
 class Split:
-    """What `run_manifest` asks of a published split, for one that has no metadata."""
+    """A published split without metadata, in the form that `run_manifest` takes."""
 
     metadata = ""
 
@@ -165,7 +165,7 @@ def test_every_format_of_libsndfile_is_a_sound_under_its_names(tmp_path: Path, f
     for suffix in ALIASES.get(form, [form.lower()]):
         path = tmp_path / f"a.{suffix}"
         assert files_below(sounds(tmp_path, path.name)) == [path.name]
-        if form not in ("SD2", "XI", "WVE", "SDS"):  # which do not take this audio
+        if form not in ("SD2", "XI", "WVE", "SDS"):  # libsndfile cannot write this audio in these formats
             soundfile.write(path, noise("x", 0.5, 44100), 44100, format=form)
             assert measure(path).problem == ""
         path.unlink()
@@ -300,7 +300,7 @@ def test_caption_columns(tmp_path: Path, row: dict, columns: list[str] | None, e
 
 
 def test_chosen_columns_and_the_others_do_not_mix(tmp_path: Path) -> None:
-    """A folder may have columns that are called like those of our own tables."""
+    """A folder's table may have columns with the names of columns in our own tables."""
     folder = sounds(tmp_path / "in", "a.wav", "b.wav")
     row = {"caption_1": "no", "caption_2": "yes", "caption_count": "9", "artist": "me, myself", "split": "train"}
     write_csv(folder / "metadata.csv", [{"file_name": n} | row for n in ("a.wav", "b.wav")])
@@ -427,7 +427,7 @@ def test_names_of_another_unicode_form_are_the_same(tmp_path: Path) -> None:
 
 
 def test_what_is_lost_is_left_out_where_it_may_be(tmp_path: Path) -> None:
-    """Rows without sound, sounds without caption, a link to nowhere, a caption of what cannot be read."""
+    """The cases are rows without a sound, sounds without a caption, a broken link, and a caption of an unreadable file."""
     folder = sounds(tmp_path / "in", "a.wav", "lonely.wav", "B.wav")
     rows = [ROW, *(ROW | {"file_name": name} for name in ("gone.wav", "b.wav", "../out.wav", "c.m4a", "link.wav"))]
     jsonl(folder / "metadata.jsonl", rows)
@@ -474,7 +474,7 @@ def test_failure_is_one_line_and_leaves_nothing(tmp_path: Path, case: str) -> No
 
 
 def test_many_texts_are_read_in_no_time(tmp_path: Path) -> None:
-    """Twenty thousand captions in texts: a search through all sounds for each would take minutes."""
+    """With twenty thousand captions in texts, a search through all sounds for each would take minutes."""
     wav = write_wav(tmp_path / "a.wav", noise("a", 0.001)).read_bytes()
     names = [f"{n:05}" for n in range(20000)]
     (tmp_path / "in").mkdir()

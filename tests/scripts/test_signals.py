@@ -1,4 +1,4 @@
-"""Facts of a signal: each on a sound that was made to have it; and the file of a set of them."""
+"""Each fact of a signal, on a sound that was made to have it, and the file of a set of signals."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_clip_beside_its_reference(tmp_path: Path) -> None:
 
 
 def make_table(folder: Path) -> Path:
-    """Three renders, one of them silent; the last is of a mere prompt and has no recording."""
+    """Write three renders and their table. One is silent, and the last is of a mere prompt and has no recording."""
     sounds = {"a": low_passed(4000), "b": np.zeros((HERTZ, 1)), "mine": sine(440, 0.1, 0.3)}
     for clip, audio in sounds.items():
         write_wav(folder / f"renders/{clip}.wav", audio, HERTZ)
@@ -88,9 +88,9 @@ def test_a_set_is_kept_as_it_was_measured(tmp_path: Path) -> None:
         for kept_array, array in ((signal.log_mel, wanted.log_mel), (signal.thumbnail, wanted.thumbnail)):
             assert kept_array.dtype == array.dtype and np.allclose(
                 kept_array, array
-            )  # how BLAS rounds is the process's
+            )  # BLAS may round differently in another process
     assert kept.of("b").facts["silent"] is True and kept.of("mine").facts["loudness_lufs"] is None
-    with np.load(tmp_path / "a.npz", allow_pickle=False) as arrays:  # it is what its name says
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as arrays:  # the file is a real .npz
         assert json.loads(arrays["facts"].item())["a"] == kept.facts["a"] and len(arrays["thumbnail/2"])
 
 
@@ -98,7 +98,7 @@ def test_recordings_of_a_table_are_measured(tmp_path: Path) -> None:
     table = make_table(tmp_path)
     assert_succeeds(run_script("signals", "--table", table, "--output", tmp_path / "a.npz"))
     kept = Signals(tmp_path / "a.npz")
-    assert list(kept.facts) == ["a", "b"]  # of a prompt there is none
+    assert list(kept.facts) == ["a", "b"]  # a prompt has no recording
     assert kept.of("b").facts == signal_of(tmp_path / "b.wav").facts
 
 

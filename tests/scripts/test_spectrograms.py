@@ -1,4 +1,4 @@
-"""A small picture of each sound that is shown on the page."""
+"""Each sound on the page has a small spectrogram."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_renders_and_recordings_are_drawn(tmp_path: Path) -> None:
     assert names == {"two words.webp", "雨 #1.webp", "reference/two words.webp"}
     with Image.open(tmp_path / "out/two words.webp") as picture:
         assert picture.format == "WEBP" and picture.height == HEIGHT and len(set(picture.getdata())) > 10
-    for name, frequency in (("two words", 440), ("reference/two words", 880)):  # each is of its own sound
+    for name, frequency in (("two words", 440), ("reference/two words", 880)):  # each picture shows its own sound
         with Image.open(tmp_path / f"out/{name}.webp") as picture:
             row = HEIGHT - 1 - np.asarray(picture.convert("L"), float).mean(axis=1).argmax()
         assert abs(np.log2(np.geomspace(LOWEST, HIGHEST, HEIGHT)[row] / frequency)) < 0.2

@@ -13,7 +13,7 @@ from sao.base.tables import read_table
 def split(
     folder: Path, manifests: list[Path], sides: dict | None = None, dropped: list[dict[str, str]] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Split into `folder/splits`."""
+    """Run split.py, which writes to `folder/splits`."""
     folder.mkdir(exist_ok=True)
     (folder / "validation.json").write_text("{}")
     given = ["--manifest", *manifests, "--split", json.dumps(sides or official())]

@@ -1,8 +1,7 @@
-"""Training in legs: repeatable bit by bit, resumed exactly, and stopped with one line by what cannot be trained."""
+"""Training in legs is repeatable bit by bit and resumes exactly. One line refuses a run that cannot be trained."""
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import pickle
@@ -25,90 +24,19 @@ import wandb_server
 from conftest import (
     ROOT,
     SCRIPTS,
-    SPLITS,
     assert_fails,
     assert_succeeds,
     change,
     checksum,
-    dropped_table,
     listing,
     needs_mount,
-    official,
     run_script,
     small_disk,
 )
+from demo_corpus import make_corpus, succeed
 from forks import Forks, Started
 from safetensors.torch import load_file
 from sao.base.names import write_digests
-
-DEMO = ROOT / "resources/demo/corpus"
-
-
-def succeed(*started: Started) -> None:
-    for result in [each.finish() for each in started]:
-        assert_succeeds(result)
-
-
-@functools.cache
-def make_corpus(base: Path, base_model: Path, forks: Forks) -> Path:
-    """A folder with the demo's sounds, latents and dataset configs, made by the scripts. Not to be changed.
-
-    `latents` and `audio` are dataset configs of whole clips, `cropped_latents` and `cropped_audio` of parts of 1 s;
-    `encoded` and `cropped_encoded` hold the latents.
-    """
-    folder = base / "corpus"
-    folder.mkdir()
-    start = functools.partial(forks.start, cwd=folder)
-    model = ("--model", base_model, "--model-digest", base_model / "checksums.sha256", "--code", "x")
-    cropped = ("--train-seconds", 1, "--random-crop")
-    sounds = {split: ("--split", split, "--facts", f"audio/{split}.csv") for split in SPLITS}
-    succeed(
-        *(
-            start(
-                "extract", *sounds[split], "--archive", DEMO / f"clotho_audio_{split}.7z", "--output", f"audio/{split}"
-            )
-            for split in SPLITS
-        )
-    )
-
-    def manifest(split: str) -> Started:
-        tables = [
-            part for kind in ("captions", "metadata") for part in (f"--{kind}", DEMO / f"clotho_{kind}_{split}.csv")
-        ]
-        audio = ("--audio", f"audio/{split}")
-        return start("manifest", *sounds[split], *audio, *tables, "--output", f"manifests/{split}.csv")
-
-    def encode(split: str, output: str, *window: object) -> Started:
-        digest = ("--output", f"{output}/{split}/0001-of-0001", "--digest", f"{output}/{split}/0001-of-0001.json")
-        return start("encode", *sounds[split], "--audio", f"audio/{split}", *model, *window, *digest)
-
-    trained = ("development", "validation")
-    succeed(
-        *map(manifest, SPLITS),
-        *(encode(split, "encoded") for split in trained),
-        *(encode(split, "cropped_encoded", *cropped) for split in trained),
-    )
-    (folder / "report.json").write_text("{}")
-    # Two clips are enough to validate on.
-    clips = pd.read_csv(folder / "manifests/validation.csv").path[2:]
-    dropped = dropped_table(folder / "dropped.csv", [{"path": path} for path in clips])
-    manifests = [f"manifests/{split}.csv" for split in SPLITS]
-    checked = ("--split", json.dumps(official()), "--validation-report", "report.json", "--dropped", dropped)
-    succeed(start("split", "--manifest", *manifests, *checked, "--output", "splits"))
-
-    def configure(name: str, *more: object) -> Started:
-        given = ("--splits", "splits", "--model-config", base_model / "model_config.json", "--hub", base_model / "hub")
-        outputs = ("--output", name, "--kept", f"{name}.csv", "--digest", f"{name}.sha256")
-        return start("dataset_configs", *given, *more, *outputs)
-
-    audio = ("--audio", json.dumps({split: f"audio/{split}" for split in SPLITS}))
-    succeed(
-        configure("latents", "--latents", "encoded"),
-        configure("audio_dir", *audio),
-        configure("cropped_latents", "--latents", "cropped_encoded", *cropped),
-        configure("cropped_audio", *audio, *cropped),
-    )
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +58,7 @@ CONSTANT = {"scheduler": {"type": "constant"}}
 
 @dataclass
 class Trainer:
-    """Starts legs of trainings on the corpus, each in a run's folder."""
+    """Starts legs of trainings on the corpus, each in the folder of its run."""
 
     forks: Forks
     corpus: Path
@@ -156,12 +84,12 @@ class Trainer:
         return self.forks.start("train", *self.command(run, end, *given, **more), cwd=self.corpus, env=env)
 
     def train(self, run: Path, end: int | str, *given: object, **more: object) -> Path:
-        """The folder of a leg that succeeded."""
+        """Train a leg, which has to succeed, and return its folder."""
         succeed(self.start(run, end, *given, **more))
         return run / leg(end)
 
     def chain(self, run: Path, ends: Sequence[int], **more: object) -> Path:
-        """The folder of the last leg of several."""
+        """Train several legs, one after the other, and return the folder of the last."""
         state = None
         for end in ends:
             state = self.train(run, end, state, **more) / "state.ckpt"
@@ -184,7 +112,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(trainer: Trainer, runs: Path) -> dict[str, Path]:
-    """Legs of 8 steps at once, on latents and from audio. Not to be changed."""
+    """Single legs of 8 steps, one from latents and one from audio. Tests must not change them."""
     started = {name: trainer.start(runs / f"whole {name}", 8, datasets=name) for name in ("latents", "audio_dir")}
     succeed(*started.values())
     return {name: runs / f"whole {name}" / leg(8) for name in started}
@@ -208,9 +136,9 @@ def same(left: object, right: object) -> bool:
 
 
 def assert_same_leg(found: Path, expected: Path, rows: bool = True) -> None:
-    """Weights and state of a leg are those of another, bit by bit; `rows`: those of the table, too."""
+    """Two legs have the same weights and state, bit by bit, and with `rows` the same rows of the table."""
     for path in (found / "weights").iterdir():
-        # By checksum: pytest would spend hours on the difference of two such files.
+        # Checksums are compared, because pytest would spend hours on the difference of two such files.
         assert checksum(path) == checksum(expected / "weights" / path.name), path
     states = [load(folder / "state.ckpt") for folder in (found, expected)]
     for key in (set(states[0]) | set(states[1])) - (set() if rows else {"rows"}):
@@ -225,7 +153,7 @@ def losses(folder: Path) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def chained(trainer: Trainer, runs: Path, whole: dict[str, Path]) -> dict[str, Path]:
-    """Last legs of trainings of 8 steps that went in other ways than at once, by what they went on."""
+    """The last legs of trainings of 8 steps in other ways than `whole`, by the name of the way."""
     ways = {
         "latents in legs of 4": ([4, 8], {"workers": 2}),
         "latents in legs of 2": ([2, 4, 6, 8], {}),
@@ -240,7 +168,7 @@ def chained(trainer: Trainer, runs: Path, whole: dict[str, Path]) -> dict[str, P
 
 
 def side_by_side(trainer: Trainer, ways: dict[Path, tuple[list[int], dict]]) -> None:
-    """Train runs (folder: ends of their legs and changed settings) leg by leg, side by side."""
+    """Train runs side by side, leg by leg. `ways` has, by folder, the ends of the legs and the changed settings."""
     for number in range(max(len(ends) for ends, _ in ways.values())):
         started = []
         for run, (ends, changes) in ways.items():
@@ -275,7 +203,7 @@ def test_other_weights_are_told_apart(runs: Path, whole: dict[str, Path], chaine
 
 
 def test_script_in_a_process_of_its_own(trainer: Trainer, tmp_path: Path, whole: dict[str, Path]) -> None:
-    """All others are forked from one that has imported the libraries before."""
+    """All other tests fork a process that has already imported the libraries."""
     assert_succeeds(run_script("train", *trainer.command(tmp_path / "run", 8), cwd=trainer.corpus))
     assert_same_leg(tmp_path / "run" / leg(8), whole["latents"])
 
@@ -292,7 +220,7 @@ def test_low_precision_from_audio_is_that_on_latents(trainer: Trainer, tmp_path:
     side_by_side(trainer, ways)
     found, expected = (losses(run / leg(3)) for run in (tmp_path / "audio_dir", tmp_path / "latents"))
     pd.testing.assert_frame_equal(found, expected, rtol=1e-5)
-    # Training and validation are of one objective: alike before much is learnt, at timesteps drawn and fixed.
+    # Training and validation have the same objective, with drawn and fixed timesteps, so their first losses are alike.
     assert expected.validation_loss.between(0.3, 3).all() and expected.train_loss.between(0.3, 3).all()
 
 
@@ -307,30 +235,30 @@ def test_first_line_says_what_is_trained(trainer: Trainer, tmp_path: Path) -> No
     succeed(started)
     line = started.stderr().split("train: ")[1].splitlines()[0]
     weights = load_file(tmp_path / "run" / leg(1) / "weights/model.safetensors")
-    # Of the conditioner, only what is not the text encoder is among them; tables of frequencies are not trained.
+    # The conditioner's weights are among them except for the text encoder's. Tables of frequencies are not trained.
     trained = json.loads((tmp_path / "run" / leg(1) / "training.json").read_text())["trained_parameters"]
     assert 0.99 < trained / sum(value.numel() for value in weights.values()) <= 1
     assert line.startswith("batch of 6 (3 × 1 devices × 2), 16 clips, 2.667 steps an epoch")
     assert f"{trained / 1e6:.3g} M parameters trained" in line and line.endswith(" MB of memory")
 
 
-LONG = 24  # steps: so many that a signal comes in the midst of them
+LONG = 24  # steps; enough for a signal to arrive in their midst
 
 
 @pytest.fixture(scope="module")
 def long(trainer: Trainer, runs: Path) -> Path:
-    """The leg that ends a training in two, whose first leg ended at 4. Not to be changed."""
+    """The last leg of a training in two legs, the first of which ended at 4. Tests must not change it."""
     return trainer.chain(runs / "long", [4, LONG], batch_size=2, validate_every=8)
 
 
 def begin(trainer: Trainer, run: Path, long: Path, **changes: object) -> tuple[Started, tuple, dict]:
-    """Start the last leg of a training like `long` and wait until it trains; with what starts it again."""
+    """Start the last leg of a training like `long` and wait until it trains. Returns it, and arguments to start it again."""
     shutil.copytree(long.parent / leg(4), run / leg(4))
     given = (run, LONG, run / leg(4) / "state.ckpt")
     changes = {"batch_size": 2, "validate_every": 8, "tensorboard": True} | changes
     started = trainer.start(*given, **changes)
     deadline = time.monotonic() + 100
-    while not list(run.glob("tensorboard/*")):  # opened right before the first step
+    while not list(run.glob("tensorboard/*")):  # this file is opened right before the first step
         assert time.monotonic() < deadline, started.stderr()
         time.sleep(0.02)
     return started, given, changes
@@ -341,7 +269,7 @@ def test_interrupted_leg_goes_on_exactly(
     trainer: Trainer, tmp_path: Path, long: Path, number: signal.Signals, workers: int
 ) -> None:
     started, given, changes = begin(trainer, tmp_path / "run", long, workers=workers)
-    os.killpg(started.pid, number)  # as a terminal does: to the processes that load clips, too
+    os.killpg(started.pid, number)  # like a terminal, also to the processes that load clips
     result = started.finish()
     assert result.returncode == 130
     assert_fails(result, "interrupted")
@@ -375,7 +303,7 @@ def test_state_on_the_way_is_picked_up(trainer: Trainer, tmp_path: Path, whole: 
     longer, shorter = trainer.start(run, 8), trainer.start(run, 3)
     succeed(longer, shorter)
     assert f"resuming at step 5 of 8, from {run / leg(5) / 'state.ckpt'}" in longer.stderr()
-    assert "resuming" not in shorter.stderr()  # from none that has another provenance, nor from one that is too far
+    assert "resuming" not in shorter.stderr()  # neither from a state of other provenance, nor from one that is too far
     assert_same_leg(run / leg(8), whole["latents"], rows=False)
 
 
@@ -425,7 +353,7 @@ def test_state_of_another_training_is_refused(trainer: Trainer, tmp_path: Path, 
         result = process.finish()
         line = assert_fails(result, f"{path}: was trained from something else", OTHERS[name][1], "delete")
         assert result.returncode == 1
-        assert line.count(" then, ") == 1  # and nothing else differs
+        assert line.count(" then, ") == 1  # only one difference is listed
         assert checksum(path) == before and not list((tmp_path / name / leg(9)).glob("*"))
 
 
@@ -493,7 +421,7 @@ def test_two_processes_train_as_one(trainer: Trainer, tmp_path: Path, whole: dic
 def test_clips_on_scratch_give_the_same_training(
     trainer: Trainer, tmp_path: Path, whole: dict[str, Path], source: str, changes: dict
 ) -> None:
-    scratch = Path(tempfile.mkdtemp())  # of a short name, for the sockets of workers
+    scratch = Path(tempfile.mkdtemp())  # a short name, which the sockets of workers need
     started = trainer.start(tmp_path / "run", 8, datasets=source, scratch=True, env={"TMPDIR": str(scratch)}, **changes)
     result = started.finish()
     assert_succeeds(result)
@@ -534,7 +462,7 @@ def test_loss_that_is_nan_ends_the_training(trainer: Trainer, tmp_path: Path) ->
 
 
 def test_weights_broken_by_the_last_step_are_not_kept(trainer: Trainer, tmp_path: Path) -> None:
-    """The loss of the last step is of the weights before it."""
+    """The loss of the last step belongs to the weights before it, so it does not show that they broke."""
     result = trainer.start(tmp_path / "run", 1, learning_rate=1e15, **CONSTANT).finish()
     assert_fails(result, "step 1", "lower learning_rate")
     assert not list((tmp_path / "run").rglob("*.*"))
@@ -542,7 +470,7 @@ def test_weights_broken_by_the_last_step_are_not_kept(trainer: Trainer, tmp_path
 
 @pytest.fixture
 def copied(trainer: Trainer, tmp_path: Path) -> Path:
-    """A copy of `latents`, the dataset configs, beside one of the latents, to be spoiled."""
+    """Copies of `latents`, the dataset configs, and of the latents themselves, which a test may spoil."""
     for name in ("latents", "encoded"):
         shutil.copytree(trainer.corpus / name, tmp_path / name)
     for path in (tmp_path / "latents").glob("*.json"):
@@ -552,7 +480,7 @@ def copied(trainer: Trainer, tmp_path: Path) -> Path:
 
 
 def vouch(folder: Path, listing: Path) -> None:
-    """Write the listing that vouches for a folder as it is, which may hold the listing."""
+    """Write the listing that vouches for the present contents of a folder. The listing may lie in the folder."""
     write_digests(listing, folder, sorted(path for path in folder.rglob("*") if path.is_file() and path != listing))
 
 
@@ -579,7 +507,7 @@ CHANGED = {
 def test_what_changed_after_it_was_made_is_not_trained_on(
     trainer: Trainer, tmp_path: Path, copied: Path, whole: dict[str, Path], what: str
 ) -> None:
-    """Its size and its time stamps are what they were."""
+    """The size and the time stamps of the changed file stay the same."""
     shutil.copytree(trainer.model, tmp_path / "demo")
     run = tmp_path / "run"
     shutil.copytree(whole["latents"], run / leg(8))
@@ -597,7 +525,7 @@ def test_what_changed_after_it_was_made_is_not_trained_on(
 def test_changed_audio_is_not_trained_on(trainer: Trainer, tmp_path: Path) -> None:
     shutil.copytree(trainer.corpus, tmp_path / "corpus", ignore=shutil.ignore_patterns("*encoded", "*latents"))
     at = Trainer(trainer.forks, tmp_path / "corpus", trainer.model)
-    for victim in (tmp_path / "corpus/audio/validation").iterdir():  # two of them are left out
+    for victim in (tmp_path / "corpus/audio/validation").iterdir():  # not all of them are used
         change(victim)
     result = at.start(tmp_path / "run", 2, datasets="audio_dir").finish()
     assert_fails(result, "audio/validation/", "audio/validation.csv says", "delete audio/validation and run again")
@@ -625,7 +553,7 @@ def test_state_on_the_way_that_changed_is_passed_over(trainer: Trainer, tmp_path
 
 @pytest.mark.parametrize("clip", [0, 1])
 def test_gradient_that_overflows_ends_the_training(trainer: Trainer, tmp_path: Path, copied: Path, clip: int) -> None:
-    """Latents so large that the loss is finite, and the square of the gradient's norm is not."""
+    """The latents are so large that the loss is finite, but the square of the gradient's norm is not."""
     for path in copied.with_name("encoded").rglob("*.npy"):
         np.save(path, np.load(path) * np.float32(1e17))
     vouch_for_latents(copied.with_name("encoded"))
@@ -696,7 +624,7 @@ def test_compiler_that_fails_ends_the_training(trainer: Trainer, tmp_path: Path)
     broken.write_text("#!/bin/sh\nexit 1\n")
     broken.chmod(0o755)
     env = {"CXX": str(broken), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
-    # In a process that has not imported torch's compiler, which looks for g++ then.
+    # The process must not have imported torch's compiler, which looks for g++ at its import.
     command = trainer.command(tmp_path / "run", 2, compile=True)
     result = run_script("train", *command, cwd=trainer.corpus, env=env, fresh=True)
     assert_fails(result, "blocks cannot be compiled", "set compile to false")
@@ -708,7 +636,7 @@ def test_room_for_a_state_is_asked_for_before_the_first_step(trainer: Trainer, t
     run = tmp_path / "small"
     command = [sys.executable, SCRIPTS / "train.py", *trainer.command(run, 2)]
     line = assert_fails(small_disk(run, "8m", command, trainer.corpus), "state and the weights of a leg need", run)
-    # 1.28 M parameters, of 4 bytes: weights, moving average, two moments, and what is exported.
+    # 1.28 M parameters of 4 bytes each, five times: weights, moving average, two moments, and the weights to export.
     assert 22 < float(line.split(" need ")[1].split(" MB")[0]) < 30
     assert listing(Path(f"{run}.after")) == set()
 
@@ -721,7 +649,7 @@ def test_two_processes_speak_as_one(trainer: Trainer, tmp_path: Path) -> None:
 
 
 def sent_to_wandb(run: Path) -> list[int]:
-    """The steps that the documented command sends when it is called again and again."""
+    """The steps that the documented command sends if it is called twice."""
     folder, command = re.search(
         r"^\(cd (\S+) && uv run (wandb sync .+)\)$", (ROOT / "docs/guides/clotho.md").read_text(), re.M
     ).groups()
@@ -767,7 +695,7 @@ def test_other_ways_of_training_resume_exactly(trainer: Trainer, tmp_path: Path,
     moved = [key for key, value in state["weights"].items() if not torch.equal(value, before[key])]
     # The demo's to_out starts at zero, so that an adapter's other half moves only once this one has.
     assert len(moved) > 0.6 * len(before) and any("to_out.lora_B" in key for key in moved) == ("method" in changes)
-    # And say so to a training of another kind.
+    # A training of another kind refuses the state.
     result = trainer.start(one, 5, one / leg(4) / "state.ckpt").finish()
     assert_fails(result, "was trained from something else", next(iter(changes)), "then,")
 
@@ -801,7 +729,7 @@ def test_accumulated_batches_are_one_batch(trainer: Trainer, tmp_path: Path) -> 
 def test_schedule_reaches_the_table_across_legs(trainer: Trainer, tmp_path: Path) -> None:
     cosine = {"scheduler": {"type": "CosineAnnealingLR", "config": {"T_max": 8, "eta_min": 1e-5}}}
     table = losses(trainer.chain(tmp_path / "run", [4, 6], **cosine))
-    steps = table.step.to_numpy() - 1  # the rate that a step was taken with
+    steps = table.step.to_numpy() - 1  # the first step has number 0 in the schedule
     expected = 1e-5 + (1e-3 - 1e-5) * (1 + np.cos(np.pi * steps / 8)) / 2
     np.testing.assert_allclose(table.learning_rate, expected, rtol=1e-6)
 

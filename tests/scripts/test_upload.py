@@ -1,9 +1,8 @@
-"""Publishing: exactly the model and its card, where and as private as the config says, or one line and nothing sent."""
+"""Exactly the model and its card are published, to the repository of the config, or one line says why nothing is sent."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, assert_fails, assert_succeeds, checksum, run_script
+from conftest import assert_fails, assert_succeeds, checksum, link_checkout, run_script, run_snakemake
 from hub import Hub, serve_hub
 from safetensors.numpy import save
 from servers import Server
@@ -31,7 +30,7 @@ def hub() -> Iterator[Hub]:
 
 
 def write_export(folder: Path, seed: int = 0) -> Path:
-    """A folder as rules `export` and `model_card` leave it: the four files, export.json, and more."""
+    """Write a folder like that of rules `export` and `model_card`: the four files, export.json, and others."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = save({"a": np.frombuffer(np.random.default_rng(seed).bytes(300_000), np.uint8)})
     (folder / "model.safetensors").write_bytes(weights)
@@ -54,7 +53,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def environment(hub: Hub | str, home: Path, **more: str) -> dict[str, str]:
-    """The stand-in does not speak Xet; `HF_HUB_DISABLE_XET` is the client's own switch to plain HTTP."""
+    """The environment for the stand-in, which lacks Xet. `HF_HUB_DISABLE_XET` switches the client to plain HTTP."""
     url = hub if isinstance(hub, str) else hub.endpoint
     return {
         "HF_ENDPOINT": url,
@@ -79,7 +78,7 @@ def upload(hub: Hub | str, folder: Path, *more: object, repo: str = REPO, fresh:
 
 
 def assert_published(hub: Hub, folder: Path) -> None:
-    """The Hub holds the four files and no other of the folder, and the JSON says so."""
+    """The Hub has the four files and no others of the folder, and the JSON names them."""
     files = hub.at(REPO)
     assert set(files) == FILES | {".gitattributes"}
     assert all(files[name] == (folder / name).read_bytes() for name in FILES)
@@ -97,7 +96,7 @@ def assert_nothing_sent(hub: Hub, folder: Path) -> None:
 
 
 def test_model_and_card_in_one_commit_of_a_private_repository(hub: Hub, folder: Path) -> None:
-    assert_succeeds(upload(hub, folder, fresh=True))  # with the bars of the Hub's client, which is not yet imported
+    assert_succeeds(upload(hub, folder, fresh=True))  # in a new process, whose Hub client shows its bars
     assert_published(hub, folder)
     assert hub.private == {REPO: True}
     assert hub.messages == ["demo, step-00000500"]
@@ -143,7 +142,7 @@ def test_what_has_not_changed_is_not_sent_again(hub: Hub, folder: Path) -> None:
 
 
 def test_large_file_goes_by_xet_unless_that_is_turned_off(hub: Hub, folder: Path) -> None:
-    """As to the real Hub; the stand-in does not speak it, which is told."""
+    """The client uses Xet, as with the real Hub. The stand-in does not support it, and the error says so."""
     result = upload(hub, folder, HF_HUB_DISABLE_XET="0")
     assert result.returncode == 1 and "Traceback" not in result.stderr
     last = result.stderr.splitlines()[-1]
@@ -176,7 +175,7 @@ def test_private_repository_stays_private(hub: Hub, folder: Path) -> None:
 
 
 def test_repository_that_turns_out_public_gets_nothing(hub: Hub, folder: Path) -> None:
-    """Made by someone else between the two looks, or public by the rule of an organisation."""
+    """Someone made it between the two checks, or an organisation's rule makes it public."""
     hub.troubles = {"info": ["hide"]}
     make(hub, REPO, private=False)
     assert_fails(upload(hub, folder), REPO, "is public")
@@ -188,7 +187,7 @@ def test_without_a_token(hub: Hub, folder: Path) -> None:
     assert not hub.asked
     home = folder.parent / "home"
     home.mkdir(exist_ok=True)
-    (home / "token").write_text(TOKEN)  # where `hf auth login` leaves it
+    (home / "token").write_text(TOKEN)  # where `hf auth login` stores it
     assert_succeeds(upload(hub, folder, HF_TOKEN=""))
     assert_published(hub, folder)
 
@@ -247,7 +246,7 @@ def test_failures_that_pass_are_waited_for(hub: Hub, folder: Path, trouble: int 
     hub.troubles = {step: [trouble] for step in steps}
     assert_succeeds(upload(hub, folder))
     assert_published(hub, folder)
-    # Nor is it committed twice where only the answer was lost.
+    # If only the answer was lost, nothing is committed twice.
     assert hub.messages == ["demo, step-00000500"] and hub.private[REPO]
     assert not any(hub.troubles.values())
 
@@ -290,23 +289,18 @@ def test_name_that_no_repository_can_have(hub: Hub, folder: Path) -> None:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """The repository with the exported model of the demo in its place."""
+    """A copy of the project with an exported model of the demo."""
     folder = tmp_path / "checkout"
-    folder.mkdir()
-    for name in ("Snakefile", "config.yaml", "rules", "scripts", "schemas", "envs", "profiles", "resources"):
-        (folder / name).symlink_to(ROOT / name)
+    link_checkout(folder)
     write_export(folder / "results/checkpoints/demo")
     return folder
 
 
 def publish(checkout: Path, hub: Hub, publish: dict | None, *more: str) -> subprocess.CompletedProcess[str]:
-    """The target, with nothing before the upload."""
+    """Run the target `publish` without the jobs before the upload."""
     (checkout / "mine.yaml").write_text(json.dumps({"runs": {"demo": {"publish": publish}}}))
-    command = ["snakemake", "--cores", "1", "--configfile=mine.yaml", "--allowed-rules", "upload", "publish", *more]
-    env = environment(hub, checkout / "home")
-    return subprocess.run(
-        [*command, "--", "publish"], cwd=checkout, env=os.environ | env, capture_output=True, text=True, timeout=120
-    )
+    command = ["--cores", "1", "--configfile=mine.yaml", "--allowed-rules", "upload", "publish", *more, "--", "publish"]
+    return run_snakemake(*command, cwd=checkout, env=environment(hub, checkout / "home"), timeout=120)
 
 
 def test_target_publishes_the_runs_that_say_so_and_once(checkout: Path, hub: Hub) -> None:

@@ -43,7 +43,7 @@ BY_NC = "http://creativecommons.org/licenses/by-nc/3.0"
 
 @dataclass
 class Clip:
-    """A clip of a corpus to validate; noise of its own with a caption and a sound_id of its own, unless told."""
+    """A clip of a corpus to validate. By default its noise, caption and sound_id are its own."""
 
     split: str
     name: str
@@ -60,7 +60,7 @@ def plain(per_split: int = 3) -> list[Clip]:
 
 
 def write_corpus(folder: Path, clips: Iterable[Clip]) -> dict[str, Path]:
-    """The files of the clips, and the manifests that manifest.py would write of them, by split."""
+    """Write the sounds of the clips, and manifests as manifest.py would. Returns the manifests by split."""
     rows: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
     for number, clip in enumerate(clips):
         path = folder / "audio" / clip.split / clip.name
@@ -95,7 +95,7 @@ COLUMNS = [
 def validate(
     folder: Path, manifests: dict[str, Path], *more: object, split: dict | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Reports and list into `folder/out`, the log to `folder/logs/validate.log`."""
+    """Run validate.py. The reports and the list go to `folder/out`, and the log to `folder/logs/validate.log`."""
     fixed = [
         "--split",
         json.dumps(split or official()),
@@ -124,7 +124,7 @@ def checks(findings: list[dict[str, str]]) -> dict[str, list[str]]:
 
 
 def page_text(path: Path, plots: int = 5) -> str:
-    """All text of a page, which has to be well-formed, self-contained and free of scripts, with so many plots."""
+    """All text of a page. The page has to be well-formed, self-contained and free of scripts, with this number of plots."""
     source = path.read_text(encoding="utf-8")
     assert source.startswith("<!DOCTYPE html>")
     root = ElementTree.fromstring(source)
@@ -217,7 +217,7 @@ KEPT = [
 
 @pytest.fixture(scope="module")
 def spoilt(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Path]]:
-    """A corpus with everything that would corrupt a training, a clip each. Not to be changed."""
+    """A corpus with one clip for each error that would corrupt a training. Tests must not change it."""
     folder = tmp_path_factory.mktemp("spoilt")
     return folder, write_corpus(folder, [*plain(), *KEPT, *(clip for clip, _, _ in SPOILT)])
 
@@ -334,7 +334,7 @@ def test_oddities_are_warned_of_and_allowed(tmp_path: Path) -> None:
 
 
 def test_sound_that_touches_full_scale_is_not_called_clipped(tmp_path: Path) -> None:
-    """As all of Clotho's clips do; a run of samples is told with its length."""
+    """All of Clotho's clips touch it. The warning about a longer run of samples has its length."""
     peaks = np.tile([0.1, -0.1, 0.2, -0.2], 200)
     clips = []
     for run in (1, 2, 3, 40):
@@ -394,7 +394,7 @@ def test_clips_may_have_different_numbers_of_captions(tmp_path: Path) -> None:
 
 
 def licensed() -> list[Clip]:
-    """Three clips a side: CC0, CC-BY-4.0, CC-BY-NC-3.0."""
+    """Three clips per side, under CC0, CC-BY-4.0 and CC-BY-NC-3.0."""
     return [
         Clip(clip.split, clip.name, columns={"license": (CC0, BY, BY_NC)[number % 3]})
         for number, clip in enumerate(plain())
@@ -431,7 +431,7 @@ def test_unknown_licences_are_told_once_each_and_missing_ones_counted(tmp_path: 
         "1 clips have an unknown licence", "2 clips have an unknown licence", "2 clips have no licence"
     ]  # fmt: skip
     assert "'MIT'" in messages[0] and "'My own'" in messages[1]
-    # What is named word for word has been seen; nothing else lets it in.
+    # An unknown licence is allowed only if the config names it word for word.
     allow = json.dumps(["CC0", "my own"])
     assert_succeeds(validate(tmp_path, write_corpus(tmp_path, [*plain(), *clips]), "--licenses", allow))
     report = report_of(tmp_path)
@@ -447,7 +447,7 @@ def test_corpus_without_licences_is_not_warned_of_any(tmp_path: Path) -> None:
 
 
 def test_licence_is_looked_at_before_the_audio(tmp_path: Path) -> None:
-    """What is not used cannot stop the graph."""
+    """A clip that is not used cannot stop the graph."""
     broken = Clip("development", "broken.wav", b"", columns={"license": BY_NC})
     assert_succeeds(validate(tmp_path, write_corpus(tmp_path, [*plain(), broken]), "--licenses", '["CC0"]'))
 
@@ -527,7 +527,7 @@ def test_word_for_no_group_ties_nothing(tmp_path: Path, unknown: str) -> None:
 
 
 def leaking(pairs: int = 1) -> list[Clip]:
-    """Sound clips, and so many recordings that are in train and in evaluation."""
+    """Clips without errors, and this number of recordings that are both in train and in evaluation."""
     both = [(n, split) for n in range(pairs) for split in ("development", "evaluation")]
     return [*plain(), *(Clip(s, f"{s} pair {n}.wav", columns={"sound_id": f"7{n}"}) for n, s in both)]
 
@@ -599,7 +599,7 @@ def test_odd_names_and_captions_are_escaped(tmp_path: Path) -> None:
 
 
 def test_what_is_lost_is_an_error_or_left_out_with_the_reason(tmp_path: Path) -> None:
-    """A row without sound, or a sound without a row, as manifest.py writes it: without a hash."""
+    """The clip is a row without a sound, or a sound without a row. manifest.py writes both without a hash."""
     manifests = write_corpus(tmp_path / "corpus", plain())
     gone = {"clip_id": "gone-1", "path": "audio/gone.wav", "problem": "has a row but no audio", "file_name": "gone.wav"}
     gone |= {"published_split": "development", "caption_count": "0", "seconds": "0", "peak_dbfs": "-inf"}
@@ -615,7 +615,7 @@ def test_what_is_lost_is_an_error_or_left_out_with_the_reason(tmp_path: Path) ->
 
 
 def test_side_is_not_empty_because_its_only_clip_is_left_out(tmp_path: Path) -> None:
-    """Sides are drawn from the clips that are left: validation and splitting agree."""
+    """Both validation and splitting draw the sides from the clips that are left."""
     sides = {"method": "fraction", "train": ["development"], "validation": [], "evaluation": [], "seed": 1}
     sides |= {"fractions": {"validation": 0.1, "evaluation": 0.1}}
     manifests = {

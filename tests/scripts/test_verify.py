@@ -1,15 +1,26 @@
-"""Everything under results/ that has a digest is compared with it, a user's own sounds too."""
+"""Every file under results/ that has a digest is compared with it, and so are a user's own sounds."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, assert_fails, assert_succeeds, change, checksum, noise, run_script, write_csv, write_wav
+from conftest import (
+    ROOT,
+    assert_fails,
+    assert_succeeds,
+    change,
+    checksum,
+    link_checkout,
+    noise,
+    run_script,
+    run_snakemake,
+    write_csv,
+    write_wav,
+)
 from encode import summarise
 from sao.base.names import write_digests
 
@@ -22,7 +33,7 @@ def verify(results: Path):
 def made(
     tmp_path_factory: pytest.TempPathFactory, base_model: Path, extracted: Path, published: dict, finished_leg: Path
 ) -> Path:
-    """`results/` with an artefact of each kind, and `own/`, a folder of sounds. Not to be changed."""
+    """`results/` with an artefact of each kind, and `own/`, a folder of sounds. Tests must not change them."""
     top = tmp_path_factory.mktemp("verify")
     results = top / "results"
     archives = results / "data/mine/archives"
@@ -69,7 +80,7 @@ def write_latents(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def finished_leg(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A leg's folder as rule train leaves it."""
+    """Make the folder of a leg as rule train leaves it."""
     folder = tmp_path_factory.mktemp("leg") / "step-00000002"
     (folder / "weights").mkdir(parents=True)
     for name in ("state.ckpt", "weights/model.safetensors"):
@@ -81,7 +92,7 @@ def finished_leg(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def copy(made: Path, tmp_path: Path) -> Path:
-    """Of all of it, to be spoiled; the manifest names the copied sounds."""
+    """A copy of `made`, which a test may spoil. The manifest names the copied sounds."""
     shutil.copytree(made, tmp_path / "top", symlinks=True)
     manifest = tmp_path / "top/results/data/own/manifests/all.csv"
     manifest.write_text(manifest.read_text().replace(str(made), str(tmp_path / "top")))
@@ -121,13 +132,13 @@ VICTIMS = [
 
 @pytest.mark.parametrize(("damage", "word"), [(change, "says"), (Path.unlink, "missing")], ids=["changed", "missing"])
 def test_each_thing_that_is_wrong_has_a_line(copy: Path, damage: Callable[[Path], object], word: str) -> None:
-    """Sizes and time stamps are what they were, of all that is not missing."""
+    """Files that are not missing keep their sizes and time stamps."""
     victims = [next(copy.glob(pattern)) for pattern in VICTIMS if "checksums" not in pattern]
     for victim in victims:
         damage(victim)
     result = verify(copy / "results")
     lines = [line for line in result.stderr.splitlines() if line.startswith("verify: wrong: ")]
-    gone = damage is Path.unlink and 1  # a state, which goes when the next leg stands
+    gone = damage is Path.unlink and 1  # a missing state is no error, because it is removed after the next leg
     assert_fails(result, f"{len(victims) - gone} of ", "wrong")
     assert len(lines) == len(victims) - gone
     for victim in victims:
@@ -157,13 +168,9 @@ def test_nothing_is_there(tmp_path: Path) -> None:
 
 
 def test_target_always_runs_and_is_part_of_no_other(tmp_path: Path) -> None:
-    for name in ("Snakefile", "config.yaml", "rules", "scripts", "schemas", "envs", "profiles", "report", "resources"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    import subprocess
-
+    link_checkout(tmp_path)
     for more in ([], ["-n"]):
-        command = ["snakemake", "--cores", "1", "verify", *more]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ)
+        done = run_snakemake("--cores", "1", "verify", *more, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert "Check everything under results/" in done.stdout + done.stderr
     rules = "".join(path.read_text() for path in [ROOT / "Snakefile", *ROOT.glob("rules/*.smk")])

@@ -1,4 +1,4 @@
-"""A ClapModel that is small and random, in the files that transformers and the Hub have."""
+"""A small ClapModel with random weights, in the files that transformers and the Hub have."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ AUDIO = {
 
 
 def save_tokenizer(folder: Path, tokens: int) -> None:
-    """RoBERTa's kind of tokenizer, of 300 pieces; cuts after `tokens`."""
+    """Save a tokenizer of RoBERTa's kind with 300 pieces. It cuts texts after `tokens`."""
     from transformers import RobertaTokenizerFast
 
     tokenizer = Tokenizer(models.BPE())
@@ -39,7 +39,7 @@ def save_tokenizer(folder: Path, tokens: int) -> None:
 
 @cache
 def clap_files(pickled: bool = True) -> dict[str, bytes]:
-    """What the Hub has of it: weights as LAION publishes them (`pytorch_model.bin`), or as safetensors."""
+    """The files of the model on the Hub. Its weights are a `pytorch_model.bin`, as LAION publishes them, or safetensors."""
     from transformers import ClapConfig, ClapFeatureExtractor, ClapModel
 
     torch.manual_seed(0)

@@ -1,7 +1,7 @@
-"""Stands in for conda where there is none: what Snakemake asks of it, with uv's environments instead of conda's.
+"""A stand-in for conda. It does what Snakemake asks of conda, with environments of uv.
 
-An environment's pip section is installed, and its post-deploy script run, as conda and Snakemake would; what cannot be
-seen this way is conda-forge's own `python` and `pip`. `install(folder)` puts a program `conda` there, and an
+It installs the pip section of an environment and runs the post-deploy script, as conda and Snakemake would. It cannot show
+whether conda-forge's own `python` and `pip` work. `install(folder)` puts a program `conda` into the folder, and an
 `apptainer` that runs a command without its image.
 """
 
@@ -16,7 +16,7 @@ import yaml
 
 
 def install(folder: Path) -> Path:
-    """The folder to be put on PATH."""
+    """Write the programs, and return the folder to put on PATH."""
     programs = folder / "bin"
     programs.mkdir(parents=True)
     lines = {
@@ -29,7 +29,7 @@ def install(folder: Path) -> Path:
     for name, text in lines.items():
         (programs / name).write_text(f"#!/bin/sh\n{text}\n")
         (programs / name).chmod(0o755)
-    # Snakemake sources it, with the environment's folder.
+    # Snakemake sources this script with the environment's folder.
     (programs / "activate").write_text('source "$1/bin/activate"\n')
     return programs
 

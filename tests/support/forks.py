@@ -1,8 +1,11 @@
-"""Scripts in processes of their own that start at once: forked from a server that has imported the libraries.
+"""Scripts and Snakemake in processes of their own that start at once: forked from a server that has imported the libraries.
 
 Imports are most of what a script takes on a small input (seven seconds of processor time with torch and
-stable-audio-tools). A forked script finds them done. All else is as with `python scripts/<name>.py`: the environment, the
-working directory, the output, signals, the exit code.
+stable-audio-tools), and half of what Snakemake takes to plan. A forked process finds them done. All else is as with
+`python scripts/<name>.py` and `snakemake`: the environment, the working directory, the output, signals, the exit code.
+
+A client connects, sends one line (the order, with its standard streams), and reads two: the process's number, and at its
+end its exit code. A client that goes before that takes its process with it.
 """
 
 from __future__ import annotations
@@ -10,43 +13,47 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import shutil
+import socket
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from settings import as_options
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
-# What reads the settings of the Hub as it is imported, and so has to be imported by each script anew.
 SERVER = """
-import gc, json, os, runpy, signal, sys, tempfile
-answers = os.fdopen(os.dup(1), "w")
-os.dup2(2, 1)  # libraries print while they are imported
+import gc, json, os, runpy, selectors, signal, socket, sys, tempfile
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
 import numpy, pandas, scipy.signal, soundfile, py7zr, matplotlib.figure, jinja2
 import torch, torchaudio, tokenizers, torchao.optim
 import transformers.models.t5, lightning_fabric, peft, stable_audio_tools.models.factory, stable_audio_tools.models.diffusion
+from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+get_checkpoint_conversion_mapping("t5")  # which compiles hundreds of expressions
+import snakemake.cli, snakemake_executor_plugin_slurm, snakemake_storage_plugin_s3, jsonschema
+# What reads the settings of the Hub as it is imported: a script with other settings has to import it anew.
 READERS = {"huggingface_hub", "transformers", "lightning_fabric", "peft", "stable_audio_tools", "accelerate"}
-gc.freeze()
-print("ready", file=answers, flush=True)
-for line in sys.stdin:
-    order = json.loads(line)
-    if "wait" in order:
-        print(os.waitstatus_to_exitcode(os.waitpid(order["wait"], 0)[1]), file=answers, flush=True)
-        continue
-    pid = os.fork()
-    if pid:
-        print(pid, file=answers, flush=True)
-        continue
+
+def run(order, streams):
     os.setpgid(0, 0)
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(order["cwd"])
     os.environ.clear()
     os.environ.update(order["env"])
-    for number, file in ((0, "/dev/null"), (1, order["output"] + ".out"), (2, order["output"] + ".err")):
-        os.dup2(os.open(file, os.O_RDWR | os.O_CREAT | os.O_TRUNC), number)
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    for other in (listener, ended, wake, selector, *clients.values()):
+        other.close()
     if order["purge"]:
         for name in [name for name in sys.modules if name.split(".")[0] in READERS]:
             del sys.modules[name]
@@ -67,6 +74,78 @@ for line in sys.stdin:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+def begin(client):
+    text, streams, *_ = socket.recv_fds(client, 1 << 20, 3)
+    if not text:  # it only looked whether somebody answers
+        client.close()
+        return
+    while not text.endswith(b"\\n"):
+        text += client.recv(1 << 20)
+    pid = os.fork()
+    if not pid:
+        run(json.loads(text), streams)
+    for stream in streams:
+        os.close(stream)
+    clients[pid] = client
+    client.sendall(b"%d\\n" % pid)
+    selector.register(client, selectors.EVENT_READ, pid)
+
+def end():
+    while clients:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if not pid:
+            break
+        client = clients.pop(pid)
+        try:
+            client.sendall(b"%d\\n" % os.waitstatus_to_exitcode(status))
+        except OSError:
+            pass  # the client is gone, and has killed the process
+        selector.unregister(client)
+        client.close()
+
+clients = {}
+ended, wake = socket.socketpair()
+wake.setblocking(False)
+signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+signal.signal(signal.SIGCHLD, lambda *_: None)
+selector = selectors.DefaultSelector()
+selector.register(ended, selectors.EVENT_READ)
+selector.register(listener, selectors.EVENT_READ)
+listener.listen(64)
+gc.freeze()
+while True:
+    for key, _ in selector.select():
+        if key.fileobj is listener:
+            begin(listener.accept()[0])
+        elif key.fileobj is ended:
+            ended.recv(4096)
+            end()
+        elif key.data in clients:  # the client is gone
+            os.killpg(key.data, signal.SIGKILL)
+            os.waitid(os.P_PID, key.data, os.WEXITED | os.WNOWAIT)
+            end()
+"""
+
+# The jobs of a graph whose PATH begins with the folder of this: `python scripts/<name>.py …` forks, all else is Python's.
+CLIENT = """#!{python} -IS
+import json, os, signal, socket, sys
+script = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else ""
+if os.path.basename(os.path.dirname(script)) != "scripts":
+    os.execv({python!r}, [{python!r}, *sys.argv[1:]])
+order = dict(command=[script, *sys.argv[2:]], cwd=os.getcwd(), env=dict(os.environ), purge=True)
+server = socket.socket(socket.AF_UNIX)
+server.connect({socket!r})
+socket.send_fds(server, [json.dumps(order).encode() + b"\\n"], [0, 1, 2])
+answers = server.makefile()
+pid = int(answers.readline())
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda number, _: os.killpg(pid, number))
+code = int(answers.readline())
+if code < 0:
+    signal.signal(-code, signal.SIG_DFL)
+    os.kill(os.getpid(), -code)
+sys.exit(code)
 """
 
 
@@ -74,54 +153,86 @@ class Forks:
     """A server that forks a process for each script to be run. It starts when the first one is.
 
     `folder` is for what the scripts print. Scripts that name `model`, a base model in place, find its Hub cache set; all
-    others import what reads the Hub's settings anew, which takes a second more.
+    others import what reads the Hub's settings anew, which takes a second more. `within` is a command that runs the server.
     """
 
-    def __init__(self, folder: Path, model: Path) -> None:
+    def __init__(self, folder: Path, model: Path, within: Sequence[str] = ()) -> None:
+        self.within = within
         self.folder, self.model, self.count, self.lock = folder, model, 0, threading.Lock()
-        self.server: subprocess.Popen[str] | None = None
+        self.socket = folder / "socket"
+        self.server: subprocess.Popen[bytes] | None = None
 
-    def _start(self) -> subprocess.Popen[str]:
-        env = {"HF_HUB_CACHE": str(self.model.resolve() / "hub"), "HF_HUB_OFFLINE": "1"}
-        env |= {"TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1"}
-        with (self.folder / "server").open("w") as log:
-            server = subprocess.Popen(
-                [sys.executable, "-c", SERVER],
-                env=os.environ | env,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
-        atexit.register(server.kill)
-        assert server.stdout.readline() == "ready\n", (self.folder / "server").read_text()
-        return server
-
-    def order(self, **order: object) -> int:
+    def serve(self) -> None:
+        """Start the server, unless it has been started."""
         with self.lock:
-            self.server = self.server or self._start()
-            print(json.dumps(order), file=self.server.stdin, flush=True)
-            return int(self.server.stdout.readline())
+            if self.server:
+                return
+            env = {"HF_HUB_CACHE": str(self.model.resolve() / "hub"), "HF_HUB_OFFLINE": "1"}
+            env |= {"TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1"}
+            with (self.folder / "server").open("w") as log:
+                self.server = subprocess.Popen(
+                    [*self.within, sys.executable, "-c", SERVER, str(self.socket)],
+                    env=os.environ | env,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                )
+            atexit.register(self.server.kill)
+            while not self._answers():
+                assert self.server.poll() is None, (self.folder / "server").read_text()
+                time.sleep(0.05)
+
+    def _answers(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as client:
+            return client.connect_ex(str(self.socket)) == 0
 
     def start(self, name: str, *arguments: object, cwd: Path, env: dict[str, str | None] | None = None) -> Started:
         """`python scripts/<name>.py arguments…`; of `env`, None takes a variable away."""
-        self.count += 1
         command = [str(SCRIPTS / f"{name}.py"), *as_options(name, list(map(str, arguments)))]
-        output = self.folder / str(self.count)
-        environment = {key: value for key, value in (os.environ | (env or {})).items() if value is not None}
         purge = str(self.model) not in command or any(key.startswith("HF_") for key in env or {})
-        pid = self.order(command=command, cwd=str(cwd), env=environment, output=str(output), purge=purge)
-        return Started(self, pid, command, output)
+        return self._fork(command, cwd, env, purge)
 
-    def run(self, *given: object, timeout: float = 300, **more: object) -> subprocess.CompletedProcess[str]:
-        return self.start(*given, **more).finish(timeout)
+    def snakemake(self, *arguments: object, cwd: Path, env: dict[str, str | None] | None = None) -> Started:
+        """`snakemake arguments…`"""
+        program = shutil.which("snakemake", path=(env or {}).get("PATH"))
+        return self._fork([program, *map(str, arguments)], cwd, env, False)
+
+    def _fork(self, command: list[str], cwd: Path, env: dict[str, str | None] | None, purge: bool) -> Started:
+        self.serve()
+        with self.lock:
+            self.count += 1
+            output = self.folder / str(self.count)
+        environment = {key: value for key, value in (os.environ | (env or {})).items() if value is not None}
+        order = {"command": command, "cwd": str(cwd), "env": environment, "purge": purge}
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(str(self.socket))
+        with (
+            Path(os.devnull).open() as nothing,
+            output.with_suffix(".out").open("w") as out,
+            output.with_suffix(".err").open("w") as err,
+        ):
+            socket.send_fds(
+                client, [json.dumps(order).encode() + b"\n"], [nothing.fileno(), out.fileno(), err.fileno()]
+            )
+        answers = client.makefile()
+        return Started(answers, int(answers.readline()), command, output)
+
+    def path(self) -> str:
+        """A PATH on which `python` forks the jobs of a graph."""
+        self.serve()
+        program = self.folder / "bin" / "python"
+        if not program.exists():
+            program.parent.mkdir(exist_ok=True)
+            program.write_text(CLIENT.format(python=sys.executable, socket=str(self.socket)), encoding="utf-8")
+            program.chmod(0o755)
+        return f"{program.parent}:{os.environ['PATH']}"
 
 
 @dataclass
 class Started:
-    """A script that runs, in a process group of its own."""
+    """A process that runs, in a process group of its own."""
 
-    forks: Forks
+    answers: TextIO  # its exit code, at its end
     pid: int
     command: list[str]
     output: Path
@@ -130,11 +241,11 @@ class Started:
         return self.output.with_suffix(".err").read_text(encoding="utf-8")
 
     def finish(self, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-        """What `subprocess.run` returns; a script that takes longer than `timeout` s is killed."""
+        """What `subprocess.run` returns; what takes longer than `timeout` s is killed."""
         alarm = threading.Timer(timeout, os.killpg, (self.pid, 9))
         alarm.start()
         try:
-            code = self.forks.order(wait=self.pid)
+            code = int(self.answers.readline())
         finally:
             alarm.cancel()
         stdout = self.output.with_suffix(".out").read_text(encoding="utf-8")

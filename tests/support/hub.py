@@ -1,4 +1,4 @@
-"""A stand-in for the Hugging Face Hub and its CDN on the loopback interface, for the real Hub client to talk to."""
+"""A stand-in for the Hugging Face Hub and its CDN on the loopback interface, to which the real Hub client talks."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ Files = dict[str, bytes]
 
 @dataclass
 class Hub:
-    """What the Hub holds and how it misbehaves; `asked` is every request that came in."""
+    """The contents of the Hub, and its misbehaviour. `asked` has every request that came in."""
 
     repos: dict[tuple[str, str], Files]  # (owner/name, commit) -> files
     lfs: tuple[str, ...] = (".safetensors", ".ckpt", ".pt")  # kept outside git, served by the CDN
-    token: str = ""  # which every request has to carry
+    token: str = ""  # every request has to carry it; empty if none is required
     refusal: dict[str, tuple[int, str]] = field(default_factory=dict)  # repository -> status, X-Error-Code
     message: str = ""  # X-Error-Message of a refusal
-    # file -> what happens to its next requests: a status, "cut" or "stall" in the middle, "damage"
+    # file -> the fates of its next requests: a status, "cut" or "stall" in the middle, "damage"
     mishaps: dict[str, list[int | str]] = field(default_factory=dict)
-    only: str = "GET"  # method that the mishaps are for
-    sizes: dict[str, int] = field(default_factory=dict)  # file -> the size that is told instead of the true one
+    only: str = "GET"  # the mishaps concern only this method
+    sizes: dict[str, int] = field(default_factory=dict)  # file -> a false size that the Hub declares
     stalled: threading.Event = field(default_factory=threading.Event)
     asked: list[tuple[str, str, str, dict[str, str]]] = field(default_factory=list)  # server, method, path, headers
     endpoint: str = ""
     cdn: str = ""
-    # For what is uploaded:
-    user: str = "someone"  # whose token it is
+    # For uploads:
+    user: str = "someone"  # the owner of the token
     role: str = "write"  # of the token
-    writable: tuple[str, ...] = ("someone", "team")  # owners below whom it may write
-    heads: dict[str, str] = field(default_factory=dict)  # repository -> the commit that `main` is at
+    writable: tuple[str, ...] = ("someone", "team")  # owners in whose repositories the token may write
+    heads: dict[str, str] = field(default_factory=dict)  # repository -> the commit of `main`
     private: dict[str, bool] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)  # of the commits
     objects: Files = field(default_factory=dict)  # large files by SHA-256
-    parts: dict[str, dict[int, bytes]] = field(default_factory=dict)  # of large files that come in several
+    parts: dict[str, dict[int, bytes]] = field(default_factory=dict)  # of large files that are sent in parts
     part_size: int | None = None  # bytes, to ask for parts
-    # step of an upload (create, info, yaml, preupload, batch, put, commit) -> what happens to its next requests: a
-    # status, "drop" before it is done, "lose" the answer after it, or "hide" that there is such a repository
+    # step of an upload (create, info, yaml, preupload, batch, put, commit) -> the fates of its next requests: a status,
+    # "drop" the request before it is done, "lose" the answer after it, or "hide" that the repository exists
     troubles: dict[str, list[int | str]] = field(default_factory=dict)
 
     def at(self, repo: str) -> Files:
@@ -55,17 +55,17 @@ class Hub:
         return self.repos[repo, self.heads[repo]]
 
     def steps(self) -> list[str]:
-        """The methods and the ends of the paths of all requests that changed something."""
+        """The method and the end of the path of every request that changed something."""
         return [f"{method} {path}" for _, method, path, _ in self.asked if method in ("POST", "PUT")]
 
     def transfers(self, name: str) -> list[dict[str, str]]:
-        """Headers of the GET requests for the content of a file."""
+        """The headers of all GET requests for the content of a file."""
         server = "cdn" if name.endswith(self.lfs) else "hub"
         return [h for s, method, path, h in self.asked if (s, method) == (server, "GET") and path.endswith(f"/{name}")]
 
 
 class Reading(http.server.BaseHTTPRequestHandler):
-    """What a Hub answers to one who reads."""
+    """The answers of the Hub to a client that reads."""
 
     protocol_version = "HTTP/1.1"
     hub: Hub
@@ -172,7 +172,7 @@ class Reading(http.server.BaseHTTPRequestHandler):
 
 
 class Handler(Reading):
-    """And to one who uploads, by git LFS over plain HTTP; it does not speak Xet."""
+    """The answers of the Hub to a client that uploads, by git LFS over plain HTTP. Xet is not supported."""
 
     def do_GET(self) -> None:
         path = urlsplit(self.path).path
@@ -253,7 +253,7 @@ class Handler(Reading):
             return 409, {"error": "You already created this model repo"} | url, {}
         if not self.may_write(repo):
             return self.forbidden(f"You don't have the rights to create a model under the namespace {repo}")
-        # How it is asked for differs with the version of the client; without a word it is public.
+        # The key depends on the version of the client. Without any key the repository is public.
         self.hub.private[repo] = asked.get("visibility") == "private" or asked.get("private") is True
         self.hub.heads[repo] = "0" * 40
         self.hub.repos[repo, "0" * 40] = {".gitattributes": b"*.safetensors filter=lfs\n"}
@@ -350,7 +350,7 @@ class Handler(Reading):
 
 @contextmanager
 def serve_hub(repos: dict[tuple[str, str], Files]) -> Iterator[Hub]:
-    """A Hub with these repositories; LFS files come from a CDN of another origin."""
+    """A running Hub with these repositories. LFS files come from a CDN of another origin."""
     hub = Hub(repos)
     servers = []
     for name in ("hub", "cdn"):

@@ -1,4 +1,4 @@
-"""Models of the forms that the presets are for, made narrow: window, rates, strides and settings are their own."""
+"""Narrow models in the form of the presets' models, with the true window, rates, strides and settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from conftest import BASE_MODEL
 from safetensors.numpy import save
 
-WIDTH = 128  # of the transformer; a head of 64 is the narrowest whose positions stable-audio-tools can turn
+WIDTH = 128  # of the transformer; stable-audio-tools' rotary positions need heads of at least 64
 
 
 def _model(conditioners: list[dict], diffusion: dict[str, Any], pretransform: dict[str, Any]) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def _dit(global_width: int) -> dict[str, Any]:
 
 
 def stable_audio_open() -> dict[str, Any]:
-    """Of the form of Stable Audio Open 1.0."""
+    """The model config of a narrow Stable Audio Open 1.0."""
     conditioners = [_prompt(), _seconds("seconds_start", 512), _seconds("seconds_total", 512)]
     optimizer = {"type": "AdamW", "config": {"lr": 5e-5, "betas": [0.9, 0.999], "weight_decay": 1e-3}}
     schedule = {"type": "InverseLR", "config": {"inv_gamma": 1000000, "power": 0.5, "warmup": 0.99}}
@@ -73,7 +73,7 @@ def stable_audio_open() -> dict[str, Any]:
 
 
 def stable_audio_open_small() -> dict[str, Any]:
-    """Of the form of Stable Audio Open Small before its distillation."""
+    """The model config of a narrow Stable Audio Open Small before its distillation."""
     diffusion = {
         "diffusion_objective": "rectified_flow",
         "distribution_shift_options": {"min_length": 256, "max_length": 4096},
@@ -100,13 +100,13 @@ def stable_audio_open_small() -> dict[str, Any]:
 
 
 def random_weights(config: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Weights that fit a model config."""
+    """Random weights that fit a model config."""
     from sao.training.rehearsal import rehearse
 
     generator = np.random.default_rng(0)
     shapes = rehearse(config, "micro", {})
     weights = {key: 0.05 * generator.standard_normal(shape, dtype=np.float32) for key, shape in shapes.items()}
-    # Lengths of the autoencoder's filters, so that what it makes can be heard.
+    # The autoencoder's filters have length one, so that its output is loud enough to hear.
     return {key: np.ones_like(weight) if key.endswith("weight_g") else weight for key, weight in weights.items()}
 
 
@@ -115,7 +115,7 @@ def safetensors(config: dict[str, Any]) -> bytes:
 
 
 def text_encoder() -> dict[str, bytes]:
-    """Files of an untrained T5 of one thin layer that is as wide as t5-base, with the demo's tokenizer."""
+    """The files of an untrained T5 with one thin layer, as wide as t5-base, and the demo's tokenizer."""
     from transformers import T5Config, T5EncoderModel
 
     files = {

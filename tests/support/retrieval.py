@@ -1,4 +1,4 @@
-"""Which recording does a rendered clip sound like? Nearest log-mel spectrogram among the references."""
+"""Find the recording that a rendered clip sounds like: the reference with the nearest log-mel spectrogram."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import torch
 import torchaudio
 
 RATE, MELS, WINDOW, HOP = 16000, 64, 1024, 256  # Hz, bands, samples, samples
-FLOOR_DB = -60.0  # below the loudest cell: what lies lower is hardly heard
+FLOOR_DB = -60.0  # relative to the loudest cell; a lower level is hardly audible
 
 
 def log_mel(path: Path, frames: int) -> np.ndarray:
-    """Log-mel spectrogram `[mels, frames]` in dB relative to its loudest cell, padded with the floor."""
+    """The log-mel spectrogram `[mels, frames]` in dB relative to its loudest cell, padded with the floor."""
     audio, rate = soundfile.read(path, dtype="float32", always_2d=True)
     mono = torchaudio.functional.resample(torch.from_numpy(audio.mean(1)), rate, RATE)
     mel = torchaudio.transforms.MelSpectrogram(RATE, WINDOW, hop_length=HOP, n_mels=MELS)(mono)

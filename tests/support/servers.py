@@ -1,4 +1,4 @@
-"""A web server on the loopback interface that fails as it is told to, and remembers what it was asked for and sent."""
+"""A web server on the loopback interface that fails on demand, and records its requests and the bytes that it sent."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PIECE = 1 << 14  # bytes
 
 @dataclass
 class Asked:
-    """One request, and the bytes of the file that went out in answer."""
+    """One request, and the bytes of the file that were sent in answer."""
 
     path: str
     range: str | None
@@ -30,16 +30,16 @@ class Asked:
 
 @dataclass
 class Server:
-    """Files under `folder`; `faults` are used up, one a request, after which all is well.
+    """A server of the files under `folder`. Each request uses up one of the `faults`; after the last, all is well.
 
-    A fault is a dict: `status` and `headers` answer with an error; `stop` ends the body after so many bytes of it, by
-    hanging up or, with `hang`, by sending no more; `ranges`, `length`, `etag` override what the server does otherwise.
+    A fault is a dict. `status` and `headers` answer with an error. `stop` ends the body after this number of bytes: the
+    server hangs up or, with `hang`, sends no more. `ranges`, `length` and `etag` override the server's own values.
     """
 
     folder: Path
     ranges: bool = True
-    length: bool = True  # say how long a file is
-    chunked: bool = False  # say instead how long each piece is
+    length: bool = True  # whether to send the length of a file
+    chunked: bool = False  # whether to send the length of each piece instead
     etag: str | None = '"one"'
     last_modified: str | None = None
     pause: float = 0.0  # s between two pieces
@@ -50,7 +50,7 @@ class Server:
     asked: list[Asked] = field(default_factory=list)
     stalled: threading.Event = field(default_factory=threading.Event)
     url: str = ""
-    busy: int = 0  # answers under way
+    busy: int = 0  # the number of answers being sent
     busiest: int = 0
 
 
@@ -121,7 +121,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @contextmanager
 def serving(folder: Path, certificate: Path | None = None) -> Iterator[Server]:
-    """A running server; with a certificate (and its key, in one file) it speaks TLS."""
+    """A running server. With a certificate (and its key in the same file) it uses TLS."""
     state = Server(folder)
     handler = type("Handler", (Handler,), {"server_state": state})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)

@@ -1,6 +1,6 @@
 """Settings of scripts, written as options: `--on-invalid drop` in a test is `--settings '{…, "on_invalid": "drop"}'`.
 
-What a test does not say has the schema's default, so that a test names what it is about.
+Other settings have the schema's default, so a test names only the settings that it is about.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ TEXTS = {
 
 
 def as_options(script: str, given: list[str]) -> list[str]:
-    """The options of a script, with those that are its settings put into `--settings`."""
+    """The options of a script. Those that are settings of the script are moved into `--settings`."""
     if script not in DEFAULTS or "--settings" in given:
         return given
     settings, rest, given = dict(DEFAULTS[script]), [], list(given)
@@ -78,7 +78,7 @@ def as_options(script: str, given: list[str]) -> list[str]:
 
 
 def _shaped(script: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """As the script's type of settings has it."""
+    """Settings in the form of the script's type of settings."""
     if script == "scan":
         options = {key: settings.pop(key) for key in ("caption_columns", "top", "splits")}
         return settings | {"options": options}

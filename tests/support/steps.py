@@ -58,7 +58,7 @@ VARIANTS: dict[str, Callable[[dict], None]] = {
 
 
 def make_model(base_model: Path, variant: str = "v") -> torch.nn.Module:
-    """A model like the demo's, but without weights of nothing but zeros: those would hide what is wrong."""
+    """A model like the demo's, but without weights that are all zeros, because those would hide errors."""
     from sao.models.build import build, load_weights
 
     config = read_json(BASE_MODEL / "model_config.json")
@@ -76,7 +76,7 @@ def make_model(base_model: Path, variant: str = "v") -> torch.nn.Module:
 
 @functools.cache
 def shared_model(base_model: Path, variant: str = "v") -> torch.nn.Module:
-    """The same, each kind made once. Not to be changed."""
+    """A model of `make_model`, made once for each kind. Tests must not change it."""
     return make_model(base_model, variant)
 
 

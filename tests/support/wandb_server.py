@@ -1,4 +1,4 @@
-"""A loopback server that keeps what Weights & Biases' own client sends it: of each run the lines of each file.
+"""A loopback server that keeps the lines of each file of each run that Weights & Biases' own client sends.
 
 It answers the requests of `wandb sync` in wandb 0.27 (the queries and file streams of its `core/`), and nothing else.
 """
@@ -54,7 +54,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             "name": name,
             "displayName": name,
             "config": "{}",
-            "wandbConfig": '{"t": 1}',  # what tells a run that has begun
+            "wandbConfig": '{"t": 1}',  # marks a run that has begun
             "summaryMetrics": "{}",
             "tags": [],
             "historyLineCount": len(history),
@@ -66,7 +66,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         }
 
     def stream(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Lines that lie where earlier ones do replace them, and all after them: the run begins anew."""
+        """Store lines of a file. If they begin before its end, the run began anew, and they replace all from there on."""
         for file, chunk in (request.get("files") or {}).items():
             lines = self.runs[self.path.split("/")[-2]].setdefault(file, [])
             lines[chunk["offset"] :] = chunk["content"]
@@ -78,7 +78,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @contextmanager
 def serving() -> Iterator[tuple[dict[str, str], dict[str, Files]]]:
-    """The environment that leads the client here, and what has been sent, by run and file."""
+    """The environment that leads the client to this server, and the lines that were sent, by run and file."""
     runs: dict[str, Files] = {}
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {"runs": runs}))
     server.daemon_threads, server.block_on_close = True, False

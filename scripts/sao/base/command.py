@@ -42,6 +42,15 @@ class InputError(Exception):
     """An error that a user can cause. Its one line says what is wrong, in which file and row, and what to do."""
 
 
+@contextlib.contextmanager
+def about(subject: object) -> Iterator[None]:
+    """Begin the line of an InputError with its subject: `run demo`, or the path of a file."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{subject}: {error}") from None
+
+
 def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """Parse the command line and set up logging to stderr and, with the added option `--log FILE`, to a file."""
     parser.add_argument("--log", type=Path, help="also write progress and messages to this file")

@@ -6,7 +6,7 @@ import hashlib
 import posixpath
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from sao.base.files import sha256, whole
@@ -57,7 +57,11 @@ def read_digests(path: Path) -> dict[str, str]:
 
 def write_digests(listing: Path, root: Path, files: Iterable[Path], first: str = "") -> None:
     """Write the sha256sum listing of `files`, by their paths in `root`. `first` holds finished lines to begin with."""
-    lines = [first]
-    lines += [f"{sha256(path)}  {path.relative_to(root).as_posix()}\n" for path in files]
+    write_known_digests(listing, {path.relative_to(root).as_posix(): sha256(path) for path in files}, first)
+
+
+def write_known_digests(listing: Path, digests: Mapping[str, str], first: str = "") -> None:
+    """Write a sha256sum listing of digests by file name. `first` holds finished lines to begin with."""
+    lines = [first, *(f"{digest}  {name}\n" for name, digest in digests.items())]
     with whole(listing) as temporary:
         temporary.write_text("".join(lines), encoding="utf-8")

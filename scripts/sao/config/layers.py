@@ -26,7 +26,7 @@ def stand_alone(config: Config, given: Config, default: Path) -> Config:
 
 
 def _runs(path: Path) -> list[str]:
-    """The names of the runs of a config file; none where it has none, or is not there."""
+    """The names of the runs in a config file. Empty if the file has none or does not exist."""
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     content = yaml.load(text, yaml.CSafeLoader)
     runs = content.get("runs") if isinstance(content, dict) else None

@@ -1,4 +1,4 @@
-"""Captions as people's tables have them: what their columns are called, and cells that hold several."""
+"""Read captions from tables: recognise the caption columns, and split cells that hold several captions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sao.data.origin import Row
 
 Captions = list[str]  # of one sound
 
-# What pandas writes of a list of texts: as Python prints one, or as numpy does, with nothing but space between them.
+# pandas writes a list of texts as Python prints it, or as numpy does, with only white space between the texts.
 STRING = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 ITEM = rf"{STRING}|None|nan|NaN|null"
 ITEMS = re.compile(rf"\s*(?:(?:{ITEM})(?:\s*,\s*|\s+|$))+")
@@ -26,29 +26,29 @@ PAIRS = {"[": "]", "(": ")", "{": "}"}
 
 
 def like_caption(column: str, stem: str = "captions?") -> bool:
-    """Whether a column is called like one of captions: `caption`, `Caption 2`, `caption_²` …"""
+    """Whether a column's name resembles that of a caption column: `caption`, `Caption 2`, `caption_²` …"""
     return re.fullmatch(rf"{stem}_*\d*", plain(column)) is not None
 
 
 def unique_rows(paths: list[Path], required: list[str], encoding: str) -> dict[str, tuple[str, Row]]:
-    """`(file and row, row)` of all files by `file_name`; raises InputError naming both rows of a duplicate.
+    """`(file and row, row)` of all files by `file_name`, in the form of `same_name`.
 
-    Names are compared as `same_name` has them.
+    Raises InputError on a duplicate, with both of its rows.
     """
     table: dict[str, tuple[str, Row]] = {}
     for path in paths:
         for number, row in read_rows(path, ["file_name", *required], encoding):
-            name, here = same_name(row["file_name"]), f"{path}, row {number}"
+            name, where = same_name(row["file_name"]), f"{path}, row {number}"
             if name in table:
-                raise InputError(f"{here}: file_name {row['file_name']!r} is already in {table[name][0]}: keep one")
-            table[name] = here, row
+                raise InputError(f"{where}: file_name {row['file_name']!r} is already in {table[name][0]}: keep one")
+            table[name] = where, row
     return table
 
 
 def read_captions(paths: list[Path]) -> tuple[dict[str, Row], dict[str, Captions]]:
-    """`(rows, captions)` of tables in Clotho's form, by `file_name` as `same_name` has it. Raises InputError on anything odd."""
+    """`(rows, captions)` of tables in Clotho's form, by `file_name` in the form of `same_name`."""
     rows = unique_rows(paths, ["caption_1"], "utf-8")
-    columns = functools.cache(published_columns)  # each row of a table has the same
+    columns = functools.cache(published_columns)  # all rows of a table have the same columns
     captions = {}
     for name, (where, row) in rows.items():
         names = columns(tuple(row), where.rpartition(", row ")[0])
@@ -57,23 +57,24 @@ def read_captions(paths: list[Path]) -> tuple[dict[str, Row], dict[str, Captions
 
 
 def published_columns(header: Sequence[str], where: str) -> list[str]:
-    """`caption_1`, `caption_2`, … of a header in Clotho's form; raises InputError on a gap and on any of another form."""
+    """`caption_1`, `caption_2`, … of a header in Clotho's form. Raises InputError on a gap, and on a name that resembles one."""
     if odd := next((c for c in header if like_caption(c) and not CAPTION.fullmatch(c)), None):
         raise InputError(
-            f"{where}: column {odd!r} is called like captions, which are caption_1, caption_2, … here: rename or remove it"
+            f"{where}: column {odd!r} resembles a caption column, but captions are caption_1, caption_2, …: rename or remove "
+            "it"
         )
-    found = {c for c in header if CAPTION.fullmatch(c)}
-    columns = [f"caption_{i + 1}" for i in range(len(found))]
-    if gap := next((c for c in columns if c not in found), None):
+    present = {c for c in header if CAPTION.fullmatch(c)}
+    columns = [f"caption_{i + 1}" for i in range(len(present))]
+    if gap := next((c for c in columns if c not in present), None):
         raise InputError(f"{where}: column {gap!r} is missing; found {', '.join(header)}: number them without a gap")
     return columns
 
 
 def published_captions(row: dict[str, str], columns: Sequence[str], where: str) -> list[str]:
-    """The captions of a row in Clotho's form, each on one line; `columns` are those of its table.
+    """The captions of a row in Clotho's form, each on one line. `columns` are the caption columns of its table.
 
-    `caption_count` is a column that scan.py writes for clips that have fewer captions than others. What a table of
-    someone else has under that name is not believed: it would have to be a number that leaves out empty cells alone.
+    scan.py writes a column `caption_count` for clips that have fewer captions than others. Other tables may use this name
+    for something else. So the number counts only if all cells after it are empty.
     """
     cells = [row[column] for column in columns]
     count = row.get("caption_count", "")
@@ -83,20 +84,20 @@ def published_captions(row: dict[str, str], columns: Sequence[str], where: str) 
 
 
 def listed(cell: str, where: str) -> list[str]:
-    """The texts of a cell, each on one line: one, or those of a list in it, as Python, numpy or JSON writes it.
+    """The texts of a cell, each on one line: the cell itself, or the items of a list as Python, numpy or JSON writes it.
 
-    Raises InputError on a list or an object that holds anything else; a missing value in it is an empty text.
+    A missing value in a list is an empty text. Raises InputError on a list that holds anything but texts, and on an object.
     """
     cell = " ".join(cell.split())
     if PAIRS.get(cell[:1]) != cell[-1:] or not cell:
         return [cell]
     inside = cell[1:-1]
-    found: Any = _parsed(cell)
-    if cell[0] == "[" and isinstance(found, list) and all(item is None or isinstance(item, str) for item in found):
-        texts = [item or "" for item in found]
+    value: Any = _parsed(cell)
+    if cell[0] == "[" and isinstance(value, list) and all(item is None or isinstance(item, str) for item in value):
+        texts = [item or "" for item in value]
     elif ITEMS.fullmatch(inside) and (cell[0] == "[" or "," in inside):
         texts = [_text(item) for item in re.findall(ITEM, inside)]
-    elif isinstance(found, list | dict) or re.match(r"\[\s*['\"]", cell):
+    elif isinstance(value, list | dict) or re.match(r"\[\s*['\"]", cell):
         raise InputError(f"{where}: holds {cell[:60]!r}, which is no list of texts: write a text, or a list of texts")
     else:
         return [cell]  # a text in brackets
@@ -106,22 +107,21 @@ def listed(cell: str, where: str) -> list[str]:
 
 
 def _parsed(cell: str) -> Any:
-    """What a cell is in JSON, else in Python; None where it is neither. Strings that follow each other are not joined."""
+    """The value of a cell in JSON, else in Python; None if it is neither. Adjacent strings are not joined into one."""
     try:
-        return (
-            [None if item != item else item for item in found] if isinstance(found := json.loads(cell), list) else found
-        )
+        value = json.loads(cell)
+        return [None if item != item else item for item in value] if isinstance(value, list) else value
     except (ValueError, RecursionError):
         pass
     try:
-        found = ast.literal_eval(cell)
+        value = ast.literal_eval(cell)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return None
-    return None if ITEMS.fullmatch(cell[1:-1]) else found
+    return None if ITEMS.fullmatch(cell[1:-1]) else value
 
 
 def _text(item: str) -> str:
-    """A Python string literal's text; nothing for a missing value."""
+    """The text of a Python string literal; empty for a missing value."""
     if item[0] not in "'\"":
         return ""
     try:

@@ -1,4 +1,4 @@
-"""The corpora of a config: what the schema cannot say of them is checked, and their three sides are filled in."""
+"""Check the corpora of a config for errors that the schema cannot find, and fill in their three sides."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sao.config.resolve import ROLES, Config, check_config, check_names, place_o
 from sao.data.formats import FORMATS
 from sao.data.formats.base import Problem, Sides, first
 
-# The values of the metadata column that name the sides, where the config does not say so.
+# The values of the metadata column that name the sides, if the config does not list any.
 COLUMN_SIDES: Sides = {
     "train": ["train"],
     "validation": ["validation", "val", "dev"],
@@ -20,10 +20,10 @@ COLUMN_SIDES: Sides = {
 
 
 def resolve(config: Config, files: list[Path]) -> Config:
-    """The checked config with every default filled in and `null` entries left out.
+    """Check a config, fill in every default and leave out `null` entries.
 
-    `files` are the config files that were merged into `config`, in order; an error names the last one that has the
-    key. Raises InputError with one line for the first thing wrong.
+    `files` are the config files that were merged into `config`, in order. An error names the last one that has the key.
+    Raises InputError with one line on the first error.
     """
     config = check_config(config, files)
     for name, corpus in config["corpora"].items():
@@ -72,7 +72,7 @@ def _problems(corpus: Config) -> Iterator[Problem]:
 
 
 def _shared(corpus: Config) -> Iterator[Problem]:
-    """Splits that two sides name."""
+    """Problems with splits that two sides name."""
     used: dict[str, str] = {}
     for role in ROLES:
         for split in corpus[role]:
@@ -82,7 +82,7 @@ def _shared(corpus: Config) -> Iterator[Problem]:
 
 
 def _shares(corpus: Config) -> Iterator[Problem]:
-    """Fractions that leave a side without a clip."""
+    """Problems with fractions that leave a side without a clip."""
     drawn = {role: corpus["split"][role] for role in ROLES[1:] if not corpus[role]}
     for role, share in drawn.items():
         if share == 0:

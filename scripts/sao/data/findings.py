@@ -1,4 +1,4 @@
-"""What was found about a corpus, clip by clip."""
+"""The findings of the checks on a corpus: errors, warnings, and clips that are left out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Finding = dict[str, str]
 
 @dataclass
 class Findings:
-    """Errors would corrupt a training, warnings are for a person, what is left out is not used."""
+    """Errors would corrupt a training. Warnings are for a person. Clips that are left out are not used."""
 
     COLUMNS: ClassVar = ("clip_id", "published_split", "path", "check", "message")
 
@@ -31,11 +31,11 @@ class Findings:
         self.left_out.append(finding(check, row, message))
 
     def remark(self, check: str, message: str) -> None:
-        """A warning that is about no single clip."""
+        """Add a warning that concerns no single clip."""
         self.warnings.append({"check": check, "clip_id": "", "published_split": "", "path": "", "message": message})
 
     def drop_errors(self) -> None:
-        """Leave out every clip with an error, for the first reason found."""
+        """Leave out every clip with an error. Its reason is its first error."""
         reasons: dict[str, Finding] = {}
         for error in self.errors:
             reasons.setdefault(error["path"], error)
@@ -43,7 +43,7 @@ class Findings:
         self.errors = []
 
     def failure(self, advice: str) -> InputError:
-        """Log all errors but the first; the exception that tells that one, and what to do."""
+        """Log all errors but the first, and return an exception with the first and the advice."""
         for error in self.errors[1:]:
             log.error("error: %s %s", error["path"], error["message"])
         first, more = self.errors[0], len(self.errors) - 1
@@ -52,7 +52,7 @@ class Findings:
 
     @staticmethod
     def first(findings: list[Finding], number: int) -> list[str]:
-        """The first findings of each check as text, and how many more there are."""
+        """The first findings of each check as lines of text, with the number of further ones."""
         kinds = defaultdict(list)
         for entry in findings:
             kinds[entry["check"]].append(f"{entry['path']} {entry['message']}".strip())
@@ -69,6 +69,6 @@ class Findings:
 
 
 def finding(check: str, row: Any, message: str) -> Finding:
-    """`row` has a clip's `clip_id`, `published_split` and `path`."""
+    """Make a finding about a clip. `row` has its `clip_id`, `published_split` and `path`."""
     named = {"check": check, "clip_id": row.clip_id, "published_split": row.published_split}
     return named | {"path": row.path, "message": message}

@@ -1,4 +1,4 @@
-"""Licences of Creative Commons, under whatever name a table has them, by one short name each."""
+"""Recognise Creative Commons licences in all their spellings, and give each one short name."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from urllib.parse import unquote
 
 from sao.base.placeholders import is_placeholder
 
-NO_LICENSE = "unknown"  # the short name of none
-MISSING, UNKNOWN = "missing", "unknown licence: "  # what a person is told of none, and of one that is not known here
+NO_LICENSE = "unknown"  # the short name of a missing licence
+MISSING, UNKNOWN = "missing", "unknown licence: "  # labels of a missing licence, and of one that is not recognised
 ADDRESS = re.compile(r"(?<![\w.-])(?:https?:)?(?://)?(?:www\.)?creativecommons\.org/([\w%+./-]*)(?:[?#]\S*)?")
 PAGE = re.compile(r"/(?:deed|legalcode)(?:[._-][\w-]+)*(?:\.\w+)?/?$|/rdf/?$")  # at the end of an address
-# What is written in several words, or as one with its neighbours. What is left of a longer word is no word that is known.
+# Phrases of several words, or written as one with their neighbours. The rest of a longer word is an unknown word.
 PHRASES = (
     (r"creative ?commons", "cc"),
     (r"non ?commercial(?: use\b)?(?: only\b)?", "nc"),
@@ -28,12 +28,12 @@ PHRASES = (
 LETTERS = re.compile(r"(cc)?((?:by|nc|nd|sa)*)")
 ELEMENTS = ("by", "nc", "nd", "sa")  # in the order of the short name
 SAMPLING = ("sampling", "sampling+")
-# Words that change nothing.
+# Words that do not change the licence.
 NOISE = frozenset(
     """a deed generic int international intl legal legalcode licence licences license licensed licenses is of terms the
     this to under universal unported v ver version work""".split()
 )
-# Where a licence was ported to: after its version.
+# Places that a licence was ported to. They follow its version.
 PLACES = frozenset(
     """ar at au az be bg br ca ch cl cn co cr cz de dk ec ee eg es fi fr ge gr gt hk hr hu ie igo il in it jp kr lu mk mt
     mx my ng nl no nz pe ph pl pr pt ro rs ru scotland se sg si th tw ua ug uk us ve vn za
@@ -48,7 +48,7 @@ PLACES = frozenset(
 def parse(text: str) -> tuple[str, str]:
     """`(kind, version)` of a licence: `("CC-BY-NC", "3.0")`.
 
-    Text that is no licence of Creative Commons is its own kind; a word for nothing (`NA`) has none.
+    A text that is no Creative Commons licence is its own kind. The kind of a word for nothing (`NA`) is empty.
     """
     text = " ".join(text.split())
     return ("", "") if is_placeholder(text) else creative_commons(text) or (text, "")
@@ -56,36 +56,36 @@ def parse(text: str) -> tuple[str, str]:
 
 @functools.lru_cache(1 << 12)
 def creative_commons(text: str) -> tuple[str, str] | None:
-    """The same, or None: where any word of a text is not understood, nothing is concluded from the others.
+    """`(kind, version)` of a Creative Commons licence. None if any word of the text is not understood.
 
-    A text may name a licence several times. What any of these names restricts is kept.
+    A text may name a licence several times. Then the restrictions of all these names add up.
     """
     words = words_of(text)
-    found: set[str] = set()
+    elements: set[str] = set()
     versions: set[str] = set()
     for word in words:
         letters = LETTERS.fullmatch(word)
         if word in ("cc", "0", "pd", "pdm", "mark", "dedication", "attribution", *SAMPLING):
-            found.add(word)
+            elements.add(word)
         elif letters:
-            found |= {"cc"} if letters[1] else set()
-            found |= set(re.findall("..", letters[2]))
+            elements |= {"cc"} if letters[1] else set()
+            elements |= set(re.findall("..", letters[2]))
         elif re.fullmatch(r"[1-9](\.\d)?", word):
             versions.add(word if "." in word else f"{word}.0")
         elif word not in NOISE and not (versions and word in PLACES):
             return None
-    if "attribution" in found:
-        found = found - {"attribution"} | {"by", "cc"}
+    if "attribution" in elements:
+        elements = elements - {"attribution"} | {"by", "cc"}
     version = versions.pop() if len(versions) == 1 else ""
-    kind = kind_of(found, bool(version))
+    kind = kind_of(elements, bool(version))
     return (kind, version) if kind else None
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a text in lower case, an address of Creative Commons among them, well-known phrases as one word."""
+    """The words of a text in lower case. Well-known phrases, and the parts of Creative Commons addresses, become words."""
     text = unicodedata.normalize("NFKC", text).casefold()
     text = ADDRESS.sub(lambda match: f" cc {PAGE.sub('', unquote(match[1]))} ", text)
-    # Question marks are a doubt, and letters of other alphabets words that are not known.
+    # A question mark is a doubt, so it stays. Letters of other alphabets become unknown words.
     words = re.findall(r"[a-z]+|[0-9]+(?:\.[0-9]+)*|[+?]|[^\W_]", text)
     text = " ".join(words)
     for phrase, word in PHRASES:
@@ -93,57 +93,57 @@ def words_of(text: str) -> list[str]:
     return text.split()
 
 
-def kind_of(found: set[str], has_version: bool) -> str:
-    """The kind that these elements make, or nothing."""
-    elements = [element for element in ELEMENTS if element in found]
-    special = found - {"cc", *ELEMENTS}
+def kind_of(elements: set[str], has_version: bool) -> str:
+    """The kind of licence that these elements make, or an empty text."""
+    conditions = [element for element in ELEMENTS if element in elements]
+    special = elements - {"cc", *ELEMENTS}
     if special & set(SAMPLING):
-        if set(elements) - {"nc"} or special - set(SAMPLING) or len(special) > 1:
+        if set(conditions) - {"nc"} or special - set(SAMPLING) or len(special) > 1:
             return ""
         (name,) = special
-        return "-".join(["CC", *(["NC"] if elements else []), name.capitalize()])
+        return "-".join(["CC", *(["NC"] if conditions else []), name.capitalize()])
     if special:
-        if elements:
+        if conditions:
             return ""
         if "0" in special:
-            return "CC0" if special <= {"0", "pd", "dedication"} and {"cc", "pd"} & found else ""
+            return "CC0" if special <= {"0", "pd", "dedication"} and {"cc", "pd"} & elements else ""
         if special <= {"pd", "dedication"}:
             return "Public-Domain" if "pd" in special else ""
         return "PDM" if "pdm" in special or special == {"pd", "mark"} else ""
     # `by` alone may be a word of a sentence.
-    if elements and ("cc" in found or ("by" in elements and (len(elements) > 1 or has_version))):
-        return "-".join(["CC", *(element.upper() for element in elements)])
+    if conditions and ("cc" in elements or ("by" in conditions and (len(conditions) > 1 or has_version))):
+        return "-".join(["CC", *(condition.upper() for condition in conditions)])
     return ""
 
 
 def short_name(text: str) -> str:
-    """`http://creativecommons.org/licenses/by/3.0/` -> `CC-BY-3.0`; `unknown` for nothing, else the text itself."""
+    """`http://creativecommons.org/licenses/by/3.0/` -> `CC-BY-3.0`; `unknown` if it is missing, else the text itself."""
     return "-".join(part for part in parse(text) if part) or NO_LICENSE
 
 
 def is_known(text: str) -> bool:
-    """Whether a text is a licence of Creative Commons; the terms of any other are not known here."""
+    """Whether a text is a Creative Commons licence. No other licence is recognised."""
     return creative_commons(text) is not None
 
 
 def label(text: str) -> str:
-    """What a person is told of a licence: its short name, that it is not known here, or that there is none."""
+    """A licence as reports and cards print it: its short name, `unknown licence: …` or `missing`."""
     name = short_name(text)
     return MISSING if name == NO_LICENSE else name if is_known(text) else f"{UNKNOWN}{name}"
 
 
 def is_non_commercial(text: str) -> bool:
-    """Whether a known licence allows non-commercial use alone."""
+    """Whether a known licence allows only non-commercial use."""
     return is_known(text) and "NC" in parse(text)[0].split("-")
 
 
 def forbids_derivatives(text: str) -> bool:
-    """Whether a known licence forbids to share adapted material."""
+    """Whether a known licence forbids sharing adapted material."""
     return is_known(text) and "ND" in parse(text)[0].split("-")
 
 
 def allowed(text: str, allow: Iterable[str]) -> bool:
-    """Whether one of `allow` names this licence, in this version or in all; one that is not known, word for word."""
+    """Whether one of `allow` names this licence, with its version or without one. An unknown licence has to match exactly."""
     kind, version = parse(text)
     names = [parse(entry) for entry in allow]
     return any(k.lower() == kind.lower() and v in ("", version) for k, v in names) and bool(kind)

@@ -1,9 +1,9 @@
-"""Whether a folder of a user's own is still as it was when rule `scan` read it.
+"""Find out whether a user's folder has changed since rule `scan` read it.
 
-Rule `scan` has no input: there may be a million files. Its parameter is a key of the folder's state, which the plan finds by
-the sizes and time stamps of the files alone, and writes nothing. `scan` leaves the key beside what it made, with the sizes
-and time stamps that it saw. As long as the folder is in that state, or has the same contents with other time stamps, the
-key is the same and nothing reruns.
+Rule `scan` has no input, because there may be a million files. Its parameter is a key of the folder's state. The plan
+computes the key from the sizes and time stamps of the files, and writes nothing. `scan` writes the key beside its outputs,
+with these sizes and time stamps. While the folder is in that state, or has the same contents with other time stamps, the key
+stays the same and nothing reruns.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ KEYS = re.compile("([0-9a-f]{64}) ([0-9a-f]{64})\n")
 
 @dataclass(frozen=True)
 class Scanned:
-    """The files that say how a folder was when it was read."""
+    """The files that record the state of a folder when it was read."""
 
-    listing: Path  # of rule `scan`: its key, and what it saw
-    digests: Path  # of rule `scan`: SHA-256 of the files
-    touched: Path  # the key of a later state with the same contents, so that they are read once
+    listing: Path  # written by rule `scan`: the key, and the sizes and time stamps of all files
+    digests: Path  # written by rule `scan`: the SHA-256 of all files
+    touched: Path  # a later state with the same contents, and its key, so that the contents are compared only once
 
 
 def stamps_of(folder: Path, names: Iterable[str]) -> Stamps:
-    """Names that scan.py stops at, since they are odd or no files, are left out."""
+    """The stamps of these files. Names that scan.py refuses, because they are odd or no files, are left out."""
     stamps: Stamps = {}
     for name in names:
         try:
@@ -60,18 +60,18 @@ def write_listing(path: Path, key: str, stamps: Stamps) -> None:
 
 
 def folder_key(folder: Path, names: Iterable[str], scanned: Scanned, remember: bool = False) -> str:
-    """The key of a folder: that of the last scan where the contents are the same, else a new one.
+    """The key of a folder: the key of the last scan if the contents are the same, else a new one.
 
-    With `remember`, a state whose contents had to be read is noted in `touched`. Nothing else is written.
+    With `remember`, a state whose contents had to be compared is noted in `touched`. Nothing else is written.
     """
     stamps = stamps_of(folder, names)
     state = state_of(stamps)
     key, seen = _keys(scanned.listing)
     if state == seen:
         return key
-    key_then, touched = _keys(scanned.touched)
+    touched_key, touched = _keys(scanned.touched)
     if state == touched:
-        return key_then
+        return touched_key
     if not key or not _same_contents(folder, stamps, scanned):
         return state
     if remember:
@@ -81,16 +81,16 @@ def folder_key(folder: Path, names: Iterable[str], scanned: Scanned, remember: b
 
 
 def _keys(path: Path) -> tuple[str, str]:
-    """The key and the state in the first line of a file; nothing where there is none."""
+    """The key and the state in the first line of a file; empty texts if there is none."""
     if not path.is_file():
         return "", ""
     with path.open(encoding="utf-8") as handle:
-        found = KEYS.fullmatch(handle.readline())
-    return (found[1], found[2]) if found else ("", "")
+        match = KEYS.fullmatch(handle.readline())
+    return (match[1], match[2]) if match else ("", "")
 
 
 def _same_contents(folder: Path, stamps: Stamps, scanned: Scanned) -> bool:
-    """Whether files differ from those that were read by their time stamps alone."""
+    """Whether only the time stamps of the files have changed since they were read."""
     _, *lines = scanned.listing.read_text(encoding="utf-8").splitlines()
     rows = (line.split(" ", 2) for line in lines)
     before: Stamps = {name: (int(size), int(stamp)) for size, stamp, name in rows}

@@ -1,4 +1,4 @@
-"""Where a sound is from: author, link and licence, whatever a table calls them."""
+"""Find the origin of a sound in a row of a table: author, link and licence, under any of their usual column names."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from sao.base.placeholders import is_placeholder
 from sao.base.tables import plain
 
 Row = dict[str, str]
-# Clotho's columns, and what else they are called: in tables of people's own, in Freesound's API (`username`, `url`).
-# Its `id` is no `sound_id`, since other tables number their rows under that name.
+# Clotho's columns, and their other names in users' tables and in Freesound's API (`username`, `url`). Freesound's `id` is
+# not among them, because other tables number their rows under that name.
 METADATA = {
     "keywords": ("tags",),
     "sound_id": ("freesound_id",),
@@ -26,12 +26,12 @@ LINKS = ("sound_link", "link", "url")  # a `source` may be a microphone
 
 
 def one_line(text: str) -> str:
-    """Text with every run of white space, line breaks included, made one space."""
+    """Replace each run of white space in a text, line breaks included, by one space."""
     return " ".join(text.split())
 
 
 def web_address(text: str) -> str:
-    """An http(s) address; `www.…` is taken for https. Nothing for any other text."""
+    """The http(s) address in a text; `www.…` gets https. Any other text gives an empty text."""
     address = f"https://{text}" if text.lower().startswith("www.") else text
     try:
         parts = urlsplit(address)
@@ -42,26 +42,26 @@ def web_address(text: str) -> str:
 
 
 def origin(row: Row) -> Row:
-    """Clotho's metadata columns of a row, whatever they are called there.
+    """Clotho's metadata columns of a row, under any of their usual names.
 
-    Words for nothing (`NA`) are no link, author or licence, and a link is an http(s) address. A `sound_id` stays as it
-    is, for validation to name; where there is no such column, it follows from a link to Freesound.
+    Words for nothing (`NA`) are no link, author or licence, and a link is an http(s) address. A `sound_id` stays as it is, so
+    that validation can name it. Without such a column, a link to Freesound gives it.
     """
-    cells, found = {plain(column): value for column, value in row.items()}, {}
+    cells, metadata = {plain(column): value for column, value in row.items()}, {}
     for column, others in METADATA.items():
         texts = [one_line(cells[name]) for name in (column, *others) if cells.get(name)]
         if column == "sound_link":
             texts = [web_address(text) for text in texts]
         if column in ("sound_link", "manufacturer", "license"):
             texts = ["" if is_placeholder(text) else text for text in texts]
-        found[column] = next(filter(None, texts), "")
-    found["sound_id"] = plain_id(found["sound_id"])
-    if not {"sound_id", *METADATA["sound_id"]} & set(cells) and (page := FREESOUND.match(found["sound_link"])):
-        found["sound_id"] = page[1]
-    return found
+        metadata[column] = next(filter(None, texts), "")
+    metadata["sound_id"] = plain_id(metadata["sound_id"])
+    if not {"sound_id", *METADATA["sound_id"]} & set(cells) and (page := FREESOUND.match(metadata["sound_link"])):
+        metadata["sound_id"] = page[1]
+    return metadata
 
 
 def lost_links(row: Row) -> list[str]:
-    """What the columns for links hold that is neither an address nor a word for nothing."""
+    """Texts in the columns for links that are neither an address nor a word for nothing."""
     texts = [one_line(value) for column, value in row.items() if plain(column) in LINKS]
     return [text for text in texts if not is_placeholder(text) and not web_address(text)]

@@ -1,4 +1,4 @@
-"""Which clip is trained on, validated on, rendered: a function of the clip and the config alone."""
+"""Assign clips to train, validation and evaluation. The side of a clip depends only on the clip and the config."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from sao.base.placeholders import is_placeholder
 from sao.config.resolve import ROLES
 
 
-def known(sound_id: str) -> bool:
-    """Whether a `sound_id` names a recording; Clotho writes words where it knows none."""
+def names_recording(sound_id: str) -> bool:
+    """Whether a `sound_id` names a recording. Clotho writes a word such as `Not found` if it has none."""
     return not is_placeholder(sound_id) and plain_id(sound_id) != "0"
 
 
 def assign(table: pd.DataFrame, split: dict[str, Any]) -> pd.Series:
-    """The role of each clip of the manifests, `""` for one that none of the three sides names.
+    """The side of each clip of the manifests; `""` if no side names the clip's split.
 
     `split` is the corpus's `split` with its `train`, `validation` and `evaluation` lists.
     """
@@ -31,14 +31,14 @@ def assign(table: pd.DataFrame, split: dict[str, Any]) -> pd.Series:
 
 
 def draw(table: pd.DataFrame, split: dict[str, Any]) -> pd.Series:
-    """Draw sides by a hash of (seed, group): clips that come or go move no other, and no group straddles.
+    """Draw sides by a hash of (seed, group). A new or removed clip moves no other clip, and a group is never divided.
 
-    The hash is a point in [0, 1), of which each side has a part as long as its share. Where no group falls into the part
-    of a side, the group nearest to it stands in, while there are as many groups as sides: that group alone moves when a
-    clip takes its place. A rule that moved none at all would have to leave sides empty.
+    The hash is a point in [0, 1). Each side has a part of this interval that is as long as its share. If no group falls into
+    the part of a side, the nearest group stands in, provided that there are at least as many groups as sides. Only this group
+    moves when another clip takes its place. A rule that moved no group at all would have to leave sides empty.
     """
-    given = {name: role for role in ("validation", "evaluation") for name in split[role]}
-    roles = table.published_split.map(given).fillna("")
+    published = {name: role for role in ("validation", "evaluation") for name in split[role]}
+    roles = table.published_split.map(published).fillna("")
     shares = {role: split["fractions"][role] for role in ("evaluation", "validation") if not split[role]}
     ends = dict(zip(shares, itertools.accumulate(shares.values()), strict=True)) | {"train": 1.0}
     begins = dict(zip(ends, [0.0, *ends.values()], strict=False))
@@ -58,9 +58,9 @@ def draw(table: pd.DataFrame, split: dict[str, Any]) -> pd.Series:
 
 
 def ties(table: pd.DataFrame) -> dict[str, pd.Series]:
-    """What clips must not share across two sides, by name: for each clip a key, or nothing where it has none."""
+    """Keys that clips of different sides must not share, by kind: one for each clip, empty if it has none."""
     sound_id = table.sound_id.map(plain_id)
-    keys = {"audio": table.audio_sha256, "sound_id": sound_id.where(sound_id.map(known), "")}
+    keys = {"audio": table.audio_sha256, "sound_id": sound_id.where(sound_id.map(names_recording), "")}
     if "given_group" in table:
         group = table.given_group.map(plain_id)
         keys["group"] = group.mask(group.map(is_placeholder), "")
@@ -71,19 +71,19 @@ def assert_disjoint(splits: dict[str, pd.DataFrame]) -> None:
     """Raise InputError if two splits share a clip, audio, a recording or a group."""
     owner: dict[tuple[str, str], str] = {}
     for role, table in splits.items():
-        for what, keys in ({"clip": table.clip_id} | ties(table)).items():
+        for kind, keys in ({"clip": table.clip_id} | ties(table)).items():
             for key in filter(None, keys.unique()):
-                if owner.setdefault((what, key), role) != role:
-                    raise InputError(f"{what} {key} is both in {owner[what, key]} and in {role}: it would leak")
+                if owner.setdefault((kind, key), role) != role:
+                    raise InputError(f"{kind} {key} is both in {owner[kind, key]} and in {role}: it would leak")
 
 
 def groups(table: pd.DataFrame) -> pd.Series:
-    """What must stay together, by name: the given group, else the recording (`sound_id`), else the clip itself.
+    """The name of each clip's group: the group in its metadata, else its recording (`sound_id`), else the clip itself.
 
-    Clips of identical audio stay together too when these differ; they go by the first of these names.
+    Clips of identical audio stay together even if these names differ. They take the first of them.
     """
-    # What is the surer name comes first in the alphabet: a clip that joins a group brings no other name to it.
-    # A lone clip goes by its id and not its audio, so that a file that is encoded anew stays on its side.
+    # The more reliable name comes first in the alphabet, so a clip that joins a group does not change its name. A lone clip
+    # is named by its id and not by its audio, so a file that is encoded anew stays on its side.
     keys = ties(table)
     names = ("sound " + table.clip_id).where(keys["sound_id"] == "", "recording " + keys["sound_id"])
     if "group" in keys:
@@ -95,8 +95,8 @@ def groups(table: pd.DataFrame) -> pd.Series:
             name = parent[name]
         return name
 
-    for what in ("audio", "sound_id"):
-        for key, together in names.groupby(keys[what]):
+    for kind in ("audio", "sound_id"):
+        for key, together in names.groupby(keys[kind]):
             first, *others = sorted({root(name) for name in together}) if key else [""]
             for other in others:
                 parent[other] = first

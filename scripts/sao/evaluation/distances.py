@@ -1,11 +1,11 @@
-"""How far two sets of clips are apart, and how sure one can be of it. numpy and scipy only."""
+"""Distances between two sets of clips, and their intervals. numpy and scipy only."""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy.spatial.distance import cdist, pdist
 
-KAD_SCALE = 100  # as its authors print it
+KAD_SCALE = 100  # as in the authors' own figures
 Interval = tuple[float, float]
 
 
@@ -13,7 +13,7 @@ def fad(x: np.ndarray, y: np.ndarray) -> float:
     """Fréchet distance of the Gaussians of two sets `[clips, dim]` (Kilgour et al. 2019).
 
     The trace of the root of a product of covariances is the sum of the singular values of `A B^T`, where `A^T A` and
-    `B^T B` are those covariances: exact where they are singular too, with no root of an ill-conditioned matrix.
+    `B^T B` are the covariances. This is exact even if they are singular, and needs no root of an ill-conditioned matrix.
     """
     a, b = _root_of_covariance(x), _root_of_covariance(y)
     cross = np.linalg.svd(a @ b.T, compute_uv=False).sum()
@@ -30,8 +30,8 @@ def _root_of_covariance(x: np.ndarray) -> np.ndarray:
 def fad_interval(x: np.ndarray, y: np.ndarray, draws: int, seed: int, level: float) -> Interval:
     """Percentile bootstrap over the clips of both sets.
 
-    A resample has fewer different clips, and the fewer clips, the larger FAD is: the interval is moved by the mean
-    of that bias, so that it tells the spread around the value.
+    A resample has fewer different clips, and with fewer clips FAD is larger. So the interval is moved by the mean of this
+    bias, and then shows the spread around the value.
     """
     rng = np.random.default_rng(seed)
     values = [fad(x[rng.integers(len(x), size=len(x))], y[rng.integers(len(y), size=len(y))]) for _ in range(draws)]
@@ -47,8 +47,8 @@ def bandwidth(reference: np.ndarray) -> float:
 class Kad:
     """Kernel audio distance (Chung et al. 2025): 100 times the unbiased squared MMD with a Gaussian kernel.
 
-    As kadtk computes it: k(a, b) = exp(-|a - b|^2 / (2 s^2)), s the median distance within the reference `y`. It may
-    be below zero, as it must where it is unbiased.
+    The same as in kadtk: k(a, b) = exp(-|a - b|^2 / (2 s^2)), where s is the median distance within the reference `y`. It may
+    be below zero, because it is unbiased.
     """
 
     def __init__(self, x: np.ndarray, y: np.ndarray) -> None:
@@ -60,9 +60,9 @@ class Kad:
         return float(self._of(np.ones((1, len(self.xx))), np.ones((1, len(self.yy))))[0])
 
     def _of(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """KAD of sets in which clips count several times, `[draws, clips]` each; no clip is paired with itself.
+        """KAD of resamples. `a` and `b` `[draws, clips]` count each clip's copies. A clip is never paired with its copies.
 
-        A pair of twins would have the kernel's highest value, and a resample, which has twins, a bias.
+        Such a pair would have the kernel's highest value, which would bias every resample.
         """
 
         def within(kernel: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -82,7 +82,7 @@ class Kad:
 
 
 def mean_interval(values: np.ndarray, draws: int, seed: int, level: float) -> Interval:
-    """Percentile bootstrap of the mean of `[clips]`."""
+    """Percentile bootstrap of the mean of the clips' values."""
     rng = np.random.default_rng(seed)
     return quantiles(values[rng.integers(len(values), size=(draws, len(values)))].mean(axis=1), level)
 

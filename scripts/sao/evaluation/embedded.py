@@ -15,7 +15,7 @@ import numpy as np
 
 @dataclass
 class Embedded:
-    """What a `.npz` of rule `embed` holds: `vectors [clips, dim]` by `ids`, `text` where there is any."""
+    """The contents of a `.npz` of rule `embed`: `vectors [clips, dim]` in the order of `ids`, and `text` if there is any."""
 
     ids: list[str]
     splits: list[str]
@@ -37,17 +37,17 @@ class Embedded:
 
     @classmethod
     def read(cls, path: Path) -> Embedded:
-        """Raises InputError on a file that rule `embed` did not write."""
+        """Read a file. Raises InputError if rule `embed` did not write it."""
         try:
-            with np.load(path, allow_pickle=False) as held:
-                text = held.get("text")
-                lists = held["ids"].tolist(), held["splits"].tolist()
-                return cls(*lists, held["vectors"], text, json.loads(held["provenance"].item()))
+            with np.load(path, allow_pickle=False) as arrays:
+                text = arrays.get("text")
+                lists = arrays["ids"].tolist(), arrays["splits"].tolist()
+                return cls(*lists, arrays["vectors"], text, json.loads(arrays["provenance"].item()))
         except (ValueError, KeyError, OSError, EOFError) as error:
             raise InputError(f"{path}: not a file of embeddings ({error}): delete it and run again") from None
 
     def of(self, ids: Sequence[str]) -> Embedded:
-        """The set of these clips, in this order. Raises KeyError on one that it does not have."""
+        """The set of these clips, in this order. Raises KeyError if one is missing."""
         by_id = {clip: row for row, clip in enumerate(self.ids)}
         return self._rows([by_id[clip] for clip in ids])
 
@@ -62,6 +62,6 @@ class Embedded:
 
 
 def stack(vectors: Sequence[np.ndarray], fill: float) -> np.ndarray:
-    """`[clips, dim]` of vectors of unequal length, filled up at their ends."""
+    """Stack vectors of unequal length as `[clips, dim]`, padded at their ends."""
     width = max(map(len, vectors))
     return np.stack([np.pad(v, (0, width - len(v)), constant_values=fill) for v in vectors]).astype(np.float32)

@@ -1,4 +1,4 @@
-"""From vectors and signals of one model's renders to a table of its clips and to a summary of each split."""
+"""Measure one model: from the vectors and signals of its renders to a table of its clips and a summary of each split."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ Kind = TypeVar("Kind", bound=Measure)
 
 
 def of_kind(kind: type[Kind]) -> Iterator[Kind]:
-    """The measures of a kind, in their order."""
+    """The measures of one kind, in order."""
     return (measure for measure in MEASURES if isinstance(measure, kind))
 
 
 def clip_facts(clip: str, has_recording: bool, renders: Signals, recordings: Signals) -> dict[str, Fact]:
-    """What a render is like as a signal, and how far it is from its recording, where it has one."""
+    """The facts of a render as a signal, and its distances from its recording if it has one."""
     render = renders.of(clip)
     if not has_recording:
         return render.facts
     recording = recordings.of(clip)
-    # What is shown of a render is shown of its recording too.
+    # The page shows the same facts of a render and of its recording.
     beside = [measure.key for measure in of_kind(OfSound) if measure.shown or not measure.better]
     return (
         render.facts
@@ -50,7 +50,7 @@ def clip_facts(clip: str, has_recording: bool, renders: Signals, recordings: Sig
 
 
 def clip_table(rows: pd.DataFrame, renders: Signals, recordings: Signals) -> pd.DataFrame:
-    """One row for each row of a table of renders: clip_id, split, and the clip's facts."""
+    """One row per render: clip_id, split and facts. `rows` is the table of renders."""
     columns = zip(rows.clip_id, rows.split, rows.reference, strict=True)
     return pd.DataFrame(
         {"clip_id": clip, "split": split} | clip_facts(clip, reference != "", renders, recordings)
@@ -60,7 +60,7 @@ def clip_table(rows: pd.DataFrame, renders: Signals, recordings: Signals) -> pd.
 
 @dataclass
 class Evaluation:
-    """Fills `clips`, one row for each render, and `measures`, the summary of each split."""
+    """Fills `clips`, with one row per render, and `measures`, the summary of each split."""
 
     clips: pd.DataFrame  # from `clip_table`
     draws: int
@@ -70,11 +70,11 @@ class Evaluation:
     memorisation: list[dict[str, Any]] = field(default_factory=list)
 
     def splits(self) -> list[str]:
-        """Evaluation first: that is what models are compared by."""
+        """All splits, `evaluation` first, because models are compared by it."""
         return sorted(self.clips.split.unique(), key=lambda split: (split != "evaluation", split))
 
     def measure_in(self, embedding: Embedding, renders: Embedded, recordings: Embedded) -> None:
-        """Take all measures of an embedding. `renders` and `clips` are of the same clips, in the same order."""
+        """Take all measures in an embedding. `renders` and `self.clips` have the same clips in the same order."""
         for split in self.splits() if embedding.compares_sets else []:
             x = renders.of(self.clips.clip_id[self.clips.split == split].tolist()).vectors
             y = recordings.of_splits(split).vectors
@@ -84,7 +84,7 @@ class Evaluation:
             self._score_clips(per_clip, embedding, renders, recordings)
 
     def measure_clips(self) -> None:
-        """Average the facts of the clips as signals, and their distances to the recordings, over each split."""
+        """Average the facts of the clips, and their distances from the recordings, over each split."""
         for measure in MEASURES:
             if isinstance(measure, OfSound | BesideRecording) and measure.better:
                 self._average(measure)
@@ -109,7 +109,7 @@ class Evaluation:
         self._average(measure, embedding)
 
     def _average(self, measure: Measure, embedding: Embedding | None = None) -> None:
-        """The mean of a column over the clips of each split that have a value."""
+        """Add the mean of a column over the clips of each split that have a value."""
         column = f"{measure.key}/{embedding.name}" if embedding else measure.key
         for split in self.splits() if column in self.clips else []:
             values = self.clips[column][self.clips.split == split].dropna().to_numpy(float)
@@ -149,7 +149,7 @@ class Evaluation:
         )
 
     def _resampling(self, split: str, measure: Measure, embedding: Embedding | None) -> Resampling:
-        """The same draws for the same measure in every run."""
+        """The resampling of a measure. It has the same draws in every run."""
         return Resampling(self.draws, seed_for(self.seed, _key(split, measure, embedding)), self.level)
 
 
@@ -159,7 +159,7 @@ def _key(split: str, measure: Measure, embedding: Embedding | None) -> str:
 
 
 def finite(value: Any) -> Any:
-    """JSON has no NaN: None instead."""
+    """A value for JSON, which has no NaN: None replaces it. Numbers keep six digits."""
     if isinstance(value, bool | np.bool_):
         return bool(value)
     if isinstance(value, float | np.floating):
@@ -168,7 +168,7 @@ def finite(value: Any) -> Any:
 
 
 def clip_figures(clips: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """The figures of each clip by clip_id; what is missing in a row is left out of it."""
+    """The figures of each clip by clip_id, without missing values."""
     rows = {}
     for row in clips.to_dict("records"):
         figures = {str(key): finite(value) for key, value in row.items()}

@@ -1,6 +1,7 @@
-"""What a measure is: its name, its unit, which is better, where it is shown, and the function that computes it.
+"""The kinds of measures. A measure has a name, a unit, a better direction, the places where it is shown, and a function.
 
-Each kind of measure is a class here, by what its function is given. `signals.FACTS` and `measures.MEASURES` list them.
+Each kind is a class, and the kinds differ in the arguments of the function. `signals.FACTS` and `measures.MEASURES` list the
+measures.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ import numpy as np
 from sao.evaluation.embedded import Embedded
 from sao.evaluation.embeddings.embedding import Embedding
 
-Fact = float | bool | None  # None where a value cannot be had
+Fact = float | bool | None  # None if a value cannot be computed
 Interval = tuple[float, float]
 
 
 class Resampling(NamedTuple):
-    """How an interval is drawn."""
+    """The settings of a bootstrap interval."""
 
     draws: int
     seed: int
@@ -28,7 +29,7 @@ class Resampling(NamedTuple):
 
 @dataclass(frozen=True)
 class Signal:
-    """What is kept of one sound, for all comparisons with others."""
+    """The facts and spectrograms of one sound, which all comparisons with others need."""
 
     facts: dict[str, Fact]  # by key of a measure
     log_mel: np.ndarray  # `[frames, bands]` of `sao.sound.spectra`
@@ -37,7 +38,7 @@ class Signal:
 
 @dataclass(frozen=True)
 class PerClip:
-    """Columns of the table of clips, a value for each render. The measure is the mean of the one of its own key."""
+    """Columns of the table of clips, with one value per render. The measure is the mean of the column with its key."""
 
     columns: dict[str, Sequence[Any]]
     summary: dict[str, Any] = field(default_factory=dict)  # for the list `memorisation`
@@ -45,7 +46,7 @@ class PerClip:
 
 @dataclass(frozen=True)
 class Distance:
-    """How far two sets are apart."""
+    """The distance between two sets."""
 
     value: float
     interval: Interval
@@ -54,7 +55,7 @@ class Distance:
 
 @dataclass(frozen=True)
 class Shown:
-    """How a figure of one sound is printed beside it on the page."""
+    """The form in which the page prints a figure beside its sound."""
 
     name: str
     form: str  # for str.format
@@ -63,42 +64,42 @@ class Shown:
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
-    """What all kinds have in common. Tables, pictures and pages ask these fields, and name no measure themselves."""
+    """The fields of all kinds. Tables, pictures and pages read them, and name no measure themselves."""
 
     key: str
     name: str
     about: str  # for the documentation, in Markdown
     unit: str = ""
     better: str = (
-        ""  # `higher` or `lower`; empty where neither is: then it has no mean, and is only shown beside sounds
+        ""  # `higher` or `lower`; empty if neither is better: then it has no mean, and is only shown beside sounds
     )
-    drawn: bool = False  # by step, where a run has several legs; logged, too
+    drawn: bool = False  # whether it is logged, and drawn by step if a run has several legs
     shown: Shown | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class OfSound(Measure):
-    """A fact of one sound. Rule `signals` computes it of samples `[frames, channels]`, full scale = 1, and their rate."""
+    """A fact of one sound. Rule `signals` computes it from samples `[frames, channels]`, full scale = 1, and their rate."""
 
     of: Callable[[np.ndarray, int], Fact]
 
 
 @dataclass(frozen=True, kw_only=True)
 class BesideRecording(Measure):
-    """How far a render is from its recording."""
+    """The distance of a render from its recording."""
 
     of: Callable[[Signal, Signal], float | None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class InEmbedding(Measure):
-    """A figure of each render in an embedding, from the renders and all recordings; None where it has no meaning there."""
+    """A figure of each render in an embedding, from the renders and all recordings. None if the embedding does not have it."""
 
     of: Callable[[Embedding, Embedded, Embedded], PerClip | None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class BetweenSets(Measure):
-    """How far the vectors of renders `[clips, dim]` are from those of recordings, for two of each or more."""
+    """The distance between the vectors of renders and of recordings, `[clips, dim]`, at least two of each."""
 
     of: Callable[[np.ndarray, np.ndarray, Resampling], Distance]

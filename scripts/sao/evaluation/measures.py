@@ -1,6 +1,6 @@
-"""The measures of rule `evaluate`. A new one is a function and an entry of `MEASURES`.
+"""The measures of rule `evaluate`. A new one is a function and an entry in `MEASURES`.
 
-Pages and pictures ask them for names and forms, so libraries are imported where something is computed.
+Pages and pictures import this module for names and forms. So functions import the libraries that they compute with.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def kad(x: np.ndarray, y: np.ndarray, resampling: Resampling) -> Distance:
 
 
 def fad(x: np.ndarray, y: np.ndarray, resampling: Resampling) -> Distance:
-    """With a caveat where its covariances cannot be estimated."""
+    """FAD, with a caveat if there are too few clips to estimate covariances."""
     from sao.evaluation.distances import fad, fad_interval
 
     (n, dim), n_reference = x.shape, len(y)
@@ -51,7 +51,7 @@ def fad(x: np.ndarray, y: np.ndarray, resampling: Resampling) -> Distance:
 
 
 def clap_score(embedding: Embedding, renders: Embedded, recordings: Embedded) -> PerClip | None:
-    """Cosine of each clip's vector and its prompt's, where the embedding has a text side."""
+    """The cosine of each clip's vector and its prompt's, if the embedding has a text side."""
     if renders.text is None:
         return None
     vectors, text = renders.vectors.astype(np.float64), renders.text.astype(np.float64)
@@ -60,9 +60,9 @@ def clap_score(embedding: Embedding, renders: Embedded, recordings: Embedded) ->
 
 
 def memorised(embedding: Embedding, renders: Embedded, recordings: Embedded) -> PerClip | None:
-    """The nearest training recording and the nearest one that was held out, and whether the clip is a copy.
+    """Each clip's nearest training recording and nearest held-out recording, and whether the clip is a copy.
 
-    It is one where it is nearer to a training recording than any recording that was held out. None without either.
+    It is a copy if it is nearer to a training recording than any held-out recording is. None if either set is empty.
     """
     train, held_out = recordings.of_splits("train"), recordings.of_splits(*HELD_OUT)
     if not train.ids or not held_out.ids:
@@ -110,7 +110,7 @@ def apart(one: Fact, other: Fact) -> float | None:
     return None if one is None or other is None else abs(one - other)
 
 
-# In the order in which they are printed.
+# The order is that of pages and tables.
 MEASURES: tuple[Measure, ...] = (
     BetweenSets(
         key="kad",
@@ -118,8 +118,8 @@ MEASURES: tuple[Measure, ...] = (
         better="lower",
         of=kad,
         drawn=True,
-        about="kernel audio distance (Chung et al. 2025): 100 times the unbiased squared MMD, Gaussian kernel, bandwidth the "
-        "median distance of the split's recordings. Unbiased at any `n`, so it may be negative",
+        about="kernel audio distance (Chung et al. 2025): 100 times the unbiased squared MMD with a Gaussian kernel, whose "
+        "bandwidth is the median distance of the split's recordings. It is unbiased at any `n`, so it may be negative",
     ),
     BetweenSets(
         key="fad",
@@ -127,7 +127,7 @@ MEASURES: tuple[Measure, ...] = (
         better="lower",
         of=fad,
         drawn=True,
-        about="Fréchet audio distance. With no more clips than dimensions it is biased: `note` says so, go by KAD",
+        about="Fréchet audio distance. With no more clips than dimensions it is biased, and `note` says so: compare by KAD then",
     ),
     InEmbedding(
         key="clap_score",
@@ -136,7 +136,7 @@ MEASURES: tuple[Measure, ...] = (
         of=clap_score,
         drawn=True,
         shown=Shown("CLAP score", "{:.3f}", sortable=True),
-        about="cosine of caption and sound, where a CLAP embedding is configured",
+        about="cosine of the vectors of caption and sound, if the config names a CLAP embedding",
     ),
     BesideRecording(
         key="log_mel_distance",
@@ -146,8 +146,8 @@ MEASURES: tuple[Measure, ...] = (
         of=log_mel_distance,
         drawn=True,
         shown=Shown("Log-mel distance", "{:.1f} dB", sortable=True),
-        about="mean absolute difference to the recording, 64 bands up to 8 kHz, each clip relative to its loudest cell, floor "
-        "-60 dB",
+        about="mean absolute difference from the recording in 64 bands up to 8 kHz. Each clip is relative to its loudest cell, "
+        "with a floor of -60 dB",
     ),
     BesideRecording(
         key="loudness_error",
@@ -155,7 +155,7 @@ MEASURES: tuple[Measure, ...] = (
         unit="LU",
         better="lower",
         of=loudness_error,
-        about="difference to the recording's loudness",
+        about="difference from the recording's loudness",
     ),
     BesideRecording(
         key="bandwidth_error",
@@ -163,7 +163,7 @@ MEASURES: tuple[Measure, ...] = (
         unit="octaves",
         better="lower",
         of=bandwidth_error,
-        about="difference to the recording's bandwidth",
+        about="difference from the recording's bandwidth",
     ),
     BesideRecording(
         key="duration_error",
@@ -171,7 +171,7 @@ MEASURES: tuple[Measure, ...] = (
         unit="s",
         better="lower",
         of=duration_error,
-        about="difference to the recording's length",
+        about="difference from the recording's length",
     ),
     *FACTS,
     InEmbedding(

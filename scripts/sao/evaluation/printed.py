@@ -1,4 +1,4 @@
-"""The measures of rule `evaluate`, as pages and cards print them."""
+"""Print measures of rule `evaluate` for pages and cards."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def interval(measure: dict[str, Any] | None, digits: int) -> str:
-    """`0.231 [0.12, 0.34]`, or a dash where there is no value."""
+    """`0.231 [0.12, 0.34]`, or a dash if there is no value."""
     if measure is None or measure["value"] is None:
         return "–"
     value, *bounds = (measure[key] for key in ("value", "low", "high"))
@@ -15,5 +15,5 @@ def interval(measure: dict[str, Any] | None, digits: int) -> str:
 
 
 def notes(measures: Iterable[dict[str, Any]]) -> list[str]:
-    """Each caveat once, with the measure that it is of."""
+    """Each caveat once, with the name of its measure."""
     return list(dict.fromkeys(f"{m['name']}, {m['split']}: {m['note']}." for m in measures if m["note"]))

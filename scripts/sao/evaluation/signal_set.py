@@ -1,7 +1,7 @@
 """A set of sounds as signals: the file that rule `signals` writes and rule `evaluate` reads. numpy only.
 
-Spectrograms are as long as the sounds. So each is written as soon as it is there and read when it is asked for, and memory is
-bounded whatever the set.
+Spectrograms are as long as the sounds. So each is written as soon as it is computed, and read only when it is needed. A large
+set needs no more memory than a small one.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _write(archive: zipfile.ZipFile, name: str, array: np.ndarray) -> None:
 
 
 class Signals:
-    """What a file of rule `signals` holds. Raises InputError on a file that it did not write."""
+    """The signals in a file. Raises InputError if rule `signals` did not write it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -50,10 +50,18 @@ class Signals:
         self.rows = {clip: row for row, clip in enumerate(self.facts)}
 
     def of(self, clip: str) -> Signal:
-        """Raises InputError where the clip is missing."""
+        """The signal of a clip. Raises InputError if it is missing."""
+        log_mel, thumbnail = (self._array_of(clip, name) for name in ARRAYS)
+        return Signal(self.facts[clip], log_mel, thumbnail)
+
+    def thumbnail(self, clip: str) -> np.ndarray:
+        """The thumbnail of a clip alone, which is far smaller than its spectrogram."""
+        return self._array_of(clip, "thumbnail")
+
+    def _array_of(self, clip: str, name: str) -> np.ndarray:
         if clip not in self.rows:
             raise InputError(f"{self.path}: has no signal of clip {clip}: delete it and run again")
-        return Signal(self.facts[clip], *(self._array(f"{name}/{self.rows[clip]}") for name in ARRAYS))
+        return self._array(f"{name}/{self.rows[clip]}")
 
     def _array(self, name: str) -> np.ndarray:
         with self.archive.open(f"{name}.npy") as member:

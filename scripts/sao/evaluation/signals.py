@@ -1,6 +1,6 @@
-"""What a sound is like as a signal. Rule `signals` takes these facts of each render and each recording that it goes with, once.
+"""Facts of a sound as a signal. Rule `signals` computes them once for each render and each recording.
 
-A new fact is a function of the samples, and an entry of `FACTS`.
+A new fact is a function of the samples, and an entry in `FACTS`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import numpy as np
 
 from sao.evaluation.measure import OfSound, Shown, Signal
 
-SILENT_DBFS = -60.0  # peak below which a clip is called silent, as in rule `render`
-FULL_SCALE = 1 - 2**-15  # the highest sample of 16 bits: what a signal that is clipped stays at
-EDGE_DB = -70.0  # below the loudest part of the spectrum: where a bandwidth ends
+SILENT_DBFS = -60.0  # a clip with a lower peak counts as silent, as in rule `render`
+FULL_SCALE = 1 - 2**-15  # the highest sample of 16 bits, where a clipped signal stays
+EDGE_DB = -70.0  # a bandwidth ends at this level relative to the loudest part of the spectrum
 BLOCK_S = 0.4  # s; BS.1770 measures blocks of this length, so a shorter clip has no loudness
 
 
@@ -40,25 +40,25 @@ def dc_offset(audio: np.ndarray, rate: int) -> float:
 
 
 def loudness(audio: np.ndarray, rate: int) -> float | None:
-    """Integrated loudness in LUFS (ITU-R BS.1770-4); None of a clip too short or silent."""
+    """Integrated loudness in LUFS (ITU-R BS.1770-4). None if the clip is too short or silent."""
     import pyloudnorm
 
     if len(audio) < BLOCK_S * rate:
         return None
     with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
-        warnings.simplefilter("ignore")  # of blocks that are all below the gate
+        warnings.simplefilter("ignore")  # pyloudnorm warns if all blocks are below the gate
         value = float(pyloudnorm.Meter(rate).integrated_loudness(audio.astype(np.float64)))
     return value if math.isfinite(value) else None
 
 
 def bandwidth(audio: np.ndarray, rate: int) -> float | None:
-    """The highest frequency in Hz whose mean power is within EDGE_DB of the loudest; None of silence."""
+    """The highest frequency in Hz whose mean power is within EDGE_DB of the loudest one. None for silence."""
     from scipy.signal import welch
 
     signal = audio.mean(axis=1)
     if not signal.any():
         return None
-    # A window whose side lobes lie below EDGE_DB: Hann's reach over the edge.
+    # The side lobes of this window lie below EDGE_DB. Those of a Hann window would not.
     frequency, power = welch(signal, rate, "blackmanharris", nperseg=min(2048, len(signal)))
     return float(frequency[power >= power.max() * 10 ** (EDGE_DB / 10)].max())
 
@@ -87,7 +87,7 @@ FACTS = (
         unit="full scale",
         better="lower",
         of=dc_offset,
-        about="mean of the samples, of the channel where it is largest",
+        about="mean of the samples of a channel, for the channel where it is largest",
     ),
     OfSound(
         key="loudness_lufs",
@@ -109,7 +109,7 @@ FACTS = (
 
 
 def signal_of(path: Path) -> Signal:
-    """All that is kept of a sound, from one reading. Raises InputError on what cannot be read."""
+    """The signal of a sound, which is read once. Raises InputError if it cannot be read."""
     from sao.sound.spectra import RATE, log_mel, read_sound, thumbnail, to_mono
 
     audio, rate = read_sound(path)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sao.base.command import InputError
+from sao.base.command import InputError, about
 
 from sao.base.files import read_json
 
@@ -81,10 +81,8 @@ def read_model_config(file: Path, source: str | None = None) -> ModelConfig:
         for key, kind in (("id", str), ("type", str), ("config", dict)):
             if not isinstance(entry, dict) or not isinstance(entry.get(key), kind):
                 raise InputError(f"{path}: model.conditioning.configs, entry {number + 1}: has no {key}")
-    try:
+    with about(path):
         text = text_conditioner(config)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
     default_keys = model["conditioning"].get("default_keys", {})
     for entry in model["conditioning"]["configs"]:
         key = entry["id"] if entry["id"] in CLIP_INPUTS else default_keys.get(entry["id"], entry["id"])

@@ -1,1 +1,1 @@
-"""From tables to what people read: pages, the model card, pictures."""
+"""From tables to pages, model cards and pictures."""

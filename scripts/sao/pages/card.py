@@ -1,4 +1,4 @@
-"""What a fine-tuned model is: its model card, and the credits of the clips that it was trained on."""
+"""Write the model card of a fine-tuned model, and the credits of the clips that it was trained on."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COMPARED_BY = "evaluation"  # the split that models are compared by
 
 
 def attribution(clips: pd.DataFrame) -> pd.DataFrame:
-    """Clip, author, link and licence of every training clip, as text that no spreadsheet takes for a formula."""
+    """Clip, author, link and licence of every training clip, as text that no spreadsheet reads as a formula."""
     return pd.DataFrame(
         {
             "clip_id": clips.clip_id,
@@ -40,7 +40,7 @@ def attribution(clips: pd.DataFrame) -> pd.DataFrame:
 
 
 def no_formula(text: str) -> str:
-    """Text that a spreadsheet shows and does not compute: an apostrophe goes before a sign that begins a formula.
+    """Put an apostrophe before a text that begins like a formula, so that a spreadsheet shows it and does not compute it.
 
     The signs are those of https://owasp.org/www-community/attacks/CSV_Injection.
     """
@@ -49,18 +49,18 @@ def no_formula(text: str) -> str:
 
 @dataclass(frozen=True)
 class Card:
-    """All that a model card tells of."""
+    """The facts about a model, and the sections of its card made from them."""
 
     training: dict[str, Any]  # training.json of the leg that was exported
     export: dict[str, Any]  # export.json
     config: ModelConfig
-    source: dict[str, Any]  # where the base model is from: name, repo, revision, path, text_encoder, clap
+    source: dict[str, Any]  # source of the base model: name, repo, revision, path, text_encoder, clap
     digests: dict[str, str]  # SHA-256 of the files of the base model, by path
     sampling: dict[str, Any]  # settings of the sampler
     train_seconds: float | None  # the training window, None for the model's own
-    clips: pd.DataFrame  # what was trained on
-    measures: dict[str, Any]  # what rule `evaluate` found of this model
-    base_measures: dict[str, Any]  # and of its base model
+    clips: pd.DataFrame  # the training clips
+    measures: dict[str, Any]  # this model's JSON of rule `evaluate`
+    base_measures: dict[str, Any]  # the base model's
 
     def text(self) -> str:
         """README.md, with the Hub's front matter."""
@@ -80,7 +80,7 @@ class Card:
         return "\n".join(parts)
 
     def front(self) -> ModelCardData:
-        """What the Hub reads of a card."""
+        """The front matter, which the Hub reads."""
         from huggingface_hub import EvalResult, ModelCardData
 
         run, corpus = self.training["run"], self.training["settings"]["corpus"]
@@ -121,15 +121,15 @@ class Card:
         )
 
     def base(self) -> str:
-        """The base model, and where it is from."""
+        """The base model and its source."""
         if repo := self.source.get("repo"):
             return f"[{repo}](https://huggingface.co/{repo}) at revision `{self.source['revision']}`"
         path = Path(self.source["path"])
-        # Of a path on someone's machine the last part, which is no one's secret.
+        # An absolute path may reveal something about a machine, so only its last part is shown.
         return f"The base model `{self.source['name']}` (folder {code(str(path.name if path.is_absolute() else path))})"
 
     def loading(self) -> str:
-        """Python that loads the model and makes a sound with it, and what has to be in place."""
+        """Python code that loads the model and makes a sound with it, and its requirements."""
         versions = self.training["provenance"]
         return (
             f"In this folder, with stable-audio-tools {versions['stable-audio-tools']} and torch {versions['torch']}:\n\n"
@@ -144,18 +144,18 @@ class Card:
         )
 
     def encoder(self) -> str:
-        """What stable-audio-tools loads by name beside the weights."""
+        """The models that stable-audio-tools loads by name beside the weights."""
         name = text_encoder_name(self.config)
-        told = (
+        text = (
             f"The text encoder is not part of the weights: stable-audio-tools loads {code(name)} from the Hub's cache. "
         )
         digest = next((d for path, d in self.digests.items() if is_encoder(path, name)), None)
-        known = f"It was trained with that of SHA-256 `{digest}`" if digest else "It was trained with that"
+        trained_with = f"It was trained with that of SHA-256 `{digest}`" if digest else "It was trained with that"
         if encoder := self.source.get("text_encoder"):
-            told += f"{known}, `{encoder['repo']}` at revision `{encoder['revision']}`."
+            text += f"{trained_with}, `{encoder['repo']}` at revision `{encoder['revision']}`."
         else:
-            told += (
-                f"{known}, which came with the base model and need not be the published one: set `HF_HUB_CACHE` to the "
+            text += (
+                f"{trained_with}, which came with the base model and need not be the published one: set `HF_HUB_CACHE` to the "
                 f"folder `hub` that was made with it (`results/models/{self.source['name']}/hub`) and `HF_HUB_OFFLINE` to "
                 "1 before Python starts."
             )
@@ -164,12 +164,12 @@ class Card:
             place = (
                 f" {code(clap['file'])} of `{clap['repo']}` at revision `{clap['revision']}`" if "repo" in clap else ""
             )
-            told += (
+            text += (
                 f" The checkpoint of CLAP is a file of its own,{place or ' that of the base model'} (SHA-256 "
                 f"`{self.digests['hub/clap.pt']}` once its tensors alone are kept): put its path into `clap_ckpt_path` in "
                 "`model_config.json`, and install laion-clap."
             )
-        return told
+        return text
 
     def generation(self) -> str:
         """Code that renders the first training clip's caption to `sound.wav`."""
@@ -177,7 +177,7 @@ class Card:
         prompt = captions_of(row, caption_columns(row))[0]
         sampling = self.sampling
         rate, samples = self.config["sample_rate"], self.window()
-        seconds = min(row["seconds"], samples / rate)  # of a clip that is trained on by crops, a window
+        seconds = min(row["seconds"], samples / rate)  # a longer clip is trained on in crops of one window
         sigma_min = f"sigma_min={sampling['sigma_min']}, " if objective(self.config) == "v" else ""
         lines = [
             "import soundfile, torch",
@@ -207,7 +207,7 @@ class Card:
         return window_frames(self.config, self.train_seconds) * downsampling_ratio(self.config)
 
     def data(self) -> str:
-        """The clips, and what their licences ask for."""
+        """The clips, and the limits of their licences."""
         licences = Counter(map(label, self.clips.license))
         names = self.clips.license
         unknown = sum(number for name, number in licences.items() if name.startswith(UNKNOWN))
@@ -219,7 +219,7 @@ class Card:
         ]
         limits = [text.format(number) for number, text in kinds if number]
         settings = self.training["settings"]
-        told = [
+        sentences = [
             f"{len(self.clips)} clips of the corpus `{settings['corpus']}`, {self.clips.seconds.sum() / 3600:.2f} h; "
             f"{self.training['validation_clips']} more to validate on. `ATTRIBUTION.csv` names author, link and licence of "
             "every clip that it was trained on.",
@@ -227,16 +227,16 @@ class Card:
             "The licence of the base model applies to this model too.",
         ]
         return (
-            " ".join(told)
+            " ".join(sentences)
             + "\n\n"
             + table(("Licence", "Clips"), [(markdown(name), n) for name, n in sorted(licences.items())], "-r")
         )
 
     def figures(self) -> str:
-        """Every measure, beside that of the base model."""
-        found, base = self.measures, {m["key"]: m for m in self.base_measures["measures"]}
-        splits = list(dict.fromkeys(m["split"] for m in found["measures"]))
-        if not found["measures"]:
+        """Every measure, beside the base model's."""
+        measures, base = self.measures["measures"], {m["key"]: m for m in self.base_measures["measures"]}
+        splits = list(dict.fromkeys(m["split"] for m in measures))
+        if not measures:
             return "None was taken.\n"
         rows = [
             (
@@ -247,20 +247,20 @@ class Card:
                 interval(measure, DIGITS),
                 measure["n"],
             )
-            for measure in sorted(found["measures"], key=lambda m: splits.index(m["split"]))
+            for measure in sorted(measures, key=lambda m: splits.index(m["split"]))
         ]
-        level = f"{found['settings']['level']:.4g}"
-        caveats = notes(found["measures"])
-        told = (
+        level = f"{self.measures['settings']['level']:.4g}"
+        caveats = notes(measures)
+        text = (
             f"Of sounds rendered from the captions of clips, with a bootstrap interval over clips (level {level}) and the "
             f"number of clips n. `{COMPARED_BY}` is what models are compared by: its clips were held out. On `train` a low "
             "distance only says how well the clips were learned.\n\n"
         )
         header = ("Split", "Measure", "Better", "Base model", "This model", "n")
-        return told + table(header, rows, "---rrr") + "".join(f"\n- {note}" for note in caveats) + "\n" * bool(caveats)
+        return text + table(header, rows, "---rrr") + "".join(f"\n- {note}" for note in caveats) + "\n" * bool(caveats)
 
     def settings(self) -> str:
-        """How it was trained."""
+        """The settings of the training."""
         training, provenance = self.training, self.training["provenance"]
         rows = [
             ("leg", training["leg"]),
@@ -268,7 +268,7 @@ class Card:
             ("clips a step", training["batch"]),
             ("parameters trained", training["trained_parameters"]),
             ("validation loss", f"{training['validation_loss']:.4f}"),
-            # Those that move the weights: where a training was logged is no one's affair.
+            # Only settings that decide the weights. The place where a training was logged stays private.
             *((k, value(v)) for k, v in provenance["settings"].items()),
             *((key, provenance[key]) for key in ("stable-audio-tools", "torch")),
         ]
@@ -276,17 +276,17 @@ class Card:
 
 
 def is_encoder(path: str, name: str) -> bool:
-    """Whether a file of a base model is the weights of this text encoder."""
+    """Whether a file of a base model has the weights of this text encoder."""
     return path.startswith(f"hub/models--{name.replace('/', '--')}/") and path.endswith("/model.safetensors")
 
 
 def markdown(text: str) -> str:
-    """Text in which nothing is a mark of Markdown or HTML. A link that is written out stays one."""
+    """Escape all marks of Markdown and HTML in a text. A URL stays a link."""
     return re.sub(r"[\\`*_\[\]~$#!]", r"\\\g<0>", html.escape(text, quote=False))
 
 
 def code(text: str) -> str:
-    """Text as code in a line of Markdown, within more backticks than it has in a row itself."""
+    """A text as inline code in Markdown. It stands between more backticks than its own longest run of them."""
     text = " ".join(text.split())
     marks = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     space = " " if text[:1] == "`" or text[-1:] == "`" else ""
@@ -294,23 +294,23 @@ def code(text: str) -> str:
 
 
 def value(setting: Any) -> str:
-    """A setting, as code where Markdown or HTML would read something else in it."""
+    """A setting as text, or as code if Markdown or HTML would change it."""
     text = setting if isinstance(setting, str) else json.dumps(setting)
     return text if markdown(text) == text else code(text)
 
 
 def literal(text: str) -> str:
-    """A Python string, on one line whatever is in it."""
+    """A Python string literal on one line."""
     return json.dumps(text, ensure_ascii=False)
 
 
 def conditioning(prompt: str, seconds: float) -> str:
-    """Python of what a clip tells the conditioners, as rule `render` has it."""
+    """Python code of a clip's conditioning, the same as in rule `render`."""
     return f'{{"prompt": {prompt}, "seconds_start": 0, "seconds_total": {math.ceil(seconds)}}}'
 
 
 def table(header: tuple[str, ...], rows: list[tuple[Any, ...]], sides: str) -> str:
-    """A Markdown table; `sides` has a sign a column, `r` for one of numbers."""
+    """A Markdown table. `sides` has one sign per column, `r` for numbers."""
     marks = ["---:" if side == "r" else "---" for side in sides]
     lines = [header, marks, *rows]
     cells = [[" ".join(str(cell).split()).replace("|", r"\|") for cell in line] for line in lines]

@@ -1,4 +1,4 @@
-"""One page about a corpus: counts, plots, and everything that was found."""
+"""Make the page about a corpus: counts, plots and findings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from sao.base.tables import caption_columns
 
-# Text as text, and the same picture for the same data.
+# SVGs with text as text, and with the same bytes for the same data.
 matplotlib.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "sao", "font.size": 9}
 SIZE = (4.6, 2.6)  # inches
 ROWS = 500  # findings shown; the JSON report has all
@@ -30,7 +30,7 @@ td.path{overflow-wrap:anywhere;max-width:26rem}"""
 
 
 def page(table: pd.DataFrame, summary: dict[str, Any]) -> str:
-    """The report on the kept clips of `table`, as HTML that needs no other file."""
+    """The report on the clips in `table`, which are kept, as HTML that needs no other file."""
     clips, errors = sum(summary["clips"].values()), summary["errors"]
     head = f"{clips} clips, {summary['seconds'] / 3600:.2f} h, {summary['captions']} captions"
     empty = [side for side, number in summary["clips"].items() if not number]
@@ -58,7 +58,7 @@ def page(table: pd.DataFrame, summary: dict[str, Any]) -> str:
 
 
 def escape(text: str) -> str:
-    """Text for HTML, which has no place for control characters."""
+    """Escape a text for HTML. Control characters, which HTML does not allow, are replaced."""
     return html.escape(re.sub(r"[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text))
 
 
@@ -68,24 +68,24 @@ def counts(values: dict[str, int]) -> str:
 
 
 def findings(entries: list[dict[str, str]]) -> str:
-    """A fold a check, the first one open."""
+    """One fold per check, the first one open."""
     kinds: dict[str, list[dict[str, str]]] = {}
     for entry in entries:
         kinds.setdefault(entry["check"], []).append(entry)
     parts: list[str] = []
-    for check, found in kinds.items():
+    for check, group in kinds.items():
         rows = (
-            f'<tr><td class="path">{escape(e["path"])}</td><td>{escape(e["message"])}</td></tr>' for e in found[:ROWS]
+            f'<tr><td class="path">{escape(e["path"])}</td><td>{escape(e["message"])}</td></tr>' for e in group[:ROWS]
         )
-        more = f"<p>{len(found) - ROWS} more in the JSON report.</p>" if len(found) > ROWS else ""
+        more = f"<p>{len(group) - ROWS} more in the JSON report.</p>" if len(group) > ROWS else ""
         state = "" if parts else ' open="open"'
-        parts.append(f"<details{state}><summary>{escape(check)}: {len(found)}</summary>")
+        parts.append(f"<details{state}><summary>{escape(check)}: {len(group)}</summary>")
         parts.append(f"<table>{''.join(rows)}</table>{more}</details>")
     return "".join(parts) or "<p>None.</p>"
 
 
 def plots(table: pd.DataFrame) -> list[str]:
-    """SVG pictures of what the kept clips are like."""
+    """SVG plots of the durations, levels, sample rates and captions of the kept clips."""
     sound = table[table.problem == ""] if "problem" in table else table
     columns = caption_columns(table)
     captions = [text for texts in table[columns].itertuples(index=False) for text in texts if text]
@@ -124,7 +124,7 @@ def bars(title: str, values: dict[str, int], size: tuple[float, float] = SIZE) -
 
 
 def svg(figure: Figure, title: str) -> str:
-    """The figure as an element of a page, where its ids must be those of no other figure."""
+    """The figure as an element of a page. Its ids get a prefix, because no other figure may have the same."""
     buffer = io.StringIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # the browser has fonts of its own

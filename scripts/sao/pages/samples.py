@@ -1,4 +1,4 @@
-"""The page to listen on: what a template is filled with. pandas and Jinja2 only."""
+"""Fill the template of the page to listen on. pandas and Jinja2 only."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from sao.evaluation.measures import MEASURES
 from sao.evaluation.printed import interval, notes
 
 DIGITS = 3
-NAMED = 20  # clips left out, of a kind, that are named; the corpus's own page has more
-SHOWN = {measure.key: measure.shown for measure in MEASURES if measure.shown}  # beside a sound
+NAMED = 20  # clips that are named per reason for leaving out; the corpus's own page has more
+SHOWN = {measure.key: measure.shown for measure in MEASURES if measure.shown}  # figures beside a sound
 RECORDING = "recording"
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What is told of a run: its training.json, and its pictures in the folder of the page."""
+    """A run on the page: its training.json, and its pictures in the folder of the page."""
 
     training: dict[str, Any]
     pictures: list[dict[str, str]]
 
 
 def figures_of(clip: dict[str, Any], prefix: str = "") -> list[tuple[str, str, float, str]]:
-    """`(key, name, value, text)` of the figures that a clip has; its own keys may name an embedding: `clap_score/…`."""
+    """`(key, name, value, text)` of a clip's figures. Keys in `clip` may end in an embedding: `clap_score/…`."""
     figures = []
     for key, shown in SHOWN.items():
         for full in sorted(full for full in clip if full.split("/")[0] == prefix + key):
@@ -40,17 +40,17 @@ def figures_of(clip: dict[str, Any], prefix: str = "") -> list[tuple[str, str, f
 
 
 def copy_warnings(clip: dict[str, Any]) -> list[str]:
-    """Which training clips a sound is nearer to than any recording that was held out."""
+    """Warnings about training clips that are nearer to a sound than to any recording that was held out."""
     spaces: dict[str, list[str]] = {}
     for key, value in clip.items():
         if key.startswith("memorised/") and value:
             space = key.split("/", 1)[1]
             spaces.setdefault(clip[f"nearest_train/{space}"], []).append(space)
-    return [f"near copy of training clip {near} ({', '.join(found)})" for near, found in spaces.items()]
+    return [f"near copy of training clip {near} ({', '.join(names)})" for near, names in spaces.items()]
 
 
 def clip_entries(samples: pd.DataFrame, summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """One entry for each clip, evaluation first: the recording, then every model. Paths are relative to the page."""
+    """One entry per clip, evaluation first: the recording, then every model. Paths are relative to the page."""
     entries = []
     for (split, clip), group in samples.groupby(["split", "clip_id"], sort=True):
         first = next(group.itertuples())
@@ -71,7 +71,7 @@ def clip_entries(samples: pd.DataFrame, summary: dict[str, Any]) -> list[dict[st
                 }
             )
         recording = []
-        if first.reference:  # the same facts in every model's figures
+        if first.reference:  # every model's figures have the same facts of the recording
             figures = summary["runs"][first.run]["clips"][clip]
             recorded = [("Duration", f"{figures['reference_seconds']:.2f} s")]
             recorded += [(name, text) for _, name, _, text in figures_of(figures, "reference_")]
@@ -102,7 +102,7 @@ def clip_entries(samples: pd.DataFrame, summary: dict[str, Any]) -> list[dict[st
 
 
 def measure_rows(summary: dict[str, Any], models: list[str]) -> dict[str, list[dict[str, Any]]]:
-    """By split, evaluation first: one row for each measure, with one cell for each model."""
+    """By split, evaluation first: one row per measure, with one cell per model."""
     by_model = {name: {m["key"]: m for m in summary["runs"][name]["measures"]} for name in models}
     splits: dict[str, list[dict[str, Any]]] = {}
     for key, first in {key: m for by_key in by_model.values() for key, m in by_key.items()}.items():
@@ -125,7 +125,7 @@ def measure_rows(summary: dict[str, Any], models: list[str]) -> dict[str, list[d
 
 
 def corpus_entry(report: dict[str, Any], dropped: list[pd.DataFrame], page: str) -> dict[str, Any]:
-    """What the runs of a corpus were made from, and what was left out and why; from its validation.json."""
+    """A corpus on the page: its clips, and those that were left out, with the reasons. `report` is its validation.json."""
     left_out = [*report["left_out"], *(row for table in dropped for row in table.to_dict("records"))]
     reasons = Counter(entry["check"] for entry in left_out)
     return {
@@ -141,7 +141,7 @@ def corpus_entry(report: dict[str, Any], dropped: list[pd.DataFrame], page: str)
 
 
 def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings under dotted keys."""
+    """Flatten nested settings to dotted keys."""
     out: dict[str, Any] = {}
     for key, value in settings.items():
         out |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
@@ -156,14 +156,14 @@ def render_page(
     corpora: list[dict[str, Any]],
     version: str,
 ) -> str:
-    """The page as HTML; paths in it are relative to its folder.
+    """The page as HTML. Its paths are relative to its folder.
 
-    `samples` is samples.csv; `summary` evaluation/summary.json; `rendering` the settings that each run was rendered
-    with; `version` names this state of the sounds, which a listener's votes belong to.
+    `samples` is samples.csv, `summary` is evaluation/summary.json, and `rendering` has the rendering settings of each run.
+    `version` names this state of the sounds; a listener's votes belong to it.
     """
     models = list(dict.fromkeys(samples.run))
     clips = clip_entries(samples, summary)
-    settings = {name: flat(told.training["settings"] | rendering[name]) for name, told in runs.items()}
+    settings = {name: flat(trained.training["settings"] | rendering[name]) for name, trained in runs.items()}
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -182,8 +182,8 @@ def render_page(
         level=summary["settings"]["level"],
         corpora=corpora,
         runs=[
-            {"name": name, "pictures": told.pictures, "settings": settings[name]} for name, told in runs.items()
+            {"name": name, "pictures": trained.pictures, "settings": settings[name]} for name, trained in runs.items()
         ],
-        settings=list(dict.fromkeys(key for known in settings.values() for key in known)),
+        settings=list(dict.fromkeys(key for of_run in settings.values() for key in of_run)),
         version=version,
     )  # fmt: skip

@@ -18,44 +18,43 @@ from pathlib import Path
 
 def code_hash(script: Path) -> str:
     """16 hex digits for a script and every module of the project that it imports, at any depth."""
-    seen: dict[str, str] = {}
-    _collect(script.resolve(), script.resolve().parent, seen)
-    lines = "".join(f"{name} {text}\n" for name, text in sorted(seen.items()))
+    script = script.resolve()
+    root, seen, todo = str(script.parent), dict[str, str](), [str(script)]
+    while todo:
+        path = todo.pop()
+        if path not in seen:
+            seen[path], imports = _read(Path(path).read_text(encoding="utf-8"), path, root)
+            todo += imports
+    names = {path.removeprefix(f"{root}/"): identity for path, identity in seen.items() if identity}
+    lines = "".join(f"{name} {identity}\n" for name, identity in sorted(names.items()))
     return hashlib.sha256(lines.encode()).hexdigest()[:16]
-
-
-def _collect(path: Path, root: Path, seen: dict[str, str]) -> None:
-    name = path.relative_to(root).as_posix()
-    if name in seen:
-        return
-    identity, imports = _read(path.read_text(encoding="utf-8"), str(path))
-    if not identity:
-        return
-    seen[name] = identity
-    for level, parts in imports:
-        base = path.parents[level - 1] if level else root
-        for depth in range(1, len(parts) + 1):
-            target = base.joinpath(*parts[:depth])
-            for module in (target.with_suffix(".py"), target / "__init__.py"):
-                if module.is_file():
-                    _collect(module, root, seen)
 
 
 # Cached, because every start of Snakemake hashes all scripts, and most modules are imported by many of them.
 @functools.cache
-def _read(text: str, path: str) -> tuple[str, list[tuple[int, tuple[str, ...]]]]:
-    """The hash of a module and `(level, parts)` of every name that it imports. The hash is empty if it decides no result."""
+def _read(text: str, path: str, root: str) -> tuple[str, list[str]]:
+    """The hash of a module, and the project's modules that it imports. The hash is empty if it decides no result."""
     tree = ast.parse(text, filename=path)
     if any(isinstance(node, ast.Assign) and _name(node.targets[0]) == MARK for node in tree.body):
         return "", []
-    imports: dict[tuple[int, tuple[str, ...]], None] = {}
-    for node in ast.walk(tree):
+    imports: list[ast.Import | ast.ImportFrom] = []
+    identity = hashlib.sha256(_canonical(tree, imports).encode()).hexdigest()
+    found: dict[str, None] = {}
+    for node in imports:
         if isinstance(node, ast.Import):
-            imports |= {(0, tuple(alias.name.split("."))): None for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            stem = tuple(node.module.split(".")) if node.module else ()
-            imports |= {(node.level, (*stem, *name)): None for name in ((), *((alias.name,) for alias in node.names))}
-    return hashlib.sha256(_canonical(tree).encode()).hexdigest(), list(imports)
+            base, names = root, [alias.name for alias in node.names]
+        else:
+            base = str(Path(path).parents[node.level - 1]) if node.level else root
+            stem = f"{node.module}." if node.module else ""
+            names = [f"{stem}{alias.name}" for alias in node.names]
+        for name in names:
+            parts = name.split(".")
+            for depth in range(1, len(parts) + 1):
+                target = "/".join([base, *parts[:depth]])
+                found |= dict.fromkeys(
+                    file for file in (f"{target}.py", f"{target}/__init__.py") if Path(file).is_file()
+                )
+    return identity, list(found)
 
 
 MARK = "DECIDES_NO_RESULT"
@@ -93,17 +92,19 @@ def _without_words(call: ast.Call) -> ast.Call:
 _DOCUMENTED = (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
-def _canonical(node: ast.AST) -> str:
-    """Like `ast.dump`, but without docstrings, texts for people, positions, and empty fields.
+def _canonical(node: ast.AST, imports: list[ast.Import | ast.ImportFrom]) -> str:
+    """Like `ast.dump`, but without docstrings, texts for people, positions, and empty fields. Adds to `imports` what it meets.
 
     Empty fields differ between Python versions.
     """
     if isinstance(node, ast.Call):
         node = _without_words(node)
-    if isinstance(node, _DOCUMENTED) and node.body:
+    elif isinstance(node, _DOCUMENTED) and node.body:
         first = node.body[0]
         if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
             node.body = node.body[1:]
+    elif isinstance(node, ast.Import | ast.ImportFrom):
+        imports.append(node)
     fields = []
     for name in node._fields:
         value = getattr(node, name, None)
@@ -111,8 +112,8 @@ def _canonical(node: ast.AST) -> str:
             continue
         if isinstance(value, list):
             value = [v for v in value if not _is_log_line(v)]
-            text = "[" + ",".join([_canonical(v) if isinstance(v, ast.AST) else repr(v) for v in value]) + "]"
+            text = "[" + ",".join([_canonical(v, imports) if isinstance(v, ast.AST) else repr(v) for v in value]) + "]"
         else:
-            text = _canonical(value) if isinstance(value, ast.AST) else repr(value)
+            text = _canonical(value, imports) if isinstance(value, ast.AST) else repr(value)
         fields.append(f"{name}={text}")
     return f"{type(node).__name__}({','.join(fields)})"

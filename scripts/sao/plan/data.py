@@ -24,7 +24,7 @@ from sao.data.formats.clotho import file_name
 from sao.data.listing import Scanned, folder_key
 from sao.plan.runs import Runs, pattern
 
-SCAN_MB, SCAN_MINUTES = 800, 10  # and for each file of a folder:
+SCAN_MB, SCAN_MINUTES = 800, 10  # for a scan, whatever the folder holds; each file adds:
 FILE_MB, FILE_MINUTES = 0.01, 0.002
 
 
@@ -32,7 +32,7 @@ class Data:
     def __init__(self, config: Config, runs: Runs, remembers: Callable[[], bool]) -> None:
         self.corpora, self.runs, self._remembers = config["corpora"], runs, remembers
         self.on_latents, self.shards = config["latents"]["enabled"], config["latents"]["shards"]
-        # Looked at once, however often Snakemake asks.
+        # Each folder is read once, however often Snakemake asks.
         self._names: dict[tuple[str, str], list[str]] = {}
         self._keys: dict[tuple[str, str], str] = {}
 
@@ -42,28 +42,29 @@ class Data:
     # Rules download and extract.
 
     def files(self, corpus: str, used: bool = False) -> list[Config]:
-        """The published files of a corpus: all, or those of the splits that are used."""
+        """The published files of a corpus. With `used`, only those of the splits that the config uses."""
         entry = self.corpora[corpus]
         published = entry.get("splits", {})
         splits = [published[s] for s in published_splits(entry) if s in published] if used else published.values()
         return [file for split in splits for kind in ("archives", "captions", "metadata") for file in split[kind]]
 
     def file_names(self) -> str:
-        """A pattern of the names of all published files, for wildcards; matches nothing where there is none."""
+        """A pattern of the names of all published files, for wildcards. Without files it matches nothing."""
         return pattern(sorted({file_name(file["url"]) for corpus in self.corpora for file in self.files(corpus)}))
 
     def _file(self, corpus: str, file: str) -> Config:
+        """The config's entry of a published file, by the name under which the file is stored."""
         return next(entry for entry in self.files(corpus) if file_name(entry["url"]) == file)
 
     def algorithm(self, corpus: str, file: str) -> str:
-        """Of the checksum of the file that a corpus keeps under this name."""
+        """The hash algorithm of a published file's checksum."""
         return "sha256" if "sha256" in self._file(corpus, file) else "md5"
 
     def checksum(self, corpus: str, file: str) -> str:
         return self._file(corpus, file)[self.algorithm(corpus, file)]
 
     def size(self, corpus: str, file: str) -> list[int]:
-        """Its bytes, where the config says them."""
+        """The size of a published file in bytes, or nothing if the config does not give it."""
         return [size] if (size := self._file(corpus, file).get("size")) is not None else []
 
     def url(self, corpus: str, file: str) -> str:
@@ -73,12 +74,12 @@ class Data:
         return [mirror] if (mirror := self.corpora[corpus]["mirror"]) else []
 
     def remote(self, corpus: str, file: str) -> int:
-        """1 where fetching it takes the network, else 0."""
+        """1 if fetching a published file needs the network, else 0."""
         places = (self.url(corpus, file), *(self.mirror(corpus) or ["https:"]))
         return int(all(urlsplit(url).scheme in ("http", "https") for url in places))
 
     def downloads(self) -> list[str]:
-        """All files that the runs' corpora need from elsewhere."""
+        """All files that have to be downloaded for the corpora of the runs."""
         return [
             f"results/data/{corpus}/archives/{file_name(file['url'])}"
             for corpus in self.runs.used_corpora()
@@ -97,27 +98,27 @@ class Data:
         return [path.replace(folder, f"{folder}/checksums") + ".txt" for path in self.archives(corpus, split)]
 
     def pattern(self, in_place: bool) -> str:
-        """A pattern, for wildcards, of the corpora that are read where they lie, or of those that are unpacked here."""
+        """A pattern, for wildcards, of the corpora that are read in place, or else of those that are unpacked."""
         return pattern([corpus for corpus in self.corpora if self._format(corpus).in_place == in_place])
 
     # Rule scan.
 
     def audio(self, corpus: str, split: str) -> str:
-        """The folder that the paths of a published split's sounds are relative to; a user's own is read in place."""
-        own = self._format(corpus).folder(self.corpora[corpus], split)
-        return own or f"results/data/{corpus}/audio/{split}"
+        """The folder of a published split's sounds: a user's folder if the corpus is read in place."""
+        user_folder = self._format(corpus).folder(self.corpora[corpus], split)
+        return user_folder or f"results/data/{corpus}/audio/{split}"
 
     def audio_by_split(self, corpus: str) -> dict[str, str]:
         return {split: self.audio(corpus, split) for split in published_splits(self.corpora[corpus])}
 
     def recordings(self, corpus: str) -> list[str]:
-        """The folders of a corpus's sounds; none where they are a user's own, which are read where they lie."""
+        """The folders that a corpus was unpacked into. A corpus that is read in place has none."""
         return [] if self._format(corpus).in_place else list(self.audio_by_split(corpus).values())
 
     def _in_place(self, corpus: str) -> InPlace:
-        form = self._format(corpus)
-        assert isinstance(form, InPlace), f"{corpus} is unpacked, not scanned"
-        return form
+        in_place = self._format(corpus)
+        assert isinstance(in_place, InPlace), f"{corpus} is unpacked, not scanned"
+        return in_place
 
     def scan(self, corpus: str, split: str) -> ScanSettings:
         entry = self.corpora[corpus]
@@ -132,7 +133,7 @@ class Data:
         return self._names[corpus, split]
 
     def folder_key(self, corpus: str, split: str) -> str:
-        """A key of the state of a user's folder, which changes with its contents alone."""
+        """A key of the state of a user's folder. It changes only if the contents of the folder change."""
         if (corpus, split) not in self._keys:
             folder = Path(f"results/data/{corpus}")
             scanned = Scanned(
@@ -153,7 +154,7 @@ class Data:
     # Rules manifest, validate and split.
 
     def captions(self, corpus: str, split: str) -> list[str]:
-        """The tables of captions: published ones, or the one that was read from a folder."""
+        """The tables of captions: the published ones, or the one that rule scan writes for a user's folder."""
         if self._format(corpus).in_place:
             return [f"results/data/{corpus}/captions/{split}.csv"]
         return self._archives(corpus, split, "captions")
@@ -162,7 +163,7 @@ class Data:
         return [] if self._format(corpus).in_place else self._archives(corpus, split, "metadata")
 
     def manifest(self, corpus: str, split: str) -> ManifestSettings:
-        """Where the sounds are, and the further columns that the split goes by."""
+        """The settings of a manifest: the folder of the sounds, and the metadata columns that the split needs."""
         entry = self.corpora[corpus]["split"]
         return {
             "format": self.corpora[corpus]["format"],
@@ -189,24 +190,24 @@ class Data:
         }
 
     def split(self, corpus: str) -> SplitSettings:
-        """What assigns clips to train, validation and evaluation, without what the method does not use."""
+        """The settings that assign clips to train, validation and evaluation. Those that the method ignores are None."""
         entry = self.corpora[corpus]
-        drawn = entry["split"]["method"] == "fraction"
+        by_fraction = entry["split"]["method"] == "fraction"
         return {
             "method": entry["split"]["method"],
             "train": entry["train"],
             "validation": entry["validation"],
             "evaluation": entry["evaluation"],
-            "seed": entry["split"]["seed"] if drawn else None,
-            "fractions": {role: entry["split"][role] for role in ROLES[1:]} if drawn else None,
+            "seed": entry["split"]["seed"] if by_fraction else None,
+            "fractions": {role: entry["split"][role] for role in ROLES[1:]} if by_fraction else None,
         }
 
     def split_folder(self, corpus: str) -> str:
-        """Where the tables of the three sides are."""
+        """The folder of the tables of the train, validation and evaluation clips."""
         return f"results/data/{corpus}/splits"
 
     def reports(self) -> list[str]:
-        """The validation reports of the corpora that are used."""
+        """The validation reports of the corpora that the runs use."""
         return [f"results/data/{corpus}/validation.json" for corpus in self.runs.used_corpora()]
 
     def report_pages(self) -> list[str]:
@@ -215,11 +216,11 @@ class Data:
     # Rules dataset_configs and encode.
 
     def window(self, corpus: str) -> EncodeSettings:
-        """The training window, and whether clips may be longer."""
+        """The settings of encoding: the training window, and whether clips may be longer."""
         return pick(EncodeSettings, self.corpora[corpus])
 
     def datasets(self, corpus: str, base_model: str) -> DatasetSettings:
-        """Where a training finds the clips: latents in shards, or the audio itself."""
+        """The settings of dataset configs: where a training finds the clips (latents in shards, or audio), and the window."""
         return {
             "latents": f"results/latents/{base_model}/{corpus}" if self.on_latents else None,
             "shards": self.shards if self.on_latents else None,
@@ -229,15 +230,15 @@ class Data:
         }
 
     def dataset_folder(self, corpus: str, base_model: str) -> str:
-        """Where the dataset configs lie. It stands in them."""
+        """The folder of the dataset configs. They contain this path themselves."""
         return f"results/data/{corpus}/dataset_configs/{base_model}"
 
     def kept(self, corpus: str, base_model: str) -> str:
-        """The table of the clips that a base model can take, with their sides."""
+        """The table of the clips that a base model can take. It gives the side of each clip."""
         return f"{self.dataset_folder(corpus, base_model)}.csv"
 
     def batches(self, corpus: str, base_model: str) -> dict[str, Batches]:
-        """What has to fill a batch, for each run that trains on this."""
+        """The size of a batch and the use of captions, for each run that trains this base model on this corpus."""
         return {
             name: {"batch": run["batch_size"] * self.runs.processes(name), "captions": run["captions"]}
             for name, run in self.runs.runs.items()

@@ -1,4 +1,4 @@
-"""The chapter of rules/evaluation.smk: recordings and renders as vectors and as signals, and what is measured of them."""
+"""The chapter of rules/evaluation.smk: embed recordings and renders, measure their signals, and compare the models."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Evaluation:
     # Rules embedding_model and embed.
 
     def embeddings(self) -> list[str]:
-        """The names of the embeddings, as folders."""
+        """The folder names of the embeddings."""
         return [find(entry).folder for entry in self.evaluation["embeddings"]]
 
     def _embedding(self, folder: str) -> tuple[Config | str, Embedding]:
-        """The entry of an embedding, and the embedding itself."""
+        """The config's entry of an embedding, and the embedding itself, by its folder name."""
         entries = [*self.evaluation["embeddings"], THUMBNAIL.name]
         return next((entry, find(entry)) for entry in entries if find(entry).folder == folder)
 
@@ -35,16 +35,16 @@ class Evaluation:
         return pattern([*self.embeddings(), THUMBNAIL.folder])
 
     def fetched_pattern(self) -> str:
-        """A pattern of those whose weights are fetched."""
+        """A pattern of the embeddings whose weights have to be downloaded."""
         return pattern([name for name in self.embeddings() if self._embedding(name)[1].fetched])
 
     def digests(self, embedding: str) -> list[str]:
-        """Checksums of the weights of an embedding, where they are fetched."""
+        """The file of checksums of an embedding's weights, or nothing if no weights are downloaded."""
         fetched = self._embedding(embedding)[1].fetched
         return [f"results/embeddings/{embedding}/model/checksums.sha256"] if fetched else []
 
     def hubs(self, embedding: str) -> list[str]:
-        """The folders of the weights themselves."""
+        """The folder of an embedding's weights, or nothing if no weights are downloaded."""
         return [path.replace("checksums.sha256", "hub") for path in self.digests(embedding)]
 
     def downloads(self) -> list[str]:
@@ -57,7 +57,7 @@ class Evaluation:
         return self._embedding(embedding)[1].revision
 
     def gpus(self, embedding: str) -> int:
-        """A GPU for what torch computes, where the runs have one."""
+        """The number of GPUs for embedding: 1 if the embedding can use one and the runs have one, else 0."""
         return int(self._embedding(embedding)[1].gpu and any(map(self.models.run_gpus, self.runs.runs)))
 
     def tables(self, kind: str, name: str) -> list[str]:
@@ -67,34 +67,35 @@ class Evaluation:
         return [f"results/data/{name}/splits/{role}.csv" for role in ROLES]
 
     def sounds(self, kind: str, name: str) -> list[str]:
-        """The folders that they are in."""
+        """The folders that hold a set of sounds."""
         if kind == "renders":
-            return [f"results/renders/{name}", *self.rendering.recordings(name)]  # the table names them, too
+            # The table of renders also names the recordings, as references.
+            return [f"results/renders/{name}", *self.rendering.recordings(name)]
         return [self.data.audio(name, split) for split in published_splits(self.data.corpora[name])]
 
     def renders(self, kind: str, name: str) -> list[str]:
-        """The folder that the files of a table of renders are in; recordings have full paths."""
+        """The folder that the paths in a table of renders are relative to. Tables of recordings have full paths."""
         return [f"results/renders/{name}"] if kind == "renders" else []
 
     # Rule signals.
 
     def signals(self, run: str) -> str:
-        """The renders of a run as signals."""
+        """The file of the measured signals of a run's renders."""
         return f"results/signals/renders/{run}.npz"
 
     def recorded_signals(self, run: str) -> str:
-        """The recordings that they go with, which are the same for all runs of a base model."""
+        """The file of the measured signals of the reference recordings, which all runs of a base model share."""
         return f"results/signals/recordings/{self.runs.base(run)}.npz"
 
     def measured(self, kind: str, name: str) -> list[str]:
-        """The folders of the sounds that are measured, and of those that the table of renders names besides."""
+        """The folders that rule signals needs: those of the sounds it measures, and of all others named in the table."""
         recordings = self.rendering.recordings(name)
         return [f"results/renders/{name}", *recordings] if kind == "renders" else recordings
 
     # Rules evaluate and compare.
 
     def _embedded(self, kind: str, name: str) -> list[str]:
-        """A set of sounds in each of the embeddings."""
+        """The files of a set of sounds' vectors, one per embedding."""
         return [f"results/embeddings/{embedding}/{kind}/{name}.npz" for embedding in self.embeddings()]
 
     def embedded(self, run: str) -> list[str]:
@@ -104,19 +105,19 @@ class Evaluation:
         return self._embedded("corpora", self.runs.corpus(run))
 
     def thumbnails(self, run: str) -> str:
-        """Of the recordings of its corpus."""
+        """The file of the thumbnails of the recordings of a run's corpus."""
         return f"results/embeddings/{THUMBNAIL.folder}/corpora/{self.runs.corpus(run)}.npz"
 
     def leg(self, run: str) -> list[str]:
-        """The file that names the leg of a fine-tuned model."""
+        """The file that names the leg that a fine-tuned model comes from. A base model has none."""
         return [] if self.runs.is_base(run) else [self.rendering.weights_digest(run)]
 
     def evaluated(self) -> list[str]:
-        """What is measured: base models, runs and, if asked for, the legs before them."""
+        """The names of all models to measure: base models, runs and, if the config asks for them, the legs of the runs."""
         names = []
         for name, entry in self.runs.rendered.items():
             if self.evaluation["legs"] and entry["run"]:
-                # The last one is the run itself, unless the best is.
+                # The run's model is that of the last leg, unless the run exports its best leg.
                 legs = self.runs.legs(name)
                 legs = legs if self.runs.runs[name]["checkpoint"] == "best" else legs[:-1]
                 names += [f"{name}@{leg}" for leg in legs]
@@ -124,11 +125,11 @@ class Evaluation:
         return names
 
     def by_step(self) -> list[str]:
-        """Runs with several legs to draw over their steps."""
+        """The runs whose legs are measured, so that their measures can be drawn over the steps."""
         return [run for run in self.runs.runs if any(name.startswith(f"{run}@") for name in self.evaluated())]
 
     def label(self, run: str) -> str:
-        """The name of what is measured in tables and on pages: `base`, a run, or a run's leg."""
+        """The name of a measured model in tables and on pages: `base`, a run, or a run's leg."""
         return run if "@" in run else self.runs.entry(run)["label"]
 
     def settings(self, run: str) -> EvaluateSettings:

@@ -1,4 +1,4 @@
-"""The chapter for rules/publish.smk: model cards and uploads."""
+"""The chapter of rules/publish.smk: model cards and uploads."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ class Publish:
         self.runs, self.data, self.models = runs, data, models
 
     def measures(self, exported: str) -> list[str]:
-        """The measures of an exported model (`demo`, `demo/step-00000500`) and of its base model."""
+        """The files of the measures of an exported model (`demo`, `demo/step-00000500`) and of its base model."""
         names = (exported.replace("/", "@"), self.runs.base(exported))
         return [f"results/evaluation/{name}.json" for name in names]
 
     def kept(self, exported: str) -> str:
-        """The table of the clips that it was trained, validated and evaluated on."""
+        """The table of the clips that an exported model was trained, validated and evaluated on."""
         return self.data.kept(self.runs.corpus(exported), self.runs.base_model(exported))
 
     def card(self, exported: str) -> CardSettings:
-        """The settings for a model card: base model, sampling, window."""
+        """The settings of a model card: base model, sampling, training window."""
         name = self.runs.base_model(exported)
         keys = ("repo", "revision", "path", "text_encoder", "clap")
         return {

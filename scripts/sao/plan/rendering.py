@@ -1,4 +1,4 @@
-"""The chapter of rules/rendering.smk: what is rendered, with which weights, and in how many jobs."""
+"""The chapter of rules/rendering.smk: the clips to render, the weights to render them with, and the number of jobs."""
 
 from __future__ import annotations
 
@@ -36,10 +36,11 @@ class Rendering:
         return [] if self.render["prompts"] is None else [self.render["prompts"]]
 
     def prompt_settings(self, corpus: str, base_model: str) -> PromptSettings:
-        """What decides which sounds are rendered, but for the file of prompts."""
-        return pick(PromptSettings, self.render | self._of_model(corpus, base_model))
+        """The settings that decide which sounds are rendered, besides the file of prompts."""
+        return pick(PromptSettings, self.render | self._model_settings(corpus, base_model))
 
-    def _of_model(self, corpus: str, base_model: str) -> Config:
+    def _model_settings(self, corpus: str, base_model: str) -> Config:
+        """The settings of rendering that are not in `render`: those of the base model and of the corpus."""
         return {
             "sampling": self.models.base_models[base_model]["sampling"],
             "train_seconds": self.data.corpora[corpus]["train_seconds"],
@@ -52,14 +53,15 @@ class Rendering:
         return f"results/data/{self.runs.corpus(run)}/prompts/{self.runs.base_model(run)}.csv"
 
     def settings(self, run: str) -> RenderSettings:
-        """What decides how a sound is rendered; batch and shards decide nothing."""
-        return pick(RenderSettings, self.render | self._of_model(self.runs.corpus(run), self.runs.base_model(run)))
+        """The settings that decide how a sound is rendered. The batch size and the number of shards decide nothing."""
+        corpus, base_model = self.runs.corpus(run), self.runs.base_model(run)
+        return pick(RenderSettings, self.render | self._model_settings(corpus, base_model))
 
     def batch_size(self) -> list[int]:
         return [] if self.render["batch_size"] is None else [self.render["batch_size"]]
 
     def shards(self, run: str) -> list[str]:
-        """The folders that a run is rendered in where there are several; their tables lie beside them."""
+        """The folders of the shards of a run's renders. The table of each lies beside it."""
         count = self.render["shards"]
         return [f"results/renders/.shards/{run}/{shard_name(shard, count)}" for shard in range(count)]
 
@@ -69,26 +71,26 @@ class Rendering:
     def pattern(self, shards: bool) -> str:
         """A pattern of a run, one of its legs (`demo@step-00000500`) or a base model, for wildcards.
 
-        Matches nothing where renders are not made in one job, or not in `shards`.
+        With `shards` it matches nothing if renders are made in one job; without, nothing if they are made in shards.
         """
         return r"[^/@]+(@(step|epoch)-\d{8})?" if (self.render["shards"] > 1) == shards else pattern([])
 
     def minutes(self, run: str) -> float:
-        """For a shard; raises FileNotFoundError while the table of clips is not there."""
+        """The time that rendering one shard needs. Raises FileNotFoundError while the table of clips does not exist."""
         return START + RENDERED / 60 * math.ceil(rows(self.clips(run)) / self.render["shards"])
 
     def recordings(self, run: str) -> list[str]:
-        """The folders of what a table of renders names as references."""
+        """The folders of the recordings that a table of renders names as references."""
         return self.data.recordings(self.runs.corpus(run))
 
     def with_references(self, run: str) -> list[str]:
-        """A flag for the base model, which is rendered once: what belongs to no run is drawn with it."""
+        """The flag to draw the references too. Only the base model has it, so that each reference is drawn once."""
         return ["--references"] if self.runs.is_base(run) else []
 
     def all(self) -> Sequence[str]:
-        """The names of all that is rendered."""
+        """The names of all models to render: the base models and the runs."""
         return list(self.runs.rendered)
 
     def labels(self) -> list[str]:
-        """What they are called on pages."""
+        """The names of all rendered models on pages."""
         return [entry["label"] for entry in self.runs.rendered.values()]

@@ -1,4 +1,4 @@
-"""The chapter of rules/training.smk: what a leg of a training reads, what decides it, and what its job asks for."""
+"""The chapter of rules/training.smk: the inputs of a leg of a training, its settings, and the resources of its job."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sao.plan.models import Models
 from sao.plan.resources import MARGIN, START, STEP, grown, rows
 from sao.plan.runs import Runs, leg_name, pattern
 
-# Variables of an allocation that somebody made by hand. With these, srun would show each process one GPU, or refuse to start.
+# A user may set these in an allocation made by hand. With them, srun would show each process one GPU, or refuse to start.
 UNSET = ("NTASKS_PER_GPU", "GPUS_PER_TASK", "TRES_PER_TASK", "GPU_BIND")
 
 
@@ -28,7 +28,7 @@ class Training:
         self.walltime, self.scratch = config["cluster"]["walltime"], config["cluster"]["scratch"]
 
     def dataset_folder(self, run: str) -> str:
-        """The dataset configs of a run; their digest lies beside them."""
+        """The folder of a run's dataset configs. Their digest lies beside it."""
         return self.data.dataset_folder(self.runs.corpus(run), self.runs.base_model(run))
 
     def dataset_digest(self, run: str) -> str:
@@ -43,13 +43,13 @@ class Training:
         return splits
 
     def sounds(self, run: str) -> list[str]:
-        """What a run reads beside the dataset configs: folders of latents, or of audio."""
+        """The folders of latents or of audio that a run trains from."""
         if not self.data.on_latents:
             return [self.data.audio(self.runs.corpus(run), split) for split in self._splits(run)]
         return [path.removesuffix(".json") for path in self.sound_digests(run)]
 
     def sound_digests(self, run: str) -> list[str]:
-        """Small files that vouch for them."""
+        """The small files that hold the checksums of a run's latents or audio."""
         corpus = self.runs.corpus(run)
         if not self.data.on_latents:
             return [f"results/data/{corpus}/audio/{split}.csv" for split in self._splits(run)]
@@ -63,19 +63,23 @@ class Training:
     # Rule train.
 
     def _before(self, run: str, leg: str, file: str) -> list[str]:
+        """A file of the leg before this one, or nothing for the first leg."""
         before = self.runs.leg_before(run, leg)
         return [f"results/checkpoints/{run}/{before}/{file}"] if before else []
 
     def state_before(self, run: str, leg: str) -> list[str]:
-        """The training state that a leg goes on from; none for the first leg."""
+        """The training state that a leg continues from, or nothing for the first leg."""
         return self._before(run, leg, "state.ckpt")
 
     def digest_before(self, run: str, leg: str) -> list[str]:
-        """What vouches for it."""
+        """The file of checksums of the leg before, which vouches for its training state."""
         return self._before(run, leg, "checksums.sha256")
 
     def kept_states(self) -> str:
-        """A pattern of `run/leg` whose training state stays: the last, and the last that a longer training needs."""
+        """A pattern of the legs (`run/leg`) whose training state is kept.
+
+        These are the last leg and the last full leg, from which a longer training continues; with `keep_states: all`, all.
+        """
         kept = []
         for run, settings in self.runs.runs.items():
             unit, end, every = self.runs.length(run)
@@ -84,7 +88,7 @@ class Training:
         return pattern(sorted(set(kept)))
 
     def removed_states(self) -> str:
-        """A pattern of the runs whose leg, which follows in the path, has a state that goes once the next leg stands."""
+        """A pattern of `run` in a path `run/leg`. It matches if the leg's state is removed once the next leg is complete."""
         return rf"(?={self.runs.legs_pattern()})(?!({self.kept_states()})/)[^/]+"
 
     def settings(self, run: str) -> TrainingSettings:
@@ -94,11 +98,11 @@ class Training:
         return pick(RunningSettings, {**self.runs.runs[run], "scratch": self.scratch})
 
     def launcher(self, run: str) -> list[str]:
-        """What starts the processes of a training in a job of SLURM; elsewhere Lightning starts them itself."""
+        """The command that starts the processes of a training in a SLURM job. Elsewhere Lightning starts them itself."""
         if self.runs.processes(run) == 1:
             return []
         settings = self.runs.runs[run]
-        given = {
+        options = {
             "nodes": settings["num_nodes"],
             "ntasks": self.runs.processes(run),
             "ntasks-per-node": settings["devices"],
@@ -107,13 +111,14 @@ class Training:
             "job-name": "train",
         }
         unset = [part for name in UNSET for part in ("-u", f"SLURM_{name}")]
-        return ["env", *unset, "srun", "--kill-on-bad-exit", *(f"--{key}={value}" for key, value in given.items())]
+        return ["env", *unset, "srun", "--kill-on-bad-exit", *(f"--{key}={value}" for key, value in options.items())]
 
-    # What its job asks for. On SLURM every process sees all GPUs that the job has on its node: Lightning takes the one with
-    # the number of the process there. So nothing is asked for by GPU or by task: that would show each task a part of them.
+    # The resources of the job. On SLURM, every process has to see all GPUs that the job has on its node: from these,
+    # Lightning takes the GPU with the process's local number. So no GPU is requested per task, and no task per GPU: then
+    # each task would see only some of the GPUs.
 
     def threads(self, run: str) -> int:
-        """CPUs for each node."""
+        """The number of CPUs per node."""
         settings = self.runs.runs[run]
         return (settings["threads"] + settings["workers"]) * settings["devices"]
 
@@ -121,37 +126,40 @@ class Training:
         return self.models.run_mb(run) * self.runs.runs[run]["devices"]
 
     def _gpus(self, run: str) -> int:
-        """For each node."""
+        """The number of GPUs per node."""
         return self.models.run_gpus(run) * self.runs.runs[run]["devices"]
 
     def nodes(self, run: str) -> int:
         return self.runs.runs[run]["num_nodes"]
 
     def gpu(self, run: str) -> int | None:
-        """How many there are in all, of which SLURM may give three to one node and one to the other: for one node alone."""
+        """The number of GPUs in all, for a training on one node. SLURM may divide this number unevenly between nodes."""
         return self._gpus(run) if self.nodes(run) == 1 else None
 
     def gres(self, run: str) -> str | None:
+        """The GPUs per node, for a training on several nodes."""
         gpus = self._gpus(run)
         return f"gpu:{gpus}" if self.nodes(run) > 1 and gpus else None
 
     def mpi(self, run: str) -> str | None:
-        """Several processes are started by srun in the job, one for each device of each node."""
+        """`srun` if the job itself starts several processes with srun, one per device and node."""
         return "srun" if self.runs.processes(run) > 1 else None
 
     def tasks(self, run: str) -> int | None:
+        """The number of tasks in all, for a training with one task per node on several nodes (see `tasks_per_node`)."""
         return self.nodes(run) if self.nodes(run) > 1 and self.runs.runs[run]["devices"] == 1 else None
 
     def tasks_per_node(self, run: str) -> int | None:
-        """Without it, SLURM may divide the tasks unevenly. The executor refuses to ask for one per node."""
+        """The number of tasks per node, without which SLURM may divide them unevenly. The executor does not accept 1."""
         devices = self.runs.runs[run]["devices"]
         return devices if devices > 1 else None
 
     def tasks_per_gpu(self, run: str) -> int | None:
-        """With None the executor would ask for as many tasks for each GPU as there are in all."""
+        """0 for several processes, so that the executor requests nothing; for None it would request all tasks per GPU."""
         return 0 if self.runs.processes(run) > 1 else None
 
     def cpus_per_task(self, run: str) -> int | None:
+        """The number of CPUs per process, for a training with several processes."""
         settings = self.runs.runs[run]
         return settings["threads"] + settings["workers"] if self.runs.processes(run) > 1 else None
 
@@ -160,12 +168,12 @@ class Training:
         return START + self.runs.leg_length(run, leg) * self._unit_minutes(run, leg.split("-")[0])
 
     def seconds_per_step(self, run: str) -> float:
-        """As configured; else the most that a leg with the run's present settings took; else a guess."""
+        """The seconds per step: as configured, else the most that a leg with the same settings took, else a guess."""
         if (configured := self.runs.runs[run]["seconds_per_step"]) is not None:
             return configured
         settings, measured = self.settings(run), []
         for path in Path("results/checkpoints", run).glob("*/speed.json"):
-            with contextlib.suppress(FileNotFoundError, ValueError):  # just being removed, or written elsewhere
+            with contextlib.suppress(FileNotFoundError, ValueError):  # another process is removing or writing the file
                 speed = json.loads(path.read_text(encoding="utf-8"))
                 measured += [speed["seconds_per_step"]] if speed["settings"] == settings else []
         return max(filter(None, measured), default=STEP)
@@ -176,16 +184,16 @@ class Training:
         minutes = MARGIN / 60 * self.seconds_per_step(run)
         if unit == "epoch":
             clips = Path(f"results/data/{settings['corpus']}/splits/train.csv")
-            # Not known before the corpus is there; a job is asked again when it is ready to run.
+            # Unknown until the corpus is split. Snakemake asks again when the job is ready to run.
             count = rows(clips) if clips.is_file() else 0
             minutes *= math.ceil(count / (self.runs.processes(run) * settings["batch_size"] * settings["accumulate"]))
         return minutes
 
     def check_walltime(self) -> None:
-        """Raise InputError where a leg cannot fit."""
+        """Raise InputError if a leg may take longer than `cluster.walltime`."""
         for run in self.runs.runs if self.walltime else ():
             unit, _, every = self.runs.length(run)
-            needed = grown(self.leg_minutes(run, self.runs.legs(run)[0]))  # none is longer than the first
+            needed = grown(self.leg_minutes(run, self.runs.legs(run)[0]))  # no leg is longer than the first
             if needed > self.walltime:
                 fits = int(round((self.walltime - START) / self._unit_minutes(run, unit), 6))
                 raise InputError(
@@ -201,15 +209,15 @@ class Training:
         return f"results/checkpoints/{run}/{self.runs.last_leg(run)}/metrics.csv"
 
     def summaries(self, run: str) -> list[str]:
-        """What each leg says of its training."""
+        """The summaries of a run's legs, in order."""
         return [f"results/checkpoints/{run}/{leg}/training.json" for leg in self.runs.legs(run)]
 
     def _exported(self, exported: str, file: str) -> list[str]:
-        """Files of the legs that an export chooses from: a given one (`demo/step-00000500`), the last, or all."""
+        """A file of each leg that an export chooses from: the named leg (`demo/step-00000500`), the last leg, or all."""
         run, _, leg = exported.partition("/")
         legs = [leg] if leg else self.runs.legs(run)
-        chosen = legs if self.runs.runs[run]["checkpoint"] == "best" else legs[-1:]
-        return [f"results/checkpoints/{run}/{leg}/{file}" for leg in chosen]
+        candidates = legs if self.runs.runs[run]["checkpoint"] == "best" else legs[-1:]
+        return [f"results/checkpoints/{run}/{leg}/{file}" for leg in candidates]
 
     def exported_weights(self, exported: str) -> list[str]:
         return self._exported(exported, "weights")

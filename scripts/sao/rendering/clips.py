@@ -1,4 +1,4 @@
-"""The sounds to render: chosen from the clips of a corpus, checked, and kept in a table that every render reads."""
+"""Choose the sounds to render from the clips of a corpus, check them, and write the table that every render reads."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sao.models.tokens import Reader
 
 @dataclass(frozen=True)
 class Clip:
-    """A sound to render. Its audio depends on prompts, seconds, seed and cfg_scale, the model and the sampler alone."""
+    """A sound to render. Its audio depends only on its prompts, seconds, seed and cfg_scale, the model and the sampler."""
 
     clip_id: str
     split: str
@@ -33,12 +33,12 @@ class Clip:
 
 
 def render_seed(seed: int, clip: str) -> int:
-    """The seed of a clip that has none of its own."""
+    """The seed of a clip without its own seed."""
     return seed_for(seed, "render", clip)
 
 
 def choose(table: pd.DataFrame, count: str | int, seed: int) -> pd.DataFrame:
-    """`count` clips of a split, or all: the first by a hash of (seed, clip_id), so that more clips move no other."""
+    """`count` clips of a split, or all. They are the first by a hash of (seed, clip_id), so a larger count keeps them."""
     if count == "all":
         return table
     ranked = sorted(table.clip_id, key=lambda clip: seed_for(seed, "choose", clip))
@@ -46,14 +46,15 @@ def choose(table: pd.DataFrame, count: str | int, seed: int) -> pd.DataFrame:
 
 
 def corpus_clips(kept: pd.DataFrame, settings: PromptSettings) -> list[Clip]:
-    """The clips of a corpus that the config's `render` asks for, their captions as prompts; `kept` is the table of clips."""
+    """The clips that the config's `render` asks for, with captions as prompts. `kept` is the table of a corpus's clips."""
     clips = []
     for split, count in settings["clips"].items():
-        chosen = choose(kept[kept.role == split], count, settings["seed"])
-        few = chosen[chosen.caption_count < settings["caption"]]
+        table = choose(kept[kept.role == split], count, settings["seed"])
+        few = table[table.caption_count < settings["caption"]]
         if len(few):
             raise InputError(
-                f"render.caption is {settings['caption']}; clip {few.clip_id.iloc[0]} has {few.caption_count.iloc[0]} captions"
+                f"render.caption is {settings['caption']}, but clip {few.clip_id.iloc[0]} has only "
+                f"{few.caption_count.iloc[0]} captions: lower it"
             )
         clips += [
             Clip(
@@ -67,13 +68,13 @@ def corpus_clips(kept: pd.DataFrame, settings: PromptSettings) -> list[Clip]:
                 reference=row["path"],
                 origin=f"clip {row['clip_id']}",
             )
-            for row in records(chosen)
+            for row in records(table)
         ]
     return clips
 
 
 def check_ids(clips: Sequence[Clip]) -> None:
-    """Raise InputError on two clips whose files would have one name."""
+    """Raise InputError if two clips' files would have the same name."""
     seen: dict[str, Clip] = {}
     for clip in clips:
         other = seen.setdefault(clip.clip_id.casefold(), clip)
@@ -82,24 +83,24 @@ def check_ids(clips: Sequence[Clip]) -> None:
 
 
 def check_tokens(clips: Sequence[Clip], config: ModelConfig, hub: Path) -> None:
-    """Raise InputError on a prompt that the text encoder would cut or does not understand; warn of one that it half does."""
+    """Raise InputError on a prompt that is too long, or that the text encoder does not understand. Warn if it half does."""
     limit = text_max_length(config)
     texts = [
-        (clip, what, text)
+        (clip, kind, text)
         for clip in clips
-        for what, text in (("prompt", clip.prompt), ("negative prompt", clip.negative_prompt))
+        for kind, text in (("prompt", clip.prompt), ("negative prompt", clip.negative_prompt))
         if text
     ]
     caveats = []
-    for (clip, what, text), reading in zip(texts, Reader(config, hub).read([text for *_, text in texts]), strict=True):
+    for (clip, kind, text), reading in zip(texts, Reader(config, hub).read([text for *_, text in texts]), strict=True):
         if reading.tokens > limit:
             raise InputError(
-                f"{clip.origin}: the {what} has {reading.tokens} tokens, the text encoder cuts it after {limit}: shorten it"
+                f"{clip.origin}: the {kind} has {reading.tokens} tokens, the text encoder cuts it after {limit}: shorten it"
             )
         if problem := reading.problem():
-            raise InputError(f"{clip.origin}: the {what} ({text[:60]!r}) {problem}")
+            raise InputError(f"{clip.origin}: the {kind} ({text[:60]!r}) {problem}")
         if caveat := reading.caveat():
-            caveats.append(f"{clip.origin}: the {what} ({text[:60]!r}) {caveat}")
+            caveats.append(f"{clip.origin}: the {kind} ({text[:60]!r}) {caveat}")
     if caveats:
         log.warning("warning: %s (%d such)", caveats[0], len(caveats))
 
@@ -108,12 +109,12 @@ COLUMNS = [field.name for field in fields(Clip) if field.name != "origin"]
 
 
 def write_clips(path: Path, clips: Sequence[Clip]) -> None:
-    """One row for each clip."""
+    """Write one row per clip."""
     write_table(path, pd.DataFrame([asdict(clip) for clip in clips], columns=COLUMNS))
 
 
 def read_clips(path: Path) -> list[Clip]:
-    """The clips of a table that `write_clips` wrote, with every number as it was (pandas reads the last digit otherwise)."""
+    """Read the clips of a table that `write_clips` wrote, with exact numbers (pandas may change the last digit)."""
     return [
         Clip(
             clip_id=row["clip_id"],

@@ -23,9 +23,9 @@ ID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}"
 
 
 def read_prompts(path: Path, window: float, settings: PromptSettings) -> list[Clip]:
-    """The prompts of a `.txt` or `.csv`; what a row does not say is as in the config.
+    """Read the prompts of a `.txt` or `.csv`. Empty cells take their values from the config.
 
-    `window`, in seconds, is the longest that the model renders. Raises InputError with file and row.
+    `window`, in seconds, is the longest sound that the model renders. Raises InputError with file and row.
     """
     default = window if settings["seconds"] is None else settings["seconds"]
     sampling = settings["sampling"]

@@ -1,4 +1,4 @@
-"""What one pass over an audio file tells, and the table of it. numpy, pandas and soundfile only."""
+"""Measure audio files, each in one pass, and make a table of the facts. numpy, pandas and soundfile only."""
 
 from __future__ import annotations
 
@@ -21,63 +21,63 @@ import soundfile
 from sao.base.files import sha256
 from sao.sound.containers import UNKNOWN_BYTES, Mpeg, left_over
 
-BLOCK = 1 << 18  # samples read at a time: bounded memory whatever the length
-OGG_PAGE = 65307  # bytes of the longest page there can be
-STEP = 2**-15  # of 16 bits, full scale = 1
-# Formats whose steps are coarser, and what they are at the top of the range.
+BLOCK = 1 << 18  # samples read at a time, so that a long file needs no more memory
+OGG_PAGE = 65307  # bytes of the longest possible page
+STEP = 2**-15  # the step between two values of 16 bits, full scale = 1
+# The steps of coarser formats, at the top of their range.
 STEPS = {"PCM_U8": 2**-7, "PCM_S8": 2**-7, "DPCM_8": 2**-7, "DWVW_12": 2**-11, "ULAW": 2**-5, "ALAW": 2**-5}
-CLIPPED = 3  # consecutive samples at full scale from which on a sound is called clipped
-REACH = 64  # samples beside such a run that are looked at, at most
-LOWEST, HIGHEST = 100, 1_000_000  # Hz: rates beyond are no sound's, and resampling from them fills the memory
-UNKNOWN_FRAMES = 1 << 62  # from here on, libsndfile does not know the length: a FLAC that was written to a pipe
-# A float file may go beyond full scale, and what comes of it is clipped. Beyond this (+6 dBFS), 1 is not its full scale.
+CLIPPED = 3  # a sound is clipped if so many consecutive samples are at full scale
+REACH = 64  # at most so many samples beside such a run are examined
+LOWEST, HIGHEST = 100, 1_000_000  # Hz; a sound has no rate beyond these, and resampling from it would fill the memory
+UNKNOWN_FRAMES = 1 << 62  # libsndfile returns this or more if the length is unknown: for a FLAC written to a pipe
+# A float file may go beyond full scale, and is then clipped. If its peak is higher than this (+6 dBFS), full scale is not 1.
 FLOAT_PEAK = 2.0
-# By the largest number that they have: what programs write into a float file without dividing (SciPy, for one).
-INTEGERS = {128: 8, 32768: 16, 8388608: 24, 2147483648: 32}  # bits
+# Bits by the largest number of an integer type. Some programs, such as SciPy, write integers undivided into a float file.
+INTEGERS = {128: 8, 32768: 16, 8388608: 24, 2147483648: 32}
 
 
 @dataclass
 class Measured:
-    """Facts about a file; `problem` says in a few words why it cannot be used, or is empty."""
+    """The facts about a file. `problem` says in a few words why it cannot be used; it is empty if it can."""
 
     sha256: str = ""  # of the file
-    audio_sha256: str = ""  # of rate, channels and samples: the same in another container or under other tags
+    audio_sha256: str = ""  # of rate, channels and samples, so it is the same in another container or with other tags
     seconds: float = 0.0
     sample_rate: int = 0  # Hz
     channels: int = 0
     frames: int = 0
     peak_dbfs: float = -math.inf  # dB relative to full scale
     rms_dbfs: float = -math.inf
-    dc_offset: float = 0.0  # largest over the channels, full scale = 1
-    clipped_run: int = 0  # samples of the longest run at full scale in a channel; 0 where nothing is clipped
+    dc_offset: float = 0.0  # the largest of all channels, full scale = 1
+    clipped_run: int = 0  # samples of the longest run at full scale in a channel; 0 if nothing is clipped
     problem: str = ""
 
 
 def decibels(amplitude: float) -> float:
-    """20 log10, with -inf for nothing."""
+    """An amplitude in dB: 20 log10, and -inf for zero."""
     return 20 * math.log10(amplitude) if amplitude > 0 else -math.inf
 
 
 class Clipping:
-    """The longest run of consecutive samples at full scale in one channel, which comes in pieces of any length.
+    """Finds the longest run of consecutive samples at full scale in one channel, which comes in pieces of any length.
 
-    At full scale is what lies at most one step below it, on either side. One or two such samples are what
-    normalisation to the peak leaves behind. More of them are clipping, unless they are the top of a smooth peak, which
-    rounding flattens. The top of such a peak is a parabola. The n samples of a run of it are at most 2 steps deep (-127
-    and -128 of 8 bits, rounded down), so k samples beside the run it has fallen by at most 2 (1 + 2k / (n - 1))^2
-    steps, and one for rounding. A wave that is cut off falls much more steeply. Half the length of the run away this
-    is plain even with 8 bits, where the first sample beside the run may be only two steps lower.
+    A sample is at full scale if it lies at most one step below it, on the positive or the negative side. Normalisation to
+    the peak leaves one or two such samples. A run of more is clipped, unless it is the top of a smooth peak that rounding
+    flattened. The top of such a peak is a parabola. The n samples of its run are at most 2 steps deep (-127 and -128 of
+    8 bits, rounded down). So k samples beside the run, the parabola has fallen by at most 2 (1 + 2k / (n - 1))^2 steps, and
+    one for rounding. A clipped wave falls much more steeply. At half the length of the run away from it, the difference is
+    clear even with 8 bits, where the first sample beside the run may be only two steps lower.
     """
 
     def __init__(self, step: float) -> None:
         self.step = step  # full scale = 1
         self.longest = 0
-        self.held = np.zeros(0, np.float32)  # the latest levels: what runs that are not decided yet need
+        self.held = np.zeros(0, np.float32)  # the latest levels, which the decision on the last run still needs
         self.decided = 0  # runs that begin before this sample of `held` are decided
-        self.left_out = 0  # samples that the run that begins there has beside those in `held`
+        self.left_out = 0  # samples of the run beginning at `decided` that are not in `held`
 
     def add(self, samples: np.ndarray, last: bool = False) -> None:
-        """Go on with `samples` `[frames]`, full scale = 1. After the `last` ones, `longest` is final."""
+        """Take the next `samples` `[frames]`, full scale = 1. After the `last` ones, `longest` is final."""
         level = np.concatenate([self.held, np.abs(samples)])
         edges = np.flatnonzero(np.diff(level >= 1 - self.step, prepend=False, append=False))
         starts, ends = edges[::2], edges[1::2]
@@ -89,7 +89,7 @@ class Clipping:
 
         first = np.flatnonzero(waits)[:1]
         begin, end = (starts[first[0]], ends[first[0]]) if len(first) else (len(level), len(level))
-        # A run may be as long as the file: of its inside nothing is needed but the length.
+        # A run may be as long as the file. Of its inside only the length is needed.
         kept = min(end - begin, 2 * REACH)
         self.left_out = int(lengths[first[0]] - kept) if len(first) else 0
         before = max(0, begin - REACH)
@@ -97,23 +97,23 @@ class Clipping:
         self.decided = int(begin - before)
 
     def is_smooth(self, level: np.ndarray, starts: np.ndarray, ends: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """Whether the runs `[starts, ends)` of `level` are tops of smooth peaks; True or False for each."""
+        """Whether each of the runs `[starts, ends)` of `level` is the top of a smooth peak."""
         beside = np.minimum((lengths + 1) // 2, REACH)
         allowed = self.step * (1 + 2 * (1 + 2 * beside / (lengths - 1)) ** 2)
         smooth, seen = np.ones(len(starts), bool), np.zeros(len(starts), bool)
         for at in (starts - beside, ends - 1 + beside):
-            there = (at >= 0) & (at < len(level))  # nothing is beside a run that begins or ends the sound
-            fall = 1 - level[np.where(there, at, 0)]
-            smooth &= ~there | (fall <= allowed)
-            seen |= there
+            inside = (at >= 0) & (at < len(level))  # a run at the beginning or end of the sound has only one neighbour
+            fall = 1 - level[np.where(inside, at, 0)]
+            smooth &= ~inside | (fall <= allowed)
+            seen |= inside
         return smooth & seen
 
 
 class Sound(soundfile.SoundFile):  # type: ignore[misc]
-    """A sound file that is read from its beginning to its end, all of an MP3 as well.
+    """A sound file that is read from its beginning to its end, even an MP3 whose header counts too few frames.
 
-    `problem` says in a few words why there is more in it than can be read, or is empty; `counted` is whether its header
-    tells its length.
+    `problem` says in a few words why the file cannot be read whole; it is empty if it can. `counted` is whether the header
+    declares the length.
     """
 
     def __init__(self, path: Path) -> None:
@@ -127,20 +127,21 @@ class Sound(soundfile.SoundFile):  # type: ignore[misc]
                 self.close()
                 super().__init__(io.BytesIO(mpeg.rewritten))
 
-    # soundfile seeks, after every read, to where the file is already; libsndfile cannot in a FLAC of unknown length.
+    # After every read of a seekable file, soundfile seeks to the present position. libsndfile cannot do this in a FLAC of
+    # unknown length.
     def seekable(self) -> bool:
         return False
 
     def blocks_of(self, samples: int) -> Iterator[np.ndarray]:
-        """Blocks `[frames, channels]` of about `samples` samples, float32, full scale = 1, up to the end."""
+        """The sound in blocks `[frames, channels]` of about `samples` samples, float32, full scale = 1."""
         while len(block := self.read(max(samples // self.channels, 1), dtype="float32", always_2d=True)):
             yield block
 
 
 def read_sound(path: Path) -> tuple[np.ndarray, int]:
-    """`(samples [frames, channels] float32, Hz)`: those that `measure` measures.
+    """`(samples [frames, channels] float32, Hz)` of a file, the same samples as `measure` reads.
 
-    Raises soundfile.SoundFileError on what cannot be read, or holds no sample.
+    Raises soundfile.SoundFileError on a file that cannot be read or has no samples.
     """
     with Sound(path) as sound:
         blocks = list(sound.blocks_of(BLOCK))
@@ -150,7 +151,7 @@ def read_sound(path: Path) -> tuple[np.ndarray, int]:
 
 
 def scale_problem(peak: float) -> str:
-    """What is said of a float file whose largest sample is `peak` (full scale = 1), or nothing."""
+    """The problem of a float file whose largest sample is `peak` (full scale = 1); empty if there is none."""
     if peak <= FLOAT_PEAK:
         return ""
     bits = next((bits for most, bits in INTEGERS.items() if peak <= most), None)
@@ -159,18 +160,18 @@ def scale_problem(peak: float) -> str:
 
 
 def missing_bytes(sound: soundfile.SoundFile) -> int:
-    """Bytes of audio that the header declares and the file lacks.
+    """The number of bytes of audio that the header declares and the file lacks.
 
-    libsndfile reads a WAV or AIFF that is cut short as if it were a shorter one, and only tells in its log.
+    libsndfile reads a WAV or AIFF that is cut short as if it were a shorter one, and mentions it only in its log.
     """
     size = r"^ *(?:data|SSND|BODY|riff|Data Size|Riff size) *: (\d+) \(should be (\d+)\)"
-    found = re.search(size, sound.extra_info, re.MULTILINE)
-    declared, there = map(int, found.groups()) if found else (0, 0)
-    return max(declared - there, 0) if declared < UNKNOWN_BYTES else 0
+    sizes = re.search(size, sound.extra_info, re.MULTILINE)
+    declared, present = map(int, sizes.groups()) if sizes else (0, 0)
+    return max(declared - present, 0) if declared < UNKNOWN_BYTES else 0
 
 
 def ends_within_page(path: Path) -> bool:
-    """Whether an Ogg file breaks off: libsndfile reads it up to there and says nothing."""
+    """Whether an Ogg file ends in the middle of a page. libsndfile reads it up to there, and gives no warning."""
     with path.open("rb") as handle:
         handle.seek(max(path.stat().st_size - OGG_PAGE, 0))
         tail = handle.read()
@@ -180,9 +181,9 @@ def ends_within_page(path: Path) -> bool:
 
 
 def measure(path: Path) -> Measured:
-    """Hash and read the whole file, back to back so that it comes from the disk once.
+    """Hash a file and then read it, so that it comes from the disk only once.
 
-    Never raises on bad audio: that is what `problem` is for.
+    Bad audio raises no error: its `problem` is in the facts.
     """
     facts = Measured(sha256=sha256(path))
     high, low, square, count = 0.0, 0.0, 0.0, 0
@@ -200,20 +201,20 @@ def measure(path: Path) -> Measured:
             for block in sound.blocks_of(BLOCK):
                 flat = block.reshape(-1)
                 high, low = max(high, float(flat.max())), min(low, float(flat.min()))
-                with np.errstate(over="ignore"):  # of numbers that are no samples, see below
+                with np.errstate(over="ignore"):  # numbers too large for samples get a problem below
                     square += float(np.dot(flat, flat))
                 if not math.isfinite(square) and not np.isfinite(flat).all():
                     facts.problem = "holds NaN or infinite samples"
                     return facts
-                # Column by column: numpy's sum over the first axis of two columns takes fifteen times as long.
+                # Each column by itself: numpy's sum over the first axis of two columns takes fifteen times as long.
                 total = total + np.array([column.sum(dtype=np.float64) for column in block.T])
-                # float32 holds what any container has of 24 bits or less exactly, so that copies agree.
+                # float32 holds samples of up to 24 bits exactly, so the hashes of copies in other containers agree.
                 samples.update(block)
                 count += len(block)
                 for channel, column in zip(clipping, block.T, strict=True):
                     channel.add(column)
     except (soundfile.SoundFileError, RuntimeError) as error:
-        # Without the path, which is another one while an archive is unpacked.
+        # The message must not contain the path, because the file is elsewhere while an archive is unpacked.
         facts.problem = left_over(path) or f"cannot be read ({getattr(error, 'error_string', str(error)).rstrip('.')})"
         return facts
     facts.frames = count
@@ -246,7 +247,7 @@ def measure(path: Path) -> Measured:
 
 
 class Measuring:
-    """Measures files on threads while others come in (what takes time releases Python's lock)."""
+    """Measures files on threads while others come in. The slow parts release Python's lock."""
 
     def __init__(self, threads: int) -> None:
         self.pool = ThreadPoolExecutor(threads)
@@ -257,7 +258,7 @@ class Measuring:
             self.running[name] = self.pool.submit(measure, path)
 
     def finish(self, label: str) -> pd.DataFrame:
-        """Wait for all; the facts by `file_name`."""
+        """Wait for all files, and return the facts by `file_name`."""
         names = progress(sorted(self.running), label, unit="files")
         rows = [{"file_name": name} | vars(self.running[name].result()) for name in names]
         self.pool.shutdown()

@@ -16,11 +16,11 @@ from scipy.signal.windows import hann
 from sao.sound.read import read_sound as read_samples
 
 RATE, BANDS = 16000, 64  # Hz and bands of `log_mel`
-FLOOR_DB = -60.0  # below the loudest cell: what lies lower is hardly heard
+FLOOR_DB = -60.0  # relative to the loudest cell; a lower level is hardly audible
 
 
 def read_sound(path: Path) -> tuple[np.ndarray, int]:
-    """`(audio [frames, channels] float32, rate in Hz)`; raises InputError on what cannot be read."""
+    """`(audio [frames, channels] float32, rate in Hz)`. Raises InputError on a file that cannot be read."""
     try:
         return read_samples(path)
     except (soundfile.SoundFileError, RuntimeError) as error:
@@ -29,7 +29,7 @@ def read_sound(path: Path) -> tuple[np.ndarray, int]:
 
 
 def to_mono(audio: np.ndarray, rate: int, wanted: int) -> np.ndarray:
-    """The mean of the channels `[frames]` at another rate."""
+    """The mean of the channels `[frames]`, resampled to the wanted rate."""
     common = math.gcd(rate, wanted)
     signal = audio.mean(axis=1)
     return signal if rate == wanted else resample_poly(signal, wanted // common, rate // common)
@@ -37,9 +37,9 @@ def to_mono(audio: np.ndarray, rate: int, wanted: int) -> np.ndarray:
 
 @cache
 def mel_bands(rate: int, window: int, bands: int, high: float) -> np.ndarray:
-    """Triangles of equal width in HTK's mel from 0 to `high` Hz, each of sum one: `[window // 2 + 1, bands]`.
+    """Triangles of equal width on HTK's mel scale from 0 to `high` Hz, each of sum one: `[window // 2 + 1, bands]`.
 
-    Essentia's MelBands with `htkMel`, `weighting="warping"` and `unit_sum`, which aiSFX was trained on.
+    These are Essentia's MelBands with `htkMel`, `weighting="warping"` and `unit_sum`, with which aiSFX was trained.
     """
 
     def to_mel(hertz: np.ndarray | float) -> np.ndarray:
@@ -53,25 +53,25 @@ def mel_bands(rate: int, window: int, bands: int, high: float) -> np.ndarray:
 
 
 def mel_power(signal: np.ndarray, rate: int, window: int, hop: int, bands: int, high: float) -> np.ndarray:
-    """Mean power a band `[frames, bands]` under a Hann window that is not normalised."""
+    """The mean power in each band `[frames, bands]`, with a Hann window that is not normalised."""
     signal = np.pad(signal, (0, max(0, window - len(signal))))
     power = ShortTimeFFT(hann(window, sym=False), hop, fs=rate).spectrogram(signal)
     return power.T @ mel_bands(rate, window, bands, high)
 
 
 def log_mel(signal: np.ndarray, window: int = 1024, hop: int = 256) -> np.ndarray:
-    """`[frames, BANDS]` of a signal at RATE, in dB relative to its loudest cell, none below FLOOR_DB."""
+    """The log-mel spectrogram `[frames, BANDS]` of a signal at RATE, in dB relative to its loudest cell, at least FLOOR_DB."""
     decibels = 10 * np.log10(np.maximum(mel_power(signal, RATE, window, hop, BANDS, RATE / 2), 1e-12))
     return np.maximum(decibels - decibels.max(), FLOOR_DB)
 
 
 def thumbnail(signal: np.ndarray) -> np.ndarray:
-    """The log-mel spectrogram of a signal at RATE, ten frames a second, as one vector `[frames * BANDS]`."""
+    """The log-mel spectrogram of a signal at RATE with ten frames per second, as one vector `[frames * BANDS]`."""
     return log_mel(signal, window=4096, hop=RATE // 10).astype(np.float32).reshape(-1)
 
 
 def log_mel_distance(one: np.ndarray, other: np.ndarray) -> float:
-    """Mean absolute difference in dB of two spectrograms of `log_mel`, the shorter padded with the floor."""
+    """The mean absolute difference in dB of two spectrograms of `log_mel`. The shorter one is padded with the floor."""
     frames = max(len(one), len(other))
     one, other = (np.pad(x, ((0, frames - len(x)), (0, 0)), constant_values=FLOOR_DB) for x in (one, other))
     return float(np.abs(one - other).mean())

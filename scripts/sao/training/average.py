@@ -1,4 +1,4 @@
-"""The moving average of the weights while they train. Where a run has one, it is validated and exported in their stead."""
+"""The moving average of the weights while they train. If a run has one, the average is validated and exported instead of the weights."""
 
 from __future__ import annotations
 

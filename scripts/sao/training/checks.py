@@ -1,18 +1,16 @@
-"""Why a leg cannot be trained, said before torch is loaded or anything large is read; without torch.
+"""Checks of a leg that need no torch. They come before torch is loaded and before anything large is read.
 
 Each check is a function of the leg, or of numbers, and raises InputError. It changes nothing of a training that goes on.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sao.base.command import InputError, is_first
+from sao.base.command import InputError, about, is_first
 
 from sao.base.files import read_json, sha256
 from sao.base.names import read_digests
@@ -26,15 +24,6 @@ if TYPE_CHECKING:
 DECIDES_NO_RESULT = "it ends a training that cannot be made, and changes none that can"
 
 SOCKET = 107 - 32  # bytes of a path, of which the names of sockets take 32
-
-
-@contextlib.contextmanager
-def about(what: str) -> Iterator[None]:
-    """Begin the line of an InputError with what it is about: `run demo`."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{what}: {error}") from None
 
 
 def check_leg(leg: Leg) -> None:

@@ -1,8 +1,8 @@
-"""The training data: clips in an order that is a function of the seed, with no clip ever replaced by another.
+"""The training data: clips in an order that depends only on the seed. No clip is ever replaced by another.
 
-stable-audio-tools' own dataset classes answer every exception, those of the metadata hook included, with a random
-other clip (stable_audio_tools/data/dataset.py). These let it stop the training. They also make every random draw of
-a training step, from (seed, position) alone: the position of a clip in the endless stream of all epochs.
+On any exception, one of the metadata hook included, stable-audio-tools' own dataset classes return a random other clip
+(stable_audio_tools/data/dataset.py). The classes here let the exception stop the training. They also make every random
+draw of a training step, from the seed and the position of a clip in the endless stream of all epochs alone.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ class Clips:
         self.folders = {entry["id"]: Path(entry["path"]) for entry in config["datasets"]}
         self.clips = [clip for entry in config["datasets"] for clip in read(entry)]
         self.masks_attention: bool = model_config["model"]["diffusion"].get("mask_padding_attention", False)
-        self.places: dict[Path, Path] = {}  # of folders that are read elsewhere
+        self.places: dict[Path, Path] = {}  # by folder, the copy of it that is read instead
 
     def files(self) -> list[Path]:
-        """All that is read of the clips."""
+        """All files that are read for the clips."""
         ends = (".npy", ".std", ".json") if self.on_latents else ()
         return [path for clip in self.clips for path in (map(clip.path.with_suffix, ends) if ends else [clip.path])]
 
@@ -69,10 +69,11 @@ class Clips:
         return self.places.get(clip.path.parent, clip.path.parent) / clip.path.name
 
     def read(self, clip: Clip, caption: int, crop: float, flip: bool = False) -> tuple[Item, dict[str, Any]]:
-        """`(what is heard, what the conditioners are told)` of the part at quantile `crop` of where it may start.
+        """`(sound, info for the conditioners)` of one window. `crop`, from 0 to 1, places it between the first and last start.
 
-        Of latents: `mean` and `std`, each `[channels, frames]`. Of audio: `audio [channels, samples]`, the whole clip, and
-        the frame `start`. Raises InputError naming the clip on anything wrong with it.
+        The sound of latents is `mean` and `std`, each `[channels, frames]`. The sound of audio is `audio [channels,
+        samples]`, the whole clip, and the frame `start`. Raises InputError with the clip's path if anything is wrong with
+        it.
         """
         if self.on_latents:
             mean, std, info = self._latents(clip)
@@ -87,18 +88,20 @@ class Clips:
         if last > 0 and not self.random_crop:
             raise InputError(f"{clip.path}: longer than the training window: set random_crop, or encode it again")
         start = int(crop * (last + 1)) if last > 0 else 0
-        here = slice(start, start + self.frames)
-        heard = {"mean": mean[:, here], "std": std[:, here]} if self.on_latents else {"audio": whole, "start": start}
+        window = slice(start, start + self.frames)
+        sound = (
+            {"mean": mean[:, window], "std": std[:, window]} if self.on_latents else {"audio": whole, "start": start}
+        )
         info |= {"caption_index": caption, "latent_crop_start": start}
         # In a list, because stable-audio-tools 0.0.19 takes `padding_mask[0]`.
-        info["padding_mask"] = [torch.tensor(info["padding_mask"][here], dtype=torch.bool)]
+        info["padding_mask"] = [torch.tensor(info["padding_mask"][window], dtype=torch.bool)]
         try:
             info.update(clip.hook(info, None))
-        except Exception as error:  # noqa: BLE001 - whatever a hook raises, the user hears of it and of the clip
+        except Exception as error:  # noqa: BLE001 - a hook may raise anything; the message names the clip
             raise InputError(f"{clip.path}: the metadata hook failed ({type(error).__name__}: {error})") from None
         if not isinstance(info.get("prompt"), str) or not info["prompt"].strip():
             raise InputError(f"{clip.path}: the metadata hook gave no prompt ({info.get('prompt')!r})")
-        return heard, info
+        return sound, info
 
     def _latents(self, clip: Clip) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
         path = self._place(clip)
@@ -113,12 +116,12 @@ class Clips:
             raise InputError(f"{clip.path}: shape {mean.shape} and {std.shape}, not {least}, or NaN: encode it again")
         return torch.from_numpy(mean), torch.from_numpy(std), info
 
-    def drawn(self, heard: Item, *key: object) -> Item:
-        """What is heard with the noise of the autoencoder's posterior drawn: `latents`, or that noise beside the audio."""
+    def drawn(self, sound: Item, *key: object) -> Item:
+        """The sound after drawing the noise of the autoencoder's posterior: `latents`, or audio with `posterior` noise."""
         noise = torch.from_numpy(draws.normal((self.channels, self.frames), *key))
         if self.on_latents:
-            return {"latents": heard["mean"] + heard["std"] * noise}
-        return heard | {"posterior": noise}
+            return {"latents": sound["mean"] + sound["std"] * noise}
+        return sound | {"posterior": noise}
 
 
 def _latent_clips(entry: dict[str, str]) -> list[Clip]:
@@ -137,18 +140,18 @@ def _audio_clips(entry: dict[str, str]) -> list[Clip]:
     module = Path(entry["custom_metadata_module"])
     captions, hook = read_json(module.with_name("captions.json")), load_hook(module)
     return [
-        Clip(clip_id(entry["id"], name), Path(entry["path"], name), functools.partial(_by_name, hook, name), len(told))
-        for name, told in sorted(captions.items())
+        Clip(clip_id(entry["id"], name), Path(entry["path"], name), functools.partial(_by_name, hook, name), len(texts))
+        for name, texts in sorted(captions.items())
     ]
 
 
 def _by_name(hook: Hook, name: str, info: dict, audio: Any) -> dict:
-    """What a hook says of a file of audio, which it knows by its path in the dataset's folder, as stock does."""
+    """A hook's metadata of an audio file. Like stable-audio-tools, it gives the hook the path in the dataset's folder."""
     return hook({key: value for key, value in info.items() if key != "clip_id"} | {"relpath": name}, audio)
 
 
 def load_hook(path: Path) -> Hook:
-    """`get_custom_metadata` of a metadata module."""
+    """Load `get_custom_metadata` from a metadata module."""
     spec = importlib.util.spec_from_file_location(f"metadata_module_{path.parent.name}", path)
     if spec is None or spec.loader is None or not path.is_file():
         raise InputError(f"{path}: no such metadata module")
@@ -158,10 +161,10 @@ def load_hook(path: Path) -> Hook:
 
 
 class TrainingClips(torch.utils.data.Dataset):
-    """Items by their position in the stream: epoch after epoch, each a permutation that follows from (seed, epoch).
+    """Items by their position in the stream of epochs. Each epoch is a permutation that depends only on (seed, epoch).
 
-    `captions`: `first`, `random` (one a clip and epoch, a pure function of seed, epoch and clip) or `all` (each caption
-    of each clip is an item of its own). `training` is the model config's section: its timestep sampler and dropout.
+    `captions` is `first`, `random` (one per clip and epoch, which depends only on seed, epoch and clip) or `all` (every
+    caption of a clip is an item). `training` is the model config's section with the timestep sampler and dropout.
     """
 
     def __init__(self, clips: Clips, captions: str, seed: int, training: dict[str, Any], phase_flip: bool) -> None:
@@ -174,7 +177,7 @@ class TrainingClips(torch.utils.data.Dataset):
         self.order = functools.lru_cache(2)(self._order)
 
     def __len__(self) -> int:
-        """Items of an epoch; positions go on without end."""
+        """The number of items in one epoch. Positions continue without end."""
         return len(self.items)
 
     def _order(self, epoch: int) -> np.ndarray:
@@ -187,7 +190,7 @@ class TrainingClips(torch.utils.data.Dataset):
         if caption is None:
             caption = 0 if self.first else seed_for(self.seed, "caption", epoch, clip.clip_id) % clip.captions
         flip = self.phase_flip and draws.uniform(self.seed, "flip", position) < 0.5
-        heard, info = self.clips.read(clip, caption, draws.uniform(self.seed, "crop", position), flip)
+        sound, info = self.clips.read(clip, caption, draws.uniform(self.seed, "crop", position), flip)
         t = draws.timestep(
             draws.stratified(position, self.seed), self.sampler, self.training.get("timestep_sampler_options") or {}
         )
@@ -197,7 +200,7 @@ class TrainingClips(torch.utils.data.Dataset):
         shape = (self.clips.channels, self.clips.frames)
         noise = torch.from_numpy(draws.normal(shape, self.seed, "noise", position))
         item = {"noise": noise, "t": t, "keep": not dropped, "info": info} | self._masks(info, position)
-        return item | self.clips.drawn(heard, self.seed, "posterior", position)
+        return item | self.clips.drawn(sound, self.seed, "posterior", position)
 
     def _masks(self, info: dict[str, Any], position: int) -> Item:
         """`heard [frames]`, the clip and some of the silence after it, and of an inpainting model `source [1, frames]`."""
@@ -214,7 +217,7 @@ class TrainingClips(torch.utils.data.Dataset):
 
 
 class ValidationClips(torch.utils.data.Dataset):
-    """Every clip at every validation timestep, with noise that is its own for ever, so that runs and steps compare."""
+    """Every clip at every validation timestep. A clip's noise never changes, so runs and steps can be compared."""
 
     def __init__(self, clips: Clips) -> None:
         self.clips = clips
@@ -223,40 +226,40 @@ class ValidationClips(torch.utils.data.Dataset):
         return len(self.clips.clips) * len(VALIDATION_TIMESTEPS)
 
     def __getitem__(self, index: int) -> Item:
-        """As TrainingClips; the clip's first caption, never dropped."""
+        """The same keys as an item of TrainingClips. The caption is the clip's first, and is never dropped."""
         number, step = divmod(index, len(VALIDATION_TIMESTEPS))
         clip = self.clips.clips[number]
-        heard, info = self.clips.read(clip, 0, draws.uniform("validation crop", clip.clip_id))
+        sound, info = self.clips.read(clip, 0, draws.uniform("validation crop", clip.clip_id))
         t = VALIDATION_TIMESTEPS[step]
         noise = draws.normal((self.clips.channels, self.clips.frames), "validation noise", clip.clip_id, t)
         item = {"noise": torch.from_numpy(noise), "t": t, "keep": True, "info": info}
         # All is to be generated; only an inpainting model looks at it.
         item |= {"heard": info["padding_mask"][0], "source": torch.zeros(1, self.clips.frames)}
-        return item | self.clips.drawn(heard, "validation posterior", clip.clip_id)
+        return item | self.clips.drawn(sound, "validation posterior", clip.clip_id)
 
 
 ClipSet = TrainingClips | ValidationClips
 
 
 def positions(start: int, stop: int, batch_size: int, rank: int = 0, world: int = 1) -> list[list[int]]:
-    """The positions of forward passes `start` to `stop` on one of `world` devices, each of which sees its own clips."""
+    """The positions of the clips in forward passes `start` to `stop`, on one of `world` devices. Each gets its own clips."""
     first = ((number * world + rank) * batch_size for number in range(start, stop))
     return [list(range(at, at + batch_size)) for at in first]
 
 
 def load(dataset: ClipSet, batches: list[list[int]], workers: int, pin_memory: bool) -> Generator[Item]:
-    """The batches of a dataset, by the positions of their items, read by `workers` processes."""
+    """Yield batches of a dataset, read by `workers` processes. `batches` has the positions of the items of each."""
     loader = torch.utils.data.DataLoader(
         dataset, batch_sampler=batches, num_workers=workers, collate_fn=collate, pin_memory=pin_memory
     )
     try:
         yield from loader
-    except InputError as error:  # of a worker, and then with its traceback around it
+    except InputError as error:  # from a worker it comes with a traceback, whose last line is the message
         raise InputError(str(error).strip().splitlines()[-1].split("InputError: ")[-1]) from None
 
 
 def collate(items: list[Item]) -> Item:
-    """A batch: tensors stacked, `info` (and whole clips of audio) in lists."""
+    """Make a batch of items. Tensors are stacked; `info` and whole clips of audio are lists."""
     batch: Item = {key: [item[key] for item in items] for key in items[0]}
     for key in ("latents", "noise", "posterior", "heard", "source"):
         if key in batch:

@@ -1,4 +1,4 @@
-"""What torch raises while a model trains, turned into one line that says what to set."""
+"""Turn errors that torch raises during a training into one line that says which setting to change."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class Leg:
 
     @property
     def processes(self) -> int:
-        """How many train together: one for each device of each node."""
+        """The number of processes that train together: one for each device of each node."""
         return self.settings["devices"] * self.settings["num_nodes"]
 
     @property
@@ -53,7 +53,7 @@ class Leg:
         return end_step(self.leg, items, self.items_per_step)
 
     def last_end(self, items: int) -> int:
-        """The step at which the training ends, as far as the leg knows of it."""
+        """The step at which the training ends: that of its last leg, or of this one if none is named."""
         return end_step(self.last or self.leg, items, self.items_per_step)
 
 
@@ -64,11 +64,10 @@ def end_step(leg: str, items: int, batch: int) -> int:
 
 
 def provenance(leg: Leg) -> dict[str, Any]:
-    """All that decides the weights after a given step. Two legs with the same provenance belong to one training."""
-    files = sorted(path for path in leg.dataset_configs.rglob("*") if path.is_file() and path.suffix != ".pyc")
+    """Everything that decides the weights after a given step. Two legs with the same provenance belong to one training."""
     return {
         "settings": leg.settings,
-        "corpus": digest([sha256(path) for path in files if path.name != "dropped.csv"]),
+        "corpus": sha256(leg.datasets_digest),
         "sounds": digest([sha256(path) for path in leg.sound_digest]),
         "base_model": sha256(leg.model_digest),
         "code": leg.code,
@@ -76,5 +75,5 @@ def provenance(leg: Leg) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of the libraries that compute."""
+    """The versions of the libraries whose code computes the weights."""
     return {name: importlib.metadata.version(name) for name in ("torch", "stable-audio-tools")}

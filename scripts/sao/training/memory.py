@@ -1,4 +1,4 @@
-"""What a training needs of a device's memory, told before anything heavy is loaded; without torch."""
+"""Estimate the memory that a training needs on a device, before anything heavy is loaded. No torch."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ Settings = dict[str, Any]
 Counts = dict[str, Any]
 
 T5_BASE_BYTES = 2 * 109_628_544  # the encoder's parameters in float16
-# What conditioners, noise and loss keep, and what lives for a moment beside it, in tensors of their inputs' size.
+# Tensors of their inputs' size that conditioners, noise and loss keep, or need for a moment.
 LATENT_TENSORS, CONTEXT_TENSORS = 8, 6
-EIGHT_BIT_TENSORS = 9  # of the largest weight in float32, in an eager step of the 8-bit optimiser
-ENCODER_TENSORS = 5  # of a clip in the encoder's first layer, while audio is encoded
-QUANTIZED, BLOCK = 4096, 256  # torchao keeps the states of a weight in 8 bits from this size on, in blocks
-USABLE = 0.95  # of what is free; the allocator's fragments take the rest
+EIGHT_BIT_TENSORS = 9  # float32 tensors of the largest weight's size, in an eager step of the 8-bit optimiser
+ENCODER_TENSORS = 5  # tensors of a clip's size in the encoder's first layer, while audio is encoded
+QUANTIZED, BLOCK = 4096, 256  # elements: from QUANTIZED on, torchao keeps a weight's states in 8 bits, in blocks
+USABLE = 0.95  # share of the free memory; the allocator's fragments take the rest
 ATTENTION = ["to_q", "to_kv", "to_qkv", "to_out"]
-ADAPTER = {"rank": 16, "alpha": 16, "target_modules": ATTENTION, "base_precision": "fp32"}  # where a run has none
+ADAPTER = {"rank": 16, "alpha": 16, "target_modules": ATTENTION, "base_precision": "fp32"}  # if a run has none
 
 
 def parameter_counts(weights: Path) -> Counts:
-    """Parameters of `model` (the DiT), `conditioner` and `pretransform`, and the `shapes` of the DiT's tensors by key.
+    """Count the parameters of `model` (the DiT), `conditioner` and `pretransform`. `shapes` has the DiT's tensors by key.
 
-    Reads a safetensors file's header alone; raises InputError unless the file is as long as the header says.
+    Only the header of the safetensors file is read. Raises InputError unless the file is as long as its header says.
     """
     counts: Counts = {"model": 0, "conditioner": 0, "pretransform": 0, "shapes": {}}
     for key, shape in tensor_shapes(weights).items():
@@ -46,17 +46,17 @@ def parameter_counts(weights: Path) -> Counts:
 
 
 def total(parts: dict[str, int]) -> int:
-    """Bytes at the moment of highest use."""
+    """The sum of all parts, in bytes."""
     return sum(parts.values())
 
 
 def is_quantized(size: int) -> bool:
-    """Whether a weight of `size` elements is kept in bfloat16 by bf16-true: torchao has 8-bit states for it."""
+    """Whether bf16-true keeps a weight of `size` elements in bfloat16: if so, torchao has 8-bit states for it."""
     return size >= QUANTIZED and size % BLOCK == 0
 
 
 def synchronises(settings: Mapping[str, Any]) -> bool:
-    """Whether processes exchange gradients (DistributedDataParallel), which takes buffers for all of them."""
+    """Whether processes exchange gradients (DistributedDataParallel). Then each needs buffers for all gradients."""
     return settings.get("devices", 1) * settings.get("num_nodes", 1) > 1 or settings.get("strategy") == "ddp"
 
 
@@ -68,13 +68,12 @@ def estimate(
     on_latents: bool,
     text_encoder_bytes: int = T5_BASE_BYTES,
 ) -> dict[str, int]:
-    """Bytes by part at the moment of a training step when most is in use, from the second step on.
+    """The bytes of each part at the peak of a training step, for each process, from the second step on.
 
-    Of each process. What is there always (weights, states of the optimiser, EMA, text encoder, autoencoder, the buckets
-    in which several processes exchange gradients) and the most that one of four phases adds: encoding audio, forward,
-    backward, optimiser step. Not counted: the context of the device's driver, NCCL's own buffers, what the allocator
-    loses to fragments, prompts kept encoded, activations of a model that is no DiT. A compiled model counts as one that
-    is not.
+    Some parts stay all the time: weights, optimiser states, EMA, text encoder, autoencoder, and the buckets in which
+    several processes exchange gradients. One of four phases adds the most to them: encoding audio, forward, backward or
+    optimiser step. The estimate leaves out the context of the device's driver, NCCL's own buffers, the allocator's
+    fragments, cached prompts, and the activations of a model that is not a DiT. It ignores `compile`.
     """
     precision, full = settings["precision"], settings["method"] == "full"
     low = precision == "bf16-true"
@@ -89,9 +88,9 @@ def estimate(
         weights = gradients = 2 * large + 4 * (trained - large)
         states = round((2 + 8 / BLOCK) * large) + 8 * (trained - large)
     largest = max((math.prod(shape) for shape in counts["shapes"].values()), default=0)
-    # torchao's computes one weight at a time in float32: weight, gradient, moments, and what comes of them. torch's AdamW
-    # has no temporary, being fused; `foreach`, its own default on a GPU, would take 4 bytes for each parameter, which
-    # decides the peak of a full fine-tuning.
+    # torchao's optimiser computes one weight at a time in float32: weight, gradient, moments and results. torch's fused
+    # AdamW needs no temporary. `foreach`, torch's default on a GPU, would take 4 bytes for each parameter, and these would
+    # decide the peak of a full fine-tuning.
     temporary = EIGHT_BIT_TENSORS * 4 * largest if low and full else 0
 
     parts = {
@@ -105,7 +104,7 @@ def estimate(
         "autoencoder": 0 if on_latents else 4 * counts["pretransform"],
     }
     kept = gradients if settings.get("accumulate", 1) > 1 else 0  # from the batches before this one
-    # As they come, gradients move into the buckets one by one; those of batches that are not exchanged wait outside.
+    # New gradients move into the buckets one by one. Those of batches that are not exchanged wait outside.
     bucketed = synchronises(settings)
     phases = [{"gradients": 0 if bucketed else gradients, "optimizer": temporary}]
     if not on_latents:
@@ -119,7 +118,7 @@ def estimate(
 
 
 def adapter_parameters(counts: Counts, settings: Settings) -> int:
-    """Parameters of the adapters: `rank` rows and columns a matrix, and with DoRA a magnitude for each output."""
+    """The parameters of the adapters: `rank` rows and columns per matrix, and with DoRA a magnitude per output."""
     rank, magnitude = settings["adapter"]["rank"], settings["method"] == "dora"
     return sum(
         rank * (shape[0] + shape[1]) + (shape[0] if magnitude else 0)
@@ -135,7 +134,7 @@ def _adapted(module: str, settings: Settings) -> bool:
 
 
 def _encoding(config: ModelConfig, settings: Settings, frames: int) -> int:
-    """Bytes that live while the autoencoder encodes, clip by clip, in float32, without keeping anything."""
+    """The bytes in use while the autoencoder encodes clip by clip in float32. Nothing is kept for a backward pass."""
     pretransform = config["model"]["pretransform"]
     channels = pretransform["config"].get("encoder", {}).get("config", {}).get("channels", 128)
     inner = pretransform["config"].get("pretransform", {}).get("config", {}).get("patch_size", 1)
@@ -147,14 +146,14 @@ def _encoding(config: ModelConfig, settings: Settings, frames: int) -> int:
 def _activations(
     config: ModelConfig, counts: Counts, settings: Settings, frames: int, stored: int
 ) -> Iterator[tuple[float, int]]:
-    """What the DiT keeps for the backward pass, at the ends of both passes: (share of the gradients there, bytes).
+    """`(share of the gradients that exist, bytes that the DiT keeps)` at both ends of the backward pass.
 
-    Follows stable_audio_tools/models/transformer.py. Attention keeps nothing quadratic (SDPA's flash and
+    Based on stable_audio_tools/models/transformer.py. Attention keeps nothing quadratic (SDPA's flash and
     memory-efficient kernels). Under autocast the residual stream is 16 bits wide, but a norm keeps float32.
     """
     diffusion = config["model"]["diffusion"]
     if diffusion["type"] != "dit":
-        return  # only what is there always
+        return  # nothing is known of other models' activations
     dit, batch = diffusion["config"], settings["batch_size"]
     width, depth, heads = dit.get("embed_dim", 768), dit.get("depth", 12), dit.get("num_heads", 8)
     full, dora = settings["method"] == "full", settings["method"] == "dora"
@@ -167,7 +166,7 @@ def _activations(
     tokens, context = batch * sequence, batch * (text_max_length(config) + others) if cross else 0
     inner = int(dit.get("ff_kwargs", {}).get("mult", 4) * width)
 
-    # Elements that one block keeps. A linear layer keeps its input only where its weight is trained.
+    # Elements that one block keeps. A linear layer keeps its input only if its weight is trained.
     linears = {"self_attn.to_qkv": (tokens, width, 3 * width), "self_attn.to_out": (tokens, width, width)}
     if cross:
         kept_width = width if dit.get("project_cond_tokens", True) else cross
@@ -205,7 +204,7 @@ def _activations(
     block_share = sum(matrices) / max(counts["model"], 1)
     residual = element * tokens * width
     if settings["recompute_activations"]:
-        # The last block's forward pass, its gated layer and what leads to it.
+        # The forward pass of the last block up to the end of its gated layer.
         last = element * (4 * tokens * inner + 3 * tokens * width)
         yield 0, depth * residual + (depth * cast if full else cast) + last + ends
         yield block_share / 2, depth * residual + block + cast + moment + ends
@@ -224,7 +223,7 @@ def check(
     available_bytes: int,
     text_encoder_bytes: int = T5_BASE_BYTES,
 ) -> dict[str, int]:
-    """The estimate of a training that fits; raises InputError, with the settings that would fit, of one that does not."""
+    """Return the estimate if the training fits. If not, raises InputError with settings that would fit."""
 
     def need(changes: Settings) -> dict[str, int]:
         return estimate(config, counts, settings | changes, frames, on_latents, text_encoder_bytes)
@@ -235,19 +234,19 @@ def check(
     parts = need({})
     if fits({}):
         return parts
-    told = f"the training needs {size_text(total(parts))} of device memory, and {size_text(available_bytes)} are free"
+    needs = f"the training needs {size_text(total(parts))} of device memory, and {size_text(available_bytes)} are free"
     changes = _fitting(settings, fits)
     if changes is None:
         smallest = [{key: value for step in steps for key, value in step[-1].items()} for steps in _paths(settings)]
         least = min(total(need(changes)) for changes in smallest)
         raise InputError(
-            f"{told}; its smallest form (adapters, batch_size 1) needs {size_text(least)}: take a larger device"
+            f"{needs}; its smallest form (adapters, batch_size 1) needs {size_text(least)}: take a larger device"
         )
-    raise InputError(f"{told}: set {_told(settings, changes)}")
+    raise InputError(f"{needs}: set {_as_config(settings, changes)}")
 
 
 def _paths(settings: Settings) -> list[list[list[Settings]]]:
-    """Ways to need less, the least harmful first: steps to take one after the other, each with its options."""
+    """Ways to need less memory, the least harmful first. Each is a list of steps in order, and a step has options."""
     batch, adapter = settings["batch_size"], settings.get("adapter") or ADAPTER
     smaller = [size for size in range(batch - 1, 0, -1) if batch % size == 0]
     accumulate = settings.get("accumulate", 1)
@@ -260,39 +259,39 @@ def _paths(settings: Settings) -> list[list[list[Settings]]]:
     ]
     steps = [step for step in steps if step]
     further: list[list[list[Settings]]]
-    if settings["method"] == "full":  # with adapters, frozen weights in 16 bits harm less than all in 16 bits
+    if settings["method"] == "full":  # with adapters, 16 bits for the frozen weights harm less than 16 bits for all
         further = [[precision], [[lora, lora | base], precision]]
     else:
         further = [[[base], precision, [{"method": "lora"}]]]
-    # A smaller batch accumulates, and between processes accumulated gradients take more: without it, too.
+    # A smaller batch accumulates gradients. With several processes these need more memory, so try without this step too.
     starts = [steps, [step for step in steps if "batch_size" not in step[0]]] if synchronises(settings) else [steps]
     return [[step for step in (*start, *more) if step] for more in further for start in starts]
 
 
 def _fitting(settings: Settings, fits: Callable[[Settings], bool]) -> Settings | None:
-    """The least harmful changes with which it fits; None where all together do not suffice."""
+    """The least harmful changes with which the training fits; None if all of them together do not suffice."""
 
     def merged(options: list[Settings]) -> Settings:
         return {key: value for option in options for key, value in option.items()}
 
     for steps in _paths(settings):
-        chosen: list[Settings] = []
+        changes: list[Settings] = []
         for step in steps:
-            chosen.append(next((option for option in step if fits(merged([*chosen, option]))), step[-1]))
-            if fits(merged(chosen)):
+            changes.append(next((option for option in step if fits(merged([*changes, option]))), step[-1]))
+            if fits(merged(changes)):
                 break
         else:
             continue
-        # Take back what did not help, the most harmful first.
-        for number in reversed(range(len(chosen))):
-            before, after = chosen[:number], chosen[number + 1 :]
-            chosen[number] = next(o for o in ({}, *steps[number]) if fits(merged([*before, o, *after])))
-        return merged(chosen)
+        # Undo the changes that did not help, the most harmful first.
+        for number in reversed(range(len(changes))):
+            before, after = changes[:number], changes[number + 1 :]
+            changes[number] = next(o for o in ({}, *steps[number]) if fits(merged([*before, o, *after])))
+        return merged(changes)
     return None
 
 
-def _told(settings: Settings, changes: Settings) -> str:
-    """Changes as they are written in a config."""
+def _as_config(settings: Settings, changes: Settings) -> str:
+    """The changes as lines of a config."""
     lines = {key: value for key, value in changes.items() if key != "adapter" and value != settings.get(key)}
     base = changes.get("adapter", {}).get("base_precision", "fp32")
     if base != "fp32" and base != (settings.get("adapter") or ADAPTER)["base_precision"]:

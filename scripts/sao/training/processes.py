@@ -63,7 +63,7 @@ def strategy(settings: Mapping[str, Any]) -> DDPStrategy | str:
 
 
 def seats(device: torch.device) -> list[str]:
-    """A line for each process of the training, in order: where it runs, and what it was given. Each process has to call it."""
+    """One line per process of the training, in order: its device, its node, and the GPUs that it sees. Each process has to call it."""
     names = ("SLURM_LOCALID", "CUDA_VISIBLE_DEVICES")
     given = "".join(f", {name} {os.environ[name]}" for name in names if name in os.environ)
     node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()

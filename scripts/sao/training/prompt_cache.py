@@ -1,4 +1,4 @@
-"""Text of clips, on its way to the network: encoded once for each prompt."""
+"""A cache for the text encoder: each prompt is encoded once."""
 
 from __future__ import annotations
 

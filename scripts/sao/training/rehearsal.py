@@ -1,6 +1,6 @@
-"""What would fail after gigabytes were fetched fails here: a model is built and run on torch's meta device.
+"""Build and run a model on torch's meta device, so that its errors show before gigabytes are fetched.
 
-Tensors there have shapes and no values, so it takes no weights, no memory to speak of, and a second.
+Tensors on this device have shapes but no values. So a rehearsal needs no weights, hardly any memory, and about a second.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
-from sao.base.command import InputError, output_to_log
+from sao.base.command import InputError, about, output_to_log
 
 import torch
 
@@ -35,34 +35,32 @@ from sao.training.schedule import check_schedule
 
 
 def rehearse(config: ModelConfig, source: object, trainings: dict[str, dict[str, Any]]) -> Shapes:
-    """Build the model of `config`, encode, denoise and decode one window with it, and make ready each of `trainings`.
+    """Build the model of `config`, encode, denoise and decode one window with it, and prepare each of `trainings`.
 
-    `trainings` are the settings of runs by name; `source` is where the config is from, for messages. Returns the shapes
+    `trainings` has the settings of runs by name. `source` names the origin of the config in messages. Returns the shapes
     of the model's weights by key. Raises InputError on the first thing that would not work.
     """
     with torch.device("meta"), torch.no_grad():
         with _without_text_encoder():
             model = create(config, source)
         try:
-            with output_to_log():
+            with about(source), output_to_log():
                 _run(config, model)
-        except InputError as error:
-            raise InputError(f"{source}: {error}") from None
-        except Exception as error:  # noqa: BLE001 - whatever a model raises, the user hears of it now
+        except InputError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a model may raise anything; it becomes one clear line
             raise InputError(
-                f"{source}: the model is built, and cannot process a clip of {window_frames(config, None)} latent frames "
+                f"{source}: the model cannot process a clip of {window_frames(config, None)} latent frames "
                 f"({type(error).__name__}: {first_line(error)}): correct its dimensions"
             ) from None
     for name, settings in trainings.items():
-        try:
+        with about(f"run {name}"):
             check_training(config, settings, model)
-        except InputError as error:
-            raise InputError(f"run {name}: {error}") from None
     return {key: tuple(weight.shape) for key, weight in model.state_dict().items()}
 
 
 def check_training(config: ModelConfig, settings: dict[str, Any], model: Any = None) -> None:
-    """Raise InputError where a run's optimiser, schedule, timesteps or, given the model, adapter cannot be made."""
+    """Raise InputError if a run's optimiser, schedule or timesteps cannot be made. With a `model`, check the adapter too."""
     training = training_config(config, settings)
     try_optimizer(training, settings)
     if settings.get("steps"):
@@ -79,7 +77,7 @@ def check_training(config: ModelConfig, settings: dict[str, Any], model: Any = N
 
 
 def _run(config: ModelConfig, model: Any) -> None:
-    """Raise unless a window goes through the autoencoder and the diffusion model, and keeps its shapes."""
+    """Raise InputError unless a window passes through the autoencoder and the diffusion model with the expected shapes."""
     frames, ratio, width = window_frames(config, None), downsampling_ratio(config), config["model"]["io_channels"]
     autoencoder = model.pretransform.model
     channels = model.pretransform.io_channels
@@ -87,26 +85,29 @@ def _run(config: ModelConfig, model: Any) -> None:
     if tuple(mean.shape) != (width, frames):
         raise InputError(
             f"the autoencoder makes latents of {mean.shape[0]} channels and {mean.shape[1]} frames from {frames * ratio} "
-            f"samples, where model.io_channels is {width} and downsampling_ratio {ratio}: correct the config"
+            f"samples, but model.io_channels is {width} and downsampling_ratio {ratio}: correct the config"
         )
     audio = autoencoder.decode(mean[None])
     if tuple(audio.shape) != (1, channels, frames * ratio):
         raise InputError(
-            f"the autoencoder's decoder makes audio of shape {tuple(audio.shape[1:])} from {frames} latent frames, not of "
-            f"{channels} channels and {frames * ratio} samples: correct the config"
+            f"the autoencoder's decoder makes audio of shape {tuple(audio.shape[1:])} from {frames} latent frames, instead "
+            f"of {channels} channels and {frames * ratio} samples: correct the config"
         )
-    given = {}
+    conditions = {}
     for entry in config["model"]["conditioning"]["configs"]:
         length = _tokens(config) if entry is text_conditioner(config) else 1
         shape = (1, length, config["model"]["conditioning"]["cond_dim"])
-        given[entry["id"]] = (torch.empty(shape), torch.ones(shape[:2], dtype=torch.bool))
-    output = model.model(torch.empty(1, width, frames), torch.empty(1), **model.get_conditioning_inputs(given))
+        conditions[entry["id"]] = (torch.empty(shape), torch.ones(shape[:2], dtype=torch.bool))
+    output = model.model(torch.empty(1, width, frames), torch.empty(1), **model.get_conditioning_inputs(conditions))
     if tuple(output.shape) != (1, width, frames):
-        raise InputError(f"the diffusion model makes {tuple(output.shape[1:])} of latents of {(width, frames)}")
+        raise InputError(
+            f"the diffusion model makes shape {tuple(output.shape[1:])} from latents of shape {(width, frames)}: correct "
+            "the config"
+        )
 
 
 def _tokens(config: ModelConfig) -> int:
-    """How many vectors the text conditioner gives for a prompt: one for all of it, of CLAP's features."""
+    """The number of vectors that the text conditioner gives for a prompt. CLAP gives one, unless it uses text features."""
     if has_clap(config):
         return CLAP_TOKENS if text_conditioner(config)["config"].get("use_text_features") else 1
     return text_max_length(config)
@@ -116,20 +117,20 @@ def _tokens(config: ModelConfig) -> int:
 def _without_text_encoder() -> Iterator[None]:
     """Let stable-audio-tools build text conditioners without the encoders that they load by name.
 
-    After T5Conditioner and CLAPTextConditioner (stable_audio_tools/models/conditioners.py).
+    Based on T5Conditioner and CLAPTextConditioner (stable_audio_tools/models/conditioners.py).
     """
     from stable_audio_tools.models import conditioners
 
     widths = conditioners.T5Conditioner.T5_MODEL_DIMS
-    known = [name for name in conditioners.T5Conditioner.T5_MODELS if name in widths]
+    names = [name for name in conditioners.T5Conditioner.T5_MODELS if name in widths]
 
     class T5(conditioners.Conditioner):
         def __init__(
             self, output_dim: int, t5_model_name: str = "t5-base", project_out: bool = False, **_: Any
         ) -> None:
-            if t5_model_name not in known:
+            if t5_model_name not in names:
                 raise InputError(
-                    f"the t5 conditioner's t5_model_name is {t5_model_name!r}; stable-audio-tools knows {', '.join(known)}"
+                    f"the t5 conditioner's t5_model_name is {t5_model_name!r}; stable-audio-tools knows {', '.join(names)}"
                 )
             super().__init__(widths[t5_model_name], output_dim, project_out=project_out)
 
@@ -139,7 +140,7 @@ def _without_text_encoder() -> Iterator[None]:
         ) -> None:
             if importlib.util.find_spec("laion_clap") is None:
                 raise InputError(
-                    "the model's text conditioner is CLAP, and laion_clap is not installed: run `uv sync --group clap`"
+                    "the model's text conditioner is CLAP, but laion_clap is not installed: run `uv sync --group clap`"
                 )
             super().__init__(768 if use_text_features else 512, output_dim, project_out=project_out)
 

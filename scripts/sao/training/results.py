@@ -21,7 +21,7 @@ from sao.training.state import tensor_bytes
 
 
 def write_leg(folder: Path, metrics: Metrics, summary: dict[str, Any], speed: dict[str, Any]) -> None:
-    """Everything but state and weights, which have to be there."""
+    """Write all files of a leg but its state and weights, which have to be there already."""
     files = sorted(path for path in (folder / "weights").rglob("*") if path.is_file())
     state_line = (folder / LISTING).read_text(encoding="utf-8")
     write_digests(folder / LISTING, folder, files, state_line)
@@ -33,7 +33,7 @@ def write_leg(folder: Path, metrics: Metrics, summary: dict[str, Any], speed: di
 
 
 def write_weights(folder: Path, model: Any, trained: Mapping[str, torch.Tensor], settings: Mapping[str, Any]) -> None:
-    """The diffusion model and conditioner with their `trained` weights, or the adapter in the form of peft."""
+    """Write the diffusion model and conditioner with their `trained` weights, or the adapter in peft's form."""
     with whole_folder(folder) as partial:
         if settings["method"] == "full":
             weights = {key: value for key, value in model.state_dict().items() if not key.startswith("pretransform.")}

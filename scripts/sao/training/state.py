@@ -18,6 +18,7 @@ from sao.base.command import InputError, log
 import torch
 
 from sao.base.files import whole
+from sao.base.names import write_known_digests
 from sao.base.vouched import LISTING, leg_files
 from sao.models.build import first_line
 
@@ -85,22 +86,21 @@ def write_state(path: Path, state: State) -> None:
     listing = state_listing(path)
     listing.unlink(missing_ok=True)  # of a state that was here before
     saved = save_state(path, state)
-    with whole(listing) as temporary:
-        temporary.write_text(f"{saved}  {path.name}\n", encoding="utf-8")
+    write_known_digests(listing, {path.name: saved})
 
 
 def interrupted_state(run: Path, identity: str) -> Path:
-    """Where a training of this identity keeps its state when it is stopped, in the folder of its run."""
+    """The path at which a training of this identity keeps its state when it is stopped, in the folder of its run."""
     return run / INTERRUPTED / f"{identity}.ckpt"
 
 
 def state_listing(path: Path) -> Path:
-    """What vouches for a training state: the listing of its leg, or, of an interrupted one, a file of its own."""
+    """The file with the digest of a training state: the listing of its leg, or a file beside the state of an interrupted leg."""
     return path.with_suffix(".sha256") if path.parent.name == INTERRUPTED else path.with_name(LISTING)
 
 
 def changed_state(path: Path) -> str | None:
-    """What is wrong with a training state, by the digest that was written with it; None where nothing is."""
+    """Why a training state does not match its digest; None if it does."""
     listing = state_listing(path)
     files = leg_files(listing, path.name) if listing.is_file() else []
     if not files:
@@ -142,7 +142,7 @@ def find_state(
 
 
 def resumed_state(path: Path, folder: Path, provenance: dict[str, Any]) -> State:
-    """The state that a leg was given; raises InputError where it is of another training."""
+    """The state that a leg was given. Raises InputError if it belongs to another training."""
     state = read_state(path)
     if changes := differences(state["provenance"], provenance):
         raise InputError(
@@ -153,7 +153,7 @@ def resumed_state(path: Path, folder: Path, provenance: dict[str, Any]) -> State
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any], at: str = "") -> list[str]:
-    """What differs between two provenances: `settings.seed (0 then, 1 now)`."""
+    """The differences between two provenances, in words: `settings.seed (0 then, 1 now)`."""
     lines = []
     for key in sorted(set(then) | set(now)):
         old, new = then.get(key), now.get(key)

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from sao.base.command import InputError, is_first, log, output_to_log, progress
+from sao.base.command import InputError, about, is_first, log, output_to_log, progress
 
 import torch
 
@@ -23,7 +23,7 @@ from sao.base.files import check_room, digest, size_text
 from sao.models.build import build, load_weights
 from sao.models.config import read_model_config, training_config
 from sao.training.average import MovingAverage
-from sao.training.checks import about, check_batch, check_devices, finish_checking, start_checking
+from sao.training.checks import check_batch, check_devices, finish_checking, start_checking
 from sao.training.dataset import Clips, ClipSet, Item, TrainingClips, ValidationClips, load, positions
 from sao.training.failures import explained
 from sao.training.leg import Leg, provenance
@@ -119,7 +119,7 @@ class Trainer:
     # The model, and the state that it goes on from.
 
     def load_model(self) -> None:
-        """Build the base model with its weights, and what is trained of it, while files are hashed."""
+        """Build the base model with its weights, and choose the weights to train. Meanwhile files are hashed."""
         leg = self.leg
         # Most likely it is the state to go on from.
         self.resume_check = ThreadPoolExecutor(1).submit(changed_state, leg.resume) if leg.resume else None
@@ -132,7 +132,7 @@ class Trainer:
             self.make_room()
 
     def make_room(self) -> None:
-        """Remove what a process that was killed left; raise InputError unless state and weights fit on the disk."""
+        """Remove the leftovers of a killed process. Raise InputError unless state and weights fit on the disk."""
         for stale in self.leg.output.glob(".*.part*"):
             shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
         size = sum(weight.numel() * weight.element_size() for weight in self.trained.values())
@@ -153,7 +153,7 @@ class Trainer:
         return self.resume_check.result() if self.resume_check and path == self.leg.resume else changed_state(path)
 
     def catch_signals(self) -> None:
-        """From here on a signal stops the training after the step that it comes in."""
+        """From here on, a signal stops the training at the end of the current step."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda number, _: self.signals.append(number))
 
@@ -179,7 +179,7 @@ class Trainer:
                 log.info("%s", line)
 
     def resume(self) -> None:
-        """Put everything that the next step depends on back to what the state holds."""
+        """Restore everything that the next step depends on from the state."""
         if self.state is None:
             return
         with torch.no_grad():
@@ -277,7 +277,7 @@ class Trainer:
         return self.validation_is_due() or self.step % min(ROW_EVERY, self.settings["validate_every"]) == 0
 
     def close_row(self) -> None:
-        """End a row of the metrics, and send it to where the run has it logged."""
+        """End a row of the metrics, and send it to the run's loggers."""
         self.metrics.losses = self.averaged(self.metrics.losses)
         loss = self.validate() if self.validation_is_due() else None
         row = self.metrics.close_row(self.step, self.rate, loss)
@@ -307,11 +307,11 @@ class Trainer:
         return loss
 
     def is_stopped(self) -> bool:
-        """Whether a process got a signal; all have to ask. A leg that is done is not stopped any more."""
+        """Whether any process got a signal. All processes have to ask. A leg that is done is not stopped any more."""
         return self.averaged([float(bool(self.signals))]) != [0.0] and self.step < self.end
 
     def pause(self) -> None:
-        """Keep the state, from which the same command goes on, and end."""
+        """Save the state, so that the same command can continue, and end."""
         self.save(interrupted_state(self.leg.output.parent, self.identity))
         raise KeyboardInterrupt if self.fabric.is_global_zero else SystemExit(1)
 
@@ -344,7 +344,7 @@ class Trainer:
         log.info("%s: %d steps, validation loss %.4f", folder, self.step, loss)
 
     def summary(self) -> dict[str, Any]:
-        """What training.json says of the leg."""
+        """The content of training.json."""
         return {
             "run": self.leg.run,
             "leg": self.leg.leg,
@@ -360,7 +360,7 @@ class Trainer:
         }
 
     def speed(self) -> dict[str, Any]:
-        """What a step took, on what and with which settings."""
+        """The time of a step, with the machine and the settings that it was measured on."""
         steps = self.end - self.start
         return {
             "seconds_per_step": self.seconds / steps if steps else None,

@@ -73,7 +73,7 @@ class Update:
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
-    """Seed what draws inside the model (an adapter's dropout), as a function of seed, step and process."""
+    """Seed the draws inside the model (an adapter's dropout) as a function of seed, step and process."""
     value = seed_for(seed, "step", step, rank)
     random.seed(value)
     np.random.seed(value)

@@ -1,4 +1,4 @@
-"""An interrupted script says one line and ends, whatever it was about to do."""
+"""An interrupted script prints one line and ends, whatever it was doing."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_libraries_on_the_way_in_leave_no_traceback(tmp_path: Path, script: str,
 
 
 def test_the_last_line_of_a_failed_log_runs_the_job_again(tmp_path: Path) -> None:
-    """In the folder where it ran, with the settings in a file that one can edit."""
+    """The job runs in the same folder, with the settings in a file that the user can edit."""
     settings = {
         "method": "official",
         "train": ["it's"],
@@ -69,7 +69,7 @@ def test_the_last_line_of_a_failed_log_runs_the_job_again(tmp_path: Path) -> Non
 
 
 def test_waiting_threads_leave_the_processor_to_others() -> None:
-    """GNU OpenMP reads the limit when torch is loaded, so the frame has to be imported before it; a user's own limit stays."""
+    """GNU OpenMP reads the limit when torch is loaded, so the frame is imported before torch. A user's own limit stays."""
     code = f"import os, sys; sys.path.insert(0, {str(SCRIPTS)!r}); import sao.base.command; assert 'torch' not in sys.modules; "
     code += "print(os.environ['GOMP_SPINCOUNT'])"
     env = {key: value for key, value in os.environ.items() if key != "GOMP_SPINCOUNT"}

@@ -1,4 +1,4 @@
-"""A full disk is one line, whatever a library says of it, and nothing half-written stays under its name."""
+"""A full disk gives one error line, whatever a library raises, and no half-written file stays under its name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from sao.base.command import InputError
 from sao.base.files import check_room, existing, full_disk, mount_point, whole, whole_folder, writing
 
-# Each writes 4 MB to a path; run as a script would be.
+# Each writes 4 MB to a path. It runs in a process of its own, like a script.
 WRITERS = {
     "np.save": "import numpy; numpy.save(open(path, 'wb'), numpy.ones(500000))",
     "np.savez": "import numpy; numpy.savez(open(path, 'wb'), a=numpy.random.rand(500000))",
@@ -89,7 +89,7 @@ def test_what_is_written_here_knows_its_bytes(tmp_path: Path, kind: str) -> None
 def test_full_disk_is_told_outside_of_what_is_written_whole_too(tmp_path: Path, kind: str) -> None:
     script = WRITE.format(context="__import__('contextlib').nullcontext(Path(sys.argv[1]))", code=WRITERS[kind])
     target = tmp_path / "small/file"
-    # Where nothing names the file the folder that it starts in is looked at.
+    # If the error names no file, the script looks at the folder in which it started.
     command = [sys.executable, "-c", script, SCRIPTS, target, "x"]
     result = small_disk(target.parent, "1m", ["sh", "-c", 'cd "$0" && exec "$@"', target.parent, *command])
     assert_fails(result, "the disk is full", f"({target.parent}: ", "make room")
@@ -159,7 +159,7 @@ def test_room_is_asked_for_before_the_folder_is_there(tmp_path: Path) -> None:
 
 @needs_mount
 def test_room_is_checked_before_a_model_is_loaded(base_model: Path, splits: Path, tmp_path: Path) -> None:
-    from test_prompts import SAMPLING, run_prompts
+    from prompt_tables import SAMPLING, run_prompts
 
     folder = tmp_path / "small"
     clips = tmp_path / "clips.csv"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sao.base.command import InputError
 from sao.base.tables import caption_columns, captions_of, read_rows, read_table, read_tables, write_table
 
-# A carriage return or NUL never reaches a table: manifest.py and read_rows see to it.
+# Tables have no carriage return or NUL, because manifest.py and read_rows refuse them.
 TEXT = st.text(st.characters(exclude_characters="\r\0", codec="utf-8"), max_size=20)
 
 

@@ -32,7 +32,7 @@ FOLDER = {"format": "audiofolder", "path": "sounds"}
 
 
 def load(*files: Path) -> Config:
-    """Config files laid over each other by Snakemake itself."""
+    """The config that Snakemake itself merges from these files."""
     config: Config = {}
     for path in files:
         update_config(config, yaml.safe_load(path.read_text(encoding="utf-8")))
@@ -40,7 +40,7 @@ def load(*files: Path) -> Config:
 
 
 def put(config: Config, key: str, value: Any) -> Config:
-    """A copy with `a.b.0.c` set, or with the key taken out if the value is `...`."""
+    """A copy with `a.b.0.c` set to a value. `...` removes the key."""
     *parents, last = key.split(".")
     changed = copy.deepcopy(config)
     node: Any = changed
@@ -54,7 +54,7 @@ def put(config: Config, key: str, value: Any) -> Config:
 
 
 def complaint(config: Config, *files: Path) -> str:
-    """The one line with which a config is refused."""
+    """The one line of the error about a config."""
     with pytest.raises(InputError) as error:
         resolve(config, list(files or [DEMO]))
     assert "\n" not in str(error.value)
@@ -62,13 +62,13 @@ def complaint(config: Config, *files: Path) -> str:
 
 
 def line_of(start: str) -> int:
-    """Number of the first line of the default config that begins so."""
+    """The number of the first line of the default config with this beginning."""
     lines = DEMO.read_text(encoding="utf-8").splitlines()
     return next(number for number, line in enumerate(lines, start=1) if line.startswith(start))
 
 
 def full() -> Config:
-    """The default with every optional mapping written out, so that each can be spoiled."""
+    """The default config with every optional mapping written out, so that a test can spoil each."""
     config = load(DEMO)
     config = put(config, "base_models.hub", HUB | {"sampling": {"steps": 10}})
     config = put(config, "corpora.folder", FOLDER | {"split": {"seed": 1}, "licenses": {"allow": ["CC0"]}})
@@ -78,7 +78,7 @@ def full() -> Config:
 
 
 def mappings(value: Any, schema: Config, key: Key = ()) -> Iterator[tuple[Key, Config]]:
-    """`(key, schema)` of every mapping in a config that has a fixed set of keys."""
+    """`(key, schema)` of every mapping in a config whose keys are fixed."""
     schema = deref(schema, SCHEMA_TREE)
     if isinstance(value, list):
         for index, item in enumerate(value):
@@ -119,7 +119,7 @@ def test_preset_stands_alone() -> None:
     merged = resolve(stand_alone(load(DEMO, CLOTHO), load(CLOTHO), DEMO), [DEMO, CLOTHO])
     assert set(merged["corpora"]) == {"demo", "clotho"} and set(merged["runs"]) == {"clotho"}
     assert merged["corpora"]["clotho"]["train_seconds"] == 30
-    # As published it has leaks, and a first run needs no account for its log.
+    # The published corpus has leaks. A first run needs no account for its log.
     assert merged["corpora"]["clotho"]["on_leak"] == "drop"
     assert merged["runs"]["clotho"]["wandb"]["mode"] == "offline"
     assert merged["render"]["clips"] == {"train": 32, "evaluation": "all"}
@@ -154,7 +154,7 @@ def test_resolving_changes_nothing_that_was_handed_over_and_is_stable() -> None:
 
 
 def test_every_default_is_allowed() -> None:
-    """A resolved config is itself a valid one, by the schema alone."""
+    """The schema accepts a resolved config."""
     jsonschema.Draft202012Validator.check_schema(SCHEMA_TREE)
     jsonschema.validate(resolve(FULL, [DEMO]), SCHEMA_TREE)
 
@@ -584,7 +584,7 @@ def test_training_of_too_many_legs_is_told_what_to_set() -> None:
 
 
 def numbers(node: Any, key: str = "") -> Iterator[tuple[str, Config]]:
-    """Every number of the schema, by key."""
+    """The schema of every number, by key."""
     if isinstance(node, dict):
         kinds = node.get("type")
         if kinds in ("integer", "number") or (isinstance(kinds, list) and {"integer", "number"} & set(kinds)):
@@ -594,6 +594,6 @@ def numbers(node: Any, key: str = "") -> Iterator[tuple[str, Config]]:
 
 
 def test_every_number_has_a_largest_one() -> None:
-    """Numbers that cannot be meant are refused: but for sizes, counts of clips and fractions, which are checked elsewhere."""
+    """Absurd numbers are refused, except for sizes, counts of clips and fractions, which are checked elsewhere."""
     free = {key for key, node in numbers(SCHEMA_TREE) if "maximum" not in node and "exclusiveMaximum" not in node}
     assert {key.split(".")[-1] for key in free} <= {"size", "validation", "evaluation", "count", "sigma_max"}, free

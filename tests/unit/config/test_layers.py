@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, run_snakemake
 from sao.config.layers import stand_alone
 from snakemake.utils import update_config
 
@@ -18,7 +17,7 @@ MINE = {"base_model": "demo", "corpus": "demo", "steps": 7}
 
 
 def laid_over(given: dict[str, Any]) -> dict[str, Any]:
-    """A user's config over config.yaml, merged by Snakemake itself."""
+    """A user's config, merged over config.yaml by Snakemake itself."""
     config = yaml.safe_load(DEFAULT.read_text(encoding="utf-8"))
     update_config(config, copy.deepcopy(given))
     return stand_alone(config, given, DEFAULT)
@@ -44,7 +43,7 @@ def test_default_run_is_left_out_with_its_render(
     config = laid_over(given)
     assert {name: run and run["steps"] for name, run in config["runs"].items()} == runs
     assert config.get("render", {}).get("clips") == clips
-    # What other runs may use stays.
+    # Entries that other runs may use stay.
     assert "demo" in config["corpora"] and "demo" in config["base_models"]
 
 
@@ -64,8 +63,8 @@ def test_graph_of_a_config_has_no_job_of_the_default_run(tmp_path: Path) -> None
     for name in ("config.yaml", "profiles", "resources"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"runs": {"mine": MINE}}))
-    command = ["snakemake", "--snakefile", ROOT / "Snakefile", "-n", "--configfile=mine.yaml", "results/samples"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    command = ["--snakefile", ROOT / "Snakefile", "-n", "--configfile=mine.yaml", "results/samples"]
+    done = run_snakemake(*command, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     said = done.stdout + done.stderr
     assert "Train run mine" in said and "results/checkpoints/demo" not in said

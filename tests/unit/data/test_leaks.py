@@ -1,4 +1,4 @@
-"""Which clips would leak, and which of them stay."""
+"""The clips that would leak are found, and one side keeps each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Clip = tuple[str, str, str, str]  # role, audio, sound_id, group
 
 
 def table(clips: list[Clip]) -> pd.DataFrame:
-    """The rows are in no order, and their index is not 0, 1, 2, …."""
+    """A table whose rows are in no order, and whose index is not 0, 1, 2, …."""
     rows = [
         {"path": f"{n}.wav", "role": role, "audio_sha256": audio or f"own {n}", "sound_id": sound, "given_group": group}
         for n, (role, audio, sound, group) in enumerate(clips)
@@ -72,7 +72,7 @@ CLIPS = st.lists(
 
 @given(CLIPS)
 def test_what_is_tied_to_a_side_that_judges_more_leaks_and_nothing_else(clips: list[Clip]) -> None:
-    """The slow and certain way: ranks spread over shared keys until nothing changes."""
+    """The leaks are those of a slow but certain method: ranks spread over shared keys until nothing changes."""
     words = {"", "NA", "unknown"}
     keys = [{(n, key) for n, key in enumerate(clip[1:]) if key not in words} for clip in clips]
     rank = [ROLES.index(clip[0]) for clip in clips]
@@ -88,7 +88,7 @@ def test_what_is_tied_to_a_side_that_judges_more_leaks_and_nothing_else(clips: l
 
 
 def test_clotho_as_published_keeps_3836_1043_and_1045_clips() -> None:
-    """Its five recordings on two sides, one twice on a side, and 19 whose sound_id is not found."""
+    """Clotho has five recordings on two sides, one twice on one side, and 19 whose sound_id is `Not found`."""
     published = {
         "train": (3839, ["137692", "86163", "130603", "130597", "130597"]),
         "validation": (1045, ["86163", "130603", "66304", "86161"]),

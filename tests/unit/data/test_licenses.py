@@ -53,7 +53,7 @@ def test_address_becomes_a_short_name(address: str, name: str, form: str) -> Non
         ("CC BY-NC", "CC-BY-NC"),
         ("CC-Sampling+", "CC-Sampling+"),
         ("cc sampling+ 1.0", "CC-Sampling+-1.0"),
-        # Freesound: its pages, its API, and what was made of them.
+        # Freesound: its pages, its API, and data made from these.
         ("Attribution", "CC-BY"),
         ("Attribution 3.0", "CC-BY-3.0"),
         ("Attribution NonCommercial", "CC-BY-NC"),
@@ -83,7 +83,7 @@ def test_address_becomes_a_short_name(address: str, name: str, form: str) -> Non
         ("cc-zero", "CC0"),
         ("CC-BY-NC-4.0", "CC-BY-NC-4.0"),
         ("CC-BY-NC-SA-2.0-UK", "CC-BY-NC-SA-2.0"),
-        # People.
+        # Names that people write.
         ("Public Domain", "Public-Domain"),
         ("Public Domain Mark 1.0", "PDM-1.0"),
         ("CCBYNCND", "CC-BY-NC-ND"),
@@ -92,14 +92,14 @@ def test_address_becomes_a_short_name(address: str, name: str, form: str) -> Non
         ("CC BY\u2011NC\u20114.0", "CC-BY-NC-4.0"),
         ("by-nc/3.0", "CC-BY-NC-3.0"),
         ("CC BY-SA-NC", "CC-BY-NC-SA"),
-        # Several names of one licence; whatever one of them restricts, is.
+        # Several names of one licence. The restrictions of all of them apply.
         (f"CC BY-NC 4.0 (https://{CC}/licenses/by-nc/4.0/)", "CC-BY-NC-4.0"),
         (f"CC BY 4.0 (https://{CC}/licenses/by-nc/4.0/)", "CC-BY-NC-4.0"),
         # Words for nothing.
         ("NA", "unknown"),
         ("not found", "unknown"),
         ("-", "unknown"),
-        # Not Creative Commons', or not understood: the text stays.
+        # Other licences, and texts that are not understood: the text stays as it is.
         ("CC", "CC"),
         ("by", "by"),
         ("MIT", "MIT"),

@@ -1,4 +1,4 @@
-"""A key stands for a user's folder: it changes with content, not with time stamps, and a dry run writes nothing."""
+"""The key of a user's folder changes with its contents, not with time stamps. A dry run writes nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, listing, noise, write_wav
+from conftest import ROOT, listing, noise, run_snakemake, write_wav
 from sao.base.files import sha256
 from sao.data.formats import FORMATS
 from sao.data.formats.base import InPlace
@@ -19,7 +19,7 @@ NAMES = ("a.wav", "a.txt", "sub/metadata.csv", "sub/{b}.wav", "{c}/d e.wav")
 
 
 class Folder:
-    """A folder of sounds, and what the last scan left of it."""
+    """A folder of sounds, and the files that the last scan wrote about it."""
 
     def __init__(self, path: Path) -> None:
         self.root = path / "sounds"
@@ -39,7 +39,7 @@ class Folder:
         return folder_key(self.root, self.names(), self.scanned, remember)
 
     def scan(self, key: str | None = None) -> str:
-        """What rule `scan` leaves, given the key of the plan; the digests are as `sha256sum` writes them."""
+        """Write the files of rule `scan`. The key is the plan's, and the digests are in the form of `sha256sum`."""
         key = key or self.key()
         write_listing(self.scanned.listing, key, stamps_of(self.root, self.names()))
         with self.scanned.digests.open("w") as handle:
@@ -67,7 +67,7 @@ def test_key_is_that_of_what_matters(folder: Folder) -> None:
 def test_touch_changes_nothing_once_scanned(folder: Folder) -> None:
     first = folder.key()
     folder.touch()
-    assert folder.key() != first  # nothing says yet what was in the files
+    assert folder.key() != first  # there are no digests yet to compare with
     first = folder.scan()
     folder.touch(1_800_000_000)
     assert folder.key() == first
@@ -92,7 +92,7 @@ def test_touched_files_are_read_once_and_a_dry_run_writes_nothing(
 
 
 def test_touched_folder_that_is_scanned_again_keeps_its_key(folder: Folder) -> None:
-    """Snakemake removes what a job made before it starts anew; a cluster's node asks for the key after that."""
+    """Before a job runs again, Snakemake removes its outputs. A node of a cluster computes the key after that."""
     first = folder.scan()
     folder.touch()
     assert folder.key(remember=True) == first
@@ -149,7 +149,7 @@ def test_listing_that_is_none_is_not_believed(folder: Folder, text: str) -> None
 
 
 def test_rule_scan_reruns_for_content_alone(tmp_path: Path) -> None:
-    """A name with braces, which Snakemake would take for a wildcard, included."""
+    """One name has braces, which Snakemake would take for a wildcard."""
     sounds = tmp_path / "sounds"
     for name in ("a.wav", "{b}.wav", "c.wav"):
         write_wav(sounds / name, noise(name, 0.05))
@@ -162,17 +162,8 @@ def test_rule_scan_reruns_for_content_alone(tmp_path: Path) -> None:
     facts = "results/data/mine/audio/all.csv"
 
     def snakemake(*more: str) -> str:
-        command = [
-            "snakemake",
-            "--snakefile",
-            ROOT / "Snakefile",
-            "--cores",
-            "1",
-            "--configfile=mine.yaml",
-            *more,
-            facts,
-        ]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        command = ["--snakefile", ROOT / "Snakefile", "--cores", "1", "--configfile=mine.yaml", *more, facts]
+        done = run_snakemake(*command, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         return done.stdout + done.stderr
 
@@ -190,7 +181,7 @@ def test_rule_scan_reruns_for_content_alone(tmp_path: Path) -> None:
     assert "Nothing to be done" in dry()
     for name, key in (("{b}.wav", "other"), ("new.wav", "new")):
         write_wav(sounds / name, noise(key, 0.05))
-        os.utime(sounds / name, (1_600_000_000, 1_600_000_000))  # older than what was made of it
+        os.utime(sounds / name, (1_600_000_000, 1_600_000_000))  # older than the outputs of rule scan
         (sounds / name).with_suffix(".txt").write_text("Noise.\n")
         assert "Params have changed" in dry()
         assert "Params have changed" in snakemake()
@@ -198,7 +189,7 @@ def test_rule_scan_reruns_for_content_alone(tmp_path: Path) -> None:
     for path in sounds.glob("new.*"):
         path.unlink()
     assert "Params have changed" in dry()
-    # The digests are those of the files.
+    # The digests match the files.
     checked = subprocess.run(
         ["sha256sum", "-c", tmp_path / "results/data/mine/audio/all.sha256"], cwd=sounds, capture_output=True
     )

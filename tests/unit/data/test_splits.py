@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sao.base.names import seed_for
 from sao.config.resolve import ROLES
-from sao.data.splits import assign, groups, known
+from sao.data.splits import assign, groups, names_recording
 
 FRACTION = {"method": "fraction", "train": ["all"], "validation": [], "evaluation": []}
 Clip = tuple[str, str, str]  # audio, sound_id, group
@@ -42,14 +42,14 @@ SPLITS = st.builds(fraction, st.floats(0, 0.5), st.floats(0, 0.4), st.integers(0
 
 
 def components(clips: list[Clip]) -> list[set[int]]:
-    """What must stay together, the slow and certain way: clips that share anything, and all that they share with."""
+    """The sets of clips that must stay together, by a slow but certain method: clips that share anything are joined."""
     parts: list[set[int]] = []
     for here, (audio, sound, group) in enumerate(clips):
         part = {here}
         for other in list(parts):
             for there in other:
                 a, s, g = clips[there]
-                if a == audio or (known(s) and s == sound) or (g.strip() and g == group):
+                if a == audio or (names_recording(s) and s == sound) or (g.strip() and g == group):
                     part |= other
                     parts.remove(other)
                     break
@@ -115,16 +115,16 @@ def test_groups_are_what_is_counted_and_too_few_stay_where_their_hash_falls() ->
 
 @given(CLIPS, SPLITS, st.data())
 def test_clips_that_come_or_go_move_no_other(clips: list[Clip], split: dict[str, Any], data: st.DataObject) -> None:
-    """Only what they had joined, or now join, can move with them: copies of which nothing is known go by the first.
+    """Only clips that are tied to them can move, because copies without a recording or group are named after the first.
 
-    So can what stands in for a side that no hash falls into.
+    The group that stands in for a side into which no hash falls can move too.
     """
     gone = data.draw(st.sets(st.sampled_from(range(len(clips)))) if clips else st.just(set()))
     whole = table(clips)
     some = whole.drop(index=list(gone)).sample(frac=1, random_state=1)
     before, after = assign(whole, split), assign(some, split)
     for part in components(clips):
-        named = any(known(clips[n][1]) or clips[n][2].strip() for n in part)
+        named = any(names_recording(clips[n][1]) or clips[n][2].strip() for n in part)
         if not part & gone or (named and len({clips[n] for n in part}) == 1):
             hashed = [by_hash(clips, split).loc[list(part - gone)] for clips in (whole, some)]
             stands_in = any(
@@ -135,7 +135,7 @@ def test_clips_that_come_or_go_move_no_other(clips: list[Clip], split: dict[str,
 
 @given(CLIPS, SPLITS)
 def test_newcomer_follows_the_recording_or_the_audio(clips: list[Clip], split: dict[str, Any]) -> None:
-    """A copy of a clip about which less is known goes where the clip is, and does not take it elsewhere."""
+    """A copy with less metadata goes to the side of its clip, and does not move the clip."""
     for audio, sound, _ in clips[:3]:
         for copy in [(audio, "", ""), (audio, sound, ""), ("f" * 64, sound, "")]:
             before, after = assign(table(clips), split), assign(table([*clips, copy]), split)
@@ -167,7 +167,7 @@ def test_seed_changes_the_draw_and_nothing_else_does() -> None:
 
 
 def test_side_of_a_lone_clip_follows_from_its_id_and_of_a_known_one_from_what_is_known() -> None:
-    """A file that is encoded anew stays where it is; a file that is renamed stays with its recording or group."""
+    """A file that is encoded again keeps its side. A renamed file stays with its recording or group."""
     clips = distinct(300)
     assert set(groups(clips)) == {f"sound {clip}" for clip in clips.clip_id}
     recorded, grouped = (clips.assign(**{c: clips.clip_id}) for c in ("sound_id", "given_group"))
@@ -190,7 +190,7 @@ def test_larger_share_keeps_what_was_drawn() -> None:
 
 
 def test_draw_never_changes() -> None:
-    """A finished training must find its validation clips again: another version has to agree."""
+    """Every later version has to draw the same, because a finished training must find its validation clips again."""
     roles = assign(distinct(40), fraction())
     assert {role: roles.index[roles == role].tolist() for role in ("validation", "evaluation")} == DRAWN
 
@@ -218,7 +218,7 @@ def test_sides_are_those_that_are_named(method: str, column: str) -> None:
 
 @pytest.mark.parametrize("text", ["", " ", "-", "NA", "n/a", "Not found", "unknown", "NaN", "None", "0"])
 def test_words_for_no_recording(text: str) -> None:
-    assert not known(text)
+    assert not names_recording(text)
 
 
 def test_word_for_no_group_is_none() -> None:
@@ -230,9 +230,9 @@ def test_numbers_that_pandas_wrote_as_floats_are_the_same() -> None:
     clips = table([("a", "1.0", ""), ("b", "1", ""), ("c", " 1 ", "2.0"), ("d", "3", "2"), ("e", "1.5", "v1.0")])
     names = groups(clips)
     assert names.nunique() == 2 and names[0] == names[1] == names[2] == names[3]
-    assert not known("0.0")
+    assert not names_recording("0.0")
 
 
 @pytest.mark.parametrize("text", ["1", "00", "207809", "not a word for nothing"])
 def test_recordings(text: str) -> None:
-    assert known(text)
+    assert names_recording(text)

@@ -1,4 +1,4 @@
-"""Models whose text conditioner is CLAP: built from what rule base_model puts into place, or a line that says how."""
+"""Models whose text conditioner is CLAP are built from the files of rule base_model, or one line says what is missing."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ torch.save({"given": given, "text": clap.text_branch.state_dict()}, sys.argv[2])
 
 
 def build(folder: Path, output: Path) -> subprocess.CompletedProcess[str]:
-    """Build the model and encode two prompts, with no network."""
+    """Build the model and encode two prompts, without a network."""
     return subprocess.run(
         [sys.executable, "-c", BUILD, folder, output], cwd=SCRIPTS, capture_output=True, text=True, timeout=300
     )
 
 
 def save_encoder(folder: Path) -> None:
-    """A RoBERTa of two thin layers, untrained; laion_clap wants its width to be 768."""
+    """An untrained RoBERTa of two thin layers. laion_clap requires a width of 768."""
     from transformers import RobertaConfig, RobertaModel
 
     save_tokenizer(folder, 512)
@@ -57,7 +57,7 @@ def save_encoder(folder: Path) -> None:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """A local model with a `clap_text` conditioner; nothing loads its weights here."""
+    """A local model with a `clap_text` conditioner. These tests do not load its weights."""
     folder = tmp_path / "source"
     save_encoder(folder / "text_encoder")
     config = json.loads((BASE_MODEL / "model_config.json").read_text(encoding="utf-8"))
@@ -86,7 +86,7 @@ def test_missing_laion_clap_is_told(source: Path, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not INSTALLED, reason="needs `uv sync --group clap`")
 def test_clap_is_built_offline_with_the_weights_of_its_checkpoint(source: Path, tmp_path: Path) -> None:
-    # The keys of a checkpoint are those of the model, which only a built one tells.
+    # A checkpoint has the keys of the model, which are known only once it is built.
     torch.save({"state_dict": {"module.text_branch.a": torch.zeros(1)}}, tmp_path / "clap.pt")
     done = build(take(source, tmp_path / "clap.pt", tmp_path / "model"), tmp_path / "built.pt")
     assert done.returncode == 1 and "keys are missing (text_" in done.stderr, done.stderr

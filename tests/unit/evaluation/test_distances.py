@@ -1,4 +1,4 @@
-"""Distances of sets and their intervals, against what they must be and against other formulas."""
+"""Distances between sets and their intervals, compared with known values and with other formulas."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy.linalg import sqrtm
 
 
 def draw(n: int, dim: int, seed: int, shift: float = 0.0, scale: float = 1.0) -> np.ndarray:
-    """Clips of a Gaussian whose dimensions depend on each other."""
+    """Draw clips from a Gaussian whose dimensions depend on each other."""
     mixing = np.random.default_rng(99).standard_normal((dim, dim)) / np.sqrt(dim)
     return (scale * np.random.default_rng(seed).standard_normal((n, dim)) @ mixing + shift).astype(np.float32)
 
@@ -27,7 +27,7 @@ def test_fad_of_a_set_and_itself_is_nothing(n: int, dim: int, seed: int) -> None
 def test_fad_is_the_formula_of_the_paper(n: int, m: int, dim: int, shift: float, scale: float) -> None:
     x, y = draw(n, dim, 1).astype(float), draw(m, dim, 2, shift, scale).astype(float)
     a, b = np.cov(x.T).reshape(dim, dim), np.cov(y.T).reshape(dim, dim)
-    # The root of A^½ B A^½ has the trace of that of AB, and is one of a symmetric matrix, which may be singular.
+    # The root of A^½ B A^½ has the same trace as the root of AB, but the matrix is symmetric, and so may be singular.
     root = np.real(sqrtm(a + 1e-12 * np.eye(dim)))
     cross = np.sqrt(np.linalg.eigvalsh(root @ b @ root).clip(0)).sum()
     expected = np.square(x.mean(0) - y.mean(0)).sum() + np.trace(a) + np.trace(b) - 2 * cross
@@ -67,7 +67,7 @@ def test_kad_grows_with_the_shift() -> None:
 
 
 def test_twins_in_a_resample_do_not_move_kad() -> None:
-    """As they would if a clip were paired with its copy: the intervals would not be around the value."""
+    """If a clip were paired with its copy, the intervals would not lie around the value."""
     kad = Kad(draw(6, 8, 1), draw(6, 8, 2))
     low, high = kad.interval(4000, seed=0, level=0.5)
     assert low < kad.value() < high

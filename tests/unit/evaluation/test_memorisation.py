@@ -1,4 +1,4 @@
-"""A copied training clip is found; a new sound is not taken for one."""
+"""A copied training clip is found, and a new sound is not mistaken for one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sao.sound.spectra import BANDS, FLOOR_DB, RATE, thumbnail
 
 
 def chord(seed: int, seconds: float = 1.0) -> np.ndarray:
-    """Five partials that fade, each with its own pitch and noise."""
+    """A sound of five fading partials, each with its own pitch and noise."""
     rng = np.random.default_rng(seed)
     time = np.arange(round(seconds * RATE)) / RATE
     partials = [np.sin(2 * np.pi * f * time) * np.exp(-time * d) for f, d in rng.uniform((80, 0), (6000, 9), (5, 2))]
@@ -39,7 +39,7 @@ def test_copy_is_flagged_and_an_unrelated_clip_is_not(space: str) -> None:
     copy = 0.5 * SIGNALS["train"][6] + 0.001 * rng.standard_normal(len(SIGNALS["train"][6]))
     renders = embedded({"prompts": [copy, chord(99)]})
     recordings = embedded(SIGNALS)
-    if space != THUMBNAIL.name:  # an embedding has one length
+    if space != THUMBNAIL.name:  # the vectors of an embedding are equally long
         width = recordings.vectors.shape[1]
         vectors = np.pad(renders.vectors, ((0, 0), (0, width - renders.vectors.shape[1])), constant_values=FLOOR_DB)
         renders = Embedded(renders.ids, renders.splits, vectors, None, {})

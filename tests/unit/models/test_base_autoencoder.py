@@ -1,4 +1,4 @@
-"""The autoencoder of resources/base on recordings that it was not trained on."""
+"""The quality of the autoencoder of resources/base on recordings that it was not trained on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RATE = 16000  # Hz
 
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
-    """The rows that judge_autoencoder.py writes for the demo corpus's clips that are held out."""
+    """The rows that judge_autoencoder.py writes for the held-out clips of the demo corpus."""
     folder = tmp_path_factory.mktemp("judge")
     for split in ("validation", "evaluation"):
         with py7zr.SevenZipFile(CORPUS / f"clotho_audio_{split}.7z") as archive:

@@ -1,4 +1,4 @@
-"""A run's settings go over the `training` section of its model's config."""
+"""A run's settings override the `training` section of its model's config."""
 
 from __future__ import annotations
 

@@ -16,11 +16,11 @@ ALL = sorted(path.stem for path in SCRIPTS.glob("*.py"))
 
 @pytest.fixture
 def scripts(tmp_path: Path) -> Path:
-    """A copy of the project's scripts, to be changed."""
+    """A copy of the project's scripts, which tests may change."""
     return shutil.copytree(SCRIPTS, tmp_path / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
 
 
-# Modules that say of themselves that they decide no result. To add one is to promise that.
+# The modules that declare that they decide no result. To add one here is to promise it.
 ASIDE = {
     f"sao/{name}.py"
     for name in (
@@ -44,7 +44,7 @@ def append(path: Path, text: str) -> None:
 
 
 def modules_at_run_time(script: str) -> set[str]:
-    """Files in `scripts/` that a script loads when it starts."""
+    """The files in `scripts/` that a script loads at its start."""
     code = (
         f"import sys; sys.argv = ['x']; import {script}; root = sys.path[0] + '/'\n"
         "for m in list(sys.modules.values()): print((getattr(m, '__file__', '') or '').removeprefix(root))"
@@ -59,7 +59,7 @@ def modules_at_run_time(script: str) -> set[str]:
 
 
 def test_nothing_but_the_code_counts(scripts: Path) -> None:
-    """Neither comments, formatting and time stamps nor the place where the scripts lie."""
+    """Comments, formatting, time stamps and the folder of the scripts do not count."""
     before = hashes(SCRIPTS)
     assert hashes(scripts) == before
     for path in scripts.rglob("*.py"):
@@ -111,7 +111,7 @@ def test_modules_that_decide_no_result_say_so_and_touch_no_sample(scripts: Path)
     assert {path.relative_to(scripts).as_posix() for path in found} == ASIDE
     for path in found:
         imported = {
-            name if name == "torch.utils.tensorboard" else name.split(".")[0]  # which writes numbers to a file
+            name if name == "torch.utils.tensorboard" else name.split(".")[0]  # only writes a log
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
             if isinstance(node, ast.Import | ast.ImportFrom)
             for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names])
@@ -156,7 +156,7 @@ def test_a_changed_message_changes_no_identity(scripts: Path, module: str, old: 
 @pytest.mark.parametrize(
     ("module", "old", "new", "rerun", "still"),
     [
-        # A draw, the loss, resampling, a seed.
+        # One change each to a draw, the loss, resampling and a seed.
         (
             "sao/training/draws.py",
             "ndtri(u) * options",

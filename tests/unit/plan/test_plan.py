@@ -1,4 +1,4 @@
-"""Which files and options a config asks for, without Snakemake."""
+"""The files and options that the plan derives from a config, without Snakemake."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Corpus = dict[str, Any]
 
 
 def plan(**corpus: Any) -> Plan:
-    """The plan of the default config with a corpus `mine`, a folder."""
+    """The plan of the default config with a corpus `mine`, which is a folder."""
     path = ROOT / "config.yaml"
     config = yaml.safe_load(path.read_text(encoding="utf-8"))
     config["corpora"]["mine"] = {"format": "audiofolder", "path": "sounds"} | corpus
@@ -60,7 +60,7 @@ def test_table_above_the_top_folders_is_listed_too(tmp_path: Path, monkeypatch: 
     here, later = plan(path="in").data, plan(path="in").data
     monkeypatch.chdir(tmp_path)
     key = here.folder_key("mine", "train")
-    assert here.scan_mb("mine", "train") == pytest.approx(800.02)  # the sound and the table
+    assert here.scan_mb("mine", "train") == pytest.approx(800.02)  # for two files, the sound and the table
     settings = here.scan("mine", "train")
     assert settings["folder"] == "in/train" and settings["options"]["top"] == "in"
     assert settings["options"]["splits"] == ["train", "validation", "test"]
@@ -156,7 +156,7 @@ def test_settings_are_read_from_a_file(tmp_path: Path) -> None:
 
 
 def test_every_setting_of_a_run_has_its_place() -> None:
-    """A new key of the schema decides weights, or does not: it is in one of the types, or listed here."""
+    """Each key of the schema either decides weights or does not. It is in one of the types of settings, or listed here."""
     schema = yaml.safe_load((ROOT / "schemas/config.schema.yaml").read_text(encoding="utf-8"))
     elsewhere = {"steps", "epochs", "checkpoint_every", "keep_states", "checkpoint", "publish", "seconds_per_step"}
     kinds = TrainingSettings.__annotations__.keys(), RunningSettings.__annotations__.keys() - {"scratch"}
@@ -194,7 +194,7 @@ def test_legs_form_a_chain(run: dict[str, int], legs: list[str]) -> None:
     assert states == [[], *([f"results/checkpoints/demo/{leg}/state.ckpt"] for leg in legs[:-1])]
 
 
-@hypothesis_settings(max_examples=25)  # each reads the whole config twice
+@hypothesis_settings(max_examples=25)  # each example reads the whole config twice
 @given(st.integers(1, 5000), st.integers(1, 900), st.integers(0, 3000))
 def test_a_longer_training_repeats_no_leg_that_stands_on_the_grid(steps: int, every: int, more: int) -> None:
     assume(steps + more <= MOST_LEGS * every)
@@ -202,7 +202,7 @@ def test_a_longer_training_repeats_no_leg_that_stands_on_the_grid(steps: int, ev
     on_grid = [leg for leg in before.runs.legs("demo") if int(leg.split("-")[1]) % every == 0]
     assert after.runs.legs("demo")[: len(on_grid)] == on_grid
     added = [leg for leg in after.runs.legs("demo") if leg not in before.runs.legs("demo")]
-    # What the first added leg goes on from is among the states that were kept.
+    # The state from which the first added leg continues was kept.
     for state in after.training.state_before("demo", added[0]) if added else []:
         assert re.fullmatch(
             before.training.kept_states(), state.removeprefix("results/checkpoints/").removesuffix("/state.ckpt")
@@ -337,7 +337,7 @@ def scheduled(walltime: int | None = None, gpus: int = 1, **run: Any) -> Plan:
 
 def test_a_leg_asks_for_the_time_of_its_own_steps() -> None:
     legs = scheduled(steps=1100, checkpoint_every=500, seconds_per_step=6)
-    # 6 s, half as much again, and 10 minutes; the last leg has 100 steps.
+    # A step of 6 s with half as much again, and 10 minutes. The last leg has 100 steps.
     asked = [legs.training.leg_minutes("demo", leg) for leg in legs.runs.legs("demo")]
     assert asked == pytest.approx([10 + 75, 10 + 75, 10 + 15])
     assert [legs.minutes(asked[0], attempt) for attempt in (1, 2, 3)] == [85, 128, 170]
@@ -433,5 +433,5 @@ def test_rendering_asks_for_the_clips_that_are_rendered(tmp_path: Path, monkeypa
     table = tmp_path / "results/data/demo/prompts/demo.csv"
     table.parent.mkdir(parents=True)
     table.write_text("clip_id\n" * 61)
-    # 20 s each, and 10 minutes.
+    # 20 s per clip, and 10 minutes.
     assert here.minutes("demo") == pytest.approx(30)

@@ -42,7 +42,7 @@ def test_id_of_an_odd_name_is_safe(name: str) -> None:
 
 
 def test_id_and_seed_never_change() -> None:
-    """Latents, seeds and rendered files are found by them: another process, and another version, has to agree."""
+    """Every process and version has to agree on them, because they identify latents, seeds and rendered files."""
     code = "import sao.base.names as c; print(c.clip_id('development', 'Choir, one chord.wav'), c.seed_for(7, 'x'))"
     done = subprocess.run([sys.executable, "-c", code], cwd=SCRIPTS, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["Choir_one_chord-937691", "3329047954"]

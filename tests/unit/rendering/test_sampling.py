@@ -1,4 +1,4 @@
-"""Sampling: a clip is what stable-audio-tools makes of it alone, whatever batch it is in."""
+"""Sampling gives the same clip as stable-audio-tools does for the clip alone, in any batch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sao.models.config import SAMPLERS, check_sampler
 from sao.rendering.prompts import Clip
 
 Models = dict[str, torch.nn.Module]
-FRAMES = 16  # latent frames; the tests are about who gets which noise
+FRAMES = 16  # latent frames; few are enough to test which clip gets which noise
 OPTIONS = {"sampler": "dpmpp-3m-sde", "steps": 4, "sigma_min": 0.3, "sigma_max": 50}
 CLIPS = [
     Clip(str(number), "prompts", f"A dog barks {number} times.", 0.5 + number, 100 + number, 4.0, None)
@@ -28,7 +28,7 @@ CLIPS = [
 
 @pytest.fixture(scope="module")
 def models(base_model: Path) -> Models:
-    """The demo's model by diffusion objective, every weight of the diffusion model non-zero as in a trained one."""
+    """The demo's model, by diffusion objective. No weight of the diffusion model is all zeros, as in a trained model."""
     config, made = read_json(base_model / "model_config.json"), {}
     generator = torch.Generator().manual_seed(0)
     for objective in SAMPLERS:
@@ -36,7 +36,7 @@ def models(base_model: Path) -> Models:
         config["model"]["diffusion"]["diffusion_objective"] = objective
         if objective != "v":
             config["model"]["diffusion"]["distribution_shift_options"] = {}
-        with pytest.MonkeyPatch.context() as patch:  # what `build` sets is taken back
+        with pytest.MonkeyPatch.context() as patch:  # undoes the settings of `build`
             patch.setenv("HF_HUB_CACHE", "")
             patch.setenv("HF_HUB_OFFLINE", "1")
             model = build(config, base_model / "hub")
@@ -49,14 +49,14 @@ def models(base_model: Path) -> Models:
 
 @pytest.fixture(scope="module")
 def sampling(models: Models) -> ModuleType:
-    """sao.rendering.sampling, imported after `build`, which has to come before anything of Hugging Face's."""
+    """The module sao.rendering.sampling, imported after `build`, which has to come before any library of Hugging Face."""
     import sao.rendering.sampling
 
     return sao.rendering.sampling
 
 
 def upstream(model: torch.nn.Module, clip: Clip, options: dict) -> torch.Tensor:
-    """Latents of one clip by stable-audio-tools' own function."""
+    """The latents of one clip from stable-audio-tools' own function."""
     from stable_audio_tools.inference.generation import generate_diffusion_cond
 
     def told(prompt: str) -> list[dict]:
@@ -94,7 +94,7 @@ def test_every_sampler_gives_each_clip_what_it_gives_it_alone(
 
 
 def test_batch_order_and_neighbours_change_nothing(sampling: ModuleType, models: Models) -> None:
-    # Three clips that differ in what cannot be mixed, too.
+    # Three clips, which also differ in settings that cannot be mixed in a batch.
     clips = [*CLIPS[:6], replace(CLIPS[6], cfg_scale=7.0), replace(CLIPS[7], negative_prompt="A loud engine.")]
     alone = render_all(sampling, models["v"], clips, 1)
     for order, size in ((clips, 3), (clips[::-1], 8), (clips[2:5], 2), (clips, None)):
@@ -120,7 +120,7 @@ def test_every_part_of_a_clip_is_heard(sampling: ModuleType, models: Models) -> 
         assert not torch.allclose(
             first, sampling.sample(models["v"], [replace(clip, **change)], OPTIONS, FRAMES), atol=1e-4
         )
-    # Without guidance there is nothing to lead away from.
+    # Without guidance a negative prompt has no effect.
     plain = replace(clip, cfg_scale=1.0)
     away = sampling.sample(models["v"], [replace(plain, negative_prompt="Rain.")], OPTIONS, FRAMES)
     assert torch.equal(sampling.sample(models["v"], [plain], OPTIONS, FRAMES), away)
@@ -180,7 +180,7 @@ def test_clip_that_does_not_fit_is_one_line(
 
 
 def test_batch_that_fits_a_gpu(sampling: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    """1 GB is the model, a batch costs 1 GB and each clip 2 GB more: of 41 GB free, 32.8 are counted on."""
+    """The model takes 1 GB, a batch 1 GB more, and each clip 2 GB more. Of 41 GB free, 32.8 GB may be used."""
     giga, peak = 10**9, [0]
 
     def run(_: object, clips: list[Clip], *__: object) -> None:

@@ -1,4 +1,4 @@
-"""What is measured of a file, whatever container it is in, and what is called broken."""
+"""The facts about a sound file are the same in any container, and broken files are recognised."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sao.sound.containers import Mpeg, left_over
 from sao.sound.read import BLOCK, REACH, STEP, Clipping, measure, read_sound
 
 FORMATS = [("wav", "PCM_U8"), ("wav", "PCM_16"), ("wav", "PCM_24"), ("wav", "FLOAT"), ("flac", "PCM_16")]
-# By suffix: what a user may bring, and one that libsndfile reads but cannot seek in.
+# Formats by suffix: those that users may have, and one that libsndfile reads but cannot seek in.
 CONTAINERS = {
     "wav": ["PCM_16", "PCM_24", "FLOAT", "DOUBLE", "PCM_U8", "ULAW", "GSM610"],
     "flac": ["PCM_16", "PCM_24"],
@@ -91,7 +91,7 @@ def test_every_container_is_read_and_a_cut_one_found(tmp_path: Path, suffix: str
     assert (facts.sample_rate, facts.channels, facts.problem) == (rate, channels, "")
     assert facts.seconds == pytest.approx(1.2, abs=0.03)
     assert -22 < facts.rms_dbfs < facts.peak_dbfs < -6
-    if suffix != "voc":  # whose header knows no length
+    if suffix != "voc":  # its header has no length
         data = path.read_bytes()
         for keep in (0.5, 0.97):
             path.write_bytes(data[: int(keep * len(data))])
@@ -120,7 +120,7 @@ def test_rate_that_is_no_sounds_is_an_error(tmp_path: Path, rate: int, allowed: 
 @pytest.mark.parametrize("mode", ["CONSTANT", "VARIABLE"])
 @pytest.mark.parametrize("tag", [b"", b"ID3\x04\0\0\0\0\x10\0" + bytes(2048)], ids=["bare", "id3"])
 def test_mp3_that_does_not_tell_its_length_is_whole(tmp_path: Path, mode: str, tag: bytes) -> None:
-    """Many encoders write no Xing or Info frame; what libsndfile guesses then is up to twice as long."""
+    """Many encoders write no Xing or Info frame. Then the length that libsndfile guesses is up to twice the true one."""
     path, audio = tmp_path / "a.mp3", noise("mp3", 3, 44100) * np.linspace(0, 1, 3 * 44100)[:, None] ** 4
     soundfile.write(path, audio, 44100, format="MP3", subtype="MPEG_LAYER_III", bitrate_mode=mode)
     data = path.read_bytes()
@@ -129,7 +129,7 @@ def test_mp3_that_does_not_tell_its_length_is_whole(tmp_path: Path, mode: str, t
     path.write_bytes(tag + data[second:])
     facts = measure(path)
     with soundfile.SoundFile(path) as sound:
-        assert sound.frames != facts.frames  # else the case is no case
+        assert sound.frames != facts.frames  # else this file would test nothing
     assert facts.problem == "" and facts.seconds == pytest.approx(3, abs=0.1)
 
 
@@ -140,7 +140,7 @@ def mp3(seed: str, seconds: float, rate: int = 44100, channels: int = 1) -> byte
 
 
 def untagged(data: bytes) -> bytes:
-    """An MP3 without the frame that counts the others."""
+    """Make an MP3 without the frame that counts the others."""
     return data[data.index(data[:2], max(data.find(b"Info"), data.find(b"Xing"))) :]
 
 
@@ -156,12 +156,12 @@ def test_joined_mp3s_are_read_whole(tmp_path: Path, rate: int, join: bytes, tagg
     path = tmp_path / "a.mp3"
     path.write_bytes(join.join(parts))
     with soundfile.SoundFile(path) as sound:
-        assert sound.frames < 3.5 * rate  # what libsndfile would read
+        assert sound.frames < 3.5 * rate  # libsndfile alone would read no more
     facts = measure(path)
     assert facts.problem == "" and facts.seconds == pytest.approx(4, abs=0.3)
     read, hertz = read_sound(path)
     assert (len(read), hertz) == (facts.frames, rate)
-    # The sound of each part is there, at its place.
+    # The sound of each part is in its place.
     for seed, begin in (("a", 0), ("b", 2 * rate)):
         original = noise(seed, 2, rate)[rate // 2 : rate * 5 // 8, 0]
         near = read[begin + rate // 2 - rate // 10 : begin + rate, 0]
@@ -169,7 +169,7 @@ def test_joined_mp3s_are_read_whole(tmp_path: Path, rate: int, join: bytes, tagg
 
 
 def test_mp3_without_a_count_and_with_a_long_first_frame_is_read_whole(tmp_path: Path) -> None:
-    """libsndfile guesses the number of frames from the length of the first, and reads no more."""
+    """libsndfile guesses the number of frames from the length of the first, and skips all beyond it."""
     path = tmp_path / "a.mp3"
     path.write_bytes(untagged(mp3("long", 3)))
     with soundfile.SoundFile(path) as sound:
@@ -229,7 +229,7 @@ def test_flac_of_a_pipe_is_read_to_its_end(tmp_path: Path, digest: bool, channel
     whole, rate = soundfile.read(path, dtype="float32", always_2d=True)
     samples = measure(path).audio_sha256
     data = bytearray(path.read_bytes())
-    data[21] &= 0xF0  # 36 bits of the number of samples
+    data[21] &= 0xF0  # the number of samples has 36 bits
     data[22:26] = bytes(4)
     data[26:42] = data[26:42] if digest else bytes(16)
     path.write_bytes(data)
@@ -292,7 +292,7 @@ def clipped_run(path: Path, audio: np.ndarray, subtype: str = "PCM_16", rate: in
 
 
 def tone(hertz: float, phase: float = 0.0, rate: int = 44100) -> np.ndarray:
-    """Two seconds that reach full scale exactly."""
+    """Two seconds of a tone that reaches full scale exactly."""
     wave = np.sin(2 * np.pi * hertz * np.arange(2 * rate) / rate + phase)
     return wave / np.abs(wave).max()
 
@@ -307,7 +307,7 @@ def test_smooth_peak_is_not_clipped_and_one_that_is_cut_off_is(
         for phase in (0, 0.3, 1.1):
             whole = tone(hertz, phase, rate)
             assert [clipped_run(path, sign * whole, subtype, rate) for sign in (1, -1)] == [0, 0], (hertz, phase)
-            # 1 dB over full scale, 0.94 radians of each half period are cut off.
+            # At 1 dB over full scale, 0.94 radians of each half period are cut off.
             cut = 0.943 / (2 * np.pi * hertz / rate)
             if cut > 4:
                 found = clipped_run(path, np.clip(whole * 10 ** (1 / 20), -1, 1), subtype, rate)
@@ -320,7 +320,7 @@ def test_two_samples_at_full_scale_are_no_clipping(tmp_path: Path, subtype: str)
     for run in (0, 1, 2, 3, 7):
         audio = noise("quiet", 1, 44100)[:, 0]
         audio[1000 : 1000 + run] = -1
-        audio[3000 : 3000 + run : 2] = 1  # not in a row
+        audio[3000 : 3000 + run : 2] = 1  # not consecutive
         found.append(clipped_run(tmp_path / "a.wav", audio, subtype))
     assert found == [0, 0, 0, 3, 7]
 
@@ -348,7 +348,7 @@ def test_run_at_either_end_counts(tmp_path: Path) -> None:
     assert clipped_run(tmp_path / "a.wav", np.concatenate([np.ones(9), quiet])) == 9
     assert clipped_run(tmp_path / "a.wav", np.concatenate([quiet, -np.ones(9)])) == 9
     assert clipped_run(tmp_path / "a.wav", np.ones(9)) == 9
-    assert clipped_run(tmp_path / "a.wav", tone(20, np.pi / 2)) == 0  # begins at its peak
+    assert clipped_run(tmp_path / "a.wav", tone(20, np.pi / 2)) == 0  # the tone begins at its peak
 
 
 LEVELS = st.sampled_from([0.0, 0.5, 0.999, 1 - 3 * STEP, 1 - STEP, 1.0, -1.0])

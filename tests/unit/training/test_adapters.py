@@ -1,4 +1,4 @@
-"""LoRA and DoRA on the demo's model: what is trained, what is saved, and that merging says the same."""
+"""LoRA and DoRA on the demo's model: the weights that are trained and saved, and that a merged model gives the same."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.nn import Conv1d, Linear, Module
 
 METHODS = ("lora", "dora")
-# Every kind of layer: without and with a bias, and a convolution.
+# Layers of every kind: without a bias, with a bias, and a convolution.
 TARGETS = [*ATTENTION, "ff.2", "preprocess_conv"]
 
 
@@ -38,8 +38,8 @@ def settings(targets: object = TARGETS, precision: str = "fp32", dropout: float 
 
 @pytest.fixture(scope="module")
 def base(base_model: Path) -> Module:
-    """The demo's model, its weights that start at zero made non-zero as in a trained one. Not to be changed."""
-    with pytest.MonkeyPatch.context() as patch:  # what `build` sets is taken back
+    """The demo's model. Weights that start at zero are drawn, as if it were trained. Tests must not change it."""
+    with pytest.MonkeyPatch.context() as patch:  # undoes the settings of `build`
         patch.setenv("HF_HUB_CACHE", "")
         patch.setenv("HF_HUB_OFFLINE", "1")
         model = build(read_json(base_model / "model_config.json"), base_model / "hub")
@@ -60,7 +60,7 @@ def conditioning(base: Module) -> dict:
 
 
 def duplicate(model: Module) -> Module:
-    """A copy that shares the autoencoder, whose weight norm cannot be copied."""
+    """A copy of a model. It shares the autoencoder, whose weight norm cannot be copied."""
     return copy.deepcopy(model, {id(model.pretransform): model.pretransform})
 
 
@@ -82,7 +82,7 @@ def output(model: Module, conditioning: dict) -> Tensor:
 
 
 def train(model: Module, conditioning: dict, steps: int = 3, autocast: bool = False) -> None:
-    """A few steps of what training does, towards noise; checkpointing is upstream's default."""
+    """Train a few steps towards noise. Checkpointing is on, as is upstream's default."""
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
     target = torch.randn(2, 64, 12, generator=torch.Generator().manual_seed(2))
     for _ in range(steps):
@@ -97,7 +97,7 @@ def train(model: Module, conditioning: dict, steps: int = 3, autocast: bool = Fa
 
 @pytest.fixture(scope="module", params=METHODS)
 def trained(request: pytest.FixtureRequest, base: Module, conditioning: dict) -> tuple[str, Module]:
-    """`(method, model with trained adapters)`. Not to be changed."""
+    """`(method, model with trained adapters)`. Tests must not change it."""
     model = adapted(base, request.param)
     train(model, conditioning)
     return request.param, model
@@ -105,7 +105,7 @@ def trained(request: pytest.FixtureRequest, base: Module, conditioning: dict) ->
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory, trained: tuple[str, Module]) -> Path:
-    """The adapters of `trained` as files. Not to be changed."""
+    """The adapters of `trained` as files. Tests must not change them."""
     folder = tmp_path_factory.mktemp("adapter") / trained[0]
     write_adapter(folder, adapter_state(trained[1]), trained[0], settings())
     return folder
@@ -134,7 +134,7 @@ def test_only_adapters_are_trained(base: Module, conditioning: dict, trained: tu
     method, model = trained
     parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
     assert all(".lora_" in name and p.dtype == torch.float32 for name, p in parameters.items())
-    # Three layers with one self-attention, one cross-attention and one feed-forward, and a convolution.
+    # Three layers, each with one self-attention, one cross-attention and one feed-forward, and one convolution.
     assert len(parameters) == (3 * 6 + 1) * (3 if method == "dora" else 2)
     assert_same(base_weights(model), base.state_dict())
     before, after = adapter_state(adapted(base, method)), adapter_state(model)
@@ -233,7 +233,7 @@ def test_bfloat16_base_under_autocast(base: Module, conditioning: dict, method: 
         (["to_x"], ["to_x"]),
         (["to_q", "to_y", "to_x"], ["to_x", "to_y"]),
         (["self_attn"], ["self_attn"]),
-        (["2"], ["2"]),  # the end of linear layers' names, and of a block's
+        (["2"], ["2"]),  # the end of the names of linear layers, and of a block
         (["o_q"], ["o_q"]),
     ],
 )

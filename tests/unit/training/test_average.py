@@ -1,4 +1,4 @@
-"""The moving average of weights, against ema_pytorch's own."""
+"""The moving average of weights, compared with that of ema_pytorch."""
 
 from __future__ import annotations
 

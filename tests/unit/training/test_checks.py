@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from conftest import BASE_MODEL, SCRIPTS, checksum
-from sao.base.command import InputError
+from legs import make_leg
+from sao.base.command import InputError, about
 from sao.base.names import write_digests
 from sao.training.checks import (
-    about,
     check_batch,
     check_devices,
     check_latents,
@@ -22,7 +22,6 @@ from sao.training.checks import (
     start_checking,
 )
 from sao.training.leg import Leg
-from test_leg import make_leg
 
 
 def test_no_torch_is_loaded() -> None:
@@ -73,7 +72,7 @@ def test_an_error_says_what_it_is_about() -> None:
 
 @pytest.fixture
 def leg(tmp_path: Path) -> Leg:
-    """One whose files lie in `tmp_path`."""
+    """A leg whose files lie in `tmp_path`."""
     leg = make_leg(tmp_path)
     leg.model.mkdir()
     (leg.model / "model_config.json").write_bytes((BASE_MODEL / "model_config.json").read_bytes())

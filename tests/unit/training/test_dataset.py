@@ -1,4 +1,4 @@
-"""The training data: every clip with its own sound, captions and place in time, from latents as from audio."""
+"""In the training data, every clip has its own sound, captions and timing, from latents and from audio."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import pytest
 import soundfile
 import torch
 from conftest import BASE_MODEL
+from demo_corpus import make_corpus
 from forks import Forks
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,7 +32,6 @@ from sao.training.dataset import (
     positions,
 )
 from sao.training.scratch import on_scratch
-from test_train import make_corpus
 
 MODEL = read_json(BASE_MODEL / "model_config.json")
 RATIO, RATE, FRAMES = 1024, 16000, 48
@@ -40,7 +40,7 @@ SOURCES = ("latents", "audio_dir", "cropped_latents", "cropped_audio")
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory, base_model: Path, forks: Forks) -> Iterator[Path]:
-    """Its dataset configs hold paths in it, so it is where the tests run."""
+    """The corpus. The tests run in its folder, because its dataset configs contain relative paths."""
     folder = make_corpus(tmp_path_factory.getbasetemp(), base_model, forks)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -49,7 +49,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory, base_model: Path, forks: Fo
 
 @pytest.fixture
 def copy(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Data and dataset configs, to be spoiled."""
+    """A copy of the data and dataset configs, which a test may spoil."""
     for name in (*SOURCES, "audio", "encoded", "cropped_encoded"):
         shutil.copytree(corpus / name, tmp_path / name)
     monkeypatch.chdir(tmp_path)
@@ -67,7 +67,7 @@ def dataset(
 
 
 def epoch(data: TrainingClips, number: int = 0) -> Iterator[dict]:
-    """The items of an epoch."""
+    """All items of an epoch."""
     return (data[position] for position in range(number * len(data), (number + 1) * len(data)))
 
 
@@ -180,12 +180,12 @@ def test_every_clip_comes_with_its_own_sound_and_captions(corpus: Path, source: 
             if source == "latents":
                 stored = Path(f"encoded/{row.published_split}/0001-of-0001/{row.name}.npy")
                 noise = (item["latents"].numpy() - np.load(stored)) / np.load(stored.with_suffix(".std"))
-                assert abs(noise.mean()) < 0.1 and 0.9 < noise.std() < 1.1  # of the posterior, 3072 numbers
+                assert abs(noise.mean()) < 0.1 and 0.9 < noise.std() < 1.1  # 3072 numbers drawn from the posterior
             else:
                 sound, rate = soundfile.read(f"audio/{row.published_split}/{row.file_name}", always_2d=True)
                 heard = item["audio"][:, : round(len(sound) * RATE / rate)]
                 power = [np.square(x).mean() for x in (sound, heard.numpy())]
-                assert item["start"] == 0 and 0.1 < power[1] / power[0] < 1.01  # resampling takes the highest pitches
+                assert item["start"] == 0 and 0.1 < power[1] / power[0] < 1.01  # resampling removes the highest pitches
                 assert (item["audio"][:, heard.shape[1] + 1 :] == 0).all()
         assert sorted(names) == sorted(told.index)
     if source == "latents":
@@ -235,7 +235,7 @@ def test_share_of_dropped_captions_and_of_one_shots(corpus: Path) -> None:
         return [data[position] for position in range(600)]
 
     default = items()
-    assert 0.07 < np.mean([not item["keep"] for item in default]) < 0.13  # five deviations of 600 draws at 0.1: 0.06
+    assert 0.07 < np.mean([not item["keep"] for item in default]) < 0.13  # 0.1 and five standard deviations
     assert max(item["t"] for item in default) < 1
     changed = items(cfg_dropout_prob=0.5, p_one_shot=0.25)
     assert 0.4 < np.mean([not item["keep"] for item in changed]) < 0.6
@@ -338,8 +338,8 @@ def test_phase_flip_turns_half_the_clips(corpus: Path) -> None:
         left, right = plain[position]["audio"], flipped[position]["audio"]
         turned.append(torch.equal(right, -left))
         assert turned[-1] or torch.equal(right, left)
-    assert 12 <= sum(turned) <= 36  # three deviations and a half
-    # Drawn anew each epoch: not always the same clips.
+    assert 12 <= sum(turned) <= 36  # three and a half standard deviations
+    # Clips are drawn again in each epoch, so not always the same ones are turned.
     assert len({tuple(turned[n : n + 16]) for n in (0, 16, 32)}) == 3
 
 
@@ -347,7 +347,7 @@ def test_phase_flip_turns_half_the_clips(corpus: Path) -> None:
 def test_ranks_partition_the_positions(start: int, steps: int, size: int, world: int) -> None:
     shares = [positions(start, start + steps, size, rank, world) for rank in range(world)]
     assert all(len(share) == steps and all(len(batch) == size for batch in share) for share in shares)
-    # Step by step the ranks have what one device would have with a batch as large.
+    # At each step, all ranks together have the positions of one device with one large batch.
     together = [sorted(position for share in shares for position in share[step]) for step in range(steps)]
     assert together == positions(start, start + steps, size * world)
     flat = [position for batch in together for position in batch]
@@ -390,7 +390,7 @@ def test_stock_dataset_of_audio_reads_it_and_leaves_other_sides_out(copy: Path, 
     from stable_audio_tools.data.dataset import SampleDataset
 
     class WithSoundfile(SampleDataset):
-        """Its own reader needs FFmpeg's libraries."""
+        """Reads with soundfile, because torchaudio's own reader needs FFmpeg's libraries."""
 
         def load_file(self, filename: str) -> torch.Tensor:
             data, rate = soundfile.read(filename, dtype="float32", always_2d=True)

@@ -1,4 +1,4 @@
-"""Random draws that are functions of what they are for."""
+"""Random draws are functions of their purpose, position and seed."""
 
 from __future__ import annotations
 
@@ -48,19 +48,19 @@ def test_uniform_and_normal_have_their_distributions() -> None:
 
 @given(st.integers(0, 10**6), st.integers(0, 12), st.integers(0, 10**9))
 def test_stratified_fills_each_bin_once(seed: int, power: int, block: int) -> None:
-    """The bins of an aligned block of positions are shifted with the sequence, by what position 0 shows."""
+    """The bins of an aligned block of positions are shifted like the whole sequence, whose shift is the value at position 0."""
     size = 2**power
     shift = draws.stratified(0, seed)
     found = np.array([draws.stratified(position, seed) for position in range(block * size, block * size + size)])
     assert found.min() >= 0 and found.max() < 1
-    # Half of a bin's least part off its edge, against rounding.
+    # Each number is moved slightly off the edge of its bin, against rounding.
     bins = np.floor(((found - shift + 1e-12) % 1) * size).astype(int)
     assert sorted(bins) == list(range(size))
 
 
 @given(st.integers(0, 10**6), st.integers(1, 10))
 def test_stratified_is_even_without_the_shift_too(seed: int, power: int) -> None:
-    """Of bins that start at 0, the shift lets at most one number fall into the next."""
+    """If bins start at 0, the shift moves at most one number of each bin into the next."""
     size = 2**power
     counts = np.bincount([int(draws.stratified(position, seed) * size) for position in range(size)], minlength=size)
     assert counts.max() <= 2 and counts.sum() == size
@@ -81,13 +81,13 @@ def test_timesteps_are_in_range_and_monotonic(sampler: str, u: float, v: float) 
     assert 0 <= low <= high <= 1
     if abs(u - v) > 1e-3:
         assert low < high
-        # In one direction, so that what is even in u is even in the quantiles of t.
+        # The map has one direction, so numbers that are even in u are even in the quantiles of t.
         rising = draws.timestep(0.9, sampler, {}) > draws.timestep(0.1, sampler, {})
         assert (draws.timestep(max(u, v), sampler, {}) == high) == rising
 
 
 def stock(sampler: str, count: int, options: dict[str, float]) -> torch.Tensor:
-    """As DiffusionCondTrainingWrapper.training_step draws them."""
+    """Draw timesteps as DiffusionCondTrainingWrapper.training_step does."""
     from stable_audio_tools.inference import sampling
 
     match sampler:
@@ -112,7 +112,7 @@ def test_timesteps_have_stable_audio_tools_distribution(sampler: str, options: d
     theirs = stock(sampler, 40000, options).numpy()
     levels = np.linspace(0.01, 0.99, 50)
     np.testing.assert_allclose(np.quantile(ours, levels), np.quantile(theirs, levels), atol=0.012)
-    # Which tells the samplers from one another.
+    # The tolerance is small enough to distinguish the samplers.
     for other in set(SAMPLERS) - {sampler}:
         found = np.quantile([draws.timestep(u, other, {}) for u in np.linspace(0, 1, 999)], levels)
         assert np.abs(found - np.quantile(theirs, levels)).max() > 0.02

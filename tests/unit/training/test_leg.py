@@ -1,42 +1,13 @@
-"""Where a leg ends, and what identifies its training."""
+"""The end of a leg, and the provenance that identifies its training."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import pytest
+from legs import RUNNING, SETTINGS, make_leg
 from sao.training.leg import Leg, end_step, provenance
-
-SETTINGS = {
-    "base_model": "demo", "corpus": "demo", "method": "full", "adapter": None, "batch_size": 4, "accumulate": 3,
-    "devices": 2, "num_nodes": 5, "strategy": "auto", "threads": 1, "learning_rate": 1e-3, "optimizer": None,
-    "scheduler": None, "gradient_clip": 0, "ema": None, "precision": "32-true", "recompute_activations": False,
-    "compile": False, "captions": "random", "phase_flip": False, "seed": 3,
-}  # fmt: skip
-RUNNING = {"wandb": None, "tensorboard": False, "workers": 0, "validate_every": 4, "scratch": False}
-
-
-def make_leg(folder: Path, **changes: Any) -> Leg:
-    """A leg whose files are named in `folder`; none is there."""
-    options = {
-        "run": "demo",
-        "leg": "step-00000008",
-        "last": None,
-        "resume": None,
-        "settings": dict(SETTINGS),
-        "running": dict(RUNNING),
-        "dataset_configs": folder / "configs",
-        "datasets_digest": folder / "configs.sha256",
-        "sound_digest": [folder / "latents.json"],
-        "model": folder / "model",
-        "model_digest": folder / "checksums.sha256",
-        "code": "x",
-        "output": folder / "run/step-00000008",
-    }
-    return Leg.of(argparse.Namespace(**options | changes, log=None))
 
 
 @pytest.mark.parametrize(
@@ -62,9 +33,7 @@ def test_a_step_takes_the_batches_of_all_processes(tmp_path: Path) -> None:
 
 def test_provenance_is_of_what_moves_weights(tmp_path: Path) -> None:
     leg = make_leg(tmp_path)
-    leg.dataset_configs.mkdir()
-    captions = leg.dataset_configs / "captions.json"
-    for path in (leg.model_digest, leg.sound_digest[0], captions):
+    for path in (leg.model_digest, leg.sound_digest[0], leg.datasets_digest):
         path.write_text("{}")
     before = provenance(leg)
     assert before["settings"] == SETTINGS and before["code"] == "x" and before["torch"]
@@ -74,12 +43,17 @@ def test_provenance_is_of_what_moves_weights(tmp_path: Path) -> None:
         now = provenance(leg)
         return [key for key in before if now[key] != before[key]]
 
-    # Why clips were dropped, what Python compiled, where the leg ends, and what it is logged to.
-    for name in ("dropped.csv", "metadata.pyc"):
+    # Reasons for dropping clips, warnings, the end of the leg, and loggers do not count.
+    leg.dataset_configs.mkdir()
+    for name in ("dropped.csv", "warnings.csv", "metadata.pyc"):
         (leg.dataset_configs / name).write_text("x")
     running = RUNNING | {"workers": 2}
     assert changed(dataclasses.replace(leg, leg="step-00000009", running=running)) == []
-    for path, key in ((captions, "corpus"), (leg.sound_digest[0], "sounds"), (leg.model_digest, "base_model")):
+    for path, key in (
+        (leg.datasets_digest, "corpus"),
+        (leg.sound_digest[0], "sounds"),
+        (leg.model_digest, "base_model"),
+    ):
         path.write_text("[]")
         assert changed() == [key]
         path.write_text("{}")

@@ -1,4 +1,4 @@
-"""What a training is told to need, against the peak of the tensors of real training steps, and the advice."""
+"""The estimated memory of a training, compared with the peak of real training steps, and the advice in errors."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import copy
 import functools
 import json
 import math
+import os
 import subprocess
 import sys
 import weakref
@@ -44,7 +45,7 @@ def needed(changes: dict[str, Any], frames: int = FRAMES, text_encoder_bytes: in
 
 
 def measured(folder: Path, changes: dict[str, Any]) -> int:
-    """Bytes of live tensors at the peak of two training steps of the demo model, the frozen text encoder left out."""
+    """The bytes of live tensors at the peak of two training steps of the demo model, without the frozen text encoder."""
     import torch
     from sao.models.build import build, load_weights
     from sao.training.optimizer import make_optimizer
@@ -54,7 +55,7 @@ def measured(folder: Path, changes: dict[str, Any]) -> int:
     from torch.utils._pytree import tree_leaves
 
     class Alive(TorchDispatchMode):
-        """Counts the storages that operators return, once each, until they are freed."""
+        """Counts the bytes of each storage that operators return, until it is freed."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -74,7 +75,7 @@ def measured(folder: Path, changes: dict[str, Any]) -> int:
         def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             returned = function(*args, **(kwargs or {}))
             for tensor in tree_leaves(returned):
-                # States of 8 bits are a tensor of several.
+                # A state of 8 bits is a tensor made of several tensors.
                 parts = tensor.tensor_attrs if hasattr(tensor, "tensor_attrs") else []
                 for part in [getattr(tensor, name) for name in parts] or [tensor]:
                     if isinstance(part, torch.Tensor):
@@ -85,7 +86,7 @@ def measured(folder: Path, changes: dict[str, Any]) -> int:
     low, mixed = run["precision"] == "bf16-true", run["precision"] == "bf16-mixed"
     model = build(CONFIG, folder / "hub")
     load_weights(model, folder / "model.safetensors")
-    model.pretransform = None  # trained on latents
+    model.pretransform = None  # this run is trained on latents
     if low:
         low_precision(model.model)
     dit = model.model.model
@@ -109,7 +110,7 @@ def measured(folder: Path, changes: dict[str, Any]) -> int:
         optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=True)
     followers = [copy.deepcopy(model.model)] if run["ema"] else []
     several = memory.synchronises(run)
-    if several:  # a group of one has the same buckets
+    if several:  # a group of one process has the same buckets
         torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
 
     batch, channels = run["batch_size"], CONFIG["model"]["io_channels"]
@@ -168,8 +169,9 @@ MEASURED = [
 
 @pytest.fixture(scope="module")
 def peaks(base_model: Path) -> list[int]:
-    """The measured peak of each of `MEASURED`, in a process of its own: the Hub's cache is set before its first import."""
-    done = subprocess.run([sys.executable, __file__, base_model], capture_output=True, text=True, timeout=300)
+    """The measured peak of each run in `MEASURED`. A separate process sets the Hub's cache before its first import."""
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, __file__, base_model], env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -204,7 +206,7 @@ def test_a_larger_batch_or_a_longer_window_never_needs_less(
 
 
 def advised(message: str) -> dict[str, Any]:
-    """The settings that an error line tells to set."""
+    """The settings that an error line advises."""
     changes: dict[str, Any] = {}
     for line in message.split(": set ")[1].split(", "):
         key, value = line.split(": ")
@@ -252,7 +254,7 @@ def test_the_advice_fits_and_names_nothing_needless(run: dict[str, Any], share: 
         ({"batch_size": 1, "recompute_activations": True, "ema": True}, 0.85, ["ema: false"]),
         ({"batch_size": 1, "recompute_activations": True}, 0.7, ["precision: bf16-true"]),
         ({"batch_size": 1, "recompute_activations": True}, 0.4, ["method: lora"]),
-        # A smaller batch would accumulate, and between processes need more.
+        # A smaller batch would accumulate, and need more memory with several processes.
         ({"batch_size": 2, "devices": 2, "recompute_activations": True}, 0.65, ["precision: bf16-true"]),
         ({"batch_size": 1, "method": "lora", "recompute_activations": True}, 0.75, ["adapter.base_precision: bf16"]),
     ],

@@ -1,4 +1,4 @@
-"""The table of a training."""
+"""The table of a training's losses."""
 
 from __future__ import annotations
 

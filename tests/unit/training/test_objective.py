@@ -1,4 +1,4 @@
-"""The loss, against stable-audio-tools' own."""
+"""The loss, compared with that of stable-audio-tools."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from steps import VARIANTS, make_batch, shared_model, upstream_training
 
 
 def stock_loss(model: torch.nn.Module, batch: dict, monkeypatch: pytest.MonkeyPatch, **options: object) -> torch.Tensor:
-    """What stable-audio-tools' training_step gives for the draws in a batch."""
+    """The loss that stable-audio-tools' training_step computes for the draws in a batch."""
     diffusion = upstream_training()
     options = {"cfg_dropout_prob": 0.0, "mask_loss_weight": 1.0} | options
     if "inpainting" in options:
@@ -58,7 +58,7 @@ def test_loss_is_stable_audio_tools(
         assert (one is None) == (two is None)
         if one is not None:
             torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-7)
-    # It depends on each of the draws, and on each setting.
+    # The loss depends on each of the draws, and on each setting.
     for key, other in {"noise": -batch["noise"], "t": batch["t"] * 0.9, "latents": batch["latents"] + 0.1}.items():
         assert objective(batch | {key: other}).mean().item() != pytest.approx(expected.item(), rel=2e-4)
     if training and "inpainting" not in training:

@@ -1,4 +1,4 @@
-"""What is done to a model before its training changes no loss."""
+"""The preparation of a model for its training changes no loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which device a process of a training takes, what is free there, and what it tells of where it runs."""
+"""The device that a process of a training takes, the memory that is free on it, and the log line about both."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_gpu_is_chosen_before_it_is_asked(
     monkeypatch.setattr(torch.cuda, "mem_get_info", free_of_current)
     assert local_rank() == rank
     assert free_memory(on_gpu=True, processes=4) == 1000 + rank
-    assert asked == [rank]  # none else has a context now
+    assert asked == [rank]  # no other process has a context now
 
 
 def test_the_processes_of_a_node_share_its_main_memory() -> None:

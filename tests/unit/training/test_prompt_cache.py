@@ -1,4 +1,4 @@
-"""Prompts are encoded once."""
+"""Each prompt is encoded only once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sao.training.prompt_cache import PromptCache
 
 
 class T5(torch.nn.Module):
-    """Counts what it is asked, and answers with a function of the prompt."""
+    """A text encoder that records the prompts it gets. Its answer is a function of the prompt."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Schedules of the learning rate, against stable-audio-tools' own."""
+"""Schedules of the learning rate, compared with those of stable-audio-tools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training states come back as they were, and say what they are from."""
+"""Training states are read back unchanged, with the provenance of their training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A step of the optimiser is a function of the seed and its number."""
+"""A step of the optimiser is a function of the seed and the number of the step."""
 
 from __future__ import annotations
 

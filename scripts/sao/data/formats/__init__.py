@@ -1,4 +1,4 @@
-"""The formats of corpora: one module for each, and its line in `FORMATS`. `base` says what a format answers."""
+"""The formats of corpora. Each has a module and a line in `FORMATS`. `base` has the methods that a format implements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The audiofolder convention of Hugging Face's `datasets`: sounds in a tree, their captions in tables or beside them.
+"""The audiofolder convention of Hugging Face's `datasets`: sounds in a tree, with captions in tables or beside them.
 
 https://huggingface.co/docs/datasets/audio_dataset
 """
@@ -64,7 +64,7 @@ class AudioFolder(InPlace):
         top = None if split == WHOLE else Path(corpus["path"]).as_posix()
         return {
             "caption_columns": corpus["caption_columns"] or None,
-            "top": top,  # the folder above it, where its folders are the splits
+            "top": top,  # the folder above, if its folders are the splits
             "splits": self.splits(corpus) if top else None,  # all folders in `top` that are used
         }
 
@@ -77,11 +77,11 @@ class AudioFolder(InPlace):
         return read_folder(folder, options["caption_columns"], top, options["splits"] or (), lost)
 
 
-# Folders are listed at every start of Snakemake, with a million names maybe: these take none of Path's time.
+# Folders are listed at every start of Snakemake, and may have a million names. So these functions avoid Path, which is slow.
 
 
 def walk(root: Path) -> Iterator[str]:
-    """Paths in `root` of all files, at any depth. Hidden ones do not count."""
+    """Paths in `root` of all files, at any depth, without hidden ones."""
     seen = set()
     for folder, folders, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
@@ -110,7 +110,7 @@ def files_below(root: Path) -> list[str]:
 
 
 def own_tables(top: Path) -> list[Path]:
-    """The metadata tables that lie in a folder itself."""
+    """The metadata tables in a folder itself, not in its subfolders."""
     return [top / name for name in TABLES if (top / name).is_file()]
 
 
@@ -123,10 +123,10 @@ def read_folder(
 ) -> dict[str, Captioned]:
     """Every sound's captions and further columns, by its path in `root`.
 
-    Where `root` is one of the folders in `top`, a table in `top` may have rows of its sounds, and of those in the other
-    folders, `splits`. Raises InputError on a row without a sound or a sound without a caption, unless there is `lost`,
-    which then gets what is wrong by path in `root`; and on a sound with two sources of captions. Names are compared as
-    `same_name` has them.
+    If `root` is one of the folders in `top`, a table in `top` may have rows for its sounds, and for those in the other
+    folders, `splits`. Raises InputError on a sound with two sources of captions, and on a row without a sound or a sound
+    without a caption. If there is a `lost`, it gets the last two instead, by the path in `root`. Names are compared in the
+    form of `same_name`.
     """
     reader = _Reader(root, top, splits, lost)
     reader.list_sounds()
@@ -137,17 +137,17 @@ def read_folder(
 
 
 class _Reader:
-    """What is known of a folder while it is read."""
+    """The state of reading a folder."""
 
     def __init__(self, root: Path, top: Path | None, splits: Sequence[str], lost: dict[str, str] | None) -> None:
         if not root.is_dir():
             raise InputError(f"{root}: no such folder; correct the corpus's `path` in the config")
         self.root, self.top, self.splits, self.lost = root, top, splits, lost
         self.every = sorted(walk(root))
-        self.names = list(filter(matters, self.every))  # of the files that matter
+        self.names = list(filter(matters, self.every))  # sounds, tables and texts
         self.sounds = {name for name in self.names if is_sound(name)}
-        self.by_name: dict[str, str] = {}  # sounds by their names as `same_name` has them
-        self.beside: dict[str, list[str]] = {}  # sounds by the names of their texts, less the suffix
+        self.by_name: dict[str, str] = {}  # sounds by their names in the form of `same_name`
+        self.beside: dict[str, list[str]] = {}  # sounds by the names of their texts, without the suffix
         self.captioned: dict[str, Captioned] = {}
 
     def lose(self, name: str, problem: str) -> None:
@@ -162,7 +162,7 @@ class _Reader:
         self.captioned[name] = entry
 
     def list_sounds(self) -> None:
-        """Find the sounds; raises InputError on names that cannot be used."""
+        """Find the sounds. Raises InputError on names that cannot be used."""
         root = self.root
         if not self.sounds:
             raise InputError(f"{root}: holds no sound that can be read ({', '.join(sorted(SUFFIXES))})")
@@ -183,7 +183,7 @@ class _Reader:
             self.beside.setdefault(same_name(name.removesuffix(Path(name).suffix)), []).append(name)
 
     def read_tables(self, caption_columns: list[str] | None) -> None:
-        """Read the rows of all tables. Those of sounds in other folders are left to these; warns of what no folder has."""
+        """Read the rows of all tables. Skips rows of sounds in other folders, and warns of rows that are in none of them."""
         above = own_tables(self.top) if self.top else []
         alike_below = functools.cache(alike_sounds)
         unused = []
@@ -211,7 +211,7 @@ class _Reader:
             )
 
     def read_texts(self) -> None:
-        """Read the texts beside the sounds; warns of those that have no sound beside them."""
+        """Read the texts beside the sounds. Warns of texts without a sound beside them."""
         unread: dict[str, str] = {}  # files that may be sounds, by their names with and without the suffix
         for name in filter(may_be_sound, self.every):
             unread |= dict.fromkeys((name, name.removesuffix(Path(name).suffix)), name)
@@ -234,7 +234,7 @@ class _Reader:
             log.warning("warning: %s: %r has no sound beside it: not used (%d such)", self.root, alone[0], len(alone))
 
     def find_uncaptioned(self) -> None:
-        """Lose the sounds that no table and no text has captions of."""
+        """Lose the sounds without captions in a table or a text."""
         uncaptioned = sorted(self.sounds - set(self.captioned))
         more = f" ({len(uncaptioned)} such)" if self.lost is None else ""
         for name in uncaptioned:
@@ -246,7 +246,7 @@ class _Reader:
 
 
 def no_sound(folder: Path, name: str, base: Path, alike_below: Callable[[Path], dict[str, str]]) -> str:
-    """Why what a table in `folder` calls `name` is no sound in `base`, and what to do."""
+    """Why `name` in a table in `folder` is no sound in `base`, and what to do."""
     inside = os.path.relpath(folder / name, base)
     if Path(inside).parts[:1] == ("..",):
         return f"{name!r} lies outside {base}: move it in there and correct the file_name, or remove the row"
@@ -260,12 +260,12 @@ def no_sound(folder: Path, name: str, base: Path, alike_below: Callable[[Path], 
 
 
 def alike_sounds(base: Path) -> dict[str, str]:
-    """The sounds in `base` by what they look like."""
+    """The sounds in `base`, by their names in the form of `alike`."""
     return {alike(name): name for name in filter(is_sound, walk(base))}
 
 
 def no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON; raises ValueError on a key that it has twice."""
+    """Make a dict of a JSON object. Raises ValueError on a key that it has twice."""
     row = dict(pairs)
     if len(row) != len(pairs):
         twice = next(key for at, (key, _) in enumerate(pairs) if key in dict(pairs[:at]))
@@ -281,7 +281,7 @@ def read_csv_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
 def read_jsonl_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
     """`(where, row)` of a metadata.jsonl."""
     rows: list[tuple[str, dict[str, Any]]] = []
-    seen: set[tuple[str, ...]] = set()  # columns, which most rows have in common
+    seen: set[tuple[str, ...]] = set()  # the columns of rows that were checked; most rows have the same
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
@@ -300,7 +300,7 @@ def read_jsonl_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The captions of a text file, one a line."""
+    """The captions of a text file, one per line."""
     lines = read_text(path).splitlines()
     return [text for n, line in enumerate(lines, 1) if line.strip() for text in listed(line, f"{path}, row {n}")] or [
         ""
@@ -319,21 +319,21 @@ def read_text(path: Path) -> str:
 
 
 def split_row(row: dict[str, Any], caption_columns: list[str] | None, where: str) -> tuple[list[str], dict[str, str]]:
-    """`(captions, other columns)` of a row; a cell of a .jsonl may hold a list of captions."""
-    chosen = caption_columns or guess_caption_columns(list(row), where)
-    if missing := [column for column in chosen if column not in row]:
+    """`(captions, other columns)` of a row. A cell of a .jsonl may hold a list of captions."""
+    names = caption_columns or guess_caption_columns(list(row), where)
+    if missing := [column for column in names if column not in row]:
         raise InputError(f"{where}: has no column {missing[0]!r}; found {', '.join(row)}")
-    if not chosen:
+    if not names:
         raise InputError(f"{where}: no caption column; set the corpus's `caption_columns`; found {', '.join(row)}")
     captions: list[str] = []
-    for column in chosen:
+    for column in names:
         cell = row[column] if isinstance(row[column], list) else [row[column]]
         if any(isinstance(value, bool | dict | list) for value in cell):
             raise InputError(f"{where}: caption is not text (column {column!r}): write a text, or a list of texts")
         for value in cell:
             captions += listed(as_text(value), f"{where} ({column})")
     try:
-        others = {key: as_text(value) for key, value in row.items() if key not in chosen and key != "file_name"}
+        others = {key: as_text(value) for key, value in row.items() if key not in names and key != "file_name"}
     except RecursionError:
         raise InputError(f"{where}: nested too deep: make it flat") from None
     if not is_utf8(every := "".join([*captions, *others, *others.values()])) or "\0" in every:
@@ -342,14 +342,14 @@ def split_row(row: dict[str, Any], caption_columns: list[str] | None, where: str
 
 
 def guess_caption_columns(columns: list[str], where: str = "") -> list[str]:
-    """`caption`, `caption_1`, … in order, else `text`, …, else `prompt`, …; none where there is none.
+    """The columns `caption`, `caption_1`, … in order, else `text`, …, else `prompt`, …; an empty list if there are none.
 
-    Raises InputError on a column that is called much like the chosen ones, which would go unread.
+    Raises InputError on a column whose name resembles these, because it would not be read.
     """
     for stem in ("captions?", "texts?", "prompts?"):
-        found = [(c, re.fullmatch(rf"{stem}(?:_?([0-9]+))?", c, re.IGNORECASE)) for c in columns]
-        if chosen := [(int(match[1] or 0), column) for column, match in found if match]:
-            names = [column for _, column in sorted(chosen)]
+        matches = [(c, re.fullmatch(rf"{stem}(?:_?([0-9]+))?", c, re.IGNORECASE)) for c in columns]
+        if numbered := [(int(match[1] or 0), column) for column, match in matches if match]:
+            names = [column for _, column in sorted(numbered)]
             if odd := next((c for c in columns if like_caption(c, stem) and c not in names), None):
                 raise InputError(
                     f"{where}: column {odd!r} is called much like {names[0]!r}: rename it, or set the corpus's "
@@ -360,7 +360,7 @@ def guess_caption_columns(columns: list[str], where: str = "") -> list[str]:
 
 
 def as_text(value: Any) -> str:
-    """A JSON value as one line of text; nothing for null and for NaN, which is what pandas calls it."""
+    """A JSON value as one line of text. null, and NaN, which pandas writes for it, give an empty text."""
     missing = value is None or value != value
     text = value if isinstance(value, str) else "" if missing else json.dumps(value, ensure_ascii=False)
     return " ".join(text.split())

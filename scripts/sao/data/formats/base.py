@@ -1,7 +1,7 @@
-"""What a format of corpora answers: which splits it has, where its files lie, how they are read, what a config may say.
+"""The interface of a format of corpora: its splits, the places of its files, how to read them, and the checks of its config.
 
-There are two kinds. An `Archived` corpus is published: rules `download` and `extract` bring its sounds here. One that is
-`InPlace` is a user's own: rule `scan` reads it where it lies. A new format is a class of one kind, and a line in `FORMATS`.
+There are two kinds. An `Archived` corpus is published; rules `download` and `extract` fetch and unpack its sounds. An
+`InPlace` corpus is a user's own; rule `scan` reads it in place. A new format is a class of one kind, and a line in `FORMATS`.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from sao.config.resolve import ROLES, Config
 from sao.data.captions import Captions, read_captions, unique_rows
 from sao.data.origin import Row
 
-WHOLE = "all"  # the name of the one published split of a corpus that has none
-Sides = dict[str, list[str]]  # what makes up train, validation and evaluation
-Problem = tuple[list[Any], str]  # a key of the corpus's entry in the config, and what is wrong with its value
+WHOLE = "all"  # the name of the only split of a corpus that has no published splits
+Sides = dict[str, list[str]]  # the splits that make up train, validation and evaluation
+Problem = tuple[list[Any], str]  # a key of the corpus's entry in the config, and the problem with its value
 
 
 @dataclass
 class Captioned:
-    """The captions of a sound, the further columns of its row, and where they were read."""
+    """The captions of a sound, the further columns of its row, and the file and row that they come from."""
 
     captions: list[str]
     where: str
@@ -34,10 +34,10 @@ class Captioned:
 class Format(ABC):
     """`corpus` is the entry of a corpus in the config, with its defaults."""
 
-    key: ClassVar[str]  # the key of the entry that says where the corpus is
-    in_place: ClassVar[bool]  # whether it is read where it lies
+    key: ClassVar[str]  # the key of the entry that has the corpus's place
+    in_place: ClassVar[bool]  # whether the sounds are read in place
 
-    # What the config says.
+    # The corpus's entry in the config.
 
     @abstractmethod
     def sides(self, corpus: Config) -> Sides:
@@ -49,31 +49,31 @@ class Format(ABC):
 
     @abstractmethod
     def problems(self, corpus: Config) -> Iterator[Problem]:
-        """What is wrong with an entry whose three sides are filled in."""
+        """Problems of an entry whose three sides are filled in."""
 
     def missing(self, corpus: Config) -> Iterator[Problem]:
-        """What an entry names that is not on the disk. Asked only of a corpus that a run trains on."""
+        """Files and folders of the entry that are not on the disk. Only checked for a corpus that a run trains on."""
         yield from ()
 
-    # Where the sounds are.
+    # The place of the sounds.
 
     @abstractmethod
     def folder(self, corpus: Config, split: str) -> str | None:
-        """The user's own folder that the names of a split's sounds are relative to; None where they are unpacked here."""
+        """The user's folder that the names of a split's sounds are relative to; None for sounds that a rule unpacks."""
 
-    # What rule `manifest` reads.
+    # For rule `manifest`.
 
     def read_captions(self, paths: list[Path]) -> tuple[dict[str, Row], dict[str, Captions]]:
-        """`(rows, captions)` of tables by `file_name`, as `same_name` has it. Tables that rule `scan` wrote are in this form."""
+        """`(rows, captions)` by `file_name`, in the form of `same_name`. Rule `scan` writes tables in Clotho's form, too."""
         return read_captions(paths)
 
     def read_metadata(self, paths: list[Path]) -> dict[str, Row]:
-        """Rows of further published tables by `file_name`, as `same_name` has it."""
+        """Rows of further published tables by `file_name`, in the form of `same_name`."""
         return {name: row for name, (_, row) in unique_rows(paths, [], "utf-8").items()}
 
 
 class Archived(Format):
-    """Published archives, which rule `extract` unpacks, with tables of captions, by published split."""
+    """A corpus of published archives, which rule `extract` unpacks, and tables of captions, by published split."""
 
     key = "splits"
     in_place = False
@@ -91,14 +91,14 @@ class Archived(Format):
 
 
 class InPlace(Format):
-    """A corpus of a user's own, at the config's `path`. Without splits of its own it is one published split, `all`."""
+    """A user's own corpus, at the config's `path`. Without splits of its own it is one split, `all`."""
 
     key = "path"
     in_place = True
 
     def sides(self, corpus: Config) -> Sides:
-        drawn = corpus["split"]["method"] == "fraction"
-        return {"train": [WHOLE] if drawn else [], "validation": [], "evaluation": []}
+        by_fraction = corpus["split"]["method"] == "fraction"
+        return {"train": [WHOLE] if by_fraction else [], "validation": [], "evaluation": []}
 
     def splits(self, corpus: Config) -> list[str]:
         return [WHOLE]
@@ -109,40 +109,40 @@ class InPlace(Format):
 
     def missing(self, corpus: Config) -> Iterator[Problem]:
         if not Path(corpus["path"]).exists():
-            yield ["path"], f"found {corpus['path']!r}, which is not there"
+            yield ["path"], f"found {corpus['path']!r}, which does not exist"
 
     @abstractmethod
     def folder(self, corpus: Config, split: str) -> str: ...
 
-    # What rule `scan` reads.
+    # For rule `scan`.
 
     @abstractmethod
     def options(self, corpus: Config, split: str) -> dict[str, Any]:
-        """What `names` and `read` go by, as JSON can hold it."""
+        """The options for `names` and `read`, in types that JSON has."""
 
     @abstractmethod
     def names(self, folder: Path, options: dict[str, Any]) -> list[str]:
-        """All files that decide what is read, sounds and tables, by their paths in `folder`.
+        """All files that the result of `read` depends on, sounds and tables, by their paths in `folder`.
 
-        They are looked at in every start of Snakemake: a change reruns rule `scan`.
+        Every start of Snakemake compares their sizes and time stamps. A change reruns rule `scan`.
         """
 
     @abstractmethod
     def read(self, folder: Path, options: dict[str, Any], lost: dict[str, str] | None) -> dict[str, Captioned]:
         """The captions of every sound, by its path in `folder`.
 
-        Raises InputError on a row without a sound or a sound without a caption, unless there is `lost`, which then gets
-        what is wrong by path in `folder`.
+        Raises InputError on a row without a sound or a sound without a caption. If there is a `lost`, it gets the problem
+        instead, by the path in `folder`.
         """
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is such a file; not so for a name that is longer than any, at which Path's own raises."""
+    """Whether there is such a file. False for a name that is too long, at which `Path.is_file` raises."""
     return os.path.isfile(path)  # noqa: PTH113
 
 
 def is_utf8(text: str) -> bool:
-    """False of text with lone surrogates, which stand for bytes of a file name that are not UTF-8."""
+    """Whether a text can be written as UTF-8. Lone surrogates, which stand for other bytes in a file name, cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -15,7 +15,7 @@ from sao.data.captions import unique_rows
 from sao.data.formats.base import Archived, Problem
 from sao.data.origin import METADATA, Row
 
-LONGEST = 200  # bytes of a downloaded file's name: with what is added to it, it is no longer than 255
+LONGEST = 200  # bytes of a downloaded file's name; with the suffixes that rules add, it stays within 255
 
 
 class Clotho(Archived):
@@ -29,7 +29,7 @@ class Clotho(Archived):
         yield from self._file_problems(corpus)
 
     def _file_problems(self, corpus: Config) -> Iterator[Problem]:
-        """Downloads share a folder: each needs a usable name of its own."""
+        """Problems with the names of downloads. They share a folder, so each needs its own usable name."""
         urls: dict[str, str] = {}
         for split, entry in corpus["splits"].items():
             for file in [*entry["archives"], *entry["captions"], *entry["metadata"]]:
@@ -46,7 +46,7 @@ class Clotho(Archived):
 
 
 def file_name(url: str) -> str:
-    """The name a download is kept under: the last part of the URL's path, or nothing for no URL."""
+    """The name that a download is kept under: the last part of the URL's path. Empty for an invalid URL."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -55,7 +55,7 @@ def file_name(url: str) -> str:
 
 
 def _unusable(name: str) -> str:
-    """Why a file cannot be kept under its name in `archives/`, or nothing."""
+    """Why a file cannot be kept under its name in `archives/`; empty if it can."""
     if alike(name) == "checksums" or name.startswith("."):
         return "is taken, or hidden"
     if re.search(r"[{}\\\0-\x1f\x7f\ud800-\udfff\ufffd]", name):

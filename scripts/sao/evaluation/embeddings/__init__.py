@@ -1,4 +1,4 @@
-"""The embeddings that a config may name. A new one is a class in a file of its own, and an entry here."""
+"""The embeddings that a config may name. A new one is a class in its own file, and an entry in `EMBEDDINGS`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from sao.evaluation.embeddings.thumbnail import Thumbnail
 
 __all__ = ["EMBEDDINGS", "THUMBNAIL", "Embedding", "find"]
 
-# In the order of the documentation. Of CLAP, commits that are known to work.
+# The order is that of the documentation. The commits of CLAP are tested.
 EMBEDDINGS: tuple[Embedding, ...] = (
     Aisfx(),
     LogMel(),
     Clap("laion/clap-htsat-unfused", "8fa0f1c6d0433df6e97c127f64b2a1d6c0dcda8a"),
     Clap("laion/larger_clap_general", "ada0c23a36c4e8582805bb38fec3905903f18b41"),
 )
-THUMBNAIL = Thumbnail()  # made besides: what the search for copies compares, too
+THUMBNAIL = Thumbnail()  # always computed, for the search for copies
 
 
 def find(entry: Entry) -> Embedding:

@@ -12,22 +12,22 @@ from sao.evaluation.embeddings.logmel import RATE, aisfx_input
 
 
 class Aisfx(Embedding):
-    """aiSFX (Ma and Lerch 2022, ISMIR): a CNN trained to tell sound-effects categories; 512 numbers.
+    """aiSFX (Ma and Lerch 2022, ISMIR): a CNN trained to distinguish categories of sound effects; 512 numbers.
 
-    Window, hop, normalisation and the padding of short clips are those of its `inference.py`; the mean of the windows
-    is the clip's. The weights, in its package, are pickled: they are read as data.
+    Window, hop, normalisation and the padding of short clips are those of its `inference.py`. A clip's vector is the mean of
+    its windows' vectors. The weights in its package are pickled, and are read as data.
     """
 
     name = "aisfx"
     label = "aiSFX"
     about = (
         "aiSFX (Ma and Lerch 2022), 512 numbers, full bandwidth: a CNN trained to sort sound effects, whose weights come with its "
-        "package. [benchmarks](../../benchmarks/README.md) has what was measured before it was chosen"
+        "package. [benchmarks](../../benchmarks/README.md) has the measurements that led to this choice"
     )
     license = "CC-BY-4.0"
     rate = RATE
     gpu = True
-    FRAMES, HOP, HIGHEST = 100, 50, 9.457798957824707  # frames of a window (2.3 s), and what the input is divided by
+    FRAMES, HOP, HIGHEST = 100, 50, 9.457798957824707  # FRAMES is the window (2.3 s); the input is divided by HIGHEST
 
     def load(self, model: Path | None, threads: int) -> None:
         import aisfx
@@ -37,7 +37,7 @@ class Aisfx(Embedding):
         from sao.models.build import pick_device
 
         torch.set_num_threads(threads)
-        # The numbers of classes beside the weights are numpy's; they hold no code.
+        # Beside the weights lie the numbers of classes as numpy scalars, which contain no code.
         scalar = np._core.multiarray.scalar  # type: ignore[attr-defined]
         harmless: list[Any] = [(scalar, "numpy.core.multiarray.scalar"), np.dtype, type(np.dtype("int64"))]
         with torch.serialization.safe_globals(harmless):

@@ -15,14 +15,14 @@ from sao.evaluation.embeddings.embedding import Embedding
 
 
 class Clap(Embedding):
-    """A ClapModel of transformers (Wu et al. 2023). A long clip's embedding is the mean of its 10 s windows'.
+    """A ClapModel of transformers (Wu et al. 2023). A long clip's vector is the mean of its 10 s windows' vectors.
 
-    Cut here, because the feature extractor takes a random window of what is longer than its own.
+    This class cuts the windows, because the feature extractor takes a random window of a longer clip.
     """
 
     about = (
         "CLAP (Wu et al. 2023), 512 numbers at 48 kHz, which also scores captions. A longer clip's vector is the mean of its "
-        "10 s windows', because the feature extractor would take one of them at random"
+        "10 s windows' vectors, because the feature extractor alone would take one window at random"
     )
     gpu = True
 
@@ -49,7 +49,7 @@ class Clap(Embedding):
                 self.model, report = clap.from_pretrained(folder, local_files_only=True, output_loading_info=True)
             except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
                 raise InputError(f"{folder}: transformers cannot load it as CLAP ({first_line(error)})") from None
-        # transformers draws at random what a file lacks.
+        # transformers fills in missing weights at random.
         if lacking := sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]])):
             raise InputError(f"{folder}: {len(lacking)} weights are missing or have another shape ({lacking[0]} …)")
         self.version = transformers.__version__
@@ -88,7 +88,7 @@ class Clap(Embedding):
 
 
 def pooled(output: Any) -> np.ndarray:
-    """The projected vectors: transformers 5 gives them in an output, 4 bare."""
+    """The projected vectors. transformers 5 returns them in an object, transformers 4 as they are."""
     return getattr(output, "pooler_output", output).float().cpu().numpy()
 
 

@@ -1,4 +1,4 @@
-"""What an embedding is. Reading this and the embeddings themselves takes no library but numpy: the plan asks them, too."""
+"""The interface of embeddings. This module and the embeddings import only numpy at their tops, because the plan reads them."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 class Embedding(ABC):
-    """A way to turn each sound into one vector. `load` comes before all that computes."""
+    """A way to turn each sound into one vector. Call `load` before `sound`, `text` and `provenance`."""
 
-    name: str  # in a config, and of its folder
+    name: str  # in a config, and the base of its folder's name
     label: str  # beside a measure's name: `FAD (aiSFX)`
     about: str  # for the documentation, in Markdown
     rate: int  # Hz of the signals that it takes
     license: str = ""  # of its weights
-    gpu: bool = False  # computed by torch, on a GPU where there is one
-    revision: str = ""  # commit on the Hub that its weights are fetched from; empty where none are
-    compares_sets: bool = True  # False where vectors differ in length, so that a set of them has no mean
+    gpu: bool = False  # whether torch computes it, on a GPU if there is one
+    revision: str = ""  # commit on the Hub that its weights are fetched from; empty if none are
+    compares_sets: bool = True  # False if vectors differ in length, because such a set has no mean
 
     @property
     def folder(self) -> str:
@@ -38,22 +38,22 @@ class Embedding(ABC):
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """Where its numbers come from, once it is loaded."""
+        """The name and version of the embedding. It has to be loaded first."""
         return {"name": self.name}
 
     def load(self, model: Path | None, threads: int) -> None:  # noqa: B027 - not all have any
-        """Bring its weights into memory. `model` is the Hub cache of those that are fetched."""
+        """Load the weights. `model` is the Hub cache if they are fetched."""
 
     @abstractmethod
     def sound(self, signal: np.ndarray) -> np.ndarray:
         """The vector `[dim]` of a mono signal `[frames]` at `rate`."""
 
     def text(self, captions: Sequence[str]) -> np.ndarray | None:
-        """Vectors `[captions, dim]` in the same space; None where text has none."""
+        """Vectors `[captions, dim]` of texts in the same space. None if the embedding has no text side."""
         return None
 
     def stack(self, vectors: Sequence[np.ndarray]) -> np.ndarray:
-        """`[clips, dim]`, as a set of recordings is kept."""
+        """`[clips, dim]`, the array in which a set of sounds is stored."""
         return np.stack(vectors).astype(np.float32)
 
     def nearest(self, x: np.ndarray, y: np.ndarray) -> Nearest:

@@ -17,7 +17,7 @@ class Thumbnail(Embedding):
     """A coarse log-mel spectrogram. Longer clips have longer vectors."""
 
     name = label = "spectrogram"
-    about = "log-mel, 64 bands, ten frames a second. Made besides, for the search for copies"
+    about = "log-mel, 64 bands, ten frames per second. It is always computed, for the search for copies"
     rate = 16000  # `sao.sound.spectra.RATE`, whose import takes scipy
     compares_sets = False
 
@@ -27,7 +27,7 @@ class Thumbnail(Embedding):
         return thumbnail(signal)
 
     def stack(self, vectors: Sequence[np.ndarray]) -> np.ndarray:
-        """Filled up with the floor; in half the bytes, since they are long: within 0.02 dB."""
+        """Pad with the floor. float16 halves these long vectors, and is exact within 0.02 dB."""
         from sao.evaluation.embedded import stack
         from sao.sound.spectra import FLOOR_DB
 

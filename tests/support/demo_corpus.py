@@ -1,0 +1,80 @@
+"""The demo's corpus with latents and dataset configs, made by the scripts, for tests of trainings."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+
+import pandas as pd
+from conftest import ROOT, SPLITS, assert_succeeds, dropped_table, official
+from forks import Forks, Started
+
+DEMO = ROOT / "resources/demo/corpus"
+
+
+def succeed(*started: Started) -> None:
+    for result in [each.finish() for each in started]:
+        assert_succeeds(result)
+
+
+@functools.cache
+def make_corpus(base: Path, base_model: Path, forks: Forks) -> Path:
+    """A folder with the demo's sounds, latents and dataset configs, made by the scripts. Tests must not change it.
+
+    `latents` and `audio` are dataset configs of whole clips, and `cropped_latents` and `cropped_audio` those of parts of
+    1 s. `encoded` and `cropped_encoded` have the latents.
+    """
+    folder = base / "corpus"
+    folder.mkdir()
+    start = functools.partial(forks.start, cwd=folder)
+    model = ("--model", base_model, "--model-digest", base_model / "checksums.sha256", "--code", "x")
+    cropped = ("--train-seconds", 1, "--random-crop")
+    sounds = {split: ("--split", split, "--facts", f"audio/{split}.csv") for split in SPLITS}
+    succeed(
+        *(
+            start(
+                "extract", *sounds[split], "--archive", DEMO / f"clotho_audio_{split}.7z", "--output", f"audio/{split}"
+            )
+            for split in SPLITS
+        )
+    )
+
+    def manifest(split: str) -> Started:
+        tables = [
+            part for kind in ("captions", "metadata") for part in (f"--{kind}", DEMO / f"clotho_{kind}_{split}.csv")
+        ]
+        audio = ("--audio", f"audio/{split}")
+        return start("manifest", *sounds[split], *audio, *tables, "--output", f"manifests/{split}.csv")
+
+    def encode(split: str, output: str, *window: object) -> Started:
+        digest = ("--output", f"{output}/{split}/0001-of-0001", "--digest", f"{output}/{split}/0001-of-0001.json")
+        return start("encode", *sounds[split], "--audio", f"audio/{split}", *model, *window, *digest)
+
+    trained = ("development", "validation")
+    succeed(
+        *map(manifest, SPLITS),
+        *(encode(split, "encoded") for split in trained),
+        *(encode(split, "cropped_encoded", *cropped) for split in trained),
+    )
+    (folder / "report.json").write_text("{}")
+    # Two clips are enough for validation.
+    clips = pd.read_csv(folder / "manifests/validation.csv").path[2:]
+    dropped = dropped_table(folder / "dropped.csv", [{"path": path} for path in clips])
+    manifests = [f"manifests/{split}.csv" for split in SPLITS]
+    checked = ("--split", json.dumps(official()), "--validation-report", "report.json", "--dropped", dropped)
+    succeed(start("split", "--manifest", *manifests, *checked, "--output", "splits"))
+
+    def configure(name: str, *more: object) -> Started:
+        given = ("--splits", "splits", "--model-config", base_model / "model_config.json", "--hub", base_model / "hub")
+        outputs = ("--output", name, "--kept", f"{name}.csv", "--digest", f"{name}.sha256")
+        return start("dataset_configs", *given, *more, *outputs)
+
+    audio = ("--audio", json.dumps({split: f"audio/{split}" for split in SPLITS}))
+    succeed(
+        configure("latents", "--latents", "encoded"),
+        configure("audio_dir", *audio),
+        configure("cropped_latents", "--latents", "cropped_encoded", *cropped),
+        configure("cropped_audio", *audio, *cropped),
+    )
+    return folder
