@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, checksum, copy_checkout
+from conftest import ROOT, checksum, copy_checkout, run_snakemake
 from filelock import FileLock
 from sao.data.corpora import resolve
 from sao.plan.plan import Plan
@@ -75,7 +75,7 @@ def wait_for(condition: Callable[[], object], what: str, running: subprocess.Pop
     while not condition():
         assert time.monotonic() < end, f"waited for {what} in vain"
         assert running is None or running.poll() is None, f"ended before {what}"
-        time.sleep(0.3)
+        time.sleep(0.5)
 
 
 def jobs(checkout: Path) -> list[dict[str, str]]:
@@ -165,8 +165,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
                 runs = CONFIG["runs"] | {"other": OTHER}
                 (new / "ci.yaml").write_text(yaml.safe_dump(CONFIG | {"runs": runs, "cluster": {"scratch": False}}))
                 targets = [str(Path(path).parent) for path in (LAST, THEIRS)]
-                command = ["snakemake", "--cores", "2", "--configfile=ci.yaml", "--", *targets]
-                done = subprocess.run(command, cwd=new, capture_output=True, text=True, timeout=PATIENCE)
+                done = run_snakemake("--cores", "2", "--configfile=ci.yaml", "--", *targets, cwd=new)
                 assert done.returncode == 0, done.stderr[-4000:]
                 new.rename(folder)
         return folder

@@ -29,7 +29,7 @@ from settings import as_options
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 SERVER = """
-import gc, json, os, runpy, selectors, signal, socket, sys, tempfile
+import atexit, gc, json, os, runpy, selectors, signal, socket, sys, tempfile
 listener = socket.socket(socket.AF_UNIX)
 listener.bind(sys.argv[1])
 import numpy, pandas, scipy.signal, soundfile, py7zr, matplotlib.figure, jinja2
@@ -71,6 +71,7 @@ def run(order, streams):
     except BaseException:
         import traceback
         traceback.print_exc()
+    atexit._run_exitfuncs()  # os._exit does not; and to end as usual takes a second with torch loaded
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
