@@ -29,7 +29,7 @@ from settings import as_options
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 SERVER = """
-import atexit, gc, json, os, runpy, selectors, signal, socket, sys, tempfile
+import atexit, contextlib, gc, json, os, runpy, selectors, signal, socket, sys, tempfile
 listener = socket.socket(socket.AF_UNIX)
 listener.bind(sys.argv[1])
 import numpy, pandas, scipy.signal, soundfile, py7zr, matplotlib.figure, jinja2
@@ -76,20 +76,27 @@ def run(order, streams):
     sys.stderr.flush()
     os._exit(code)
 
+def tell(client, number):
+    with contextlib.suppress(OSError):  # the client is gone, and the main loop kills its process
+        client.sendall(b"%d\\n" % number)
+
 def begin(client):
     text, streams, *_ = socket.recv_fds(client, 1 << 20, 3)
-    if not text:  # it only looked whether somebody answers
+    while text and not text.endswith(b"\\n"):
+        more = client.recv(1 << 20)
+        text = text + more if more else b""
+    if not text:  # it only looked whether somebody answers, or is gone
+        for stream in streams:
+            os.close(stream)
         client.close()
         return
-    while not text.endswith(b"\\n"):
-        text += client.recv(1 << 20)
     pid = os.fork()
     if not pid:
         run(json.loads(text), streams)
     for stream in streams:
         os.close(stream)
     clients[pid] = client
-    client.sendall(b"%d\\n" % pid)
+    tell(client, pid)
     selector.register(client, selectors.EVENT_READ, pid)
 
 def end():
@@ -98,10 +105,7 @@ def end():
         if not pid:
             break
         client = clients.pop(pid)
-        try:
-            client.sendall(b"%d\\n" % os.waitstatus_to_exitcode(status))
-        except OSError:
-            pass  # the client is gone, and has killed the process
+        tell(client, os.waitstatus_to_exitcode(status))
         selector.unregister(client)
         client.close()
 
