@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, checksum, copy_checkout, run_snakemake
+from conftest import ROOT, checksum, copy_checkout, forked_jobs, run_snakemake
 from filelock import FileLock
 from sao.data.corpora import resolve
 from sao.plan.plan import Plan
@@ -32,7 +32,7 @@ needs_slurm = pytest.mark.skipif(
     reason=f"SLURM's daemons need root and Debian's slurmctld, slurmd, slurm-client and munge; missing: {MISSING}",
 )
 
-LEG = 120  # steps; on one thread a quarter of a minute, long enough to be caught in the middle
+LEG = 60  # steps; on one thread seven seconds, long enough to be caught in the middle
 RUN = {"steps": 2 * LEG, "checkpoint_every": LEG, "validate_every": LEG, "batch_size": 16, "threads": 1}
 CONFIG = {
     # Two, all of a node: so jobs have to wait for each other.
@@ -133,11 +133,13 @@ def two_legs_held(checkout: Path, running: subprocess.Popen) -> Iterator[dict[st
 
 
 def snakemake(checkout: Path, *target: str, config: str = "ci.yaml") -> subprocess.Popen:
-    """Snakemake in the background; what it says is appended to `said.log`."""
+    """Snakemake in the background; what it says is appended to `said.log`. What it starts finds its imports made."""
+    environment = os.environ | forked_jobs()
     with (checkout / "said.log").open("a", encoding="utf-8") as said:
         return subprocess.Popen(
-            [*COMMAND, f"--configfile={config}", *target],
+            ["python", "-m", *COMMAND, f"--configfile={config}", *target],
             cwd=checkout,
+            env=environment,
             stdout=said,
             stderr=said,
             start_new_session=True,

@@ -54,6 +54,7 @@ def run(order, streams):
         os.close(stream)
     for other in (listener, ended, wake, selector, *clients.values()):
         other.close()
+    sys.executable = order.get("python", sys.executable)
     if order["purge"]:
         for name in [name for name in sys.modules if name.split(".")[0] in READERS]:
             del sys.modules[name]
@@ -132,13 +133,21 @@ while True:
             end()
 """
 
-# The jobs of a graph whose PATH begins with the folder of this: `python scripts/<name>.py …` forks, all else is Python's.
+# What a graph starts whose PATH begins with the folder of this: `python scripts/<name>.py …` forks, and so does
+# `python -m snakemake …`, with which a cluster's jobs begin. All else is Python's, and so is a training on a cluster, with
+# all that starts it: SLURM has to see its processes as its own, to kill them.
 CLIENT = """#!{python} -IS
 import json, os, signal, socket, sys
 script = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else ""
-if os.path.basename(os.path.dirname(script)) != "scripts":
+folder = os.path.dirname(os.path.abspath(sys.argv[0]))
+order = dict(cwd=os.getcwd(), env=dict(os.environ))
+if os.path.basename(os.path.dirname(script)) == "scripts":
+    order.update(command=[script, *sys.argv[2:]], purge=True)
+elif sys.argv[1:3] == ["-m", "snakemake"] and not {{"train", "train_last"}} & set(sys.argv):
+    order.update(command=[{snakemake!r}, *sys.argv[3:]], purge=False, python=os.path.join(folder, "python"))
+else:
+    os.environ["PATH"] = os.environ["PATH"].removeprefix(folder + ":")
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])
-order = dict(command=[script, *sys.argv[2:]], cwd=os.getcwd(), env=dict(os.environ), purge=True)
 server = socket.socket(socket.AF_UNIX)
 server.connect({socket!r})
 socket.send_fds(server, [json.dumps(order).encode() + b"\\n"], [0, 1, 2])
@@ -228,7 +237,8 @@ class Forks:
         program = self.folder / "bin" / "python"
         if not program.exists():
             program.parent.mkdir(exist_ok=True)
-            program.write_text(CLIENT.format(python=sys.executable, socket=str(self.socket)), encoding="utf-8")
+            known = {"python": sys.executable, "snakemake": shutil.which("snakemake"), "socket": str(self.socket)}
+            program.write_text(CLIENT.format(**known), encoding="utf-8")
             program.chmod(0o755)
         return f"{program.parent}:{os.environ['PATH']}"
 
