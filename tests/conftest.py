@@ -427,14 +427,25 @@ def copy_checkout(target: Path) -> Path:
     return target
 
 
+ONE_PROCESSOR = ["taskset", "--cpu-list", str(min(os.sched_getaffinity(0)))] if shutil.which("taskset") else []
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh copy of the checkout in which the README's first command has run as printed. Not to be changed."""
+    """A fresh copy of the checkout in which the README's first command has run as printed. Not to be changed.
+
+    It runs on one processor: others work beside it, and two threads would wait for each other.
+    """
     checkout = copy_checkout(tmp_path_factory.mktemp("fresh") / "checkout")
     # The environment that runs the tests is the locked one; a second copy of it would only cost minutes.
     env = os.environ | {"UV_PROJECT_ENVIRONMENT": sys.prefix}
     done = subprocess.run(
-        ["bash", "-c", readme_commands()[0]], cwd=checkout, env=env, capture_output=True, text=True, timeout=1800
+        [*ONE_PROCESSOR, "bash", "-c", readme_commands()[0]],
+        cwd=checkout,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=1800,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
     return checkout

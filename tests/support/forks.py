@@ -29,7 +29,7 @@ from settings import as_options
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 SERVER = """
-import gc, json, os, runpy, selectors, signal, socket, sys, tempfile
+import atexit, contextlib, gc, json, os, runpy, selectors, signal, socket, sys, tempfile
 listener = socket.socket(socket.AF_UNIX)
 listener.bind(sys.argv[1])
 import numpy, pandas, scipy.signal, soundfile, py7zr, matplotlib.figure, jinja2
@@ -54,6 +54,7 @@ def run(order, streams):
         os.close(stream)
     for other in (listener, ended, wake, selector, *clients.values()):
         other.close()
+    sys.executable = order.get("python", sys.executable)
     if order["purge"]:
         for name in [name for name in sys.modules if name.split(".")[0] in READERS]:
             del sys.modules[name]
@@ -71,24 +72,32 @@ def run(order, streams):
     except BaseException:
         import traceback
         traceback.print_exc()
+    atexit._run_exitfuncs()  # os._exit does not; and to end as usual takes a second with torch loaded
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
 
+def tell(client, number):
+    with contextlib.suppress(OSError):  # the client is gone, and the main loop kills its process
+        client.sendall(b"%d\\n" % number)
+
 def begin(client):
     text, streams, *_ = socket.recv_fds(client, 1 << 20, 3)
-    if not text:  # it only looked whether somebody answers
+    while text and not text.endswith(b"\\n"):
+        more = client.recv(1 << 20)
+        text = text + more if more else b""
+    if not text:  # it only looked whether somebody answers, or is gone
+        for stream in streams:
+            os.close(stream)
         client.close()
         return
-    while not text.endswith(b"\\n"):
-        text += client.recv(1 << 20)
     pid = os.fork()
     if not pid:
         run(json.loads(text), streams)
     for stream in streams:
         os.close(stream)
     clients[pid] = client
-    client.sendall(b"%d\\n" % pid)
+    tell(client, pid)
     selector.register(client, selectors.EVENT_READ, pid)
 
 def end():
@@ -97,10 +106,7 @@ def end():
         if not pid:
             break
         client = clients.pop(pid)
-        try:
-            client.sendall(b"%d\\n" % os.waitstatus_to_exitcode(status))
-        except OSError:
-            pass  # the client is gone, and has killed the process
+        tell(client, os.waitstatus_to_exitcode(status))
         selector.unregister(client)
         client.close()
 
@@ -127,13 +133,21 @@ while True:
             end()
 """
 
-# The jobs of a graph whose PATH begins with the folder of this: `python scripts/<name>.py …` forks, all else is Python's.
+# What a graph starts whose PATH begins with the folder of this: `python scripts/<name>.py …` forks, and so does
+# `python -m snakemake …`, with which a cluster's jobs begin. All else is Python's, and so is a training on a cluster, with
+# all that starts it: SLURM has to see its processes as its own, to kill them.
 CLIENT = """#!{python} -IS
 import json, os, signal, socket, sys
 script = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else ""
-if os.path.basename(os.path.dirname(script)) != "scripts":
+folder = os.path.dirname(os.path.abspath(sys.argv[0]))
+order = dict(cwd=os.getcwd(), env=dict(os.environ))
+if os.path.basename(os.path.dirname(script)) == "scripts":
+    order.update(command=[script, *sys.argv[2:]], purge=True)
+elif sys.argv[1:3] == ["-m", "snakemake"] and not {{"train", "train_last"}} & set(sys.argv):
+    order.update(command=[{snakemake!r}, *sys.argv[3:]], purge=False, python=os.path.join(folder, "python"))
+else:
+    os.environ["PATH"] = os.environ["PATH"].removeprefix(folder + ":")
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])
-order = dict(command=[script, *sys.argv[2:]], cwd=os.getcwd(), env=dict(os.environ), purge=True)
 server = socket.socket(socket.AF_UNIX)
 server.connect({socket!r})
 socket.send_fds(server, [json.dumps(order).encode() + b"\\n"], [0, 1, 2])
@@ -223,7 +237,8 @@ class Forks:
         program = self.folder / "bin" / "python"
         if not program.exists():
             program.parent.mkdir(exist_ok=True)
-            program.write_text(CLIENT.format(python=sys.executable, socket=str(self.socket)), encoding="utf-8")
+            known = {"python": sys.executable, "snakemake": shutil.which("snakemake"), "socket": str(self.socket)}
+            program.write_text(CLIENT.format(**known), encoding="utf-8")
             program.chmod(0o755)
         return f"{program.parent}:{os.environ['PATH']}"
 

@@ -33,7 +33,7 @@ Item = TypeVar("Item")
 TERMINAL = sys.stderr  # kept, because `output_to_log` redirects sys.stderr
 OUTPUT: dict[str, Path] = {}  # where the script writes, for messages
 BY_HAND: list[str] = []  # the command that runs this script again
-PLAIN_EVERY = 10.0  # s between two progress lines without a terminal
+PLAIN_EVERY = 10.0  # s between two progress lines without a terminal, at most
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 INTERRUPTED = "interrupted: no output is half-written; give the same command again to continue"
 
@@ -108,7 +108,10 @@ def progress(
     size: Callable[[Item], int] | None = None,
     note: Callable[[], str] | None = None,
 ) -> Iterator[Item]:
-    """Yield the items and show progress: a bar on a terminal, a plain line every few seconds elsewhere and in the log.
+    """Yield the items and show progress: a bar on a terminal, plain lines elsewhere and in the log.
+
+    The first line comes after a second, so that one sees early that all goes well, the next after two, after four, and
+    so on up to PLAIN_EVERY.
 
     `size` gives the units that an item counts for (bytes, shown as MB or GB). `initial` units were done before. `note`
     gives a text to show as well, such as a loss.
@@ -117,7 +120,7 @@ def progress(
 
     total = len(items) if total is None and isinstance(items, Sized) else total
     start = last = time.monotonic()
-    done = initial
+    done, wait = initial, min(1.0, PLAIN_EVERY)
 
     def shown(amount: float, digits: int = 0) -> str:
         return tqdm.format_sizeof(amount, unit) if size else f"{amount:.{digits}f} {unit}"
@@ -140,8 +143,8 @@ def progress(
                 bar.set_postfix_str(note(), refresh=False)
             bar.update(step)
             now = time.monotonic()
-            if now - last >= PLAIN_EVERY:
-                last = now
+            if now - last >= wait:
+                last, wait = now, min(2 * wait, PLAIN_EVERY)
                 rate = (done - initial) / (now - start)
                 counted = f"{shown(done)} of {shown(total)}" if total else shown(done)
                 left = f", {tqdm.format_interval((total - done) / rate)} left" if total and rate else ""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -39,22 +40,20 @@ def _read(text: str, path: str, root: str) -> tuple[str, list[str]]:
         return "", []
     imports: list[ast.Import | ast.ImportFrom] = []
     identity = hashlib.sha256(_canonical(tree, imports).encode()).hexdigest()
-    found: dict[str, None] = {}
-    for node in imports:
-        if isinstance(node, ast.Import):
-            base, names = root, [alias.name for alias in node.names]
-        else:
-            base = str(Path(path).parents[node.level - 1]) if node.level else root
-            stem = f"{node.module}." if node.module else ""
-            names = [f"{stem}{alias.name}" for alias in node.names]
-        for name in names:
-            parts = name.split(".")
-            for depth in range(1, len(parts) + 1):
-                target = "/".join([base, *parts[:depth]])
-                found |= dict.fromkeys(
-                    file for file in (f"{target}.py", f"{target}/__init__.py") if Path(file).is_file()
-                )
-    return identity, list(found)
+    return identity, list(dict.fromkeys(file for node in imports for file in _modules(node, path, root)))
+
+
+def _modules(node: ast.Import | ast.ImportFrom, path: str, root: str) -> Iterator[str]:
+    """The files in `root` that one import in the module at `path` loads."""
+    base, stem = root, ""
+    if isinstance(node, ast.ImportFrom):
+        base = str(Path(path).parents[node.level - 1]) if node.level else root
+        stem = f"{node.module}." if node.module else ""
+    for alias in node.names:
+        target = base
+        for part in f"{stem}{alias.name}".split("."):
+            target = f"{target}/{part}"
+            yield from (file for file in (f"{target}.py", f"{target}/__init__.py") if Path(file).is_file())
 
 
 MARK = "DECIDES_NO_RESULT"
@@ -88,14 +87,15 @@ def _without_words(call: ast.Call) -> ast.Call:
     return call
 
 
-# Nodes that may have a docstring. (A union inside the call of isinstance would be made anew for each node.)
+# Nodes that may have a docstring, and imports. (A union inside the call of isinstance would be made anew for each node.)
 _DOCUMENTED = (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+_IMPORTS = (ast.Import, ast.ImportFrom)
 
 
 def _canonical(node: ast.AST, imports: list[ast.Import | ast.ImportFrom]) -> str:
-    """Like `ast.dump`, but without docstrings, texts for people, positions, and empty fields. Adds to `imports` what it meets.
+    """Like `ast.dump`, but without docstrings, texts for people, positions, and empty fields.
 
-    Empty fields differ between Python versions.
+    Imports on the way are added to `imports`. Empty fields differ between Python versions.
     """
     if isinstance(node, ast.Call):
         node = _without_words(node)
@@ -103,7 +103,7 @@ def _canonical(node: ast.AST, imports: list[ast.Import | ast.ImportFrom]) -> str
         first = node.body[0]
         if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
             node.body = node.body[1:]
-    elif isinstance(node, ast.Import | ast.ImportFrom):
+    elif isinstance(node, _IMPORTS):
         imports.append(node)
     fields = []
     for name in node._fields:

@@ -128,19 +128,20 @@ def test_what_cannot_step_is_told_with_what_to_set(optimizer: dict, scheduler: d
 
 
 @pytest.mark.slow
-def test_training_in_bfloat16_follows_the_gradient() -> None:
+@pytest.mark.parametrize("size", [4096, 1024], ids=["8-bit states", "too small for 8-bit states"])
+def test_training_in_bfloat16_follows_the_gradient(size: int) -> None:
     """If gradients fall to a tenth, the steps are those of Adam in float32. A second moment in bfloat16 would never decay."""
     sizes = {}
     for precision, dtype in (("32-true", torch.float32), ("bf16-true", torch.bfloat16)):
         torch.manual_seed(0)
-        weight = torch.nn.Parameter(torch.randn(4096).to(dtype))
+        weight = torch.nn.Parameter(torch.randn(size).to(dtype))
         generator = torch.Generator().manual_seed(1)
         entry = {"type": "AdamW", "config": {"lr": 5e-5, "betas": [0.9, 0.999], "weight_decay": 1e-3}}
         optimizer = make_optimizer(section(entry), {"precision": precision}, [weight])
         moved = []
         for step in range(1500):
             scale = 1e-3 if step < 500 else 1e-4
-            weight.grad = (torch.randn(4096, generator=generator) * scale).to(dtype)
+            weight.grad = (torch.randn(size, generator=generator) * scale).to(dtype)
             before = weight.detach().clone()
             optimizer.step()
             moved.append(float((weight.detach().float() - before.float()).abs().mean()))
