@@ -114,6 +114,7 @@ class Sampling(TypedDict):
     sampler: str
     steps: int
     cfg_scale: float
+    apg_scale: float
     sigma_min: float
     sigma_max: float
     negative_prompt: str | None

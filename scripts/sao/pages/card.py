@@ -132,7 +132,8 @@ class Card:
         """Python code that loads the model and makes a sound with it, and its requirements."""
         versions = self.training["provenance"]
         return (
-            f"In this folder, with stable-audio-tools {versions['stable-audio-tools']} and torch {versions['torch']}:\n\n"
+            f"In this folder, with stable-audio-tools {versions['stable-audio-tools']} and torch {versions['torch']} (`pip "
+            f"install --ignore-requires-python stable-audio-tools=={versions['stable-audio-tools']} pytorch-lightning`):\n\n"
             "```python\n"
             "import safetensors.torch, stable_audio_tools\n"
             'model = stable_audio_tools.create_model_from_config_path("model_config.json")\n'
@@ -194,7 +195,7 @@ class Card:
                 else []
             ),
             f"    sampler_type={literal(sampling['sampler'])}, steps={sampling['steps']}, "
-            f"cfg_scale={sampling['cfg_scale']},",
+            f"cfg_scale={sampling['cfg_scale']}, apg_scale={sampling['apg_scale']},",
             f"    {sigma_min}sigma_max={sampling['sigma_max']},",
             f"    sample_size={samples}, seed=0, device=device,",
             ")  # [1, channels, samples]",

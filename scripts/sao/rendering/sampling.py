@@ -1,8 +1,8 @@
 """Sample audio from prompts. A clip depends only on model, prompts, seconds, seed and sampler, not on its batch.
 
 stable-audio-tools' generate_diffusion_cond seeds a whole call. Here each clip has its own random generator, for its first
-noise and for every later draw of the sampler. Samplers and denoisers are those of stable-audio-tools and k-diffusion. On
-a CPU, a clip equals the output of generate_diffusion_cond for this clip alone with its seed.
+noise and for every later draw of the sampler. Samplers and denoisers are those of stable-audio-tools. On a CPU, a clip
+equals the output of generate_diffusion_cond for this clip alone with its seed.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import sao.models.upstream  # noqa: F401
 from sao.base.command import InputError, log, output_to_log
 
 import torch
@@ -26,7 +27,9 @@ ALONE = ("k-dpm-adaptive",)  # samplers whose steps depend on the error of the w
 CPU_BATCH = 8  # clips; larger batches are hardly quicker (benchmarks/README.md)
 GPU_BATCH = 64  # clips; enough to keep a GPU busy
 CHUNK = 128  # latent frames, as in stable-audio-tools (AudioAutoencoder.decode_audio)
-HEADROOM = 6.0  # s after the end of a clip that attention may see, where a model masks padding (generate_diffusion_cond)
+HEADROOM = (
+    6.0  # s after the end of a clip that attention may see, where a model masks padding (generate_diffusion_cond)
+)
 FREE_SHARE = 0.8  # of the free memory, because the estimate from two steps may be too low
 
 Sampling = dict[str, Any]  # the config's `sampling`
@@ -49,7 +52,7 @@ class OwnNoise(TorchFunctionMode):
         return torch.stack([torch.randn(shape, generator=generator) for generator in self.generators])
 
     def seeds(self) -> list[int]:
-        """One seed per clip, drawn as k-diffusion's Brownian tree draws its own."""
+        """One seed per clip, drawn as the Brownian tree of k-diffusion draws its own."""
         return [int(torch.randint(0, 2**63 - 1, [], generator=generator)) for generator in self.generators]
 
     def __torch_function__(
@@ -93,7 +96,7 @@ def sample(model: Model, clips: Sequence[Clip], sampling: Sampling, frames: int)
     noise = OwnNoise([clip.seed for clip in clips])
     x = noise.draw(model.io_channels, frames)
     inputs: dict[str, Any] = {"cfg_scale": clips[0].cfg_scale, "batch_cfg": True, "rescale_cfg": True}
-    inputs["apg_scale"] = sampling.get("apg_scale", 0.0)
+    inputs["apg_scale"] = sampling["apg_scale"]
     with output_to_log():
         conditioning = condition(model, clips)
         if clips[0].negative_prompt is not None:

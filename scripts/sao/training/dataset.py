@@ -93,7 +93,7 @@ class Clips:
             {"mean": mean[:, window], "std": std[:, window]} if self.on_latents else {"audio": whole, "start": start}
         )
         info |= {"caption_index": caption, "latent_crop_start": start}
-        # In a list, because stable-audio-tools 0.0.19 takes `padding_mask[0]`.
+        # In a list, because stable-audio-tools takes `padding_mask[0]`.
         info["padding_mask"] = [torch.tensor(info["padding_mask"][window], dtype=torch.bool)]
         try:
             info.update(clip.hook(info, None))

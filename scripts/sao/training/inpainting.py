@@ -17,6 +17,8 @@ def inpaint_mask(heard: torch.Tensor, options: dict[str, Any], mask_padding: boo
     `mask_padding` is its `mask_padding_attention`. The masks are those of random_inpaint_mask (models/inpainting.py), which
     draws from Python's own generator.
     """
+    import sao.models.upstream  # noqa: F401
+
     from stable_audio_tools.models.inpainting import random_inpaint_mask
 
     before = random.getstate()

@@ -119,6 +119,8 @@ def _without_text_encoder() -> Iterator[None]:
 
     Based on T5Conditioner and CLAPTextConditioner (stable_audio_tools/models/conditioners.py).
     """
+    import sao.models.upstream  # noqa: F401
+
     from stable_audio_tools.models import conditioners
 
     widths = conditioners.T5Conditioner.T5_MODEL_DIMS

@@ -28,7 +28,7 @@ def test_settings_go_over_the_models_config() -> None:
     def optimizer(*given: dict, **changes: object) -> dict:
         return chosen(*given, **changes)["optimizer_configs"]["diffusion"]["optimizer"]
 
-    assert optimizer() == own["optimizer"] and chosen()["mask_padding"] is True
+    assert optimizer() == own["optimizer"] and chosen()["mask_loss_weight"] == 0
     assert optimizer(learning_rate=0.25) == {"type": "AdamW", "config": {"lr": 0.25, "eps": 0.5}}
     assert optimizer(optimizer={"type": "SGD"}, learning_rate=0.25) == {"type": "SGD", "config": {"lr": 0.25}}
     assert optimizer({"training": {"learning_rate": 5.0}}) == {"type": "Adam", "config": {"lr": 5.0}}

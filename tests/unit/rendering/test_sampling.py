@@ -19,7 +19,7 @@ from sao.rendering.prompts import Clip
 
 Models = dict[str, torch.nn.Module]
 FRAMES = 16  # latent frames; few are enough to test which clip gets which noise
-OPTIONS = {"sampler": "dpmpp-3m-sde", "steps": 4, "sigma_min": 0.3, "sigma_max": 50}
+OPTIONS = {"sampler": "dpmpp-3m-sde", "steps": 4, "apg_scale": 0, "sigma_min": 0.3, "sigma_max": 50}
 CLIPS = [
     Clip(str(number), "prompts", f"A dog barks {number} times.", 0.5 + number, 100 + number, 4.0, None)
     for number in range(8)
@@ -69,7 +69,7 @@ def upstream(model: torch.nn.Module, clip: Clip, options: dict) -> torch.Tensor:
             negative_conditioning=told(clip.negative_prompt) if clip.negative_prompt else None,
             sample_size=FRAMES * model.pretransform.downsampling_ratio, seed=clip.seed, device="cpu",
             sampler_type=options["sampler"], sigma_min=options["sigma_min"], sigma_max=most,
-            return_latents=True, apg_scale=0.0,
+            return_latents=True, apg_scale=options["apg_scale"],
         )[0]  # fmt: skip
 
 

@@ -5,7 +5,6 @@ The tests run on a CPU, which has autocast in float16 and a GradScaler too, and 
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import functools
 import importlib.util
@@ -80,7 +79,14 @@ def make_batches(latents: bool, accumulate: int) -> list[list[dict]]:
         mask = [torch.ones(FRAMES, dtype=torch.bool)]
         info = {"prompt": f"sound {number % 3}", "seconds_start": 0, "seconds_total": 2, "padding_mask": mask}
         t = (0.9985, 0.7013, 0.31, 0.05)[number % 4]
-        return heard | {"noise": drawn(64, FRAMES), "t": t, "keep": True, "info": info}
+        drawn_for_it = {
+            "noise": drawn(64, FRAMES),
+            "t": t,
+            "keep": True,
+            "heard": mask[0],
+            "source": torch.zeros(1, FRAMES),
+        }
+        return heard | drawn_for_it | {"info": info}
 
     numbers = itertools.count()
     return [[collate([item(next(numbers)) for _ in range(BATCH)]) for _ in range(accumulate)] for _ in range(STEPS)]
@@ -151,6 +157,7 @@ def stock(
     from sao.training.objective import AUTOCAST
     from sao.training.optimizer import make_optimizer
     from sao.training.update import seed_step
+
     DiffusionCondTrainingWrapper = upstream_training().DiffusionCondTrainingWrapper
 
     model, trained = make_model(micro, settings, device)
@@ -259,7 +266,7 @@ def test_timesteps_and_latents_reach_the_network_as_they_were_drawn(
     objective = fabric.setup(Objective(model, TRAINING, precision))
     for validation in (False, True):
         with torch.no_grad():
-            (objective.module if validation else objective)(batch, None if validation else 0)
+            (objective.module if validation else objective)(batch, validating=validation)
         assert torch.equal(seen[-1][:, 0], batch["t"]) and seen[-1].dtype == torch.float32
     noised, t, again, _ = inputs
     assert noised.dtype == t.dtype == torch.float32 and torch.equal(noised, again)
