@@ -1,6 +1,6 @@
 FROM condaforge/miniforge3:latest
 LABEL io.github.snakemake.containerized="true"
-LABEL io.github.snakemake.conda_env_hash="ad1183dfd0bbf22f181fbdd8b9d4aea8776db1dcf9c05490bc6fef7f6ce38518"
+LABEL io.github.snakemake.conda_env_hash="0a55b05646c79d92c8e84cf6d11ebb5848e12610d73cf37c9f4b8a6e4ef299e0"
 # Conda environment:
 #   source: envs/data.yaml
 #   prefix: /conda-envs/1b7d7fe8968af4c1089379ad7e5bdb23
@@ -29,7 +29,7 @@ RUN mkdir -p /conda-envs/1b7d7fe8968af4c1089379ad7e5bdb23
 COPY envs/data.yaml /conda-envs/1b7d7fe8968af4c1089379ad7e5bdb23/environment.yaml
 # Conda environment:
 #   source: envs/model.yaml
-#   prefix: /conda-envs/2e0ff829206e066bda8f04d73c326eb3
+#   prefix: /conda-envs/2d0d94496bc6190c014fa0fa7137de26
 #   # For the rules that need torch. model.post-deploy.sh then installs stable-audio-tools and its companions without their
 #   # dependencies, because they pin old releases of the packages below. The versions are those of uv.lock, which are tested.
 #   channels:
@@ -67,13 +67,14 @@ COPY envs/data.yaml /conda-envs/1b7d7fe8968af4c1089379ad7e5bdb23/environment.yam
 #         - ftfy==6.3.1
 #         - h5py==3.16.0
 #         - librosa==0.11.0
+#         - torchvision==0.26.0
 #         - webdataset==1.0.2
-RUN mkdir -p /conda-envs/2e0ff829206e066bda8f04d73c326eb3
-COPY envs/model.yaml /conda-envs/2e0ff829206e066bda8f04d73c326eb3/environment.yaml
+RUN mkdir -p /conda-envs/2d0d94496bc6190c014fa0fa7137de26
+COPY envs/model.yaml /conda-envs/2d0d94496bc6190c014fa0fa7137de26/environment.yaml
 
 RUN conda env create --prefix /conda-envs/1b7d7fe8968af4c1089379ad7e5bdb23 --file /conda-envs/1b7d7fe8968af4c1089379ad7e5bdb23/environment.yaml && \
-    conda env create --prefix /conda-envs/2e0ff829206e066bda8f04d73c326eb3 --file /conda-envs/2e0ff829206e066bda8f04d73c326eb3/environment.yaml && \
+    conda env create --prefix /conda-envs/2d0d94496bc6190c014fa0fa7137de26 --file /conda-envs/2d0d94496bc6190c014fa0fa7137de26/environment.yaml && \
     conda clean --all -y
 
-COPY envs/model.post-deploy.sh /conda-envs/2e0ff829206e066bda8f04d73c326eb3/post-deploy.sh
-RUN conda run --prefix /conda-envs/2e0ff829206e066bda8f04d73c326eb3 bash /conda-envs/2e0ff829206e066bda8f04d73c326eb3/post-deploy.sh
+COPY envs/model.post-deploy.sh /conda-envs/2d0d94496bc6190c014fa0fa7137de26/post-deploy.sh
+RUN conda run --prefix /conda-envs/2d0d94496bc6190c014fa0fa7137de26 bash /conda-envs/2d0d94496bc6190c014fa0fa7137de26/post-deploy.sh

@@ -58,6 +58,7 @@ SLOW = {
     "test_clap",
     "test_corpora",
     "test_small_preset",
+    "test_stable_audio_3",
     "test_memory",
     "test_training_throughput",
     "test_listing",

@@ -115,6 +115,7 @@ def write_card(
         "--training": exported / "training.json",
         "--model-config": exported / "demo/model_config.json",
         "--model-digest": base_model / "checksums.sha256",
+        "--model-source": base_model / "source.json",
         "--kept": exported / "kept.csv",
         "--measures": exported / "demo.json",
         "--base-measures": exported / "base.json",

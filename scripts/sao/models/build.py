@@ -50,13 +50,17 @@ def create(config: ModelConfig, source: object) -> torch.nn.Module:
 def build_autoencoder(config: ModelConfig, weights: Path) -> torch.nn.Module:
     """Build the autoencoder of `config` alone, with its part of the model's weights."""
     full_float32()
-    config = _in_float32(config)
-    part, prefix = config["model"]["pretransform"], "pretransform.model."
-    made: Any = _created("create_pretransform_from_config", part, weights.parent, sample_rate=config["sample_rate"])
-    autoencoder = made.model
+    autoencoder, prefix = create_autoencoder(config, weights.parent / "model_config.json"), "pretransform.model."
     state = {key.removeprefix(prefix): value for key, value in read_safetensors(weights, prefix).items()}
     _load(autoencoder, state, weights)
     return autoencoder
+
+
+def create_autoencoder(config: ModelConfig, source: object) -> torch.nn.Module:
+    """Let stable-audio-tools build the autoencoder of a config, with random weights. Raises InputError as `create` does."""
+    part, rate = _in_float32(config)["model"]["pretransform"], config["sample_rate"]
+    pretransform: Any = _created("create_pretransform_from_config", part, source, sample_rate=rate)
+    return pretransform.model
 
 
 def _in_float32(config: ModelConfig) -> ModelConfig:

@@ -35,7 +35,7 @@ def prepare(model: Any, recompute_activations: bool, compile_blocks: bool) -> No
     (`use_checkpointing`, stable_audio_tools/models/transformer.py). Raises InputError where blocks cannot be compiled.
     """
     for conditioner in model.conditioner.conditioners.values():
-        if type(conditioner).__name__ == "T5Conditioner" and not conditioner.enable_grad:
+        if type(conditioner).__name__ in ("T5Conditioner", "T5GemmaConditioner") and not conditioner.enable_grad:
             conditioner.__dict__["model"] = PromptCache(conditioner.model)
     dit = model.model.model
     dit.timestep_features.forward = functools.partial(in_float32, dit.timestep_features.forward)

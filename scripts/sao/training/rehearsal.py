@@ -19,9 +19,12 @@ from sao.models.autoencoder import moments
 from sao.models.build import create, first_line
 from sao.models.config import (
     CLAP_TOKENS,
+    SOURCE_INPUTS,
+    TEXT_ENCODERS,
     ModelConfig,
     downsampling_ratio,
     has_clap,
+    inpaints,
     text_conditioner,
     text_max_length,
     training_config,
@@ -98,6 +101,10 @@ def _run(config: ModelConfig, model: Any) -> None:
         length = _tokens(config) if entry is text_conditioner(config) else 1
         shape = (1, length, config["model"]["conditioning"]["cond_dim"])
         conditions[entry["id"]] = (torch.empty(shape), torch.ones(shape[:2], dtype=torch.bool))
+    if inpaints(config):
+        conditions |= {
+            key: (torch.empty(1, size, frames), None) for key, size in zip(SOURCE_INPUTS, (1, width), strict=True)
+        }
     output = model.model(torch.empty(1, width, frames), torch.empty(1), **model.get_conditioning_inputs(conditions))
     if tuple(output.shape) != (1, width, frames):
         raise InputError(
@@ -117,24 +124,34 @@ def _tokens(config: ModelConfig) -> int:
 def _without_text_encoder() -> Iterator[None]:
     """Let stable-audio-tools build text conditioners without the encoders that they load by name.
 
-    Based on T5Conditioner and CLAPTextConditioner (stable_audio_tools/models/conditioners.py).
+    Based on T5Conditioner, T5GemmaConditioner and CLAPTextConditioner (stable_audio_tools/models/conditioners.py).
     """
     import sao.models.upstream  # noqa: F401
 
     from stable_audio_tools.models import conditioners
 
-    widths = conditioners.T5Conditioner.T5_MODEL_DIMS
-    names = [name for name in conditioners.T5Conditioner.T5_MODELS if name in widths]
+    def frozen(kind: str, key: str, default: str, names: list[str], widths: dict[str, int]) -> type:
+        class Frozen(conditioners.Conditioner):
+            def __init__(
+                self, output_dim: int, project_out: bool = False, padding_mode: str = "zero", **rest: Any
+            ) -> None:
+                name = rest.get(key, default)
+                if name not in names:
+                    raise InputError(
+                        f"the {kind} conditioner's {key} is {name!r}; stable-audio-tools knows {', '.join(names)}"
+                    )
+                super().__init__(widths[name], output_dim, project_out=project_out, padding_mode=padding_mode)
 
-    class T5(conditioners.Conditioner):
-        def __init__(
-            self, output_dim: int, t5_model_name: str = "t5-base", project_out: bool = False, **_: Any
-        ) -> None:
-            if t5_model_name not in names:
-                raise InputError(
-                    f"the t5 conditioner's t5_model_name is {t5_model_name!r}; stable-audio-tools knows {', '.join(names)}"
-                )
-            super().__init__(widths[t5_model_name], output_dim, project_out=project_out)
+        return Frozen
+
+    t5, gemma = conditioners.T5Conditioner, conditioners.T5GemmaConditioner
+    names = [name for name in t5.T5_MODELS if name in t5.T5_MODEL_DIMS]
+    replaced = {
+        "T5Conditioner": frozen("t5", *TEXT_ENCODERS["t5"], names, t5.T5_MODEL_DIMS),
+        "T5GemmaConditioner": frozen(
+            "t5gemma", *TEXT_ENCODERS["t5gemma"], gemma.T5GEMMA_MODELS, gemma.T5GEMMA_MODEL_DIMS
+        ),
+    }
 
     class Clap(conditioners.Conditioner):
         def __init__(
@@ -146,8 +163,5 @@ def _without_text_encoder() -> Iterator[None]:
                 )
             super().__init__(768 if use_text_features else 512, output_dim, project_out=project_out)
 
-    with (
-        mock.patch.object(conditioners, "T5Conditioner", T5),
-        mock.patch.object(conditioners, "CLAPTextConditioner", Clap),
-    ):
+    with mock.patch.multiple(conditioners, CLAPTextConditioner=Clap, **replaced):
         yield

@@ -143,16 +143,17 @@ def test_few_steps(sampling: ModuleType, models: Models) -> None:
 
 
 def test_decoding_gives_the_window(sampling: ModuleType, models: Models) -> None:
-    assert sampling.decode(models["v"], torch.zeros(64, FRAMES)).shape == (2, FRAMES * 1024)
+    assert sampling.decode(models["v"], torch.zeros(64, FRAMES), 0).shape == (2, FRAMES * 1024)
 
 
-def test_groups_hold_what_one_call_can_guide(sampling: ModuleType) -> None:
+def test_groups_hold_what_one_call_can_guide(sampling: ModuleType, models: Models) -> None:
     clips = [
         replace(CLIPS[0], cfg_scale=scale, negative_prompt=text) for scale in (1.0, 4.0) for text in (None, "a", "b")
     ]
-    found = sampling.groups(clips[::-1])
-    assert sorted(map(len, found)) == [1, 1, 2, 2]
-    for group in found:
+    found = sampling.groups(models["v"], clips[::-1], FRAMES, 1)
+    assert sorted(len(group) for _, group in found) == [1, 1, 2, 2]
+    for frames, group in found:
+        assert frames == FRAMES
         assert len({(clip.cfg_scale, clip.negative_prompt is None) for clip in group}) == 1
 
 
@@ -167,7 +168,7 @@ def test_batch_is_halved_where_memory_is_short(
     sampling: ModuleType, models: Models, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
     monkeypatch.setattr(sampling, "sample", functools.partial(short_of_memory, most=most))
-    monkeypatch.setattr(sampling, "decode", lambda _, latent: latent)
+    monkeypatch.setattr(sampling, "decode", lambda _, latent, seed: latent)
     assert set(render_all(sampling, models["v"], CLIPS, 8)) == {clip.clip_id for clip in CLIPS}
 
 
