@@ -59,6 +59,7 @@ SLOW = {
     "test_corpora",
     "test_small_preset",
     "test_stable_audio_3",
+    "test_numbers_in_the_graph",
     "test_memory",
     "test_training_throughput",
     "test_listing",

@@ -281,7 +281,7 @@ def without(key: str, value: object = None) -> str:
         (without("model.conditioning.configs.1.id"), ["configs, entry 2", "no id"]),
         (without("model.conditioning.configs.0.config.max_length", "long"), ["max_length"]),
         (without("model.conditioning.configs.0.id", "text"), ["'text' (t5)", "clips do not have"]),
-        (without("model.conditioning.configs.1.id", "bpm"), ["'bpm' (number)", "clips do not have"]),
+        (without("model.conditioning.configs.1.type", "list"), ["'seconds_start' (list)", "clips do not have"]),
         (without("model.conditioning.configs.0.type", "clap_text"), ["clap_text", "declare its checkpoint as `clap`"]),
     ],
 )

@@ -25,6 +25,7 @@ class ManifestSettings(TypedDict):
     audio: str  # folder of the sounds
     split_column: str | None  # metadata column that names the split, if there is one
     group_column: str | None
+    columns: list[str]  # whose numbers conditioners take
 
 
 class SplitSettings(TypedDict):

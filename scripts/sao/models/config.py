@@ -20,6 +20,7 @@ TEXT_ENCODERS = {"t5": ("t5_model_name", "t5-base"), "t5gemma": ("model_name", "
 # laion_clap knows one text encoder, and cuts after 77 tokens.
 CLAP_TEXT_ENCODER, CLAP_TOKENS = "roberta-base", 77
 CLIP_INPUTS = ("prompt", "seconds_start", "seconds_total")  # values that every clip has for the conditioners
+NUMBERS = ("number", "int")  # types of conditioners that take a number, from CLIP_INPUTS or a column of the metadata
 CHUNKED, CHUNK_DEFAULT = ("taae_v2", "same"), 128  # types of encoders that attend within chunks, of so many tokens
 NUMBERS = (
     "number",
@@ -97,15 +98,14 @@ def read_model_config(file: Path, source: str | None = None) -> ModelConfig:
 
 
 def _check_inputs(config: ModelConfig) -> None:
-    """Raise InputError on an input of the model that clips and their captions cannot give."""
+    """Raise InputError on an input of the model that clips, their metadata and their captions cannot give."""
     text = text_conditioner(config)
-    default_keys = config["model"]["conditioning"].get("default_keys", {})
     for entry in config["model"]["conditioning"]["configs"]:
-        key = entry["id"] if entry["id"] in CLIP_INPUTS else default_keys.get(entry["id"], entry["id"])
-        if key not in CLIP_INPUTS or (key == "prompt") != (entry is text):
+        takes_caption = input_of(config, entry) == "prompt"
+        if takes_caption != (entry is text) or (entry is not text and entry["type"] not in NUMBERS):
             raise InputError(
                 f"conditioner {entry['id']!r} ({entry['type']}) needs a value that clips do not have: a caption goes to the "
-                "text conditioner `prompt`, its length to `seconds_start` and `seconds_total`"
+                f"text conditioner `prompt`, and a number from the metadata to one of type {' or '.join(NUMBERS)}"
             )
     if not isinstance(text_max_length(config), int) or not isinstance(text_encoder_name(config), str):
         raise InputError(
@@ -116,6 +116,12 @@ def _check_inputs(config: ModelConfig) -> None:
     for place, names in config["model"]["diffusion"].items():
         if unknown := [name for name in names if name not in known] if place.endswith("_ids") else []:
             raise InputError(f"model.diffusion.{place} names {unknown[0]!r}, and the model has no such conditioner")
+
+
+def input_of(config: ModelConfig, entry: ModelConfig) -> str:
+    """The name of the value that a conditioner takes: its id, or the key that the config has for it instead."""
+    default_keys = config["model"]["conditioning"].get("default_keys", {})
+    return entry["id"] if entry["id"] in CLIP_INPUTS else default_keys.get(entry["id"], entry["id"])
 
 
 def inpaints(config: ModelConfig) -> bool:

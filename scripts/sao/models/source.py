@@ -50,7 +50,7 @@ class Source:
 
     def resolved(self) -> Source:
         """The same with commits in place of branches, as the Hub has them now. Logs the lines that pin them."""
-        found: dict[str, str] = {}
+        found: dict[str, Any] = {}
         encoder = f"{self.text_encoder_folder}/config.json".removeprefix("/")
         for field, repo, file in (
             ("revision", self.repo, self.model_config),

@@ -106,7 +106,7 @@ def check_text_encoder(
 
 def t5_shapes(config: dict[str, Any]) -> tuple[int, Shapes]:
     """`(size of the vocabulary, shapes of the weights by key)` of transformers' T5EncoderModel."""
-    config = T5_DEFAULTS | config
+    config = {**T5_DEFAULTS, **config}
     width, inner, hidden = config["d_model"], config["num_heads"] * config["d_kv"], config["d_ff"]
     gated = config["feed_forward_proj"].startswith("gated-")
     shapes: Shapes = {WORDS[0]: (config["vocab_size"], width), "encoder.final_layer_norm.weight": (width,)}

@@ -17,6 +17,7 @@ from sao.base.tables import caption_columns, captions_of
 from sao.data.licenses import MISSING, UNKNOWN, forbids_derivatives, is_non_commercial, label
 from sao.evaluation.printed import interval, notes
 from sao.models.config import ModelConfig, downsampling_ratio, has_clap, objective, text_encoder_name, window_frames
+from sao.models.numbers import Numbers, column_of, numbers_of
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
@@ -176,6 +177,7 @@ class Card:
         """Code that renders the first training clip's caption to `sound.wav`."""
         row: dict[str, Any] = {str(key): cell for key, cell in self.clips.iloc[0].to_dict().items()}
         prompt = captions_of(row, caption_columns(row))[0]
+        numbers = {number.name: number.read(row[column_of(number)]) for number in numbers_of(self.config)}
         sampling = self.sampling
         rate, samples = self.config["sample_rate"], self.window()
         seconds = min(row["seconds"], samples / rate)  # a longer clip is trained on in crops of one window
@@ -188,9 +190,9 @@ class Card:
             f"prompt, seconds = {literal(prompt)}, {seconds:.6g}",
             "audio = generate_diffusion_cond(",
             "    model.to(device).eval(),",
-            f"    conditioning=[{conditioning('prompt', seconds)}],",
+            f"    conditioning=[{conditioning('prompt', seconds, numbers)}],",
             *(
-                [f"    negative_conditioning=[{conditioning(literal(sampling['negative_prompt']), seconds)}],"]
+                [f"    negative_conditioning=[{conditioning(literal(sampling['negative_prompt']), seconds, numbers)}],"]
                 if sampling["negative_prompt"] is not None
                 else []
             ),
@@ -305,9 +307,10 @@ def literal(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def conditioning(prompt: str, seconds: float) -> str:
+def conditioning(prompt: str, seconds: float, numbers: Numbers) -> str:
     """Python code of a clip's conditioning, the same as in rule `render`."""
-    return f'{{"prompt": {prompt}, "seconds_start": 0, "seconds_total": {math.ceil(seconds)}}}'
+    more = "".join(f", {literal(name)}: {value!r}" for name, value in numbers.items())
+    return f'{{"prompt": {prompt}, "seconds_start": 0, "seconds_total": {math.ceil(seconds)}{more}}}'
 
 
 def table(header: tuple[str, ...], rows: list[tuple[Any, ...]], sides: str) -> str:

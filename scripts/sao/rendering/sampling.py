@@ -81,6 +81,7 @@ def condition(
                     "prompt": clip.negative_prompt if negative else clip.prompt,
                     "seconds_start": 0,
                     "seconds_total": math.ceil(clip.seconds),
+                    **clip.numbers,
                 }
             ],
             device,

@@ -96,7 +96,7 @@ def _run(config: ModelConfig, model: Any) -> None:
             f"the autoencoder's decoder makes audio of shape {tuple(audio.shape[1:])} from {frames} latent frames, instead "
             f"of {channels} channels and {frames * ratio} samples: correct the config"
         )
-    conditions = {}
+    conditions: dict[str, tuple[torch.Tensor, torch.Tensor | None]] = {}
     for entry in config["model"]["conditioning"]["configs"]:
         length = _tokens(config) if entry is text_conditioner(config) else 1
         shape = (1, length, config["model"]["conditioning"]["cond_dim"])
@@ -163,5 +163,6 @@ def _without_text_encoder() -> Iterator[None]:
                 )
             super().__init__(768 if use_text_features else 512, output_dim, project_out=project_out)
 
-    with mock.patch.multiple(conditioners, CLAPTextConditioner=Clap, **replaced):
+    stubs: dict[str, Any] = {"CLAPTextConditioner": Clap, **replaced}
+    with mock.patch.multiple(conditioners, **stubs):
         yield
