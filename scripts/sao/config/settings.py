@@ -91,6 +91,7 @@ class TrainingSettings(TypedDict):
     learning_rate: float | None
     optimizer: Entry | None
     scheduler: Entry | None
+    training: Entry  # laid over the section of the model config
     gradient_clip: float
     ema: bool | None
     precision: str

@@ -250,7 +250,9 @@ def text_encoder_place(hub: Path, config: ModelConfig) -> Path:
 
 def training_config(config: ModelConfig, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The `training` section of a model config, with the run's changes. Raises InputError if it is incomplete."""
-    training = copy.deepcopy(config.get("training") or {})
+    training = copy.deepcopy(config.get("training") or {}) | copy.deepcopy(settings["training"])
+    if "inpainting" in settings["training"] and not inpaints(config):
+        raise InputError("training.inpainting is for inpainting models, and the base model is none: remove it")
     parts = (training.get("optimizer_configs") or {}).get("diffusion") or {}
     if not parts:  # stable-audio-tools' own default
         parts = {"optimizer": {"type": "Adam", "config": {"lr": training.get("learning_rate")}}}

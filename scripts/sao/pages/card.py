@@ -116,10 +116,16 @@ class Card:
         return (
             f"{self.base()}, fine-tuned with stable-audio-tools for {training['steps']} steps on {len(self.clips)} clips "
             f"of the corpus `{training['settings']['corpus']}`.\n\n"
-            f"- SHA-256 of `model.safetensors`: `{export['sha256']}`. Of its {export['keys']} tensors "
+            f"{self.changed()}- SHA-256 of `model.safetensors`: `{export['sha256']}`. Of its {export['keys']} tensors "
             f"{export['changed_keys']} differ from the base model's{averaged}.\n"
             f"- SHA-256 of the base model's weights: `{self.digests['model.safetensors']}`.\n"
         )
+
+    def changed(self) -> str:
+        """What the run changed of how the base model was trained."""
+        given = self.training["settings"]["training"]
+        told = ", ".join(f"`{key}: {json.dumps(value)}`" for key, value in given.items())
+        return f"- Of the base model's `training` settings the run changed {told}.\n" if told else ""
 
     def base(self) -> str:
         """The base model and its source."""

@@ -33,6 +33,7 @@ from sao.models.config import (
 from sao.models.header import Shapes
 from sao.training import draws
 from sao.training.adapters import ALL_LINEAR, check_targets, lora_config
+from sao.training.inpainting import inpaint_mask
 from sao.training.optimizer import try_optimizer
 from sao.training.schedule import check_schedule
 
@@ -73,6 +74,13 @@ def check_training(config: ModelConfig, settings: dict[str, Any], model: Any = N
         draws.timestep(0.5, sampler, training.get("timestep_sampler_options") or {})
     except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"the model config's training.timestep_sampler is not usable ({first_line(error)})") from None
+    if (inpainting := training.get("inpainting")) is not None:
+        try:
+            inpaint_mask(torch.ones(8, dtype=torch.bool), inpainting.get("mask_kwargs", {}), False, "rehearsal")
+        except (ValueError, TypeError, IndexError) as error:
+            raise InputError(
+                f"training.inpainting.mask_kwargs cannot be used ({first_line(error)}): correct it"
+            ) from None
     if model is not None and settings["method"] != "full":
         targets = lora_config(settings["method"], settings["adapter"]).target_modules
         if targets != ALL_LINEAR:
