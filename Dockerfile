@@ -1,6 +1,6 @@
 FROM condaforge/miniforge3:latest
 LABEL io.github.snakemake.containerized="true"
-LABEL io.github.snakemake.conda_env_hash="d287059eeeeac049f48844c39e71d59908fe705c68cbd054a84156fb9746808e"
+LABEL io.github.snakemake.conda_env_hash="0a55b05646c79d92c8e84cf6d11ebb5848e12610d73cf37c9f4b8a6e4ef299e0"
 # Conda environment:
 #   source: envs/data.yaml
 #   prefix: /conda-envs/1b7d7fe8968af4c1089379ad7e5bdb23
@@ -29,7 +29,7 @@ RUN mkdir -p /conda-envs/1b7d7fe8968af4c1089379ad7e5bdb23
 COPY envs/data.yaml /conda-envs/1b7d7fe8968af4c1089379ad7e5bdb23/environment.yaml
 # Conda environment:
 #   source: envs/model.yaml
-#   prefix: /conda-envs/f2ecdea2a3dd63fa3c43453429ded0bf
+#   prefix: /conda-envs/2d0d94496bc6190c014fa0fa7137de26
 #   # For the rules that need torch. model.post-deploy.sh then installs stable-audio-tools and its companions without their
 #   # dependencies, because they pin old releases of the packages below. The versions are those of uv.lock, which are tested.
 #   channels:
@@ -44,7 +44,7 @@ COPY envs/data.yaml /conda-envs/1b7d7fe8968af4c1089379ad7e5bdb23/environment.yam
 #         - lightning-fabric==2.6.6
 #         - peft==0.21.2
 #         - torchao==0.18.0
-#         - tensorboard==2.21.0
+#         - tensorboard==2.20.0
 #         - scipy==1.17.1
 #         - transformers==5.23.0
 #         - huggingface-hub==2.4.0
@@ -59,34 +59,22 @@ COPY envs/data.yaml /conda-envs/1b7d7fe8968af4c1089379ad7e5bdb23/environment.yam
 #         - tqdm==4.70.1
 #         # needed by stable-audio-tools for a conditioned diffusion model
 #         - alias-free-torch==0.0.6
-#         - auraloss==0.4.0
 #         - einops==0.8.2
 #         - einops-exts==0.0.4
-#         - ema-pytorch==0.2.3
-#         - importlib-resources==7.1.0
-#         - sentencepiece==0.2.3
-#         - setuptools==80.10.2
-#         - torchmetrics==1.9.0
-#         - webdataset==1.0.2
-#         # needed by k-diffusion
-#         - accelerate==1.15.0
-#         - clean-fid==0.1.35
-#         - clip-anytorch==2.6.0
-#         - jsonmerge==1.9.2
-#         - kornia==0.9.0
-#         - pillow==13.0.0
-#         - scikit-image==0.26.0
-#         - torchdiffeq==0.2.5
+#         - pywavelets==1.9.0
 #         - torchsde==0.2.6
-#         - torchvision==0.26.0
 #         # needed by laion-clap, for models that have it as their text conditioner
+#         - ftfy==6.3.1
 #         - h5py==3.16.0
-RUN mkdir -p /conda-envs/f2ecdea2a3dd63fa3c43453429ded0bf
-COPY envs/model.yaml /conda-envs/f2ecdea2a3dd63fa3c43453429ded0bf/environment.yaml
+#         - librosa==0.11.0
+#         - torchvision==0.26.0
+#         - webdataset==1.0.2
+RUN mkdir -p /conda-envs/2d0d94496bc6190c014fa0fa7137de26
+COPY envs/model.yaml /conda-envs/2d0d94496bc6190c014fa0fa7137de26/environment.yaml
 
 RUN conda env create --prefix /conda-envs/1b7d7fe8968af4c1089379ad7e5bdb23 --file /conda-envs/1b7d7fe8968af4c1089379ad7e5bdb23/environment.yaml && \
-    conda env create --prefix /conda-envs/f2ecdea2a3dd63fa3c43453429ded0bf --file /conda-envs/f2ecdea2a3dd63fa3c43453429ded0bf/environment.yaml && \
+    conda env create --prefix /conda-envs/2d0d94496bc6190c014fa0fa7137de26 --file /conda-envs/2d0d94496bc6190c014fa0fa7137de26/environment.yaml && \
     conda clean --all -y
 
-COPY envs/model.post-deploy.sh /conda-envs/f2ecdea2a3dd63fa3c43453429ded0bf/post-deploy.sh
-RUN conda run --prefix /conda-envs/f2ecdea2a3dd63fa3c43453429ded0bf bash /conda-envs/f2ecdea2a3dd63fa3c43453429ded0bf/post-deploy.sh
+COPY envs/model.post-deploy.sh /conda-envs/2d0d94496bc6190c014fa0fa7137de26/post-deploy.sh
+RUN conda run --prefix /conda-envs/2d0d94496bc6190c014fa0fa7137de26 bash /conda-envs/2d0d94496bc6190c014fa0fa7137de26/post-deploy.sh

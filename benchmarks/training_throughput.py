@@ -247,14 +247,14 @@ def clip_flops(job: Job) -> Job:
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     prepare(model, False, False)
-    objective = Objective(model, config["training"], 0).to(device)
+    objective = Objective(model, config["training"]).to(device)
     clips = Clips(Path(job["datasets"], "train.json"), config)
     batch = collate([TrainingClips(clips, "first", 0, config["training"], False)[0]])
     batch = {key: value.to(device) if isinstance(value, torch.Tensor) else value for key, value in batch.items()}
     with torch.no_grad():
         objective.conditioner(batch["info"], device)  # the prompt is encoded, and kept
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:  # other kernels recompute
-        objective(batch, 0).mean().backward()
+        objective(batch).mean().backward()
     return {"flops": counter.get_total_flops()}
 
 

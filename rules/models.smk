@@ -41,6 +41,7 @@ rule base_model:
         config="results/models/{base_model}/model_config.json",
         weights="results/models/{base_model}/model.safetensors",
         hub=directory("results/models/{base_model}/hub"),
+        source="results/models/{base_model}/source.json",
         digest="results/models/{base_model}/checksums.sha256",
     log:
         "results/logs/base_model/{base_model}.log",

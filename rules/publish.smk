@@ -8,6 +8,7 @@ rule model_card:
         trainings=ask(PLAN.training.exported_summaries),
         config="results/checkpoints/{exported}/model_config.json",
         model_digest=ask(PLAN.models.digest, run="exported"),
+        model_source=ask(PLAN.models.source_file, run="exported"),
         kept=ask(PLAN.publish.kept),
         measures=ask(PLAN.publish.measures),
     output:
@@ -36,6 +37,7 @@ rule model_card:
             --training {input.trainings:q} \
             --model-config {input.config:q} \
             --model-digest {input.model_digest:q} \
+            --model-source {input.model_source:q} \
             --settings {params.settings:q} \
             --kept {input.kept:q} \
             --measures {input.measures[0]:q} \

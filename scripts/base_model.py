@@ -13,10 +13,18 @@ from sao.base.files import copy_file, digest, read_json, sha256, write_json
 from sao.base.names import write_digests
 from sao.config.settings import ModelSource, add_settings
 from sao.hub.place import fetch_all, is_safe, refuse_pickles, snapshot
-from sao.models.config import has_clap, read_model_config, text_conditioner, text_encoder_name
+from sao.models.config import (
+    ModelConfig,
+    has_clap,
+    read_model_config,
+    text_conditioner,
+    text_encoder_folder,
+    text_encoder_name,
+    text_encoder_names,
+)
 from sao.models.header import assert_same_weights, tensor_shapes
 from sao.models.source import Source
-from sao.models.weight_files import check_numbers, check_t5
+from sao.models.weight_files import check_numbers, check_text_encoder
 
 if TYPE_CHECKING:
     from sao.hub.fetch import HubFile
@@ -40,7 +48,13 @@ def from_folder(source: Source, folder: Path) -> dict[str, Path]:
     encoder = [folder / name for name in names[2:]]
     revision = digest([sha256(path) for path in encoder])[:40]
     files = {"model_config.json": folder / source.model_config, "model.safetensors": folder / source.weights}
-    return files | {snapshot(text_encoder_name(config), revision, path.name): path for path in encoder}
+    return files | {encoder_place(config, revision, path.name): path for path in encoder}
+
+
+def encoder_place(config: ModelConfig, revision: str, name: str) -> str:
+    """The path of a file of the text encoder in the Hub cache, below the output."""
+    folder = text_encoder_folder(config)
+    return snapshot(text_encoder_name(config), revision, f"{folder}/{name}" if folder else name)
 
 
 def from_hub(source: Source, output: Path, partial: Path) -> dict[str, Path]:
@@ -54,16 +68,17 @@ def from_hub(source: Source, output: Path, partial: Path) -> dict[str, Path]:
     files = {"model_config.json": described}
     config = read_model_config(described.path(partial))
     check_clap(source, has_clap(config), f"{source.repo}: {source.model_config}")
-    encoder = text_encoder_name(config)
-    if encoder.split("/")[-1] != source.text_encoder_repo.split("/")[-1]:
+    named, folder = text_encoder_names(config), source.text_encoder_folder
+    if source.text_encoder_repo.split("/")[-1] not in {name.split("/")[-1] for name in named}:
         raise InputError(
-            f"{source.repo}: its {source.model_config} names the text encoder {encoder!r}, but the config's "
-            f"text_encoder.repo is {source.text_encoder_repo!r}: correct it"
+            f"{source.repo}: its {source.model_config} names the text encoder {' or '.join(map(repr, named))}, but the "
+            f"config's text_encoder.repo is {source.text_encoder_repo!r}: correct it"
         )
 
     def add_encoder(name: str) -> HubFile:
-        file = describe(source.text_encoder_repo, source.text_encoder_revision, name)
-        files[snapshot(encoder, source.text_encoder_revision, name)] = file
+        place = f"{folder}/{name}" if folder else name
+        file = describe(source.text_encoder_repo, source.text_encoder_revision, place)
+        files[encoder_place(config, source.text_encoder_revision, name)] = file
         return file
 
     files["model.safetensors"] = describe(source.repo, source.revision, source.weights)
@@ -121,9 +136,10 @@ def place(files: dict[str, Path], output: Path, moved: bool) -> None:
         else:
             copy_file(source, target)
         if "/snapshots/" in name:
-            refs = target.parents[2] / "refs"
+            repository, _, place = name.partition("/snapshots/")
+            refs = output / repository / "refs"
             refs.mkdir(exist_ok=True)
-            (refs / "main").write_text(target.parent.name, encoding="utf-8")
+            (refs / "main").write_text(place.split("/")[0], encoding="utf-8")
 
 
 def check_weights(output: Path, shapes: Path, source: Source) -> None:
@@ -136,13 +152,14 @@ def check_weights(output: Path, shapes: Path, source: Source) -> None:
 
 def check_files(files: dict[str, Path], source: Source) -> None:
     """Raise InputError on faults that would break or silently change a training: NaN, an incomplete text encoder."""
+    kind = text_conditioner(read_model_config(files["model_config.json"]))["type"]
     encoder = {path.name: path for name, path in files.items() if "/snapshots/" in name}
     weights = [path for name, path in files.items() if "/snapshots/" in name and name.endswith(".safetensors")]
     for path in weights:
         check_numbers(path, path)
     if CLAP not in files:  # a CLAP checkpoint contains the weights of its text encoder
         place = source.text_encoder_repo or f"{source.path}/text_encoder"
-        check_t5(encoder["config.json"], weights, encoder["tokenizer.json"], place)
+        check_text_encoder(kind, encoder["config.json"], weights, encoder["tokenizer.json"], place)
     if is_safe(files["model.safetensors"].name):
         check_numbers(files["model.safetensors"], source.name(source.weights))
 
@@ -154,7 +171,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder of the model")
     parser.add_argument("--digest", type=Path, required=True, help="sha256sum listing of the folder")
     args = parse(parser)
-    source = Source.of(args.settings)
+    source = Source.of(args.settings).resolved()
 
     # Snakemake does not know this folder, so an interrupted transfer can resume.
     partial = args.output / ".partial"
@@ -180,6 +197,7 @@ def main() -> None:
         write_json(args.output / "model_config.json", config)
     shutil.rmtree(partial, ignore_errors=True)
     names = sorted(files, key=lambda name: (name.startswith("hub/"), name))
+    write_json(args.output / "source.json", source.described())
     write_digests(args.digest, args.output, progress([args.output / name for name in names], "checksums"))
     log.info("%s: %d files", args.output, len(names))
 

@@ -27,6 +27,7 @@ from sao.models.config import (
     text_max_length,
     window_frames,
 )
+from sao.models.numbers import Number, check_columns, column_of, numbers_of
 from sao.models.tokens import Reader
 from sao.training import caption_hook
 from sao.training.checks import check_batch
@@ -79,6 +80,16 @@ def check_durations(table: pd.DataFrame, config: ModelConfig, frames: int, findi
         )
 
 
+def check_numbers(table: pd.DataFrame, numbers: list[Number], findings: Findings) -> None:
+    """Find clips without a number that the model's conditioners take."""
+    for number in numbers:
+        for row, text in zip(each(table), table[column_of(number)], strict=True):
+            try:
+                number.read(text)
+            except ValueError as error:
+                findings.error("number", row, f"{number.name} {error}: correct its row in the metadata")
+
+
 def check_batches(table: pd.DataFrame, runs: dict[str, Batches]) -> None:
     """Raise InputError if the training clips do not fill one batch of a run."""
     for run_name, settings in runs.items():
@@ -87,20 +98,25 @@ def check_batches(table: pd.DataFrame, runs: dict[str, Batches]) -> None:
             check_batch(items, settings["batch"])
 
 
-def write_hook(folder: Path, captions: dict[str, list[str]]) -> None:
-    """Write the metadata module that a dataset config points to, and the captions that it reads."""
+def write_hook(folder: Path, key: str, table: pd.DataFrame, numbers: list[Number]) -> None:
+    """Write the metadata module that a dataset config points to, and the captions and numbers that it reads, by `key`."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "captions.json", captions)
+    columns, rows = caption_columns(table), records(table)
+    write_json(folder / "captions.json", {row[key]: captions_of(row, columns) for row in rows})
+    if numbers:
+        values = {row[key]: {n.name: n.read(row[column_of(n)]) for n in numbers} for row in rows}
+        write_json(folder / "numbers.json", values)
     shutil.copyfile(caption_hook.__file__, folder / "metadata.py")
 
 
-def latent_datasets(folder: Path, place: Path, table: pd.DataFrame, latents: Path, shards: int) -> list[dict[str, str]]:
+def latent_datasets(
+    folder: Path, place: Path, table: pd.DataFrame, numbers: list[Number], latents: Path, shards: int
+) -> list[dict[str, str]]:
     """The entry of a `pre_encoded` dataset config. Its path is a folder with the `filelist.txt` of the clips' latents.
 
     Files are written to `folder`, which will be moved to `place`.
     """
-    columns = caption_columns(table)
-    write_hook(folder, {row["clip_id"]: captions_of(row, columns) for row in records(table)})
+    write_hook(folder, "clip_id", table, numbers)
     up = Path(os.path.relpath(latents, place)).as_posix()
     files = [
         f"{up}/{split}/{shard_name(shard_of(clip, shards), shards)}/{clip}.npy\n"
@@ -111,12 +127,13 @@ def latent_datasets(folder: Path, place: Path, table: pd.DataFrame, latents: Pat
     return [{"id": place.name, "path": place.as_posix(), "custom_metadata_module": hook}]
 
 
-def audio_datasets(folder: Path, place: Path, table: pd.DataFrame, audio: dict[str, str]) -> list[dict[str, str]]:
+def audio_datasets(
+    folder: Path, place: Path, table: pd.DataFrame, numbers: list[Number], audio: dict[str, str]
+) -> list[dict[str, str]]:
     """The entries of an `audio_dir` dataset config, one for each published split that has clips in it."""
-    columns, entries = caption_columns(table), []
+    entries = []
     for split in sorted(set(table.published_split)):
-        clips = records(table[table.published_split == split])
-        write_hook(folder / split, {row["file_name"]: captions_of(row, columns) for row in clips})
+        write_hook(folder / split, "file_name", table[table.published_split == split], numbers)
         hook = (place / split / "metadata.py").as_posix()
         entries.append({"id": split, "path": audio[split], "custom_metadata_module": hook})
     return entries
@@ -144,8 +161,10 @@ def check_clips(
         text_max_length(config),
         window_frames(config, settings["train_seconds"]),
     )
-    findings, longest = Findings(), 0
-    for table in tables.values():
+    findings, longest, numbers = Findings(), 0, numbers_of(config)
+    for role, table in tables.items():
+        check_columns(numbers, [*map(str, table)], f"{role}.csv")
+        check_numbers(table, numbers, findings)
         if not settings["random_crop"]:
             check_durations(table, config, frames, findings)
         longest = max(longest, check_captions(table, reader, limit, findings))
@@ -156,15 +175,21 @@ def check_clips(
 
 
 def write_dataset(
-    folder: Path, place: Path, role: str, table: pd.DataFrame, frames: int, settings: DatasetSettings
+    folder: Path,
+    place: Path,
+    role: str,
+    table: pd.DataFrame,
+    numbers: list[Number],
+    frames: int,
+    settings: DatasetSettings,
 ) -> None:
     """Write the dataset config of a side to `folder`, which will be moved to `place`."""
     if settings["latents"] is not None and settings["shards"] is not None:
         kind, latents = "pre_encoded", Path(settings["latents"])
-        entries = latent_datasets(folder / role, place / role, table, latents, settings["shards"])
+        entries = latent_datasets(folder / role, place / role, table, numbers, latents, settings["shards"])
     else:
         kind = "audio_dir"
-        entries = audio_datasets(folder / role, place / role, table, settings["audio"] or {})
+        entries = audio_datasets(folder / role, place / role, table, numbers, settings["audio"] or {})
     dataset: dict[str, Any] = {
         "dataset_type": kind,
         "datasets": entries,
@@ -207,7 +232,7 @@ def main() -> None:
     frames = window_frames(config, settings["train_seconds"])
     with whole_folder(args.output) as written:
         for role in ("train", "validation"):
-            write_dataset(written, args.output, role, kept[role], frames, settings)
+            write_dataset(written, args.output, role, kept[role], numbers_of(config), frames, settings)
         # Clips that this model cannot take, and captions that it half understands. They are for a person, not for a training.
         asides = {"dropped.csv": findings.left_out} | ({"warnings.csv": warnings} if warnings else {})
         for name, entries in asides.items():

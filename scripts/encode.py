@@ -18,7 +18,7 @@ from sao.base.names import clip_id, shard_name, shard_of, write_digests
 from sao.base.tables import read_table
 from sao.base.vouched import LISTING, Checking, model_files, sound_files
 from sao.config.settings import EncodeSettings, add_settings
-from sao.models.build import build, load_weights, pick_device
+from sao.models.build import build_autoencoder, pick_device
 from sao.models.config import ModelConfig, downsampling_ratio, read_model_config, window_frames
 
 ENDS = (".json", ".npy", ".std")  # endings of the files of a clip
@@ -117,8 +117,7 @@ def encode(
     room = [8 * width * length + 3 * length + 1000 for length in lengths]
     check_room(folder, sum(room), f"the latents of {len(todo)} clips")
     checking = Checking(model_files(args.model, args.model_digest))
-    model: Any = build(config, args.model / "hub")
-    load_weights(model, args.model / "model.safetensors")
+    model = build_autoencoder(config, args.model / "model.safetensors")
     checking.finish(f"base model {args.model}")
     sounds = {file.path: file for file in sound_files(args.facts, args.audio)}
 
@@ -127,8 +126,8 @@ def encode(
 
     torch.set_num_threads(args.threads)
     device = pick_device()
-    autoencoder = model.pretransform.model.to(device).eval()
-    channels = model.pretransform.io_channels
+    autoencoder = model.to(device).eval()
+    channels = config["model"]["pretransform"]["config"]["io_channels"]
     with output_to_log(), torch.inference_mode():
         for done, clip in enumerate(progress(todo, f"encoding {args.split}", unit="clips")):
             path = args.audio / clips[clip]
@@ -136,7 +135,7 @@ def encode(
                 raise InputError(wrong)
             audio = load_audio(path, config["sample_rate"], channels)
             mean, std = (m.cpu().numpy() for m in moments(autoencoder, padded(audio, ratio, frames).to(device)))
-            if mean.shape[0] != model.io_channels or mean.shape[1] < frames or not np.isfinite([mean, std]).all():
+            if mean.shape[0] != width or mean.shape[1] < frames or not np.isfinite([mean, std]).all():
                 raise InputError(f"{path}: gave latents of shape {mean.shape}, or NaN")
             about = {"clip_id": clip, "file_name": clips[clip]} | clip_facts(audio.shape[1], config, mean.shape[1])
             with writing(args.output, sum(room[done:])):

@@ -78,6 +78,7 @@ def main() -> None:
 
     columns = [f"caption_{i}" for i in range(1, max(map(len, captions.values())) + 1)]
     further = {f"given_{kind}": args.settings[f"{kind}_column"] for kind in ("split", "group")}
+    further |= {f"value_{column}": column for column in args.settings["columns"]}
     rows: list[dict[str, Any]] = []
     odd: list[str] = []
     for name, fact in sorted(facts.items(), key=lambda item: item[1]["file_name"]):
@@ -91,7 +92,8 @@ def main() -> None:
                 continue
             if source not in cells and name not in lost:
                 raise InputError(
-                    f"{tables}: column {source!r}, which the config's `split` names, is missing for {file!r}; found "
+                    f"{tables}: column {source!r}, which the config's "
+                    f"`{'columns' if column.startswith('value_') else 'split'}` names, is missing for {file!r}; found "
                     f"{', '.join(cells)}"
                 )
             row[column] = one_line(cells.get(source, ""))

@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--model-config", type=Path, required=True)
     add_settings(parser, CardSettings)
     parser.add_argument("--model-digest", type=Path, required=True, help="checksums.sha256 of the base model")
+    parser.add_argument("--model-source", type=Path, required=True, help="source.json of the base model")
     parser.add_argument("--kept", type=Path, required=True, help="table of the clips that the model can take")
     parser.add_argument("--measures", type=Path, required=True, help="JSON of rule evaluate")
     parser.add_argument("--base-measures", type=Path, required=True, help="the same of the base model")
@@ -45,12 +46,14 @@ def main() -> None:
         )
     kept = read_table(args.kept)
     clips = kept[kept.role == "train"]
+    settings = args.settings
+    settings["source"] |= read_json(args.model_source)  # which has commits where the config has branches
     card = Card(
         training=of_leg(export["leg"], args.training),
         export=export,
         config=read_model_config(args.model_config),
         digests=read_digests(args.model_digest),
-        **args.settings,
+        **settings,
         clips=clips,
         measures=measures,
         base_measures=read_json(args.base_measures),

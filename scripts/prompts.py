@@ -10,6 +10,7 @@ from sao.base.command import log, parse, run
 from sao.base.tables import read_table
 from sao.config.settings import PromptSettings, add_settings
 from sao.models.config import check_sampler, downsampling_ratio, read_model_config, window_frames
+from sao.models.numbers import numbers_of
 from sao.rendering.clips import check_ids, check_tokens, corpus_clips, write_clips
 from sao.rendering.prompts import read_prompts
 
@@ -27,11 +28,12 @@ def main() -> None:
 
     config = read_model_config(args.model_config)
     check_sampler(config, settings["sampling"]["sampler"], settings["sampling"]["steps"])
-    clips = corpus_clips(read_table(args.kept), settings)
+    numbers = numbers_of(config)
+    clips = corpus_clips(read_table(args.kept), settings, numbers)
     if args.prompts:
         frames = window_frames(config, settings["train_seconds"])
         window = frames * downsampling_ratio(config) / config["sample_rate"]
-        clips += read_prompts(args.prompts, window, settings)
+        clips += read_prompts(args.prompts, window, settings, numbers)
         check_ids(clips)
     check_tokens(clips, config, args.hub)
     write_clips(args.output, clips)

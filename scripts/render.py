@@ -20,7 +20,7 @@ from sao.base.tables import write_table
 from sao.base.vouched import Checking, Vouched, model_files
 from sao.config.settings import RenderSettings, add_settings
 from sao.models.build import build, load_weights, pick_device
-from sao.models.config import check_sampler, read_model_config, window_frames
+from sao.models.config import check_sampler, chunk_frames, read_model_config, window_frames
 from sao.rendering.clips import read_clips
 from sao.sound.read import decibels
 
@@ -137,7 +137,7 @@ def main() -> None:
     rows = []
     with whole_folder(args.output) as partial:
         check_room(args.output, room, f"the sounds of {len(clips)} clips")
-        rendered = render(model, clips, sampling, frames, args.batch_size)
+        rendered = render(model, clips, sampling, frames, args.batch_size, chunk_frames(config))
         for clip, window_audio in progress(rendered, f"rendering {args.run}", total=len(clips), unit="clips"):
             audio = window_audio[:, : max(round(clip.seconds * rate), 1)].T.numpy()
             finished = finish(audio, rate, rendering["loudness"], clip.clip_id)

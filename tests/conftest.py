@@ -58,6 +58,8 @@ SLOW = {
     "test_clap",
     "test_corpora",
     "test_small_preset",
+    "test_stable_audio_3",
+    "test_numbers_in_the_graph",
     "test_memory",
     "test_training_throughput",
     "test_listing",

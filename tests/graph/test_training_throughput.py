@@ -31,8 +31,8 @@ def by_hand(frames: int) -> int:
     """The demo's kind of diffusion transformer with one block, and its conditioners; for one clip."""
     tokens, context = frames + 1, 40 + 2  # the global condition is put before; a prompt and two numbers
     features = 256  # of the embedding of a timestep, and of that of a number
-    total = linear(1, 1, features // 2, False)  # frequencies of the timestep
-    total += linear(1, features, WIDTH) + linear(1, WIDTH, WIDTH)
+    total = 2 * (features // 2)  # frequencies of the timestep, which are not trained
+    total += linear(1, features, WIDTH, False) + linear(1, WIDTH, WIDTH)
     total += linear(40, 512, COND, False)  # what the frozen text encoder gives
     total += 2 * linear(1, features + 1, COND)  # two numbers; frequencies are trained, too
     total += linear(1, 2 * COND, WIDTH) + linear(1, WIDTH, WIDTH)  # both numbers are the global condition

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,8 +35,17 @@ from safetensors.torch import load_file
 from sao.base.command import InputError
 from sao.base.names import read_digests
 from sao.models.build import read_pickled, read_safetensors
-from sao.models.config import check_sampler, read_model_config, snapshot_folder, text_encoder_name, text_max_length
-from sao.models.weight_files import T5_DEFAULTS, WORDS, t5_shapes
+from sao.models.config import (
+    check_sampler,
+    inpaints,
+    read_model_config,
+    snapshot_folder,
+    text_encoder_folder,
+    text_encoder_name,
+    text_encoder_names,
+    text_max_length,
+)
+from sao.models.weight_files import T5_DEFAULTS, WORDS, t5_shapes, t5gemma_shapes
 from sao.training.state import read_state
 from settings import as_options
 from tokenizers import Tokenizer
@@ -220,7 +230,9 @@ def test_text_encoders_weights_are_known_from_its_config(settings: dict) -> None
     with torch.device("meta"):
         weights = T5EncoderModel(T5Config(**settings)).state_dict()
     found = {key: tuple(weight.shape) for key, weight in weights.items()}
-    assert t5_shapes(T5_DEFAULTS | settings) == {key: found[key] for key in found if key != WORDS[1]}
+    vocabulary, shapes = t5_shapes(settings)
+    assert vocabulary == (T5_DEFAULTS | settings)["vocab_size"]
+    assert shapes == {key: found[key] for key in found if key != WORDS[1]}
 
 
 def test_missing_folder_is_named(tmp_path: Path) -> None:
@@ -253,7 +265,10 @@ def without(key: str, value: object = None) -> str:
         (without("model.diffusion.diffusion_objective", "x"), ["diffusion_objective is 'x'", "rectified_flow"]),
         (without("model.conditioning"), ["model.conditioning.cond_dim is missing"]),
         (without("model.conditioning.configs"), ["model.conditioning.configs is missing"]),
-        (without("model.conditioning.configs", []), ["0 t5 or clap_text", "its conditioners: none"]),
+        (
+            without("model.conditioning.configs", []),
+            ["has 0 text conditioners (t5, t5gemma, clap_text)", "its conditioners: none"],
+        ),
         (
             without("model.conditioning.configs.0.type", "source_mix"),
             ["its conditioners: prompt (source_mix), seconds_start (number), seconds_total (number)"],
@@ -266,7 +281,7 @@ def without(key: str, value: object = None) -> str:
         (without("model.conditioning.configs.1.id"), ["configs, entry 2", "no id"]),
         (without("model.conditioning.configs.0.config.max_length", "long"), ["max_length"]),
         (without("model.conditioning.configs.0.id", "text"), ["'text' (t5)", "clips do not have"]),
-        (without("model.conditioning.configs.1.id", "bpm"), ["'bpm' (number)", "clips do not have"]),
+        (without("model.conditioning.configs.1.type", "list"), ["'seconds_start' (list)", "clips do not have"]),
         (without("model.conditioning.configs.0.type", "clap_text"), ["clap_text", "declare its checkpoint as `clap`"]),
     ],
 )
@@ -282,21 +297,49 @@ def test_models_with_other_conditioners_are_read(tmp_path: Path) -> None:
     config = json.loads(json.dumps(CONFIG))
     text, _, total = config["model"]["conditioning"]["configs"]
     path = tmp_path / "model_config.json"
-    config["model"]["conditioning"]["configs"] = [text, total]
-    path.write_text(json.dumps(config))
-    assert text_max_length(read_model_config(path)) == text["config"]["max_length"]
-    config["model"]["conditioning"] |= {
-        "default_keys": {"prompt_t5": "prompt"},
-        "configs": [text | {"id": "prompt_t5"}],
-    }
-    path.write_text(json.dumps(config))
-    assert text_encoder_name(read_model_config(path)) == "t5-small"
-    config["model"]["conditioning"]["configs"][0] = {"id": "prompt", "type": "clap_text", "config": {}}
-    path.write_text(json.dumps(config))
-    assert (text_encoder_name(read_model_config(path)), text_max_length(read_model_config(path))) == (
-        "roberta-base",
-        77,
-    )
+
+    def read(*conditioners: dict, **more: Any) -> dict[str, Any]:
+        names = [entry["id"] for entry in conditioners]
+        config["model"]["conditioning"] |= {"configs": list(conditioners)} | more
+        config["model"]["diffusion"] |= {"cross_attention_cond_ids": names, "global_cond_ids": names[1:]}
+        path.write_text(json.dumps(config))
+        return read_model_config(path)
+
+    assert text_max_length(read(text, total)) == text["config"]["max_length"]
+    found = read(text | {"id": "prompt_t5"}, default_keys={"prompt_t5": "prompt"})
+    assert text_encoder_name(found) == "t5-small"
+    found = read({"id": "prompt", "type": "clap_text", "config": {}})
+    assert (text_encoder_name(found), text_max_length(found)) == ("roberta-base", 77)
+    gemma = {"id": "prompt", "type": "t5gemma", "config": {"max_length": 256}}
+    found = read(gemma, total)
+    assert (text_encoder_name(found), text_encoder_folder(found)) == ("google/t5gemma-b-b-ul2", "")
+    gemma["config"] |= {"repo_id": "someone/their-model", "subfolder": "t5gemma"}
+    found = read(gemma, total)
+    assert (text_encoder_name(found), text_encoder_folder(found)) == ("someone/their-model", "t5gemma")
+    assert text_encoder_names(found) == ["someone/their-model", "google/t5gemma-b-b-ul2"]
+
+
+def test_an_input_of_the_network_without_a_conditioner_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model_config.json"
+    place = "model.diffusion.local_add_cond_ids"
+    path.write_text(json.dumps(changed((place, ["inpaint_mask"]))))
+    with pytest.raises(InputError, match=f"{place} names 'inpaint_mask', and the model has no such conditioner"):
+        read_model_config(path)
+    path.write_text(json.dumps(changed((place, ["inpaint_mask"]), ("model_type", "diffusion_cond_inpaint"))))
+    assert inpaints(read_model_config(path))
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_t5gemma_weights_are_known_from_its_config(layers: int) -> None:
+    from transformers import T5GemmaConfig, T5GemmaEncoderModel
+
+    one = {"vocab_size": 50, "hidden_size": 12, "intermediate_size": 16, "num_hidden_layers": layers, "head_dim": 4}
+    one |= {"num_attention_heads": 6, "num_key_value_heads": 2}
+    config = T5GemmaConfig(encoder=one, decoder=one, is_encoder_decoder=False)
+    with torch.device("meta"):
+        weights = T5GemmaEncoderModel(config).state_dict()
+    found = {key: tuple(weight.shape) for key, weight in weights.items()}
+    assert t5gemma_shapes(config.to_dict()) == (50, found)
 
 
 @pytest.mark.parametrize(
@@ -630,7 +673,7 @@ def test_checkpoint_on_the_hub_is_converted(tmp_path: Path, hub: Hub) -> None:
     write_shapes(tmp_path / "shapes.json", {"a": [3]})
     assert_succeeds(fetch(hub, output, *names))
     assert torch.equal(load_file(output / "model.safetensors")["a"], torch.ones(3))
-    assert {p.name for p in output.iterdir()} == {*MODEL_FILES, "hub", "checksums.sha256"}
+    assert {p.name for p in output.iterdir()} == {*MODEL_FILES, "hub", "checksums.sha256", "source.json"}
     assert not hub.transfers("model.ckpt")
     assert_fails(fetch(hub, tmp_path / "two", "--weights", "none.ckpt", *names[:2]), "none.ckpt", REVISION)
 

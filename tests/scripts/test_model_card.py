@@ -51,7 +51,7 @@ def training(leg: str = LEG) -> dict[str, Any]:
         "leg": leg,
         "steps": int(leg.split("-")[1]),
         "settings": moving | others,
-        "provenance": {"settings": moving, "code": "0" * 16, "torch": "2.11.0", "stable-audio-tools": "0.0.19"},
+        "provenance": {"settings": moving, "code": "0" * 16, "torch": "2.11.0", "stable-audio-tools": "0.0.20"},
         "training_clips": 10,
         "validation_clips": 2,
         "batch": 16,
@@ -115,6 +115,7 @@ def write_card(
         "--training": exported / "training.json",
         "--model-config": exported / "demo/model_config.json",
         "--model-digest": base_model / "checksums.sha256",
+        "--model-source": base_model / "source.json",
         "--kept": exported / "kept.csv",
         "--measures": exported / "demo.json",
         "--base-measures": exported / "base.json",
@@ -252,7 +253,7 @@ def test_base_model_on_the_hub_is_pinned(exported: Path, base_model: Path, split
         f"Of its {told['keys']} tensors {told['changed_keys']} differ",
         "those of the diffusion model are moving averages",
         f"base model's weights: `{checksum(base_model / 'model.safetensors', 'sha256')}`",
-        "stable-audio-tools 0.0.19 and torch 2.11.0",
+        "stable-audio-tools 0.0.20 and torch 2.11.0",
     ):
         assert text in card, card
 

@@ -18,7 +18,7 @@ from sao.models.header import assert_same_weights, tensor_shapes
 
 ADAPTER = {"rank": 4, "alpha": 4, "dropout": 0, "target_modules": ["to_q", "to_kv"], "base_precision": "fp32"}
 RUN = {
-    "optimizer": None, "scheduler": None, "learning_rate": None, "ema": None, "method": "full", "precision": "32-true",
+    "optimizer": None, "scheduler": None, "training": {}, "learning_rate": None, "ema": None, "method": "full", "precision": "32-true",
     "adapter": ADAPTER,
 }  # fmt: skip
 LORA = RUN | {"method": "lora"}

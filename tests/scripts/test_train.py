@@ -47,7 +47,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory, base_model: Path, forks: Fo
 SETTINGS = {
     "base_model": "demo", "corpus": "demo", "batch_size": 4, "devices": 1, "num_nodes": 1, "strategy": "auto",
     "accumulate": 1, "threads": 1, "method": "full", "adapter": None, "learning_rate": 1e-3, "optimizer": None,
-    "scheduler": None, "gradient_clip": 0, "ema": None, "precision": "32-true", "recompute_activations": False,
+    "scheduler": None, "training": {}, "gradient_clip": 0, "ema": None, "precision": "32-true", "recompute_activations": False,
     "compile": False, "captions": "random", "phase_flip": False, "seed": 3,
 }  # fmt: skip
 RUNNING = {"wandb": None, "tensorboard": False, "workers": 0, "validate_every": 4, "scratch": False}

@@ -34,7 +34,12 @@ listener = socket.socket(socket.AF_UNIX)
 listener.bind(sys.argv[1])
 import numpy, pandas, scipy.signal, soundfile, py7zr, matplotlib.figure, jinja2
 import torch, torchaudio, tokenizers, torchao.optim
-import transformers.models.t5, lightning_fabric, peft, stable_audio_tools.models.factory, stable_audio_tools.models.diffusion
+sys.path.insert(0, sys.argv[2])
+import sao.models.upstream  # stable-audio-tools, as the scripts import it; they bring their own modules
+sys.path.remove(sys.argv[2])
+for name in [name for name in sys.modules if name.split(".")[0] == "sao"]:
+    del sys.modules[name]
+import transformers.models.t5, lightning_fabric, peft
 from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 get_checkpoint_conversion_mapping("t5")  # which compiles hundreds of expressions
 import snakemake.cli, snakemake_executor_plugin_slurm, snakemake_storage_plugin_s3, jsonschema
@@ -185,7 +190,7 @@ class Forks:
             env |= {"TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1"}
             with (self.folder / "server").open("w") as log:
                 self.server = subprocess.Popen(
-                    [*self.within, sys.executable, "-c", SERVER, str(self.socket)],
+                    [*self.within, sys.executable, "-c", SERVER, str(self.socket), str(SCRIPTS)],
                     env=os.environ | env,
                     stdin=subprocess.DEVNULL,
                     stdout=log,

@@ -11,7 +11,7 @@ from sao.training.leg import Leg
 SETTINGS = {
     "base_model": "demo", "corpus": "demo", "method": "full", "adapter": None, "batch_size": 4, "accumulate": 3,
     "devices": 2, "num_nodes": 5, "strategy": "auto", "threads": 1, "learning_rate": 1e-3, "optimizer": None,
-    "scheduler": None, "gradient_clip": 0, "ema": None, "precision": "32-true", "recompute_activations": False,
+    "scheduler": None, "training": {}, "gradient_clip": 0, "ema": None, "precision": "32-true", "recompute_activations": False,
     "compile": False, "captions": "random", "phase_flip": False, "seed": 3,
 }  # fmt: skip
 RUNNING = {"wandb": None, "tensorboard": False, "workers": 0, "validate_every": 4, "scratch": False}

@@ -99,6 +99,102 @@ def stable_audio_open_small() -> dict[str, Any]:
     }
 
 
+def stable_audio_3(autoencoder: str, repo: str) -> dict[str, Any]:
+    """The model config of a narrow Stable Audio 3: small with the autoencoder `taae_v2`, medium with `same`.
+
+    `repo` has the text encoder, in a folder.
+    """
+    coder = {
+        "channels": WIDTH, "c_mults": [1], "strides": [16], "latent_dim": 256, "transformer_depths": [1],
+        "checkpointing": False, "differential": True, "dyt": True, "dim_heads": 64, "variable_stride": True,
+    }  # fmt: skip
+    encoder, decoder = {"mask_noise": 0.001}, {"mask_noise": 0.01, "sinusoidal_blocks": [0]}
+    if autoencoder == "taae_v2":
+        coder |= {"mapping_style": "none", "use_flash": True, "chunk_size": 32, "chunk_midpoint_shift": True}
+        decoder |= {"conv_mapping": True}
+    else:
+        coder |= {"sliding_window": [1, 1]}
+    text = {"repo_id": repo, "subfolder": "t5gemma-b-b-ul2"}
+    conditioners = [
+        {"id": "prompt", "type": "t5gemma", "config": text | {"max_length": 256, "padding_mode": "learned"}},
+        {
+            "id": "seconds_total",
+            "type": "number",
+            "config": {"min_val": 0, "max_val": 384, "fourier_features_type": "expo"},
+        },
+    ]
+    dit = {
+        "io_channels": 256, "embed_dim": WIDTH, "depth": 1, "num_heads": WIDTH // 64, "cond_token_dim": 768,
+        "global_cond_dim": 768, "local_add_cond_dim": 257, "global_cond_type": "adaLN", "timestep_features_type": "expo",
+        "attn_kwargs": {"qk_norm": "rms", "differential": autoencoder != "taae_v2"}, "norm_type": "rms_norm",
+        "norm_kwargs": {"force_fp32": True}, "ff_kwargs": {"mult": 4.0}, "num_memory_tokens": 4,
+    }  # fmt: skip
+    return {
+        "model_type": "diffusion_cond_inpaint",
+        "sample_size": 5324800,
+        "sample_rate": 44100,
+        "audio_channels": 2,
+        "model": {
+            "pretransform": {
+                "type": "autoencoder",
+                "iterate_batch": True,
+                "chunked": True,
+                "config": {
+                    "pretransform": {"type": "patched", "config": {"patch_size": 256, "channels": 2}},
+                    "encoder": {"type": autoencoder, "config": coder | encoder | {"in_channels": 512}},
+                    "decoder": {"type": autoencoder, "config": coder | decoder | {"out_channels": 512}},
+                    "bottleneck": {
+                        "type": "softnorm",
+                        "config": {
+                            "dim": 256,
+                            "noise_augment_dim": 0,
+                            "noise_regularize": True,
+                            "auto_scale": True,
+                            "freeze": True,
+                        },
+                    },
+                    "latent_dim": 256,
+                    "downsampling_ratio": 4096,
+                    "io_channels": 2,
+                },
+            },
+            "conditioning": {"configs": conditioners, "cond_dim": 768},
+            "diffusion": {
+                "cross_attention_cond_ids": ["prompt", "seconds_total"],
+                "global_cond_ids": ["seconds_total"],
+                "local_add_cond_ids": ["inpaint_mask", "inpaint_masked_input"],
+                "type": "dit",
+                "diffusion_objective": "rectified_flow",
+                "use_effective_length_for_schedule": True,
+                "mask_padding_attention": True,
+                "distribution_shift_options": {"type": "full", "min_length": 256, "max_length": 4096},
+                "config": dit,
+            },
+            "io_channels": 256,
+        },
+        "training": {
+            "use_ema": False,
+            "log_loss_info": False,
+            "pre_encoded": True,
+            "timestep_sampler": "trunc_logit_normal",
+            "mask_loss_weight": 1.0,
+            "inpainting": {"mask_kwargs": {"mask_type_probabilities": [0.2, 0.6, 0.2]}},
+            "lora_config": {"rank": 16},
+            "optimizer_configs": {
+                "diffusion": {
+                    "optimizer": {
+                        "type": "AdamW",
+                        "config": {"lr": 1e-4, "betas": [0.9, 0.95], "eps": 1e-8, "weight_decay": 0.01},
+                    },
+                    "scheduler": {
+                        "type": "InverseLR", "config": {"inv_gamma": 1000000, "power": 0.5, "warmup": 0.995}
+                    },
+                }
+            },
+        },
+    }  # fmt: skip
+
+
 def random_weights(config: dict[str, Any]) -> dict[str, np.ndarray]:
     """Random weights that fit a model config."""
     from sao.training.rehearsal import rehearse
@@ -124,4 +220,19 @@ def text_encoder() -> dict[str, bytes]:
     config = T5Config(vocab_size=2048, d_model=768, d_kv=8, d_ff=8, num_layers=1, num_heads=1)
     with tempfile.TemporaryDirectory() as folder:
         T5EncoderModel(config).save_pretrained(folder)
+        return files | {name: Path(folder, name).read_bytes() for name in ("config.json", "model.safetensors")}
+
+
+def gemma_encoder() -> dict[str, bytes]:
+    """The files of an untrained T5Gemma with one thin layer, as wide as t5gemma-b-b-ul2, and the demo's tokenizer."""
+    from transformers import T5GemmaConfig, T5GemmaEncoderModel
+
+    layer = {"vocab_size": 2048, "hidden_size": 768, "intermediate_size": 8, "num_hidden_layers": 1, "head_dim": 8}
+    layer |= {"num_attention_heads": 1, "num_key_value_heads": 1, "query_pre_attn_scalar": 8}
+    layer |= {"layer_types": ["full_attention"]}
+    config = T5GemmaConfig(encoder=layer, decoder=layer, is_encoder_decoder=False, vocab_size=2048)
+    names = ("tokenizer.json", "tokenizer_config.json")
+    files = {name: (BASE_MODEL / "text_encoder" / name).read_bytes() for name in names}
+    with tempfile.TemporaryDirectory() as folder:
+        T5GemmaEncoderModel(config).save_pretrained(folder)
         return files | {name: Path(folder, name).read_bytes() for name in ("config.json", "model.safetensors")}

@@ -15,6 +15,7 @@ SAMPLING = {
     "sampler": "dpmpp-3m-sde",
     "steps": 2,
     "cfg_scale": 1,
+    "apg_scale": 0,
     "sigma_min": 0.3,
     "sigma_max": 50,
     "negative_prompt": None,

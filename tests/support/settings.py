@@ -16,7 +16,7 @@ NESTED = {
 }
 DEFAULTS: dict[str, dict[str, Any]] = {
     "scan": {"format": "audiofolder", "folder": None, "top": None, "caption_columns": None, "splits": None},
-    "manifest": {"format": "clotho", "audio": None, "split_column": None, "group_column": None},
+    "manifest": {"format": "clotho", "audio": None, "split_column": None, "group_column": None, "columns": []},
     "validate": {
         "split": None,
         "on_invalid": "fail",

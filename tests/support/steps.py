@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
+import importlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from conftest import BASE_MODEL
@@ -31,11 +34,26 @@ def prepended(config: dict) -> None:
     config["model"]["diffusion"]["config"]["prepend_cond_dim"] = 128
 
 
+def masked(config: dict) -> None:
+    shifted(config)
+    config["model"]["diffusion"] |= {"mask_padding_attention": True, "use_effective_length_for_schedule": True}
+
+
+def inpainting(config: dict) -> None:
+    """Of the form of Stable Audio 3."""
+    masked(config)
+    config["model_type"] = "diffusion_cond_inpaint"
+    config["model"]["diffusion"]["local_add_cond_ids"] = ["inpaint_mask", "inpaint_masked_input"]
+    config["model"]["diffusion"]["config"]["local_add_cond_dim"] = 65
+
+
 VARIANTS: dict[str, Callable[[dict], None]] = {
     "v": lambda config: None,
     "rectified_flow": rectified_flow,
     "shifted": shifted,
     "prepended": prepended,
+    "masked": masked,
+    "inpainting": inpainting,
 }
 
 
@@ -84,10 +102,23 @@ def make_batch(seed: int = 0, size: int = 4, keep: bool = True) -> dict:
                 "t": t[number],
                 "keep": keep,
                 "info": info(number),
+                "heard": info(number)["padding_mask"][0],
+                "source": (torch.arange(FRAMES)[None] < number).float(),
             }
             for number in range(size)
         ]
     )
+
+
+def upstream_training() -> ModuleType:
+    """stable-audio-tools' `training.diffusion`.
+
+    It imports, and does not use here, a part of torchaudio that is gone and a package that pins an old protobuf.
+    """
+    for name in ("torchaudio.prototype", "torchaudio.prototype.transforms", "audiotools"):
+        sys.modules.setdefault(name, ModuleType(name))
+    sys.modules["torchaudio.prototype.transforms"].ChromaSpectrogram = None
+    return importlib.import_module("stable_audio_tools.training.diffusion")
 
 
 def section(optimizer: dict | None = None, scheduler: dict | None = None) -> dict:

@@ -25,6 +25,7 @@ class ManifestSettings(TypedDict):
     audio: str  # folder of the sounds
     split_column: str | None  # metadata column that names the split, if there is one
     group_column: str | None
+    columns: list[str]  # whose numbers conditioners take
 
 
 class SplitSettings(TypedDict):
@@ -90,6 +91,7 @@ class TrainingSettings(TypedDict):
     learning_rate: float | None
     optimizer: Entry | None
     scheduler: Entry | None
+    training: Entry  # laid over the section of the model config
     gradient_clip: float
     ema: bool | None
     precision: str
@@ -114,6 +116,7 @@ class Sampling(TypedDict):
     sampler: str
     steps: int
     cfg_scale: float
+    apg_scale: float
     sigma_min: float
     sigma_max: float
     negative_prompt: str | None

@@ -27,7 +27,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.file_download import http_get
+from huggingface_hub.file_download import HfFileMetadata, http_get
 from huggingface_hub.utils import SafetensorsParsingError, build_hf_headers, disable_progress_bars
 from huggingface_hub.utils.logging import set_verbosity_error
 
@@ -63,19 +63,31 @@ class HubFile:
         return folder / f"models--{self.repo.replace('/', '--')}" / self.revision / self.name
 
 
+def commit_of(repo: str, revision: str, name: str) -> str:
+    """Ask the Hub for the commit that a branch stands at, by a file of it. Raises InputError if there is none."""
+    commit = _metadata(repo, revision, name).commit_hash
+    if not commit:
+        raise InputError(f"{repo}: {name}: the server does not say its commit: set `revision` to one")
+    return commit
+
+
 def describe(repo: str, revision: str, name: str) -> HubFile:
     """Ask the Hub for size and hash of a file. Raises InputError if it cannot be fetched."""
+    metadata = _metadata(repo, revision, name)
+    if not metadata.etag:
+        raise InputError(f"{repo}: {name}: the server gives no hash for it: is HF_ENDPOINT a Hub?")
+    return HubFile(repo, revision, name, metadata.size, metadata.etag)
+
+
+def _metadata(repo: str, revision: str, name: str) -> HfFileMetadata:
     url = hf_hub_url(repo, name, revision=revision)
     timeout = constants.HF_HUB_ETAG_TIMEOUT if "HF_HUB_ETAG_TIMEOUT" in os.environ else ANSWER_TIMEOUT
-    metadata = persist(
+    return persist(
         lambda: get_hf_file_metadata(url, timeout=timeout),
         f"{repo}: {name}",
         partial(_explain, repo, revision, name),
         2,
     )
-    if not metadata.etag:
-        raise InputError(f"{repo}: {name}: the server gives no hash for it: is HF_ENDPOINT a Hub?")
-    return HubFile(repo, revision, name, metadata.size, metadata.etag)
 
 
 def remote_shapes(repo: str, revision: str, name: str) -> dict[str, tuple[int, ...]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +71,28 @@ def moments(autoencoder: Any, audio: torch.Tensor) -> tuple[torch.Tensor, torch.
     The standard deviation is 0 if the bottleneck does not sample. Both are unscaled: a training divides by the
     pretransform's `scale`. Based on VAEBottleneck and vae_sample (stable_audio_tools/models/bottleneck.py).
     """
-    if type(autoencoder.bottleneck).__name__ != "VAEBottleneck":
-        mean = autoencoder.encode(audio[None])[0].float()
-        return mean, torch.zeros_like(mean)
-    mean, scale = autoencoder.encode(audio[None], skip_bottleneck=True)[0].float().chunk(2, dim=0)
-    return mean, torch.nn.functional.softplus(scale) + 1e-4
+    signal = audio[None]
+    with same_noise(audio.device):
+        if autoencoder.pretransform is not None:
+            signal = autoencoder.pretransform.encode(signal)
+        encoded = autoencoder.encoder(signal)
+    if type(autoencoder.bottleneck).__name__ == "VAEBottleneck":
+        mean, scale = encoded[0].float().chunk(2, dim=0)
+        return mean, torch.nn.functional.softplus(scale) + 1e-4
+    if autoencoder.bottleneck is not None:
+        encoded = autoencoder.bottleneck.encode(encoded)
+    return encoded[0].float(), torch.zeros_like(encoded[0], dtype=torch.float32)
+
+
+@contextlib.contextmanager
+def same_noise(device: torch.device, seed: int = 0) -> Iterator[None]:
+    """Let a model draw the same noise whenever it runs: some autoencoders add a little, in training or not.
+
+    Otherwise the latents of a clip, and a render, would depend on what was computed before.
+    """
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 def clip_facts(samples: int, config: ModelConfig, frames: int) -> dict[str, Any]:

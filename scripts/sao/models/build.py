@@ -9,7 +9,7 @@ import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sao.base.command import InputError, output_to_log
 
@@ -44,16 +44,42 @@ def create(config: ModelConfig, source: object) -> torch.nn.Module:
 
     The autoencoder is float32 whatever `model_half` says: latents are made only once, and CPUs are slow in float16.
     """
+    return _created("create_model_from_config", _in_float32(config), source)
+
+
+def build_autoencoder(config: ModelConfig, weights: Path) -> torch.nn.Module:
+    """Build the autoencoder of `config` alone, with its part of the model's weights."""
+    full_float32()
+    autoencoder, prefix = create_autoencoder(config, weights.parent / "model_config.json"), "pretransform.model."
+    state = {key.removeprefix(prefix): value for key, value in read_safetensors(weights, prefix).items()}
+    _load(autoencoder, state, weights)
+    return autoencoder
+
+
+def create_autoencoder(config: ModelConfig, source: object) -> torch.nn.Module:
+    """Let stable-audio-tools build the autoencoder of a config, with random weights. Raises InputError as `create` does."""
+    part, rate = _in_float32(config)["model"]["pretransform"], config["sample_rate"]
+    pretransform: Any = _created("create_pretransform_from_config", part, source, sample_rate=rate)
+    return pretransform.model
+
+
+def _in_float32(config: ModelConfig) -> ModelConfig:
     config = copy.deepcopy(config)  # stable-audio-tools changes parts of it
     config["model"]["pretransform"].pop("model_half", None)
+    return config
+
+
+def _created(function: str, config: ModelConfig, source: object, **more: Any) -> torch.nn.Module:
     with output_to_log():
         warnings.filterwarnings("ignore", category=FutureWarning)
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.filterwarnings("ignore", message="pkg_resources")
-        from stable_audio_tools.models.factory import create_model_from_config
+        import sao.models.upstream  # noqa: F401
+
+        from stable_audio_tools.models import factory
 
         try:
-            return create_model_from_config(config)
+            return getattr(factory, function)(config, **more)
         except InputError as error:
             raise InputError(f"{source}: {error}") from None
         except ModuleNotFoundError as error:
@@ -81,6 +107,8 @@ def full_float32() -> None:
 
 def prepare_clap() -> None:
     """Import laion_clap without the downloads that it starts by itself, and make it load its checkpoint safely."""
+    import sao.models.upstream  # noqa: F401
+
     from stable_audio_tools.models import conditioners
     from transformers import BartTokenizer, BertTokenizer
 
@@ -171,18 +199,21 @@ def first_line(error: BaseException) -> str:
 
 def load_weights(model: torch.nn.Module, path: Path) -> None:
     """Load a safetensors file into `model`. Raises InputError unless all keys and shapes match."""
-    state = read_safetensors(path)
+    _load(model, read_safetensors(path), path)
+
+
+def _load(model: torch.nn.Module, state: dict[str, torch.Tensor], path: Path) -> None:
     assert_same_keys({k: v.shape for k, v in state.items()}, {k: v.shape for k, v in model.state_dict().items()}, path)
     model.load_state_dict(state, strict=True)
 
 
-def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file, by key. Raises InputError on any other file."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def read_safetensors(path: Path, prefix: str = "") -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file, by key; those whose key begins with `prefix`. Raises InputError on any other file."""
+    from safetensors import SafetensorError, safe_open
 
     try:
-        return load_file(path)
+        with safe_open(path, "pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys() if key.startswith(prefix)}  # noqa: SIM118
     except SafetensorError as error:
         raise InputError(f"{path}: not a whole safetensors file ({error})") from None
 

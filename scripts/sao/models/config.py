@@ -14,9 +14,19 @@ from sao.base.files import read_json
 
 ModelConfig = dict[str, Any]
 
-# stable-audio-tools loads these by name (laion_clap knows one text encoder and cuts after 77 tokens).
+MODEL_TYPES = ("diffusion_cond", "diffusion_cond_inpaint")
+# stable-audio-tools loads text encoders by name. By the type of their conditioner: the key of the name, and its default.
+TEXT_ENCODERS = {"t5": ("t5_model_name", "t5-base"), "t5gemma": ("model_name", "google/t5gemma-b-b-ul2")}
+# laion_clap knows one text encoder, and cuts after 77 tokens.
 CLAP_TEXT_ENCODER, CLAP_TOKENS = "roberta-base", 77
-CLIP_INPUTS = ("prompt", "seconds_start", "seconds_total")  # values that a clip has for the conditioners
+CLIP_INPUTS = ("prompt", "seconds_start", "seconds_total")  # values that every clip has for the conditioners
+NUMBERS = ("number", "int")  # types of conditioners that take a number, from CLIP_INPUTS or a column of the metadata
+CHUNKED, CHUNK_DEFAULT = ("taae_v2", "same"), 128  # types of encoders that attend within chunks, of so many tokens
+NUMBERS = (
+    "number",
+    "int",
+)  # types of conditioners that take a number, from a column of the metadata if not from CLIP_INPUTS
+SOURCE_INPUTS = ("inpaint_mask", "inpaint_masked_input")  # what an inpainting model is given of the source
 SAMPLERS = {
     "v": (
         "dpmpp-3m-sde",
@@ -35,7 +45,7 @@ SAMPLERS = {
 
 
 def read_model_config(file: Path, source: str | None = None) -> ModelConfig:
-    """Read the config of a `diffusion_cond` latent model. Raises InputError on other models and on missing parts.
+    """Read the config of a latent diffusion model with conditioners. Raises InputError on other models and missing parts.
 
     `source` is the name of the file in messages, if its path means nothing to a user.
     """
@@ -46,9 +56,10 @@ def read_model_config(file: Path, source: str | None = None) -> ModelConfig:
         raise InputError(f"{path}: not valid JSON ({error})") from None
     if not isinstance(config, dict):
         raise InputError(f"{path}: not a model config but a {type(config).__name__}")
-    if config.get("model_type") != "diffusion_cond":
+    if config.get("model_type") not in MODEL_TYPES:
         raise InputError(
-            f"{path}: model_type is {config.get('model_type')!r}; only 'diffusion_cond' can be fine-tuned here"
+            f"{path}: model_type is {config.get('model_type')!r}; only {' and '.join(map(repr, MODEL_TYPES))} can be "
+            "fine-tuned here"
         )
     model = _need(config, path, "model", dict)
     if "pretransform" not in model:
@@ -82,20 +93,40 @@ def read_model_config(file: Path, source: str | None = None) -> ModelConfig:
             if not isinstance(entry, dict) or not isinstance(entry.get(key), kind):
                 raise InputError(f"{path}: model.conditioning.configs, entry {number + 1}: has no {key}")
     with about(path):
-        text = text_conditioner(config)
-    default_keys = model["conditioning"].get("default_keys", {})
-    for entry in model["conditioning"]["configs"]:
-        key = entry["id"] if entry["id"] in CLIP_INPUTS else default_keys.get(entry["id"], entry["id"])
-        if key not in CLIP_INPUTS or (key == "prompt") != (entry is text):
+        _check_inputs(config)
+    return config
+
+
+def _check_inputs(config: ModelConfig) -> None:
+    """Raise InputError on an input of the model that clips, their metadata and their captions cannot give."""
+    text = text_conditioner(config)
+    for entry in config["model"]["conditioning"]["configs"]:
+        takes_caption = input_of(config, entry) == "prompt"
+        if takes_caption != (entry is text) or (entry is not text and entry["type"] not in NUMBERS):
             raise InputError(
-                f"{path}: conditioner {entry['id']!r} ({entry['type']}) needs a value that clips do not have: a caption "
-                "goes to the text conditioner `prompt`, its length to `seconds_start` and `seconds_total`"
+                f"conditioner {entry['id']!r} ({entry['type']}) needs a value that clips do not have: a caption goes to the "
+                f"text conditioner `prompt`, and a number from the metadata to one of type {' or '.join(NUMBERS)}"
             )
     if not isinstance(text_max_length(config), int) or not isinstance(text_encoder_name(config), str):
         raise InputError(
-            f"{path}: the t5 conditioner's t5_model_name is not text, or its max_length is not a whole number"
+            f"the {text['type']} conditioner's name of a text encoder is not text, or its max_length is not a whole number"
         )
-    return config
+    known = {entry["id"] for entry in config["model"]["conditioning"]["configs"]}
+    known |= set(SOURCE_INPUTS) if inpaints(config) else set()
+    for place, names in config["model"]["diffusion"].items():
+        if unknown := [name for name in names if name not in known] if place.endswith("_ids") else []:
+            raise InputError(f"model.diffusion.{place} names {unknown[0]!r}, and the model has no such conditioner")
+
+
+def input_of(config: ModelConfig, entry: ModelConfig) -> str:
+    """The name of the value that a conditioner takes: its id, or the key that the config has for it instead."""
+    default_keys = config["model"]["conditioning"].get("default_keys", {})
+    return entry["id"] if entry["id"] in CLIP_INPUTS else default_keys.get(entry["id"], entry["id"])
+
+
+def inpaints(config: ModelConfig) -> bool:
+    """Whether the model is given a part of the sound, and generates the rest."""
+    return config["model_type"] == "diffusion_cond_inpaint"
 
 
 def _need(config: ModelConfig, path: object, key: str, kind: type) -> Any:
@@ -135,8 +166,8 @@ def downsampling_ratio(config: ModelConfig) -> int:
 def window_frames(config: ModelConfig, train_seconds: float | None) -> int:
     """Latent frames of the training window: `train_seconds`, or the model's own `sample_size`.
 
-    The number is rounded up to whole patches of the diffusion transformer. Raises InputError if the window is longer than
-    the model's own.
+    The number is rounded up to whole patches of the diffusion transformer and whole chunks of the autoencoder. Raises
+    InputError if the window is longer than the model's own.
     """
     own, rate = config["sample_size"], config["sample_rate"]
     samples = own if train_seconds is None else max(round(train_seconds * rate), 1)
@@ -145,17 +176,30 @@ def window_frames(config: ModelConfig, train_seconds: float | None) -> int:
             f"train_seconds = {train_seconds:g} is longer than the model's window of {math.floor(1000 * own / rate) / 1000:g} s: set it to null or "
             "less"
         )
-    patch = config["model"]["diffusion"]["config"].get("patch_size", 1)
-    return math.ceil(samples / (downsampling_ratio(config) * patch)) * patch
+    whole = math.lcm(config["model"]["diffusion"]["config"].get("patch_size", 1), chunk_frames(config))
+    return math.ceil(samples / (downsampling_ratio(config) * whole)) * whole
+
+
+def chunk_frames(config: ModelConfig) -> int:
+    """The latent frames of a chunk of an autoencoder whose transformer attends within chunks; 1 for others.
+
+    Such an autoencoder pads its input to whole chunks. See `latent_align` in stable_audio_tools/inference/generation.py.
+    """
+    encoder = config["model"]["pretransform"]["config"].get("encoder") or {}
+    options = encoder.get("config") or {}
+    if encoder.get("type") not in CHUNKED or options.get("sliding_window") is not None:
+        return 1
+    return max(1, options.get("chunk_size", CHUNK_DEFAULT) // options["strides"][0])
 
 
 def text_conditioner(config: ModelConfig) -> ModelConfig:
-    """The T5 or CLAP entry of `model.conditioning.configs`. Its `id` is the key of a clip's caption."""
-    entries = [c for c in config["model"]["conditioning"]["configs"] if c["type"] in ("t5", "clap_text")]
+    """The entry of `model.conditioning.configs` that takes a clip's caption, whose key is its `id`."""
+    kinds = (*TEXT_ENCODERS, "clap_text")
+    entries = [c for c in config["model"]["conditioning"]["configs"] if c["type"] in kinds]
     if len(entries) != 1:
         names = ", ".join(f"{c['id']} ({c['type']})" for c in config["model"]["conditioning"]["configs"]) or "none"
         raise InputError(
-            f"has {len(entries)} t5 or clap_text conditioners; exactly one is supported; its conditioners: {names}"
+            f"has {len(entries)} text conditioners ({', '.join(kinds)}); exactly one is supported; its conditioners: {names}"
         )
     return entries[0]
 
@@ -166,8 +210,26 @@ def has_clap(config: ModelConfig) -> bool:
 
 
 def text_encoder_name(config: ModelConfig) -> str:
-    """The text encoder's name on the Hub (stable-audio-tools' default is t5-base)."""
-    return CLAP_TEXT_ENCODER if has_clap(config) else text_conditioner(config)["config"].get("t5_model_name", "t5-base")
+    """The repository on the Hub that stable-audio-tools loads the text encoder from."""
+    if has_clap(config):
+        return CLAP_TEXT_ENCODER
+    entry = text_conditioner(config)
+    key, default = TEXT_ENCODERS[entry["type"]]
+    return entry["config"].get("repo_id") or entry["config"].get(key, default)
+
+
+def text_encoder_names(config: ModelConfig) -> list[str]:
+    """The repositories on the Hub that have the text encoder: the one that it is loaded from, and that of its makers."""
+    if has_clap(config):
+        return [CLAP_TEXT_ENCODER]
+    entry = text_conditioner(config)
+    key, default = TEXT_ENCODERS[entry["type"]]
+    return list(dict.fromkeys([text_encoder_name(config), entry["config"].get(key, default)]))
+
+
+def text_encoder_folder(config: ModelConfig) -> str:
+    """The folder of the text encoder in its repository; empty for the repository itself."""
+    return text_conditioner(config)["config"].get("subfolder") or ""
 
 
 def text_max_length(config: ModelConfig) -> int:
@@ -181,9 +243,16 @@ def snapshot_folder(hub: Path, repo: str) -> Path:
     return root / "snapshots" / (root / "refs" / "main").read_text(encoding="utf-8").strip()
 
 
+def text_encoder_place(hub: Path, config: ModelConfig) -> Path:
+    """The folder of the model's text encoder in a Hub cache."""
+    return snapshot_folder(hub, text_encoder_name(config)) / text_encoder_folder(config)
+
+
 def training_config(config: ModelConfig, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The `training` section of a model config, with the run's changes. Raises InputError if it is incomplete."""
-    training = copy.deepcopy(config.get("training") or {})
+    training = copy.deepcopy(config.get("training") or {}) | copy.deepcopy(settings["training"])
+    if "inpainting" in settings["training"] and not inpaints(config):
+        raise InputError("training.inpainting is for inpainting models, and the base model is none: remove it")
     parts = (training.get("optimizer_configs") or {}).get("diffusion") or {}
     if not parts:  # stable-audio-tools' own default
         parts = {"optimizer": {"type": "Adam", "config": {"lr": training.get("learning_rate")}}}
@@ -207,6 +276,13 @@ def training_config(config: ModelConfig, settings: Mapping[str, Any]) -> dict[st
         )
     else:
         training["use_ema"] = settings["ema"]
+    if training.pop("mask_padding_dropout", 0.0):
+        raise InputError(
+            "the model config's training.mask_padding_dropout is unknown to stable-audio-tools 0.0.20: remove it, and set "
+            "training.mask_loss_weight between 0 and 1"
+        )
+    # Stable-audio-tools 0.0.20 has 0 where nothing is said. Models of before were trained on the silence after a clip, too.
+    training.setdefault("mask_loss_weight", 0.0 if training.pop("mask_padding", False) else 1.0)
     if settings["precision"] == "bf16-true" and training["use_ema"]:
         raise InputError("a moving average in bfloat16 does not move: set ema to false")
     return training | {"optimizer_configs": {"diffusion": parts}}

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+from sao.base.command import log
 
 from sao.config.settings import ModelSource
+
+BRANCH = "main"  # a revision that is no commit
 
 
 @dataclass(frozen=True)
@@ -19,6 +24,7 @@ class Source:
     weights: str  # file name
     text_encoder_repo: str
     text_encoder_revision: str
+    text_encoder_folder: str  # in its repository; empty for the repository itself
     clap_path: Path | None  # checkpoint of a clap_text conditioner
     clap_repo: str  # empty with `clap_path`, and without such a conditioner
     clap_revision: str
@@ -35,11 +41,39 @@ class Source:
             weights=settings["weights"],
             text_encoder_repo=encoder.get("repo", ""),
             text_encoder_revision=encoder.get("revision", ""),
+            text_encoder_folder=encoder.get("subfolder", ""),
             clap_path=Path(clap["path"]) if "path" in clap else None,
             clap_repo=clap.get("repo", ""),
             clap_revision=clap.get("revision", ""),
             clap_file=clap.get("file", ""),
         )
+
+    def resolved(self) -> Source:
+        """The same with commits in place of branches, as the Hub has them now. Logs the lines that pin them."""
+        found: dict[str, Any] = {}
+        encoder = f"{self.text_encoder_folder}/config.json".removeprefix("/")
+        for field, repo, file in (
+            ("revision", self.repo, self.model_config),
+            ("text_encoder_revision", self.text_encoder_repo, encoder),
+            ("clap_revision", self.clap_repo, self.clap_file),
+        ):
+            if repo and (branch := getattr(self, field)) == BRANCH:
+                from sao.hub.fetch import commit_of  # imported here: a pinned or local model does not need it
+
+                found[field] = commit_of(repo, branch, file)
+                key = field.replace("_revision", ".revision")
+                log.info("%s: %s is a commit of today; to pin it, set `%s: %s`", repo, branch, key, found[field])
+        return replace(self, **found)
+
+    def described(self) -> dict[str, Any]:
+        """The content of source.json: the keys of the config that say where the model comes from, with commits."""
+        clap = {"repo": self.clap_repo, "revision": self.clap_revision, "file": self.clap_file}
+        clapped = {"clap": clap} if self.clap_repo else {}
+        if self.path:
+            return clapped
+        encoder = {"repo": self.text_encoder_repo, "revision": self.text_encoder_revision}
+        encoder |= {"subfolder": self.text_encoder_folder} if self.text_encoder_folder else {}
+        return {"repo": self.repo, "revision": self.revision, "text_encoder": encoder} | clapped
 
     def name(self, file: str) -> str:
         """The name of one of its files in messages."""

@@ -12,7 +12,7 @@ from sao.base.command import InputError
 from tokenizers import Tokenizer
 
 from sao.base.placeholders import is_blank
-from sao.models.config import ModelConfig, snapshot_folder, text_encoder_name
+from sao.models.config import ModelConfig, text_encoder_place
 
 LEAST = 3  # a text with fewer known letters and digits cannot be told from others
 SHARE = 2  # nor can one with more unknown characters than this per known letter or digit
@@ -53,7 +53,7 @@ class Reader:
 
     def __init__(self, config: ModelConfig, hub: Path) -> None:
         """Raises InputError if the Hub cache `hub` has no tokenizer."""
-        path = snapshot_folder(hub, text_encoder_name(config)) / "tokenizer.json"
+        path = text_encoder_place(hub, config) / "tokenizer.json"
         if not path.is_file():
             raise InputError(
                 f"{path}: missing, so the tokens of captions cannot be counted: delete {hub} and run again"

@@ -62,22 +62,25 @@ def check_numbers(path: Path, source: object) -> None:
                     )
 
 
-def check_t5(config_path: Path, weights: Iterable[Path], tokenizer_path: Path, source: object) -> None:
-    """Raise InputError unless weights and tokenizer fit the T5 encoder of the config.
+def check_text_encoder(
+    kind: str, config_path: Path, weights: Iterable[Path], tokenizer_path: Path, source: object
+) -> None:
+    """Raise InputError unless weights and tokenizer fit the text encoder of the config. `kind` is its conditioner's type.
 
     transformers would fill missing weights with random ones, without an error.
     """
+    name, shapes_of = ENCODERS[kind]
     try:
-        config = T5_DEFAULTS | read_json(config_path)
-        expected = t5_shapes(config)
-    except (ValueError, TypeError, AttributeError) as error:
+        vocabulary, expected = shapes_of(read_json(config_path))
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{config_path}: not the config of a T5 text encoder ({error}): take it from the encoder's repository"
+            f"{config_path}: not the config of a {name} text encoder ({type(error).__name__}: {error}): take it from the "
+            "encoder's repository"
         ) from None
     shapes: Shapes = {}
     for path in weights:
-        shapes |= tensor_shapes(path)
-    if WORDS[0] not in shapes and WORDS[1] in shapes:
+        shapes |= {key.removeprefix("model."): shape for key, shape in tensor_shapes(path).items()}
+    if WORDS[0] in expected and WORDS[0] not in shapes and WORDS[1] in shapes:
         expected[WORDS[1]] = expected.pop(WORDS[0])
     missing = sorted(set(expected) - set(shapes))
     wrong = sorted(key for key in set(expected) - set(missing) if shapes[key] != expected[key])
@@ -94,15 +97,16 @@ def check_t5(config_path: Path, weights: Iterable[Path], tokenizer_path: Path, s
         raise InputError(
             f"{tokenizer_path}: not a tokenizer ({error}): take it from the text encoder's repository"
         ) from None
-    if largest >= config["vocab_size"]:
+    if largest >= vocabulary:
         raise InputError(
-            f"{tokenizer_path}: has tokens up to number {largest}, but the text encoder knows {config['vocab_size']}: "
+            f"{tokenizer_path}: has tokens up to number {largest}, but the text encoder knows {vocabulary}: "
             "take both from one repository"
         )
 
 
-def t5_shapes(config: dict[str, Any]) -> Shapes:
-    """Shapes of the weights of transformers' T5EncoderModel, by key."""
+def t5_shapes(config: dict[str, Any]) -> tuple[int, Shapes]:
+    """`(size of the vocabulary, shapes of the weights by key)` of transformers' T5EncoderModel."""
+    config = {**T5_DEFAULTS, **config}
     width, inner, hidden = config["d_model"], config["num_heads"] * config["d_kv"], config["d_ff"]
     gated = config["feed_forward_proj"].startswith("gated-")
     shapes: Shapes = {WORDS[0]: (config["vocab_size"], width), "encoder.final_layer_norm.weight": (width,)}
@@ -116,4 +120,31 @@ def t5_shapes(config: dict[str, Any]) -> Shapes:
         }
         shapes[f"{feed}DenseReluDense.wo.weight"] = (width, hidden)
     bias = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
-    return shapes | {bias: (config["relative_attention_num_buckets"], config["num_heads"])}
+    shapes[bias] = (config["relative_attention_num_buckets"], config["num_heads"])
+    return config["vocab_size"], shapes
+
+
+def t5gemma_shapes(config: dict[str, Any]) -> tuple[int, Shapes]:
+    """`(size of the vocabulary, shapes of the weights by key)` of transformers' T5GemmaEncoderModel."""
+    encoder = config["encoder"]
+    width, hidden, size = encoder["hidden_size"], encoder["intermediate_size"], encoder["head_dim"]
+    queries, keys = encoder["num_attention_heads"] * size, encoder["num_key_value_heads"] * size
+    shapes: Shapes = {WORDS[1]: (encoder["vocab_size"], width), "encoder.norm.weight": (width,)}
+    for number in range(encoder["num_hidden_layers"]):
+        layer = f"encoder.layers.{number}."
+        shapes |= {
+            f"{layer}self_attn.q_proj.weight": (queries, width),
+            f"{layer}self_attn.k_proj.weight": (keys, width),
+            f"{layer}self_attn.v_proj.weight": (keys, width),
+            f"{layer}self_attn.o_proj.weight": (width, queries),
+            f"{layer}mlp.gate_proj.weight": (hidden, width),
+            f"{layer}mlp.up_proj.weight": (hidden, width),
+            f"{layer}mlp.down_proj.weight": (width, hidden),
+        }
+        norms = ("pre_self_attn", "post_self_attn", "pre_feedforward", "post_feedforward")
+        shapes |= {f"{layer}{norm}_layernorm.weight": (width,) for norm in norms}
+    return encoder["vocab_size"], shapes
+
+
+# By the type of a conditioner: the name of its text encoder in messages, and what its weights are.
+ENCODERS = {"t5": ("T5", t5_shapes), "t5gemma": ("T5Gemma", t5gemma_shapes)}

@@ -17,6 +17,7 @@ from sao.base.tables import caption_columns, captions_of
 from sao.data.licenses import MISSING, UNKNOWN, forbids_derivatives, is_non_commercial, label
 from sao.evaluation.printed import interval, notes
 from sao.models.config import ModelConfig, downsampling_ratio, has_clap, objective, text_encoder_name, window_frames
+from sao.models.numbers import Numbers, column_of, numbers_of
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
@@ -115,10 +116,16 @@ class Card:
         return (
             f"{self.base()}, fine-tuned with stable-audio-tools for {training['steps']} steps on {len(self.clips)} clips "
             f"of the corpus `{training['settings']['corpus']}`.\n\n"
-            f"- SHA-256 of `model.safetensors`: `{export['sha256']}`. Of its {export['keys']} tensors "
+            f"{self.changed()}- SHA-256 of `model.safetensors`: `{export['sha256']}`. Of its {export['keys']} tensors "
             f"{export['changed_keys']} differ from the base model's{averaged}.\n"
             f"- SHA-256 of the base model's weights: `{self.digests['model.safetensors']}`.\n"
         )
+
+    def changed(self) -> str:
+        """What the run changed of how the base model was trained."""
+        given = self.training["settings"]["training"]
+        told = ", ".join(f"`{key}: {json.dumps(value)}`" for key, value in given.items())
+        return f"- Of the base model's `training` settings the run changed {told}.\n" if told else ""
 
     def base(self) -> str:
         """The base model and its source."""
@@ -132,7 +139,8 @@ class Card:
         """Python code that loads the model and makes a sound with it, and its requirements."""
         versions = self.training["provenance"]
         return (
-            f"In this folder, with stable-audio-tools {versions['stable-audio-tools']} and torch {versions['torch']}:\n\n"
+            f"In this folder, with stable-audio-tools {versions['stable-audio-tools']} and torch {versions['torch']} (`pip "
+            f"install --ignore-requires-python stable-audio-tools=={versions['stable-audio-tools']} pytorch-lightning`):\n\n"
             "```python\n"
             "import safetensors.torch, stable_audio_tools\n"
             'model = stable_audio_tools.create_model_from_config_path("model_config.json")\n'
@@ -175,6 +183,7 @@ class Card:
         """Code that renders the first training clip's caption to `sound.wav`."""
         row: dict[str, Any] = {str(key): cell for key, cell in self.clips.iloc[0].to_dict().items()}
         prompt = captions_of(row, caption_columns(row))[0]
+        numbers = {number.name: number.read(row[column_of(number)]) for number in numbers_of(self.config)}
         sampling = self.sampling
         rate, samples = self.config["sample_rate"], self.window()
         seconds = min(row["seconds"], samples / rate)  # a longer clip is trained on in crops of one window
@@ -187,14 +196,14 @@ class Card:
             f"prompt, seconds = {literal(prompt)}, {seconds:.6g}",
             "audio = generate_diffusion_cond(",
             "    model.to(device).eval(),",
-            f"    conditioning=[{conditioning('prompt', seconds)}],",
+            f"    conditioning=[{conditioning('prompt', seconds, numbers)}],",
             *(
-                [f"    negative_conditioning=[{conditioning(literal(sampling['negative_prompt']), seconds)}],"]
+                [f"    negative_conditioning=[{conditioning(literal(sampling['negative_prompt']), seconds, numbers)}],"]
                 if sampling["negative_prompt"] is not None
                 else []
             ),
             f"    sampler_type={literal(sampling['sampler'])}, steps={sampling['steps']}, "
-            f"cfg_scale={sampling['cfg_scale']},",
+            f"cfg_scale={sampling['cfg_scale']}, apg_scale={sampling['apg_scale']},",
             f"    {sigma_min}sigma_max={sampling['sigma_max']},",
             f"    sample_size={samples}, seed=0, device=device,",
             ")  # [1, channels, samples]",
@@ -304,9 +313,10 @@ def literal(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def conditioning(prompt: str, seconds: float) -> str:
+def conditioning(prompt: str, seconds: float, numbers: Numbers) -> str:
     """Python code of a clip's conditioning, the same as in rule `render`."""
-    return f'{{"prompt": {prompt}, "seconds_start": 0, "seconds_total": {math.ceil(seconds)}}}'
+    more = "".join(f", {literal(name)}: {value!r}" for name, value in numbers.items())
+    return f'{{"prompt": {prompt}, "seconds_start": 0, "seconds_total": {math.ceil(seconds)}{more}}}'
 
 
 def table(header: tuple[str, ...], rows: list[tuple[Any, ...]], sides: str) -> str:

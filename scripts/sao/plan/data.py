@@ -170,6 +170,7 @@ class Data:
             "audio": self.audio(corpus, split),
             "split_column": entry["column"] if entry["method"] == "column" else None,
             "group_column": entry["group"] or None,
+            "columns": self.corpora[corpus]["columns"],
         }
 
     def manifests(self, corpus: str) -> list[str]:

@@ -71,6 +71,9 @@ class Models:
     def digest(self, run: str) -> str:
         return f"{self.folder(run)}/checksums.sha256"
 
+    def source_file(self, run: str) -> str:
+        return f"{self.folder(run)}/source.json"
+
     def downloads(self) -> list[str]:
         return list(dict.fromkeys(map(self.digest, self.runs.runs)))
 

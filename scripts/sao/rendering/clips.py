@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from sao.base.command import InputError, log
@@ -14,6 +15,7 @@ from sao.base.names import seed_for
 from sao.base.tables import read_rows, records, write_table
 from sao.config.settings import PromptSettings
 from sao.models.config import ModelConfig, text_max_length
+from sao.models.numbers import Number, Numbers, as_text, column_of
 from sao.models.tokens import Reader
 
 
@@ -28,6 +30,7 @@ class Clip:
     seed: int
     cfg_scale: float
     negative_prompt: str | None
+    numbers: Numbers = field(default_factory=dict)  # for the model's other conditioners
     reference: str = ""  # path of the recording
     origin: str = ""  # file and row, for messages
 
@@ -45,8 +48,11 @@ def choose(table: pd.DataFrame, count: str | int, seed: int) -> pd.DataFrame:
     return table[table.clip_id.isin(ranked[: int(count)])]
 
 
-def corpus_clips(kept: pd.DataFrame, settings: PromptSettings) -> list[Clip]:
-    """The clips that the config's `render` asks for, with captions as prompts. `kept` is the table of a corpus's clips."""
+def corpus_clips(kept: pd.DataFrame, settings: PromptSettings, numbers: Sequence[Number] = ()) -> list[Clip]:
+    """The clips that the config's `render` asks for, with captions as prompts. `kept` is the table of a corpus's clips.
+
+    `numbers` are those that the model takes beside the prompt.
+    """
     clips = []
     for split, count in settings["clips"].items():
         table = choose(kept[kept.role == split], count, settings["seed"])
@@ -65,6 +71,7 @@ def corpus_clips(kept: pd.DataFrame, settings: PromptSettings) -> list[Clip]:
                 seed=render_seed(settings["seed"], row["clip_id"]),
                 cfg_scale=float(settings["sampling"]["cfg_scale"]),
                 negative_prompt=settings["sampling"]["negative_prompt"],
+                numbers={number.name: number.read(row[column_of(number)]) for number in numbers},
                 reference=row["path"],
                 origin=f"clip {row['clip_id']}",
             )
@@ -110,7 +117,8 @@ COLUMNS = [field.name for field in fields(Clip) if field.name != "origin"]
 
 def write_clips(path: Path, clips: Sequence[Clip]) -> None:
     """Write one row per clip."""
-    write_table(path, pd.DataFrame([asdict(clip) for clip in clips], columns=COLUMNS))
+    rows = [asdict(clip) | {"numbers": as_text(clip.numbers)} for clip in clips]
+    write_table(path, pd.DataFrame(rows, columns=COLUMNS))
 
 
 def read_clips(path: Path) -> list[Clip]:
@@ -124,6 +132,7 @@ def read_clips(path: Path) -> list[Clip]:
             seed=int(row["seed"]),
             cfg_scale=float(row["cfg_scale"]),
             negative_prompt=row["negative_prompt"] or None,
+            numbers=json.loads(row["numbers"] or "{}"),
             reference=row["reference"],
         )
         for _, row in read_rows(path, COLUMNS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from sao.base.files import bad_byte
 from sao.base.placeholders import is_blank
 from sao.base.tables import read_rows
 from sao.config.settings import PromptSettings
+from sao.models.numbers import Number
 from sao.rendering.clips import Clip, render_seed
 
 SPLIT = "prompts"  # the split of prompts from a file, in the table of renders
@@ -22,10 +23,11 @@ COLUMNS = ("id", "prompt", "seconds", "seed", "cfg_scale", "negative_prompt")
 ID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}"
 
 
-def read_prompts(path: Path, window: float, settings: PromptSettings) -> list[Clip]:
+def read_prompts(path: Path, window: float, settings: PromptSettings, numbers: Sequence[Number] = ()) -> list[Clip]:
     """Read the prompts of a `.txt` or `.csv`. Empty cells take their values from the config.
 
-    `window`, in seconds, is the longest sound that the model renders. Raises InputError with file and row.
+    `window`, in seconds, is the longest sound that the model renders. `numbers` are those that the model takes beside a
+    prompt; each is a column. Raises InputError with file and row.
     """
     default = window if settings["seconds"] is None else settings["seconds"]
     sampling = settings["sampling"]
@@ -33,7 +35,7 @@ def read_prompts(path: Path, window: float, settings: PromptSettings) -> list[Cl
         raise InputError(
             f"render.seconds is {default}, the model's window is {window:.2f} s: set it to null or to less than that"
         )
-    rows = _table(path) if path.suffix == ".csv" else _lines(path)
+    rows = _table(path, numbers) if path.suffix == ".csv" else _lines(path, numbers)
     clips: dict[str, Clip] = {}
     for line, row in rows:
         origin = f"{path}, row {line}"
@@ -77,6 +79,7 @@ def read_prompts(path: Path, window: float, settings: PromptSettings) -> list[Cl
                 float(sampling["cfg_scale"]),
             ),
             negative_prompt=row.get("negative_prompt", "").strip() or sampling["negative_prompt"],
+            numbers={number.name: _given(row, number, origin) for number in numbers},
             origin=origin,
         )
     if not clips:
@@ -84,17 +87,24 @@ def read_prompts(path: Path, window: float, settings: PromptSettings) -> list[Cl
     return list(clips.values())
 
 
-def _table(path: Path) -> list[tuple[int, dict[str, str]]]:
-    rows = read_rows(path, ["prompt"])
+def _table(path: Path, numbers: Sequence[Number]) -> list[tuple[int, dict[str, str]]]:
+    needed = [number.name for number in numbers]
+    rows = read_rows(path, ["prompt", *needed])
+    allowed = (*COLUMNS, *needed)
     for name in rows[0][1] if rows else ():
-        if name not in COLUMNS:
-            near = difflib.get_close_matches(name, COLUMNS, n=1)
+        if name not in allowed:
+            near = difflib.get_close_matches(name, allowed, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
-            raise InputError(f"{path}, row 1: unknown column {name!r}; {hint}allowed: {', '.join(COLUMNS)}")
+            raise InputError(f"{path}, row 1: unknown column {name!r}; {hint}allowed: {', '.join(allowed)}")
     return rows
 
 
-def _lines(path: Path) -> list[tuple[int, dict[str, str]]]:
+def _lines(path: Path, numbers: Sequence[Number]) -> list[tuple[int, dict[str, str]]]:
+    if numbers:
+        names = ", ".join(number.name for number in numbers)
+        raise InputError(
+            f"{path}: the model takes numbers beside a prompt: write a CSV with the columns prompt, {names}"
+        )
     try:
         lines = path.read_bytes().decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
@@ -102,6 +112,13 @@ def _lines(path: Path) -> list[tuple[int, dict[str, str]]]:
         raise InputError(f"{path}, row {row}: is not UTF-8: save the file as UTF-8") from None
     numbered = ((number, line.strip()) for number, line in enumerate(lines, start=1))
     return [(number, {"prompt": line}) for number, line in numbered if line and not line.startswith("#")]
+
+
+def _given(row: dict[str, str], number: Number, origin: str) -> float | int:
+    try:
+        return number.read(row[number.name].strip())
+    except ValueError as error:
+        raise InputError(f"{origin}: {number.name} {error}: correct it") from None
 
 
 def _number(

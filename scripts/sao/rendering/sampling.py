@@ -1,8 +1,8 @@
 """Sample audio from prompts. A clip depends only on model, prompts, seconds, seed and sampler, not on its batch.
 
 stable-audio-tools' generate_diffusion_cond seeds a whole call. Here each clip has its own random generator, for its first
-noise and for every later draw of the sampler. Samplers and denoisers are those of stable-audio-tools and k-diffusion. On
-a CPU, a clip equals the output of generate_diffusion_cond for this clip alone with its seed.
+noise and for every later draw of the sampler. Samplers and denoisers are those of stable-audio-tools. On a CPU, a clip
+equals the output of generate_diffusion_cond for this clip alone with its seed.
 """
 
 from __future__ import annotations
@@ -12,13 +12,17 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import sao.models.upstream  # noqa: F401
 from sao.base.command import InputError, log, output_to_log
 
-import k_diffusion as K
 import torch
-from stable_audio_tools.inference.sampling import sample_k, sample_rf
+from stable_audio_tools.inference import k_diffusion as K
+from stable_audio_tools.inference.sampling import sample_diffusion
 from torch.overrides import TorchFunctionMode
 
+from sao.base.names import seed_for
+from sao.models.autoencoder import same_noise
+from sao.models.config import SOURCE_INPUTS
 from sao.rendering.clips import Clip
 
 SDE = {"dpmpp-2m-sde": K.sampling.sample_dpmpp_2m_sde, "dpmpp-3m-sde": K.sampling.sample_dpmpp_3m_sde}
@@ -26,6 +30,9 @@ ALONE = ("k-dpm-adaptive",)  # samplers whose steps depend on the error of the w
 CPU_BATCH = 8  # clips; larger batches are hardly quicker (benchmarks/README.md)
 GPU_BATCH = 64  # clips; enough to keep a GPU busy
 CHUNK = 128  # latent frames, as in stable-audio-tools (AudioAutoencoder.decode_audio)
+HEADROOM = (
+    6.0  # s after the end of a clip that attention may see, where a model masks padding (generate_diffusion_cond)
+)
 FREE_SHARE = 0.8  # of the free memory, because the estimate from two steps may be too low
 
 Sampling = dict[str, Any]  # the config's `sampling`
@@ -48,7 +55,7 @@ class OwnNoise(TorchFunctionMode):
         return torch.stack([torch.randn(shape, generator=generator) for generator in self.generators])
 
     def seeds(self) -> list[int]:
-        """One seed per clip, drawn as k-diffusion's Brownian tree draws its own."""
+        """One seed per clip, drawn as the Brownian tree of k-diffusion draws its own."""
         return [int(torch.randint(0, 2**63 - 1, [], generator=generator)) for generator in self.generators]
 
     def __torch_function__(
@@ -59,8 +66,10 @@ class OwnNoise(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def condition(model: Model, clips: Sequence[Clip], negative: bool = False) -> dict[str, torch.Tensor | None]:
-    """The conditioning of each clip, as generate_diffusion_cond computes it.
+def condition(
+    model: Model, clips: Sequence[Clip], frames: int, negative: bool = False
+) -> dict[str, torch.Tensor | None]:
+    """The conditioning of each clip, as generate_diffusion_cond and generate_diffusion_cond_inpaint compute it.
 
     The conditioners get one clip per call, so that the result does not depend on other clips.
     """
@@ -72,6 +81,7 @@ def condition(model: Model, clips: Sequence[Clip], negative: bool = False) -> di
                     "prompt": clip.negative_prompt if negative else clip.prompt,
                     "seconds_start": 0,
                     "seconds_total": math.ceil(clip.seconds),
+                    **clip.numbers,
                 }
             ],
             device,
@@ -79,6 +89,9 @@ def condition(model: Model, clips: Sequence[Clip], negative: bool = False) -> di
         for clip in clips
     ]
     joined = {key: [torch.cat(parts) for parts in zip(*(e[key] for e in encoded), strict=True)] for key in encoded[0]}
+    for key, width in zip(SOURCE_INPUTS, (1, model.io_channels), strict=True):
+        if key in (*model.local_add_cond_ids, *model.input_concat_ids):  # nothing is given, all is to be generated
+            joined[key] = [torch.zeros(len(clips), width, frames, device=device)]
     return model.get_conditioning_inputs(joined, negative=negative)
 
 
@@ -92,22 +105,36 @@ def sample(model: Model, clips: Sequence[Clip], sampling: Sampling, frames: int)
     noise = OwnNoise([clip.seed for clip in clips])
     x = noise.draw(model.io_channels, frames)
     inputs: dict[str, Any] = {"cfg_scale": clips[0].cfg_scale, "batch_cfg": True, "rescale_cfg": True}
+    inputs["apg_scale"] = sampling["apg_scale"]
     with output_to_log():
-        inputs |= condition(model, clips)
+        conditioning = condition(model, clips, frames)
         if clips[0].negative_prompt is not None:
-            inputs |= condition(model, clips, negative=True)
+            conditioning |= condition(model, clips, frames, negative=True)
         if sampler in SDE:
-            return _sample_sde(model, x, noise.seeds(), sampling, inputs, device)
+            return _sample_sde(model, x, noise.seeds(), sampling, conditioning | inputs, device)
+        bounds = {"sigma_min": sampling["sigma_min"], "sigma_max": sampling["sigma_max"]}
+        if model.diffusion_objective != "v":
+            bounds = {"sigma_max": min(sampling["sigma_max"], 1.0)}
         with noise:
-            if model.diffusion_objective == "v":
-                bounds = {"sigma_min": sampling["sigma_min"], "sigma_max": sampling["sigma_max"]}
-                return sample_k(
-                    model.model, x.to(device), None, sampling["steps"], sampler, **bounds, device=device, **inputs
-                )
-            return sample_rf(
-                model.model, x.to(device), None, sampling["steps"], sampler, sampling["sigma_max"], device,
-                dist_shift=model.dist_shift, **inputs,
-            )  # fmt: skip
+            return sample_diffusion(
+                model.model,
+                x.to(device),
+                conditioning,
+                model.diffusion_objective,
+                sampling["steps"],
+                conditioning=[{"seconds_total": math.ceil(clip.seconds)} for clip in clips],
+                sample_rate=model.sample_rate,
+                pretransform=model.pretransform,
+                mask_padding_attention=model.mask_padding_attention,
+                use_effective_length_for_schedule=model.use_effective_length_for_schedule,
+                headroom_seconds=HEADROOM,
+                dist_shift=model.sampling_dist_shift,
+                sampler_type=sampler,
+                decode=False,
+                disable_tqdm=True,
+                **inputs,
+                **bounds,
+            )
 
 
 def _sample_sde(
@@ -137,22 +164,37 @@ def _sample_sde(
 
 
 @torch.inference_mode()
-def decode(model: Model, latents: torch.Tensor) -> torch.Tensor:
-    """Decode latents `[latent channels, frames]` of one clip to audio `[channels, samples]` on the CPU."""
+def decode(model: Model, latents: torch.Tensor, seed: int) -> torch.Tensor:
+    """Decode latents `[latent channels, frames]` of one clip to audio `[channels, samples]` on the CPU.
+
+    `seed` is for the noise that some decoders add.
+    """
     pretransform = model.pretransform
     latents = latents[None].to(next(pretransform.parameters()).dtype) * pretransform.scale
     # In chunks if the model says so, but stable-audio-tools fails on latents that are shorter than one.
     chunked = pretransform.chunked and latents.shape[2] >= CHUNK
-    return pretransform.model.decode_audio(latents, chunked=chunked, chunk_size=CHUNK)[0].float().cpu()
+    with same_noise(latents.device, seed):
+        return pretransform.model.decode_audio(latents, chunked=chunked, chunk_size=CHUNK)[0].float().cpu()
 
 
-def groups(clips: Sequence[Clip]) -> list[list[Clip]]:
-    """Group clips that may share a batch: one cfg_scale per call, and negative prompts for all or none."""
+def frames_of(model: Model, clip: Clip, window: int, chunk: int) -> int:
+    """The latent frames to generate for a clip: the window's, or fewer where the model takes sounds of any length.
 
-    def key(clip: Clip) -> tuple[float, bool]:
-        return clip.cfg_scale, clip.negative_prompt is not None
+    Such a model gets the clip's seconds and HEADROOM, in whole chunks (generate_diffusion_cond).
+    """
+    if not (model.mask_padding_attention or model.use_effective_length_for_schedule):
+        return window
+    samples = (math.ceil(clip.seconds) + HEADROOM) * model.sample_rate
+    return min(math.ceil(int(samples) / (model.pretransform.downsampling_ratio * chunk)) * chunk, window)
 
-    return [list(group) for _, group in itertools.groupby(sorted(clips, key=key), key)]
+
+def groups(model: Model, clips: Sequence[Clip], window: int, chunk: int) -> list[tuple[int, list[Clip]]]:
+    """`(latent frames, clips)` of clips that may share a batch: one cfg_scale, and negative prompts for all or none."""
+
+    def key(clip: Clip) -> tuple[int, float, bool]:
+        return frames_of(model, clip, window, chunk), clip.cfg_scale, clip.negative_prompt is not None
+
+    return [(of[0], list(group)) for of, group in itertools.groupby(sorted(clips, key=key), key)]
 
 
 def fitting(model: Model, clip: Clip, sampling: Sampling, frames: int) -> int:
@@ -172,11 +214,11 @@ def fitting(model: Model, clip: Clip, sampling: Sampling, frames: int) -> int:
 
 
 def render(
-    model: Model, clips: Sequence[Clip], sampling: Sampling, frames: int, batch_size: int | None = None
+    model: Model, clips: Sequence[Clip], sampling: Sampling, window: int, batch_size: int | None = None, chunk: int = 1
 ) -> Iterator[tuple[Clip, torch.Tensor]]:
-    """Yield each clip with its audio `[channels, samples of the window]`, in another order.
+    """Yield each clip with its audio `[channels, samples]`, in another order.
 
-    Without a `batch_size`, a GPU takes as many clips as its memory holds, and a CPU takes `CPU_BATCH`. If a batch does not
+    `window` and `chunk` are the latent frames of the training window and of the autoencoder's chunks. Without a `batch_size`, a GPU takes as many clips as its memory holds, and a CPU takes `CPU_BATCH`. If a batch does not
     fit, it is halved. Raises InputError if a single clip does not fit.
     """
     size = batch_size or CPU_BATCH
@@ -184,9 +226,9 @@ def render(
         size = 1
     elif batch_size is None and clips and next(model.parameters()).is_cuda:
         # If any clip has guidance, try that one, because guidance doubles the batch.
-        size = fitting(model, max(clips, key=lambda clip: clip.cfg_scale != 1), sampling, frames)
+        size = fitting(model, max(clips, key=lambda clip: clip.cfg_scale != 1), sampling, window)
         log.info("%d clips per batch", size)
-    for group in groups(clips):
+    for frames, group in groups(model, clips, window, chunk):
         while group:
             latents = None
             try:
@@ -200,5 +242,5 @@ def render(
                 log.warning("warning: the GPU's memory is short: %d clips per batch from now on", size)
                 continue
             for clip, latent in zip(group[:size], latents, strict=True):
-                yield clip, decode(model, latent)
+                yield clip, decode(model, latent, seed_for(clip.seed, "decode"))
             group = group[size:]

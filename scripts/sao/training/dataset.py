@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
+import math
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from sao.base.names import clip_id, seed_for
 from sao.models.autoencoder import clip_facts, load_audio, padded
 from sao.models.config import ModelConfig, downsampling_ratio
 from sao.training import draws
+from sao.training.inpainting import inpaint_mask
 
 Hook = Callable[[dict, Any], dict]
 Item = dict[str, Any]
@@ -55,6 +57,7 @@ class Clips:
         read = _latent_clips if self.on_latents else _audio_clips
         self.folders = {entry["id"]: Path(entry["path"]) for entry in config["datasets"]}
         self.clips = [clip for entry in config["datasets"] for clip in read(entry)]
+        self.masks_attention: bool = model_config["model"]["diffusion"].get("mask_padding_attention", False)
         self.places: dict[Path, Path] = {}  # by folder, the copy of it that is read instead
 
     def files(self) -> list[Path]:
@@ -90,7 +93,7 @@ class Clips:
             {"mean": mean[:, window], "std": std[:, window]} if self.on_latents else {"audio": whole, "start": start}
         )
         info |= {"caption_index": caption, "latent_crop_start": start}
-        # In a list, because stable-audio-tools 0.0.19 takes `padding_mask[0]`.
+        # In a list, because stable-audio-tools takes `padding_mask[0]`.
         info["padding_mask"] = [torch.tensor(info["padding_mask"][window], dtype=torch.bool)]
         try:
             info.update(clip.hook(info, None))
@@ -181,7 +184,7 @@ class TrainingClips(torch.utils.data.Dataset):
         return np.random.default_rng([self.seed, epoch]).permutation(len(self.items))
 
     def __getitem__(self, position: int) -> Item:
-        """`latents` (or `audio`, `start`, `posterior`), `noise` `[channels, frames]`, `t`, `keep`, `info`."""
+        """`latents` (or `audio`, `start`, `posterior`), `noise` `[channels, frames]`, `t`, `keep`, `info`, and masks."""
         epoch, place = divmod(position, len(self.items))
         clip, caption = self.items[self.order(epoch)[place]]
         if caption is None:
@@ -196,8 +199,21 @@ class TrainingClips(torch.utils.data.Dataset):
         dropped = draws.uniform(self.seed, "dropout", position) < self.training.get("cfg_dropout_prob", 0.1)
         shape = (self.clips.channels, self.clips.frames)
         noise = torch.from_numpy(draws.normal(shape, self.seed, "noise", position))
-        item = {"noise": noise, "t": t, "keep": not dropped, "info": info}
+        item = {"noise": noise, "t": t, "keep": not dropped, "info": info} | self._masks(info, position)
         return item | self.clips.drawn(sound, self.seed, "posterior", position)
+
+    def _masks(self, info: dict[str, Any], position: int) -> Item:
+        """`heard [frames]`, the clip and some of the silence after it, and of an inpainting model `source [1, frames]`."""
+        heard, masked = info["padding_mask"][0], self.clips.masks_attention
+        extension = self.training.get("silence_extension_scale_seconds", 0.0)
+        if masked and extension:  # create_augmented_padding_mask of stable-audio-tools (training/utils.py)
+            scale = extension * self.clips.model_config["sample_rate"] / downsampling_ratio(self.clips.model_config)
+            more = int(-scale * math.log1p(-draws.uniform(self.seed, "silence", position)))
+            heard = torch.arange(len(heard)) < heard.sum() + more
+        if (inpainting := self.training.get("inpainting")) is None:
+            return {"heard": heard}
+        options = inpainting.get("mask_kwargs", {})
+        return {"heard": heard, "source": inpaint_mask(heard, options, masked, self.seed, "inpainting", position)}
 
 
 class ValidationClips(torch.utils.data.Dataset):
@@ -217,6 +233,8 @@ class ValidationClips(torch.utils.data.Dataset):
         t = VALIDATION_TIMESTEPS[step]
         noise = draws.normal((self.clips.channels, self.clips.frames), "validation noise", clip.clip_id, t)
         item = {"noise": torch.from_numpy(noise), "t": t, "keep": True, "info": info}
+        # All is to be generated; only an inpainting model looks at it.
+        item |= {"heard": info["padding_mask"][0], "source": torch.zeros(1, self.clips.frames)}
         return item | self.clips.drawn(sound, "validation posterior", clip.clip_id)
 
 
@@ -243,7 +261,7 @@ def load(dataset: ClipSet, batches: list[list[int]], workers: int, pin_memory: b
 def collate(items: list[Item]) -> Item:
     """Make a batch of items. Tensors are stacked; `info` and whole clips of audio are lists."""
     batch: Item = {key: [item[key] for item in items] for key in items[0]}
-    for key in ("latents", "noise", "posterior"):
+    for key in ("latents", "noise", "posterior", "heard", "source"):
         if key in batch:
             batch[key] = torch.stack(batch[key])
     batch["t"], batch["keep"] = torch.tensor(batch["t"], dtype=torch.float32), torch.tensor(batch["keep"])

@@ -54,4 +54,7 @@ def timestep(u: float, sampler: str, options: dict[str, float]) -> float:
     if sampler == "log_snr":  # sample_timesteps_logsnr, inference/sampling.py
         log_snr = ndtri(u) * options.get("std_logsnr", 2.0) + options.get("mean_logsnr", -1.2)
         return float(np.clip(expit(-log_snr), 1e-4, 1 - 1e-4))
+    if sampler == "log_snr_uniform":  # sample_timesteps_logsnr_uniform, inference/sampling.py
+        low, high = options.get("min_logsnr", -6.0), options.get("max_logsnr", 5.0)
+        return float(np.clip(expit(-(low + (high - low) * u)), 1e-4, 1 - 1e-4))
     raise ValueError(f"unknown timestep_sampler {sampler!r}")

@@ -50,9 +50,13 @@ def total(parts: dict[str, int]) -> int:
     return sum(parts.values())
 
 
-def is_quantized(size: int) -> bool:
-    """Whether bf16-true keeps a weight of `size` elements in bfloat16: if so, torchao has 8-bit states for it."""
-    return size >= QUANTIZED and size % BLOCK == 0
+def is_quantized(key: str, size: int) -> bool:
+    """Whether bf16-true keeps a weight of `size` elements in bfloat16: if so, torchao has 8-bit states for it.
+
+    The embedding of timesteps stays float32: stable-audio-tools converts timesteps and inputs to the type of the DiT's
+    first weight (stable_audio_tools/models/dit.py).
+    """
+    return size >= QUANTIZED and size % BLOCK == 0 and "to_timestep_embed." not in key
 
 
 def synchronises(settings: Mapping[str, Any]) -> bool:
@@ -84,7 +88,8 @@ def estimate(
     weights = stored * (counts["model"] + counts["conditioner"]) + 4 * adapters
     gradients, states = 4 * trained, 8 * trained
     if low and full:
-        large = sum(size for size in map(math.prod, counts["shapes"].values()) if is_quantized(size))
+        sizes = {key: math.prod(shape) for key, shape in counts["shapes"].items()}
+        large = sum(size for key, size in sizes.items() if is_quantized(key, size))
         weights = gradients = 2 * large + 4 * (trained - large)
         states = round((2 + 8 / BLOCK) * large) + 8 * (trained - large)
     largest = max((math.prod(shape) for shape in counts["shapes"].values()), default=0)

@@ -35,7 +35,7 @@ def prepare(model: Any, recompute_activations: bool, compile_blocks: bool) -> No
     (`use_checkpointing`, stable_audio_tools/models/transformer.py). Raises InputError where blocks cannot be compiled.
     """
     for conditioner in model.conditioner.conditioners.values():
-        if type(conditioner).__name__ == "T5Conditioner" and not conditioner.enable_grad:
+        if type(conditioner).__name__ in ("T5Conditioner", "T5GemmaConditioner") and not conditioner.enable_grad:
             conditioner.__dict__["model"] = PromptCache(conditioner.model)
     dit = model.model.model
     dit.timestep_features.forward = functools.partial(in_float32, dit.timestep_features.forward)
@@ -63,10 +63,10 @@ def in_float32(forward: Any, t: torch.Tensor) -> torch.Tensor:
 def low_precision(module: torch.nn.Module) -> None:
     """Keep the matrices of linear layers and convolutions in bfloat16.
 
-    All else stays float32: Fourier features, norms, biases, and matrices that are too small for 8-bit states.
+    All else stays float32: norms, biases, the embedding of timesteps, and matrices that are too small for 8-bit states.
     """
-    for layer in module.modules():
-        if isinstance(layer, torch.nn.Linear | torch.nn.Conv1d) and is_quantized(layer.weight.numel()):
+    for name, layer in module.named_modules():
+        if isinstance(layer, torch.nn.Linear | torch.nn.Conv1d) and is_quantized(f"{name}.", layer.weight.numel()):
             layer.weight.data = layer.weight.data.to(torch.bfloat16)
 
 

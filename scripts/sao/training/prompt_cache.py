@@ -6,7 +6,7 @@ import torch
 
 
 class PromptCache:
-    """Stands in for the frozen T5 of a conditioner and encodes each prompt once.
+    """Stands in for the frozen T5 or T5Gemma of a conditioner and encodes each prompt once.
 
     The encoder gets one prompt at a time: what comes of a prompt must not depend on the batch in which it came first.
     """
@@ -26,7 +26,7 @@ class PromptCache:
         return self
 
     def __call__(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> dict[str, torch.Tensor]:
-        """`{"last_hidden_state": [batch, tokens, width]}`, as T5EncoderModel gives it."""
+        """`{"last_hidden_state": [batch, tokens, width]}`, as the encoder gives it."""
         states = []
         for ids, mask in zip(input_ids, attention_mask, strict=True):
             key = tuple(ids.tolist())

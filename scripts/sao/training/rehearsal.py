@@ -19,9 +19,12 @@ from sao.models.autoencoder import moments
 from sao.models.build import create, first_line
 from sao.models.config import (
     CLAP_TOKENS,
+    SOURCE_INPUTS,
+    TEXT_ENCODERS,
     ModelConfig,
     downsampling_ratio,
     has_clap,
+    inpaints,
     text_conditioner,
     text_max_length,
     training_config,
@@ -30,6 +33,7 @@ from sao.models.config import (
 from sao.models.header import Shapes
 from sao.training import draws
 from sao.training.adapters import ALL_LINEAR, check_targets, lora_config
+from sao.training.inpainting import inpaint_mask
 from sao.training.optimizer import try_optimizer
 from sao.training.schedule import check_schedule
 
@@ -70,6 +74,13 @@ def check_training(config: ModelConfig, settings: dict[str, Any], model: Any = N
         draws.timestep(0.5, sampler, training.get("timestep_sampler_options") or {})
     except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"the model config's training.timestep_sampler is not usable ({first_line(error)})") from None
+    if (inpainting := training.get("inpainting")) is not None:
+        try:
+            inpaint_mask(torch.ones(8, dtype=torch.bool), inpainting.get("mask_kwargs", {}), False, "rehearsal")
+        except (ValueError, TypeError, IndexError) as error:
+            raise InputError(
+                f"training.inpainting.mask_kwargs cannot be used ({first_line(error)}): correct it"
+            ) from None
     if model is not None and settings["method"] != "full":
         targets = lora_config(settings["method"], settings["adapter"]).target_modules
         if targets != ALL_LINEAR:
@@ -93,11 +104,15 @@ def _run(config: ModelConfig, model: Any) -> None:
             f"the autoencoder's decoder makes audio of shape {tuple(audio.shape[1:])} from {frames} latent frames, instead "
             f"of {channels} channels and {frames * ratio} samples: correct the config"
         )
-    conditions = {}
+    conditions: dict[str, tuple[torch.Tensor, torch.Tensor | None]] = {}
     for entry in config["model"]["conditioning"]["configs"]:
         length = _tokens(config) if entry is text_conditioner(config) else 1
         shape = (1, length, config["model"]["conditioning"]["cond_dim"])
         conditions[entry["id"]] = (torch.empty(shape), torch.ones(shape[:2], dtype=torch.bool))
+    if inpaints(config):
+        conditions |= {
+            key: (torch.empty(1, size, frames), None) for key, size in zip(SOURCE_INPUTS, (1, width), strict=True)
+        }
     output = model.model(torch.empty(1, width, frames), torch.empty(1), **model.get_conditioning_inputs(conditions))
     if tuple(output.shape) != (1, width, frames):
         raise InputError(
@@ -117,22 +132,34 @@ def _tokens(config: ModelConfig) -> int:
 def _without_text_encoder() -> Iterator[None]:
     """Let stable-audio-tools build text conditioners without the encoders that they load by name.
 
-    Based on T5Conditioner and CLAPTextConditioner (stable_audio_tools/models/conditioners.py).
+    Based on T5Conditioner, T5GemmaConditioner and CLAPTextConditioner (stable_audio_tools/models/conditioners.py).
     """
+    import sao.models.upstream  # noqa: F401
+
     from stable_audio_tools.models import conditioners
 
-    widths = conditioners.T5Conditioner.T5_MODEL_DIMS
-    names = [name for name in conditioners.T5Conditioner.T5_MODELS if name in widths]
+    def frozen(kind: str, key: str, default: str, names: list[str], widths: dict[str, int]) -> type:
+        class Frozen(conditioners.Conditioner):
+            def __init__(
+                self, output_dim: int, project_out: bool = False, padding_mode: str = "zero", **rest: Any
+            ) -> None:
+                name = rest.get(key, default)
+                if name not in names:
+                    raise InputError(
+                        f"the {kind} conditioner's {key} is {name!r}; stable-audio-tools knows {', '.join(names)}"
+                    )
+                super().__init__(widths[name], output_dim, project_out=project_out, padding_mode=padding_mode)
 
-    class T5(conditioners.Conditioner):
-        def __init__(
-            self, output_dim: int, t5_model_name: str = "t5-base", project_out: bool = False, **_: Any
-        ) -> None:
-            if t5_model_name not in names:
-                raise InputError(
-                    f"the t5 conditioner's t5_model_name is {t5_model_name!r}; stable-audio-tools knows {', '.join(names)}"
-                )
-            super().__init__(widths[t5_model_name], output_dim, project_out=project_out)
+        return Frozen
+
+    t5, gemma = conditioners.T5Conditioner, conditioners.T5GemmaConditioner
+    names = [name for name in t5.T5_MODELS if name in t5.T5_MODEL_DIMS]
+    replaced = {
+        "T5Conditioner": frozen("t5", *TEXT_ENCODERS["t5"], names, t5.T5_MODEL_DIMS),
+        "T5GemmaConditioner": frozen(
+            "t5gemma", *TEXT_ENCODERS["t5gemma"], gemma.T5GEMMA_MODELS, gemma.T5GEMMA_MODEL_DIMS
+        ),
+    }
 
     class Clap(conditioners.Conditioner):
         def __init__(
@@ -144,8 +171,6 @@ def _without_text_encoder() -> Iterator[None]:
                 )
             super().__init__(768 if use_text_features else 512, output_dim, project_out=project_out)
 
-    with (
-        mock.patch.object(conditioners, "T5Conditioner", T5),
-        mock.patch.object(conditioners, "CLAPTextConditioner", Clap),
-    ):
+    stubs: dict[str, Any] = {"CLAPTextConditioner": Clap, **replaced}
+    with mock.patch.multiple(conditioners, **stubs):
         yield

@@ -165,7 +165,7 @@ class Trainer:
         settings, weights = self.settings, list(self.trained.values())
         with output_to_log():
             self.fabric = start_processes(settings, self.on_gpu)
-            objective = Objective(self.model, self.training, settings["seed"], settings["precision"])
+            objective = Objective(self.model, self.training, settings["precision"])
             objective.to(self.fabric.device)
             optimizer = make_optimizer(self.training, settings, weights)
             self.objective, self.optimizer = self.fabric.setup(objective, optimizer)
@@ -296,7 +296,7 @@ class Trainer:
         # Past DistributedDataParallel, which would wait for processes that have a batch less.
         with torch.no_grad():
             for items in self.load(self.validation_set, batches):
-                losses = self.objective.module(items, None)
+                losses = self.objective.module(items, validating=True)
                 sums += torch.stack([losses.double().sum(), torch.tensor(len(losses), device=self.fabric.device)])
         self.objective.train()
         if self.average:

@@ -46,8 +46,7 @@ class Update:
             items = next(batches)
             seed_step(self.seed, number, self.fabric.global_rank)
             with self.fabric.no_backward_sync(self.objective, enabled=part < self.accumulate - 1):
-                drawn = number * self.fabric.world_size + self.fabric.global_rank
-                error = self.objective(items, drawn).mean() / self.accumulate
+                error = self.objective(items).mean() / self.accumulate
                 self.fabric.backward(self.scaler.scale(error))
             loss += error.item()
         return loss

@@ -286,7 +286,7 @@ WRONG = [
     ("base_models.demo.path", ..., "needs either path, or repo + revision + text_encoder"),
     ("base_models.demo.repo", "a/b", "has path, repo, sampling; needs either path, or repo"),
     ("base_models.hub", {"repo": "a/b"}, "has repo; needs either path, or repo + revision + text_encoder"),
-    ("base_models.hub", HUB | {"revision": "main"}, "found 'main'; allowed: text that matches ^[0-9a-f]{40}$"),
+    ("base_models.hub", HUB | {"revision": "v1"}, "found 'v1'; allowed: text that matches ^([0-9a-f]{40}|main)$"),
     ("base_models.hub", HUB | {"text_encoder": {"repo": "t5-base"}}, "missing"),
     ("base_models.demo.sampling.sampler", "eular", "found 'eular'; allowed: dpmpp-3m-sde"),
     ("render.clips", {}, "non-empty"),

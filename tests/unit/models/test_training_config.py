@@ -13,6 +13,7 @@ def test_settings_go_over_the_models_config() -> None:
     settings = {
         "optimizer": None,
         "scheduler": None,
+        "training": {},
         "learning_rate": None,
         "ema": None,
         "method": "full",
@@ -28,7 +29,7 @@ def test_settings_go_over_the_models_config() -> None:
     def optimizer(*given: dict, **changes: object) -> dict:
         return chosen(*given, **changes)["optimizer_configs"]["diffusion"]["optimizer"]
 
-    assert optimizer() == own["optimizer"] and chosen()["mask_padding"] is True
+    assert optimizer() == own["optimizer"] and chosen()["mask_loss_weight"] == 0
     assert optimizer(learning_rate=0.25) == {"type": "AdamW", "config": {"lr": 0.25, "eps": 0.5}}
     assert optimizer(optimizer={"type": "SGD"}, learning_rate=0.25) == {"type": "SGD", "config": {"lr": 0.25}}
     assert optimizer({"training": {"learning_rate": 5.0}}) == {"type": "Adam", "config": {"lr": 5.0}}
@@ -56,6 +57,27 @@ def test_settings_go_over_the_models_config() -> None:
     ],
 )
 def test_when_there_is_a_moving_average(changes: dict, own: dict, expected: bool) -> None:
-    settings = {"optimizer": None, "scheduler": None, "learning_rate": 1.0, "ema": None, "method": "full"}
+    settings = {
+        "optimizer": None,
+        "scheduler": None,
+        "training": {},
+        "learning_rate": 1.0,
+        "ema": None,
+        "method": "full",
+    }
     settings |= {"precision": "32-true"} | changes
     assert training_config({"training": own}, settings)["use_ema"] is expected
+
+
+def test_a_run_lays_its_own_training_settings_over_the_models() -> None:
+    settings = {"optimizer": None, "scheduler": None, "learning_rate": 1.0, "ema": None, "method": "full"}
+    settings |= {"precision": "32-true", "training": {"cfg_dropout_prob": 0.2, "timestep_sampler": "log_snr"}}
+    model = {"model_type": "diffusion_cond", "training": {"cfg_dropout_prob": 0.1, "mask_loss_weight": 0.5}}
+    found = training_config(model, settings)
+    assert (found["cfg_dropout_prob"], found["timestep_sampler"], found["mask_loss_weight"]) == (0.2, "log_snr", 0.5)
+    assert model["training"]["cfg_dropout_prob"] == 0.1
+    settings["training"] = {"inpainting": {"mask_kwargs": {"max_spans": 2}}}
+    with pytest.raises(InputError, match="is for inpainting models"):
+        training_config(model, settings)
+    found = training_config(model | {"model_type": "diffusion_cond_inpaint"}, settings)
+    assert found["inpainting"]["mask_kwargs"]["max_spans"] == 2

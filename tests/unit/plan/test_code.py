@@ -166,8 +166,8 @@ def test_a_changed_message_changes_no_identity(scripts: Path, module: str, old: 
         ),
         (
             "sao/training/objective.py",
-            '(output.float(), target, reduction="none")',
-            '(target, output.float(), reduction="none")',
+            "error = (output - target) ** 2",
+            "error = (target - output) ** 2",
             {"train"},
             {"encode", "render"},
         ),

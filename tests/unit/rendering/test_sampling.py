@@ -19,7 +19,7 @@ from sao.rendering.prompts import Clip
 
 Models = dict[str, torch.nn.Module]
 FRAMES = 16  # latent frames; few are enough to test which clip gets which noise
-OPTIONS = {"sampler": "dpmpp-3m-sde", "steps": 4, "sigma_min": 0.3, "sigma_max": 50}
+OPTIONS = {"sampler": "dpmpp-3m-sde", "steps": 4, "apg_scale": 0, "sigma_min": 0.3, "sigma_max": 50}
 CLIPS = [
     Clip(str(number), "prompts", f"A dog barks {number} times.", 0.5 + number, 100 + number, 4.0, None)
     for number in range(8)
@@ -62,13 +62,14 @@ def upstream(model: torch.nn.Module, clip: Clip, options: dict) -> torch.Tensor:
     def told(prompt: str) -> list[dict]:
         return [{"prompt": prompt, "seconds_start": 0, "seconds_total": 1 + int(clip.seconds)}]
 
+    most = options["sigma_max"] if model.diffusion_objective == "v" else 1.0  # upstream takes what it gets
     with torch.inference_mode():
         return generate_diffusion_cond(
             model, steps=options["steps"], cfg_scale=clip.cfg_scale, conditioning=told(clip.prompt),
             negative_conditioning=told(clip.negative_prompt) if clip.negative_prompt else None,
             sample_size=FRAMES * model.pretransform.downsampling_ratio, seed=clip.seed, device="cpu",
-            sampler_type=options["sampler"], sigma_min=options["sigma_min"], sigma_max=options["sigma_max"],
-            return_latents=True,
+            sampler_type=options["sampler"], sigma_min=options["sigma_min"], sigma_max=most,
+            return_latents=True, apg_scale=options["apg_scale"],
         )[0]  # fmt: skip
 
 
@@ -86,7 +87,9 @@ def test_every_sampler_gives_each_clip_what_it_gives_it_alone(
     batch = 1 if sampler in sampling.ALONE else 3
     latents = torch.cat([sampling.sample(model, CLIPS[at : at + batch], options, FRAMES) for at in range(0, 3, batch)])
     for clip, found in zip(CLIPS[:3], latents, strict=True):
-        torch.testing.assert_close(found, upstream(model, clip, options), rtol=1e-3, atol=1e-4)
+        # The last stage of rk4 is at t = 1e-5, by which guidance divides: rounding grows with it.
+        close = {"rtol": 1e-2, "atol": 2e-3} if sampler == "rk4" else {"rtol": 1e-3, "atol": 1e-4}
+        torch.testing.assert_close(found, upstream(model, clip, options), **close)
     assert not torch.allclose(latents[0], latents[1], atol=0.1)
 
 
@@ -140,16 +143,17 @@ def test_few_steps(sampling: ModuleType, models: Models) -> None:
 
 
 def test_decoding_gives_the_window(sampling: ModuleType, models: Models) -> None:
-    assert sampling.decode(models["v"], torch.zeros(64, FRAMES)).shape == (2, FRAMES * 1024)
+    assert sampling.decode(models["v"], torch.zeros(64, FRAMES), 0).shape == (2, FRAMES * 1024)
 
 
-def test_groups_hold_what_one_call_can_guide(sampling: ModuleType) -> None:
+def test_groups_hold_what_one_call_can_guide(sampling: ModuleType, models: Models) -> None:
     clips = [
         replace(CLIPS[0], cfg_scale=scale, negative_prompt=text) for scale in (1.0, 4.0) for text in (None, "a", "b")
     ]
-    found = sampling.groups(clips[::-1])
-    assert sorted(map(len, found)) == [1, 1, 2, 2]
-    for group in found:
+    found = sampling.groups(models["v"], clips[::-1], FRAMES, 1)
+    assert sorted(len(group) for _, group in found) == [1, 1, 2, 2]
+    for frames, group in found:
+        assert frames == FRAMES
         assert len({(clip.cfg_scale, clip.negative_prompt is None) for clip in group}) == 1
 
 
@@ -164,7 +168,7 @@ def test_batch_is_halved_where_memory_is_short(
     sampling: ModuleType, models: Models, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
     monkeypatch.setattr(sampling, "sample", functools.partial(short_of_memory, most=most))
-    monkeypatch.setattr(sampling, "decode", lambda _, latent: latent)
+    monkeypatch.setattr(sampling, "decode", lambda _, latent, seed: latent)
     assert set(render_all(sampling, models["v"], CLIPS, 8)) == {clip.clip_id for clip in CLIPS}
 
 

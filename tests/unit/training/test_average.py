@@ -1,4 +1,4 @@
-"""The moving average of weights, compared with that of ema_pytorch."""
+"""The moving average of weights, compared with that of ema_pytorch, which stable-audio-tools holds a copy of."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from sao.training.average import MovingAverage
 
 
 def test_moving_average_is_ema_pytorchs() -> None:
-    from ema_pytorch import EMA
+    from stable_audio_tools.training.ema import EMA
 
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))

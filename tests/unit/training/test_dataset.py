@@ -295,7 +295,7 @@ def objective(base_model: Path) -> torch.nn.Module:
 
     model = build(MODEL, base_model / "hub")
     load_weights(model, base_model / "model.safetensors")
-    return Objective(model, {}, 0)
+    return Objective(model, {})
 
 
 @pytest.mark.parametrize(("latents", "audio"), [("latents", "audio_dir"), ("cropped_latents", "cropped_audio")])
@@ -356,10 +356,11 @@ def test_ranks_partition_the_positions(start: int, steps: int, size: int, world:
 
 def stock_configs(source: str, role: str = "train") -> list:
     from sao.training.dataset import load_hook
-    from stable_audio_tools.data.dataset import LocalDatasetConfig
+    from stable_audio_tools.data.dataset import LatentDatasetConfig, LocalDatasetConfig
 
+    kind = LocalDatasetConfig if source == "audio_dir" else LatentDatasetConfig
     return [
-        LocalDatasetConfig(entry["id"], entry["path"], load_hook(Path(entry["custom_metadata_module"])))
+        kind(id=entry["id"], path=entry["path"], custom_metadata_fn=load_hook(Path(entry["custom_metadata_module"])))
         for entry in read_json(Path(source, f"{role}.json"))["datasets"]
     ]
 

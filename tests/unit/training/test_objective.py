@@ -8,35 +8,48 @@ from types import SimpleNamespace
 import pytest
 import torch
 from sao.training.objective import Objective
-from steps import VARIANTS, make_batch, shared_model
+from steps import VARIANTS, make_batch, shared_model, upstream_training
 
 
-def stock_loss(
-    model: torch.nn.Module, batch: dict, monkeypatch: pytest.MonkeyPatch, mask: bool = False, dropout: float = 0.0
-) -> torch.Tensor:
+def stock_loss(model: torch.nn.Module, batch: dict, monkeypatch: pytest.MonkeyPatch, **options: object) -> torch.Tensor:
     """The loss that stable-audio-tools' training_step computes for the draws in a batch."""
-    from stable_audio_tools.training.diffusion import DiffusionCondTrainingWrapper
-
-    wrapper = DiffusionCondTrainingWrapper(
-        model, lr=1e-3, mask_padding=mask, use_ema=False, pre_encoded=True, cfg_dropout_prob=dropout
+    diffusion = upstream_training()
+    options = {"cfg_dropout_prob": 0.0, "mask_loss_weight": 1.0} | options
+    if "inpainting" in options:
+        options["inpainting_config"] = options.pop("inpainting")
+    wrapper = diffusion.DiffusionCondTrainingWrapper(
+        model, lr=1e-3, use_ema=False, pre_encoded=True, sample_rate=model.sample_rate, **options
     )
     wrapper.rng = SimpleNamespace(draw=lambda count: batch["t"][:, None])
-    wrapper.log_dict = lambda *_, **__: None
+    wrapper._staggered_logger = SimpleNamespace(log=lambda *_: None)
     wrapper._trainer = SimpleNamespace(optimizers=[SimpleNamespace(param_groups=[{"lr": 1.0}])])
     with monkeypatch.context() as patch:
         patch.setattr(torch, "randn_like", lambda _: batch["noise"])
+        source = batch["source"]
+        patch.setattr(diffusion, "random_inpaint_mask", lambda x, **_: (x * source, source))
         return wrapper.training_step((batch["latents"], batch["info"]), 0)
 
 
-@pytest.mark.parametrize("mask", [False, True], ids=["whole", "masked"])
-@pytest.mark.parametrize("variant", VARIANTS)
+WAYS = [
+    *((variant, {}) for variant in VARIANTS if variant != "inpainting"),
+    ("v", {"mask_loss_weight": 0.0}),
+    ("shifted", {"mask_loss_weight": 0.3}),
+    ("rectified_flow", {"ot_coupling": True}),
+    *(("rectified_flow", {"loss_normalization": way}) for way in ("timestep", "sample", "sample_channel")),
+    ("masked", {"loss_normalization": "sample_channel"}),
+    ("inpainting", {"inpainting": {"mask_kwargs": {}}, "mask_loss_weight": 1.0}),
+    ("inpainting", {"inpainting": {"mask_kwargs": {}}, "mask_loss_weight": 0.0}),
+]
+
+
+@pytest.mark.parametrize(("variant", "training"), WAYS, ids=str)
 def test_loss_is_stable_audio_tools(
-    base_model: Path, monkeypatch: pytest.MonkeyPatch, variant: str, mask: bool
+    base_model: Path, monkeypatch: pytest.MonkeyPatch, variant: str, training: dict
 ) -> None:
     model = shared_model(base_model, variant)
     batch = make_batch()
-    objective = Objective(model, {"mask_padding": mask}, 0)
-    found, expected = objective(batch, 0), stock_loss(model, batch, monkeypatch, mask)
+    objective = Objective(model, training)
+    found, expected = objective(batch), stock_loss(model, batch, monkeypatch, **training)
     assert found.shape == (4,) and found.requires_grad
     assert found.mean().item() == pytest.approx(expected.item(), rel=1e-6)
     weights = [weight for weight in model.model.parameters() if weight.requires_grad]
@@ -45,12 +58,11 @@ def test_loss_is_stable_audio_tools(
         assert (one is None) == (two is None)
         if one is not None:
             torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-7)
-    # The loss depends on each of the draws, and on the mask.
+    # The loss depends on each of the draws, and on each setting.
     for key, other in {"noise": -batch["noise"], "t": batch["t"] * 0.9, "latents": batch["latents"] + 0.1}.items():
-        assert objective(batch | {key: other}, 0).mean().item() != pytest.approx(expected.item(), rel=1e-3)
-    assert Objective(model, {"mask_padding": not mask}, 0)(batch, 0).mean().item() != pytest.approx(
-        expected.item(), rel=1e-4
-    )
+        assert objective(batch | {key: other}).mean().item() != pytest.approx(expected.item(), rel=2e-4)
+    if training and "inpainting" not in training:
+        assert Objective(model, {})(batch).mean().item() != pytest.approx(expected.item(), rel=1e-4)
 
 
 @pytest.mark.parametrize("variant", ["v", "prepended"])
@@ -59,36 +71,27 @@ def test_dropped_conditioning_is_stable_audio_tools(
 ) -> None:
     model = shared_model(base_model, variant)
     dropped = make_batch(keep=False)
-    expected = stock_loss(model, dropped, monkeypatch, dropout=1.0).item()
-    objective = Objective(model, {}, 0)
-    assert objective(dropped, 0).mean().item() == pytest.approx(expected, rel=1e-6)
+    expected = stock_loss(model, dropped, monkeypatch, cfg_dropout_prob=1.0).item()
+    objective = Objective(model, {})
+    assert objective(dropped).mean().item() == pytest.approx(expected, rel=1e-6)
     kept = dropped | {"keep": torch.ones(4, dtype=torch.bool)}
     assert objective(kept, 0).mean().item() != pytest.approx(expected, rel=1e-5)
-    one = objective(dropped | {"keep": torch.tensor([True, False, False, True])}, 0).tolist()
+    one = objective(dropped | {"keep": torch.tensor([True, False, False, True])}).tolist()
     assert one == pytest.approx(
-        [objective(b, 0).tolist()[n] for n, b in enumerate([kept, dropped, dropped, kept])], rel=1e-5
+        [objective(b).tolist()[n] for n, b in enumerate([kept, dropped, dropped, kept])], rel=1e-5
     )
 
 
-def test_validation_neither_masks_nor_shifts(base_model: Path) -> None:
-    model, batch = shared_model(base_model, "shifted"), make_batch()
-    masked = Objective(model, {"mask_padding": True}, 0)
-    assert torch.equal(masked(batch, None), Objective(model, {}, 0)(batch, None))
-    assert not torch.allclose(masked(batch, None), Objective(model, {}, 0)(batch, 0))
-
-
-def test_mask_is_dropped_now_and_then(base_model: Path) -> None:
-    model, batch = shared_model(base_model), make_batch()
-    with torch.no_grad():
-        whole, masked = (Objective(model, {"mask_padding": m}, 0)(batch, 0).sum().item() for m in (False, True))
-        objective = Objective(model, {"mask_padding": True, "mask_padding_dropout": 0.5}, 0)
-        found = [objective(batch, step).sum().item() for step in range(40)]
-    assert set(found) == {whole, masked} and 8 <= found.count(whole) <= 32
+def test_validation_does_not_shift(base_model: Path) -> None:
+    batch = make_batch()
+    shifted, plain = (Objective(shared_model(base_model, variant), {}) for variant in ("shifted", "rectified_flow"))
+    assert torch.equal(shifted(batch, validating=True), plain(batch))
+    assert not torch.allclose(shifted(batch), plain(batch))
 
 
 def test_loss_of_a_clip_does_not_depend_on_its_batch(base_model: Path) -> None:
-    objective, batch = Objective(shared_model(base_model), {}, 0), make_batch()
-    together = objective(batch, 0)
+    objective, batch = Objective(shared_model(base_model), {}), make_batch()
+    together = objective(batch)
     for number in range(4):
         alone = {key: value[number : number + 1] for key, value in batch.items()}
-        assert objective(alone, 0).item() == pytest.approx(together[number].item(), rel=1e-5)
+        assert objective(alone).item() == pytest.approx(together[number].item(), rel=1e-5)

@@ -188,10 +188,10 @@ def curves(base_model: Path) -> dict[str, tuple[list[float], float]]:
         optimizer = make_optimizer(entry, {"precision": precision}, list(weights.values()))
         if rounded:
             optimizer.bf16_stochastic_round = False
-        objective, losses = Objective(model, {}, 0, precision), []
+        objective, losses = Objective(model, {}, precision), []
         batches = [make_batch(seed) for seed in range(4)]
         for step in range(STEPS):
-            loss = objective(batches[step % 4], step).mean()
+            loss = objective(batches[step % 4]).mean()
             loss.backward()
             seed_step(0, step, -1)
             optimizer.step()

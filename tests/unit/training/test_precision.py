@@ -5,7 +5,6 @@ The tests run on a CPU, which has autocast in float16 and a GradScaler too, and 
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import functools
 import importlib.util
@@ -24,6 +23,7 @@ from sao.base.command import InputError
 from sao.base.files import read_json
 from sao.data.corpora import resolve
 from sao.training.dataset import collate
+from steps import upstream_training
 
 METHODS = ("full", "lora", "dora")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true")
@@ -79,7 +79,14 @@ def make_batches(latents: bool, accumulate: int) -> list[list[dict]]:
         mask = [torch.ones(FRAMES, dtype=torch.bool)]
         info = {"prompt": f"sound {number % 3}", "seconds_start": 0, "seconds_total": 2, "padding_mask": mask}
         t = (0.9985, 0.7013, 0.31, 0.05)[number % 4]
-        return heard | {"noise": drawn(64, FRAMES), "t": t, "keep": True, "info": info}
+        drawn_for_it = {
+            "noise": drawn(64, FRAMES),
+            "t": t,
+            "keep": True,
+            "heard": mask[0],
+            "source": torch.zeros(1, FRAMES),
+        }
+        return heard | drawn_for_it | {"info": info}
 
     numbers = itertools.count()
     return [[collate([item(next(numbers)) for _ in range(BATCH)]) for _ in range(accumulate)] for _ in range(STEPS)]
@@ -124,7 +131,7 @@ def ours(micro: torch.nn.Module, settings: dict[str, Any], batches: list[list[di
 
     model, trained = make_model(micro, settings, device)
     fabric = Fabric(accelerator="gpu" if device == "cuda" else "cpu", devices=1, precision="32-true")
-    objective = Objective(model, TRAINING, 0, settings["precision"]).to(device)
+    objective = Objective(model, TRAINING, settings["precision"]).to(device)
     optimizer = make_optimizer(TRAINING, settings, list(trained.values()))
     objective, optimizer = fabric.setup(objective, optimizer)
     update = Update(fabric, objective, optimizer, list(trained.values()), settings)
@@ -150,7 +157,8 @@ def stock(
     from sao.training.objective import AUTOCAST
     from sao.training.optimizer import make_optimizer
     from sao.training.update import seed_step
-    from stable_audio_tools.training.diffusion import DiffusionCondTrainingWrapper
+
+    DiffusionCondTrainingWrapper = upstream_training().DiffusionCondTrainingWrapper
 
     model, trained = make_model(micro, settings, device)
     latents = "latents" in batches[0][0]
@@ -255,44 +263,16 @@ def test_timesteps_and_latents_reach_the_network_as_they_were_drawn(
     inputs: list[torch.Tensor] = []
     model.model.register_forward_pre_hook(lambda _, given: inputs.extend(given))
     fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
-    objective = fabric.setup(Objective(model, TRAINING, 0, precision))
+    objective = fabric.setup(Objective(model, TRAINING, precision))
     for validation in (False, True):
         with torch.no_grad():
-            (objective.module if validation else objective)(batch, None if validation else 0)
+            (objective.module if validation else objective)(batch, validating=validation)
         assert torch.equal(seen[-1][:, 0], batch["t"]) and seen[-1].dtype == torch.float32
     noised, t, again, _ = inputs
     assert noised.dtype == t.dtype == torch.float32 and torch.equal(noised, again)
     angle = batch["t"][:, None, None] * math.pi / 2
     scale = model.pretransform.scale
     assert torch.equal(noised, batch["latents"] / scale * torch.cos(angle) + batch["noise"] * torch.sin(angle))
-
-
-def test_masks_are_dropped_for_a_batch_and_not_for_a_step(micro: torch.nn.Module) -> None:
-    """Each batch of a step, on each device, has its own draw."""
-    from sao.training.objective import Objective
-    from sao.training.update import Update
-
-    model, trained = make_model(micro, settings_of("full", "32-true", WAYS[0]), "cpu")
-    objective = Objective(model, {"mask_padding": True, "mask_padding_dropout": 0.5}, 0)
-    numbers: list[int] = []
-    objective.register_forward_pre_hook(lambda _, given: numbers.append(given[1]))
-    settings = settings_of("full", "32-true", (True, 0, 3, False))
-    for rank in range(2):
-        fabric = SimpleNamespace(
-            device=torch.device("cpu"), world_size=2, global_rank=rank, backward=lambda error: error.backward(),
-            no_backward_sync=lambda *_, **__: contextlib.nullcontext(),
-        )  # fmt: skip
-        batches = itertools.chain.from_iterable(make_batches(True, 3))
-        update = Update(fabric, objective, torch.optim.SGD(trained.values(), lr=0.1), list(trained.values()), settings)
-        update.backward(batches, 0)
-        update.backward(batches, 1)
-    assert numbers == [0, 2, 4, 6, 8, 10, 1, 3, 5, 7, 9, 11]
-    with torch.no_grad():
-        (batch, *_), *_ = make_batches(True, 1)
-        for info in batch["info"]:
-            info["padding_mask"][0][3:] = False
-        found = {number: objective(batch, number).sum().item() for number in range(40)}
-    assert len(set(found.values())) == 2
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
@@ -304,14 +284,14 @@ def test_compiled_blocks_have_the_same_loss(micro: torch.nn.Module) -> None:
     settings = settings_of("full", "32-true", WAYS[0])
     (batch, *_), *_ = make_batches(True, 1)
     eager, _ = make_model(micro, settings, "cpu")
-    expected = Objective(eager, TRAINING, 0)(batch, 0)
+    expected = Objective(eager, TRAINING)(batch)
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     with pytest.raises(InputError, match="compiled nothing, and runs eagerly: set compile to false"):
         compiled_graphs()
     model, trained = make_model(micro, settings, "cpu")
     prepare(model, recompute_activations=False, compile_blocks=True)
-    found = Objective(model, TRAINING, 0)(batch, 0)
+    found = Objective(model, TRAINING)(batch)
     found.mean().backward()
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
     assert compiled_graphs() > 0 and torch._dynamo.config.suppress_errors is False
