@@ -68,6 +68,7 @@ def without_padding(apply: Callable[..., torch.Tensor]) -> Callable[..., torch.T
             q, k, v, attn_mask=padding_mask[:, None, None, :].bool()
         )
 
+    apply_attn.leaves_padding_out = True  # type: ignore[attr-defined]
     return apply_attn
 
 
@@ -75,6 +76,7 @@ if "stable_audio_tools" not in sys.modules:
     with hidden(), contextlib.redirect_stdout(io.StringIO()):  # it prints what it misses
         import stable_audio_tools.models.diffusion
         import stable_audio_tools.models.factory  # noqa: F401
-        from stable_audio_tools.models.transformer import Attention
+from stable_audio_tools.models.transformer import Attention  # noqa: E402
 
+if not hasattr(Attention.apply_attn, "leaves_padding_out"):
     Attention.apply_attn = without_padding(Attention.apply_attn)

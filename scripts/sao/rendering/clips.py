@@ -30,9 +30,9 @@ class Clip:
     seed: int
     cfg_scale: float
     negative_prompt: str | None
-    numbers: Numbers = field(default_factory=dict)  # for the model's other conditioners
     reference: str = ""  # path of the recording
     origin: str = ""  # file and row, for messages
+    numbers: Numbers = field(default_factory=dict)  # for the model's other conditioners
 
 
 def render_seed(seed: int, clip: str) -> int:
