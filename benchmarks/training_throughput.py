@@ -311,6 +311,7 @@ def make_full(job: Job) -> Job:
 def make_clips(folder: Path, config: Job, count: int, seconds: float) -> int:
     """Clips of noise as audio and as latents, with the dataset configs of both; the length of a window, in frames."""
     import numpy as np
+    import pandas as pd
     import soundfile
     from dataset_configs import write_hook
     from sao.base.files import write_json
@@ -321,8 +322,9 @@ def make_clips(folder: Path, config: Job, count: int, seconds: float) -> int:
     rng, rate = np.random.default_rng(0), config["sample_rate"]
     samples, frames = int(seconds * rate), window_frames(config, seconds)
     names = [f"noise {number}.wav" for number in range(count)]
-    captions = {name: [f"Noise number {name[6:-4]} hisses without end in a large empty hall."] for name in names}
     ids = {name: clip_id("noise", name) for name in names}
+    table = pd.DataFrame({"file_name": names, "clip_id": list(ids.values())})
+    table["caption_1"] = [f"Noise number {name[6:-4]} hisses without end in a large empty hall." for name in names]
     for made in ("audio", "latents"):
         (folder / made).mkdir()
     for name, clip in ids.items():
@@ -333,12 +335,12 @@ def make_clips(folder: Path, config: Job, count: int, seconds: float) -> int:
                 np.save(handle, scale * np.abs(noise) if end == ".std" else noise)
         write_json(folder / "latents" / f"{clip}.json", {"clip_id": clip} | clip_facts(samples, config, frames))
 
-    write_hook(folder / "audio_hook", captions)
+    write_hook(folder / "audio_hook", "file_name", table, [])
     entry = {"id": "noise", "path": f"{folder}/audio", "custom_metadata_module": f"{folder}/audio_hook/metadata.py"}
     write_json(folder / "audio.json", {"dataset_type": "audio_dir", "datasets": [entry], "random_crop": False})
     for role in ("train", "validation"):
         here, used = folder / "datasets" / role, names if role == "train" else names[:1]
-        write_hook(here, {ids[name]: captions[name] for name in used})
+        write_hook(here, "clip_id", table[table.file_name.isin(used)], [])
         (here / "filelist.txt").write_text("".join(f"../../latents/{ids[name]}.npy\n" for name in used))
         entry = {"id": role, "path": str(here), "custom_metadata_module": f"{here}/metadata.py"}
         dataset = {"dataset_type": "pre_encoded", "datasets": [entry], "latent_crop_length": frames}

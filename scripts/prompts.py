@@ -9,7 +9,7 @@ from sao.base.command import log, parse, run
 
 from sao.base.tables import read_table
 from sao.config.settings import PromptSettings, add_settings
-from sao.models.config import check_sampler, downsampling_ratio, read_model_config, window_frames
+from sao.models.config import check_sampler, downsampling_ratio, is_distilled, read_model_config, window_frames
 from sao.models.numbers import numbers_of
 from sao.rendering.clips import check_ids, check_tokens, corpus_clips, write_clips
 from sao.rendering.prompts import read_prompts
@@ -28,6 +28,15 @@ def main() -> None:
 
     config = read_model_config(args.model_config)
     check_sampler(config, settings["sampling"]["sampler"], settings["sampling"]["steps"])
+    sampling = settings["sampling"]
+    if is_distilled(config) and (sampling["sampler"], sampling["cfg_scale"]) != ("pingpong", 1):
+        log.warning(
+            "warning: the model is distilled (diffusion_objective rf_denoiser): it is made for sampler pingpong, about 8 steps "
+            "and cfg_scale 1, and the config has %s, %d and %g",
+            sampling["sampler"],
+            sampling["steps"],
+            sampling["cfg_scale"],
+        )
     numbers = numbers_of(config)
     clips = corpus_clips(read_table(args.kept), settings, numbers)
     if args.prompts:

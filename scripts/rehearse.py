@@ -10,7 +10,7 @@ from sao.base.command import InputError, log, parse, run
 
 from sao.base.files import write_json
 from sao.config.settings import ModelSource, TrainingSettings, add_settings
-from sao.models.config import ModelConfig, read_model_config
+from sao.models.config import ModelConfig, is_distilled, read_model_config
 from sao.models.header import Shapes, assert_same_weights, tensor_shapes
 from sao.models.source import Source
 
@@ -59,6 +59,13 @@ def main() -> None:
     expected = rehearse(config, source.name(source.model_config), args.trainings)
     if shapes is not None:
         assert_same_weights(shapes, expected, config, source.name(source.weights))
+    if is_distilled(config) and args.trainings:
+        log.warning(
+            "warning: %s: is a distilled model (diffusion_objective rf_denoiser), and the runs %s train it with the loss of its "
+            "base: that undoes the distillation; take the base model",
+            source.name(source.model_config),
+            ", ".join(args.trainings),
+        )
     write_json(args.output, expected)
     log.info(
         "%s: the model builds and runs, with %d weights; runs: %s",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from conftest import assert_fails, assert_succeeds
 from hypothesis import given
 from hypothesis import strategies as st
+from model_configs import changed
 from prompt_tables import SAMPLING, run_prompts
 from sao.base.command import InputError
 from sao.rendering.clips import Clip, choose, read_clips, render_seed, write_clips
@@ -128,6 +130,21 @@ def test_sampler_that_the_model_cannot_take_is_named(
 ) -> None:
     sampling = SAMPLING | {"sampler": sampler, "steps": steps}
     assert_fails(run_prompts(base_model, splits, tmp_path / "out.csv", sampling=sampling), words)
+
+
+@pytest.mark.parametrize(
+    ("scale", "sampler", "warned"), [(1, "pingpong", False), (4, "pingpong", True), (1, "euler", True)]
+)
+def test_settings_that_a_distilled_model_is_not_made_for_are_warned_of(
+    base_model: Path, splits: Path, tmp_path: Path, scale: float, sampler: str, warned: bool
+) -> None:
+    (tmp_path / "hub").symlink_to(base_model / "hub")
+    config = changed(("model.diffusion.diffusion_objective", "rf_denoiser"))
+    (tmp_path / "model_config.json").write_text(json.dumps(config), encoding="utf-8")
+    sampling = SAMPLING | {"sampler": sampler, "cfg_scale": scale, "steps": 8}
+    done = run_prompts(tmp_path, splits, tmp_path / "out.csv", sampling=sampling)
+    assert_succeeds(done)
+    assert ("the model is distilled" in done.stderr) == warned
 
 
 def test_clips_of_the_corpus_come_with_seed_length_and_recording(

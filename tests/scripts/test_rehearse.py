@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -174,6 +175,17 @@ def test_script_reads_a_folder(tmp_path: Path) -> None:
         run_script("rehearse", *command("--path", tmp_path, output=tmp_path / "x")), "model_config.json", "missing"
     )
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_training_of_a_distilled_model_is_warned_of(tmp_path: Path, trained: bool) -> None:
+    model = shutil.copytree(BASE_MODEL, tmp_path / "model")
+    config = changed(("model.diffusion.diffusion_objective", "rf_denoiser"))
+    (model / "model_config.json").write_text(json.dumps(config), encoding="utf-8")
+    given = ["--path", model, "--trainings", json.dumps({"mine": RUN} if trained else {})]
+    done = run_script("rehearse", *given, "--output", tmp_path / "rehearsal.json")
+    assert_succeeds(done)
+    assert ("is a distilled model" in done.stderr and "the runs mine train it" in done.stderr) == trained
 
 
 def test_script_reads_the_header_alone_of_weights_on_the_hub(tmp_path: Path) -> None:

@@ -146,6 +146,11 @@ def objective(config: ModelConfig) -> str:
     return config["model"]["diffusion"].get("diffusion_objective", "v")
 
 
+def is_distilled(config: ModelConfig) -> bool:
+    """Whether the model was trained further, to make a sound in few steps without guidance (ARC post-training)."""
+    return objective(config) == "rf_denoiser"
+
+
 def check_sampler(config: ModelConfig, sampler: str, steps: int) -> None:
     """Raise InputError on a sampler that stable-audio-tools does not have for this kind of model."""
     allowed = SAMPLERS[objective(config)]

@@ -11,7 +11,7 @@ from typing import Any
 from sao.base.command import InputError
 
 from sao.base.files import size_text
-from sao.models.config import ModelConfig, downsampling_ratio, text_max_length
+from sao.models.config import ModelConfig, downsampling_ratio, text_conditioner, text_max_length
 from sao.models.header import tensor_shapes
 
 DECIDES_NO_RESULT = "an estimate, which lets a training start or not"
@@ -20,6 +20,8 @@ Settings = dict[str, Any]
 Counts = dict[str, Any]
 
 T5_BASE_BYTES = 2 * 109_628_544  # the encoder's parameters in float16
+# t5gemma-b-b-ul2's encoder in bfloat16: a vocabulary of 256,000, and 12 layers of 7.1 M parameters, all 768 wide.
+T5GEMMA_BYTES = 2 * (256_000 * 768 + 12 * (4 * 768 * 768 + 3 * 768 * 2048))
 # Tensors of their inputs' size that conditioners, noise and loss keep, or need for a moment.
 LATENT_TENSORS, CONTEXT_TENSORS = 8, 6
 EIGHT_BIT_TENSORS = 9  # float32 tensors of the largest weight's size, in an eager step of the 8-bit optimiser
@@ -170,14 +172,20 @@ def _activations(
     others = len(diffusion.get("cross_attention_cond_ids", [])) - 1  # one token each beside the text
     tokens, context = batch * sequence, batch * (text_max_length(config) + others) if cross else 0
     inner = int(dit.get("ff_kwargs", {}).get("mult", 4) * width)
+    # Differential attention is two, with queries and keys of their own and the same values.
+    options = dit.get("attn_kwargs", {})
+    twice = 2 if options.get("differential", False) else 1
 
     # Elements that one block keeps. A linear layer keeps its input only if its weight is trained.
-    linears = {"self_attn.to_qkv": (tokens, width, 3 * width), "self_attn.to_out": (tokens, width, width)}
+    linears = {
+        "self_attn.to_qkv": (tokens, width, (1 + 2 * twice) * width),
+        "self_attn.to_out": (tokens, width, width),
+    }
     if cross:
         kept_width = width if dit.get("project_cond_tokens", True) else cross
         linears |= {
-            "cross_attn.to_q": (tokens, width, width),
-            "cross_attn.to_kv": (context, kept_width, 2 * kept_width),
+            "cross_attn.to_q": (tokens, width, twice * width),
+            "cross_attn.to_kv": (context, kept_width, (1 + twice) * kept_width),
             "cross_attn.to_out": (tokens, width, width),
         }
     linears |= {"ff.ff.0.proj": (tokens, width, 2 * inner), "ff.ff.2": (tokens, inner, width)}
@@ -185,15 +193,17 @@ def _activations(
     shared = ("self_attn.to_out", "cross_attn.to_out", "cross_attn.to_kv") if full or not mixed else ()
     adapted = {name: shape for name, shape in linears.items() if not full and _adapted(name, settings)}
     inputs = sum(n * i for name, (n, i, _) in (linears if full else adapted).items() if name not in shared)
-    attention = 6 * tokens * width + (2 * tokens * width + 2 * context * width if cross else 0)
+    attention = (1 + 5 * twice) * tokens * width
+    attention += (2 * twice * tokens * width + (1 + twice) * context * width) if cross else 0
     gated = 3 * tokens * inner  # both halves of the projection, and the activated gate
     more = 4 * tokens * width if modulated else 0
     if adapted:
         more += sum(n * settings["adapter"]["rank"] + (2 * n * o if dora else 0) for n, _, o in adapted.values())
-    norms = (3 if cross else 2) * tokens * width * 4
-    if dit.get("attn_kwargs", {}).get("qk_norm", "none") != "none":
-        norms += (3 * tokens + context) * width * 4
-    sums = (2 if cross else 1) * heads * tokens * 4  # attention's logarithms of sums, float32
+    # An RMS norm that is trained keeps its input and the normalised input, where it has no fused kernel.
+    norms = (3 if cross else 2) * tokens * width * 4 * (2 if full and dit.get("norm_type") == "rms_norm" else 1)
+    if (normed := options.get("qk_norm", "none")) != "none":
+        norms += twice * (3 * tokens + context) * width * 4 * (2 if full and normed == "rms" else 1)
+    sums = (2 if cross else 1) * twice * heads * tokens * 4  # attention's logarithms of sums, float32
     block = element * (inputs + attention + gated + more) + norms + sums
 
     # For a moment, in the backward pass of the gate: its three inputs and three gradients, and two of the block's.
@@ -226,9 +236,14 @@ def check(
     frames: int,
     on_latents: bool,
     available_bytes: int,
-    text_encoder_bytes: int = T5_BASE_BYTES,
+    text_encoder_bytes: int | None = None,
 ) -> dict[str, int]:
-    """Return the estimate if the training fits. If not, raises InputError with settings that would fit."""
+    """Return the estimate if the training fits. If not, raises InputError with settings that would fit.
+
+    Without `text_encoder_bytes`, those of the base size of the model's kind of text encoder are taken.
+    """
+    if text_encoder_bytes is None:
+        text_encoder_bytes = T5GEMMA_BYTES if text_conditioner(config)["type"] == "t5gemma" else T5_BASE_BYTES
 
     def need(changes: Settings) -> dict[str, int]:
         return estimate(config, counts, settings | changes, frames, on_latents, text_encoder_bytes)

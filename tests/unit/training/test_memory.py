@@ -39,9 +39,42 @@ FULL = {
 }
 
 
+# Transformers of the form of Stable Audio 3, small and medium; the rest of the model is the demo's.
+DITS: dict[str, dict[str, Any]] = {
+    name: {
+        "global_cond_type": "adaLN",
+        "timestep_features_type": "expo",
+        "attn_kwargs": {"qk_norm": "rms", "differential": name == "medium"},
+        "norm_type": "rms_norm",
+        "norm_kwargs": {"force_fp32": True},
+        "ff_kwargs": {"mult": 4.0},
+        "num_memory_tokens": 8,
+    }
+    for name in ("small", "medium")
+}
+
+
+def config_of(changes: dict[str, Any]) -> dict[str, Any]:
+    config = copy.deepcopy(CONFIG)
+    config["model"]["diffusion"]["config"] |= DITS.get(changes.get("dit", ""), {})
+    return config
+
+
+@functools.cache
+def counts_of(dit: str) -> memory.Counts:
+    from sao.training.rehearsal import rehearse
+
+    shapes = rehearse(config_of({"dit": dit}), "micro", {})
+    counts = {
+        part: sum(math.prod(shape) for key, shape in shapes.items() if key.startswith(f"{part}."))
+        for part in ("model", "conditioner", "pretransform")
+    }
+    return counts | {"shapes": {key: shape for key, shape in shapes.items() if key.startswith("model.")}}
+
+
 def needed(changes: dict[str, Any], frames: int = FRAMES, text_encoder_bytes: int = 0) -> int:
-    run = FULL | changes
-    return memory.total(memory.estimate(CONFIG, COUNTS, run, frames, True, text_encoder_bytes))
+    run, counts = FULL | changes, counts_of(changes["dit"]) if "dit" in changes else COUNTS
+    return memory.total(memory.estimate(config_of(changes), counts, run, frames, True, text_encoder_bytes))
 
 
 def measured(folder: Path, changes: dict[str, Any]) -> int:
@@ -84,8 +117,9 @@ def measured(folder: Path, changes: dict[str, Any]) -> int:
 
     run = FULL | changes
     low, mixed = run["precision"] == "bf16-true", run["precision"] == "bf16-mixed"
-    model = build(CONFIG, folder / "hub")
-    load_weights(model, folder / "model.safetensors")
+    model = build(config_of(changes), folder / "hub")
+    if "dit" not in changes:
+        load_weights(model, folder / "model.safetensors")
     model.pretransform = None  # this run is trained on latents
     if low:
         low_precision(model.model)
@@ -99,7 +133,7 @@ def measured(folder: Path, changes: dict[str, Any]) -> int:
         )
         peft.inject_adapter_in_model(lora, dit)
         adapters = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        assert adapters == memory.adapter_parameters(COUNTS, run)
+        assert adapters == memory.adapter_parameters(counts_of(run["dit"]) if "dit" in run else COUNTS, run)
     if not run["recompute_activations"]:
         dit.transformer.forward = functools.partial(dit.transformer.forward, use_checkpointing=False)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -164,6 +198,14 @@ MEASURED = [
     {"devices": 2, "batch_size": 1, "accumulate": 3, "recompute_activations": True},
     {"devices": 2, "batch_size": 1, "precision": "bf16-true"},
     {"devices": 2, "method": "lora"},
+    {"dit": "small"},
+    {"dit": "small", "batch_size": 32, "recompute_activations": True},
+    {"dit": "small", "method": "lora", "batch_size": 16},
+    {"dit": "medium"},
+    {"dit": "medium", "batch_size": 32},
+    {"dit": "medium", "batch_size": 16, "recompute_activations": True},
+    {"dit": "medium", "method": "lora", "batch_size": 16},
+    {"dit": "medium", "method": "dora", "precision": "bf16-mixed", "batch_size": 16},
 ]
 
 
@@ -269,6 +311,15 @@ def test_a_training_from_audio_needs_the_autoencoder() -> None:
     parts = memory.estimate(CONFIG, COUNTS, FULL, FRAMES, False)
     assert parts["autoencoder"] >= 4 * COUNTS["pretransform"] > 0
     assert parts["text_encoder"] == memory.T5_BASE_BYTES
+
+
+def test_the_text_encoder_counts_by_its_kind() -> None:
+    config = copy.deepcopy(CONFIG)
+    found = []
+    for kind in ("t5", "t5gemma"):
+        config["model"]["conditioning"]["configs"][0]["type"] = kind
+        found.append(memory.check(config, COUNTS, FULL, FRAMES, True, 10**12)["text_encoder"])
+    assert found == [memory.T5_BASE_BYTES, memory.T5GEMMA_BYTES]
 
 
 def test_parameters_are_counted_from_the_header() -> None:
