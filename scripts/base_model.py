@@ -53,8 +53,7 @@ def from_folder(source: Source, folder: Path) -> dict[str, Path]:
 
 def encoder_place(config: ModelConfig, revision: str, name: str) -> str:
     """The path of a file of the text encoder in the Hub cache, below the output."""
-    folder = text_encoder_folder(config)
-    return snapshot(text_encoder_name(config), revision, f"{folder}/{name}" if folder else name)
+    return snapshot(text_encoder_name(config), revision, Path(text_encoder_folder(config), name).as_posix())
 
 
 def from_hub(source: Source, output: Path, partial: Path) -> dict[str, Path]:
@@ -68,7 +67,7 @@ def from_hub(source: Source, output: Path, partial: Path) -> dict[str, Path]:
     files = {"model_config.json": described}
     config = read_model_config(described.path(partial))
     check_clap(source, has_clap(config), f"{source.repo}: {source.model_config}")
-    named, folder = text_encoder_names(config), source.text_encoder_folder
+    named = text_encoder_names(config)
     if source.text_encoder_repo.split("/")[-1] not in {name.split("/")[-1] for name in named}:
         raise InputError(
             f"{source.repo}: its {source.model_config} names the text encoder {' or '.join(map(repr, named))}, but the "
@@ -76,8 +75,7 @@ def from_hub(source: Source, output: Path, partial: Path) -> dict[str, Path]:
         )
 
     def add_encoder(name: str) -> HubFile:
-        place = f"{folder}/{name}" if folder else name
-        file = describe(source.text_encoder_repo, source.text_encoder_revision, place)
+        file = describe(source.text_encoder_repo, source.text_encoder_revision, source.in_text_encoder(name))
         files[encoder_place(config, source.text_encoder_revision, name)] = file
         return file
 
@@ -136,10 +134,10 @@ def place(files: dict[str, Path], output: Path, moved: bool) -> None:
         else:
             copy_file(source, target)
         if "/snapshots/" in name:
-            repository, _, place = name.partition("/snapshots/")
+            repository, _, inside = name.partition("/snapshots/")
             refs = output / repository / "refs"
             refs.mkdir(exist_ok=True)
-            (refs / "main").write_text(place.split("/")[0], encoding="utf-8")
+            (refs / "main").write_text(inside.split("/")[0], encoding="utf-8")
 
 
 def check_weights(output: Path, shapes: Path, source: Source) -> None:

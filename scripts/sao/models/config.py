@@ -22,10 +22,6 @@ CLAP_TEXT_ENCODER, CLAP_TOKENS = "roberta-base", 77
 CLIP_INPUTS = ("prompt", "seconds_start", "seconds_total")  # values that every clip has for the conditioners
 NUMBERS = ("number", "int")  # types of conditioners that take a number, from CLIP_INPUTS or a column of the metadata
 CHUNKED, CHUNK_DEFAULT = ("taae_v2", "same"), 128  # types of encoders that attend within chunks, of so many tokens
-NUMBERS = (
-    "number",
-    "int",
-)  # types of conditioners that take a number, from a column of the metadata if not from CLIP_INPUTS
 SOURCE_INPUTS = ("inpaint_mask", "inpaint_masked_input")  # what an inpainting model is given of the source
 SAMPLERS = {
     "v": (
@@ -216,11 +212,7 @@ def has_clap(config: ModelConfig) -> bool:
 
 def text_encoder_name(config: ModelConfig) -> str:
     """The repository on the Hub that stable-audio-tools loads the text encoder from."""
-    if has_clap(config):
-        return CLAP_TEXT_ENCODER
-    entry = text_conditioner(config)
-    key, default = TEXT_ENCODERS[entry["type"]]
-    return entry["config"].get("repo_id") or entry["config"].get(key, default)
+    return text_encoder_names(config)[0]
 
 
 def text_encoder_names(config: ModelConfig) -> list[str]:
@@ -229,7 +221,8 @@ def text_encoder_names(config: ModelConfig) -> list[str]:
         return [CLAP_TEXT_ENCODER]
     entry = text_conditioner(config)
     key, default = TEXT_ENCODERS[entry["type"]]
-    return list(dict.fromkeys([text_encoder_name(config), entry["config"].get(key, default)]))
+    named = entry["config"].get(key, default)
+    return list(dict.fromkeys([entry["config"].get("repo_id") or named, named]))
 
 
 def text_encoder_folder(config: ModelConfig) -> str:

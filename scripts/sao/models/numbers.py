@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 
 from sao.base.command import InputError
 
@@ -64,7 +63,7 @@ def column_of(number: Number) -> str:
     return f"value_{number.name}"
 
 
-def check_columns(numbers: list[Number], columns: Mapping[str, Any] | list[str], place: object) -> None:
+def check_columns(numbers: list[Number], columns: Collection[str], place: object) -> None:
     """Raise InputError if a table lacks a column that the model takes a number from."""
     for number in numbers:
         if column_of(number) not in columns:

@@ -51,10 +51,9 @@ class Source:
     def resolved(self) -> Source:
         """The same with commits in place of branches, as the Hub has them now. Logs the lines that pin them."""
         found: dict[str, Any] = {}
-        encoder = f"{self.text_encoder_folder}/config.json".removeprefix("/")
         for field, repo, file in (
             ("revision", self.repo, self.model_config),
-            ("text_encoder_revision", self.text_encoder_repo, encoder),
+            ("text_encoder_revision", self.text_encoder_repo, self.in_text_encoder("config.json")),
             ("clap_revision", self.clap_repo, self.clap_file),
         ):
             if repo and (branch := getattr(self, field)) == BRANCH:
@@ -62,7 +61,7 @@ class Source:
 
                 found[field] = commit_of(repo, branch, file)
                 key = field.replace("_revision", ".revision")
-                log.info("%s: %s is a commit of today; to pin it, set `%s: %s`", repo, branch, key, found[field])
+                log.info("%s: %s stands at a commit now; to pin it, set `%s: %s`", repo, branch, key, found[field])
         return replace(self, **found)
 
     def described(self) -> dict[str, Any]:
@@ -74,6 +73,10 @@ class Source:
         encoder = {"repo": self.text_encoder_repo, "revision": self.text_encoder_revision}
         encoder |= {"subfolder": self.text_encoder_folder} if self.text_encoder_folder else {}
         return {"repo": self.repo, "revision": self.revision, "text_encoder": encoder} | clapped
+
+    def in_text_encoder(self, file: str) -> str:
+        """The path of one of the text encoder's files in its repository."""
+        return Path(self.text_encoder_folder, file).as_posix()
 
     def name(self, file: str) -> str:
         """The name of one of its files in messages."""
