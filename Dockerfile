@@ -1,6 +1,6 @@
 FROM condaforge/miniforge3:latest
 LABEL io.github.snakemake.containerized="true"
-LABEL io.github.snakemake.conda_env_hash="0a55b05646c79d92c8e84cf6d11ebb5848e12610d73cf37c9f4b8a6e4ef299e0"
+LABEL io.github.snakemake.conda_env_hash="1414171819cd9c41cbe4e625670866cbe36fe2661ccc32694c3056fb727e5725"
 # Conda environment:
 #   source: envs/data.yaml
 #   prefix: /conda-envs/1b7d7fe8968af4c1089379ad7e5bdb23
@@ -29,7 +29,7 @@ RUN mkdir -p /conda-envs/1b7d7fe8968af4c1089379ad7e5bdb23
 COPY envs/data.yaml /conda-envs/1b7d7fe8968af4c1089379ad7e5bdb23/environment.yaml
 # Conda environment:
 #   source: envs/model.yaml
-#   prefix: /conda-envs/2d0d94496bc6190c014fa0fa7137de26
+#   prefix: /conda-envs/1237cbf85600f77ee9282dba0db19e9e
 #   # For the rules that need torch. model.post-deploy.sh then installs stable-audio-tools and its companions without their
 #   # dependencies, because they pin old releases of the packages below. The versions are those of uv.lock, which are tested.
 #   channels:
@@ -44,7 +44,7 @@ COPY envs/data.yaml /conda-envs/1b7d7fe8968af4c1089379ad7e5bdb23/environment.yam
 #         - lightning-fabric==2.6.6
 #         - peft==0.21.2
 #         - torchao==0.18.0
-#         - tensorboard==2.20.0
+#         - tensorboard==2.21.0
 #         - scipy==1.17.1
 #         - transformers==5.23.0
 #         - huggingface-hub==2.4.0
@@ -69,12 +69,12 @@ COPY envs/data.yaml /conda-envs/1b7d7fe8968af4c1089379ad7e5bdb23/environment.yam
 #         - librosa==0.11.0
 #         - torchvision==0.26.0
 #         - webdataset==1.0.2
-RUN mkdir -p /conda-envs/2d0d94496bc6190c014fa0fa7137de26
-COPY envs/model.yaml /conda-envs/2d0d94496bc6190c014fa0fa7137de26/environment.yaml
+RUN mkdir -p /conda-envs/1237cbf85600f77ee9282dba0db19e9e
+COPY envs/model.yaml /conda-envs/1237cbf85600f77ee9282dba0db19e9e/environment.yaml
 
 RUN conda env create --prefix /conda-envs/1b7d7fe8968af4c1089379ad7e5bdb23 --file /conda-envs/1b7d7fe8968af4c1089379ad7e5bdb23/environment.yaml && \
-    conda env create --prefix /conda-envs/2d0d94496bc6190c014fa0fa7137de26 --file /conda-envs/2d0d94496bc6190c014fa0fa7137de26/environment.yaml && \
+    conda env create --prefix /conda-envs/1237cbf85600f77ee9282dba0db19e9e --file /conda-envs/1237cbf85600f77ee9282dba0db19e9e/environment.yaml && \
     conda clean --all -y
 
-COPY envs/model.post-deploy.sh /conda-envs/2d0d94496bc6190c014fa0fa7137de26/post-deploy.sh
-RUN conda run --prefix /conda-envs/2d0d94496bc6190c014fa0fa7137de26 bash /conda-envs/2d0d94496bc6190c014fa0fa7137de26/post-deploy.sh
+COPY envs/model.post-deploy.sh /conda-envs/1237cbf85600f77ee9282dba0db19e9e/post-deploy.sh
+RUN conda run --prefix /conda-envs/1237cbf85600f77ee9282dba0db19e9e bash /conda-envs/1237cbf85600f77ee9282dba0db19e9e/post-deploy.sh
