@@ -3,7 +3,7 @@
     uv run python benchmarks/memory.py --seconds 30 --batch 1
 
 Estimates, as scripts/train.py makes them before it loads anything; tests/unit/training/test_memory.py holds them against the measured
-peaks of a small model. On a GPU, benchmarks/training_throughput.py --model full prints what was really allocated.
+peaks of a small model. On a GPU, benchmarks/gpu.py prints what was really allocated.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import sys
 from pathlib import Path
 
 import torch
+from made import full_config
 from stable_audio_tools.models.conditioners import NumberConditioner
 from stable_audio_tools.models.diffusion import DiTWrapper
-from training_throughput import full_config
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 from sao.models.config import window_frames
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1)
     args = parser.parse_args()
 
-    config = full_config(24)
+    config = full_config()
     counts, frames = counted(config), window_frames(config, args.seconds)
     print(f"{counts['model'] / 1e6:.0f} M parameters, {frames} frames, batch {args.batch}, activations recomputed")
     base = {"method": "full", "adapter": ADAPTER, "batch_size": args.batch, "accumulate": 1, "ema": False}

@@ -19,7 +19,7 @@ from sao.base.names import read_digests, shard_name, shard_of
 from sao.base.tables import write_table
 from sao.base.vouched import Checking, Vouched, model_files
 from sao.config.settings import RenderSettings, add_settings
-from sao.models.build import build, load_weights, pick_device
+from sao.models.build import load_model, pick_device
 from sao.models.config import check_sampler, chunk_frames, read_model_config, window_frames
 from sao.rendering.clips import read_clips
 from sao.sound.read import decibels
@@ -119,8 +119,7 @@ def main() -> None:
     cure = f"delete {args.weights} and run again"
     weights = Vouched(args.weights, about["model_sha256"], args.weights_digest, cure)
     checking = Checking([weights, *model_files(args.model, args.model_digest, weights=False)])
-    model = build(config, args.model / "hub")
-    load_weights(model, args.weights)
+    model = load_model(config, args.model / "hub", args.weights)
     checking.finish(f"{args.weights} and base model {args.model}")
     with output_to_log():
         import torch

@@ -61,7 +61,7 @@ SLOW = {
     "test_stable_audio_3",
     "test_numbers_in_the_graph",
     "test_memory",
-    "test_training_throughput",
+    "test_benchmarks",
     "test_listing",
     "test_clotho",
 }

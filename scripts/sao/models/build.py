@@ -7,7 +7,7 @@ import copy
 import os
 import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,47 @@ if TYPE_CHECKING:
     import torch
 
 Shape = Sequence[int]
+
+# The functions of torch.nn.init with which layers draw their first weights.
+DRAWS = (
+    "uniform_",
+    "normal_",
+    "trunc_normal_",
+    "kaiming_uniform_",
+    "kaiming_normal_",
+    "xavier_uniform_",
+    "xavier_normal_",
+)
+
+
+def load_model(config: ModelConfig, hub: Path, weights: Path) -> torch.nn.Module:
+    """Build the model of `config` with the weights of a safetensors file, and its text encoder from the Hub cache `hub`.
+
+    Raises InputError unless all keys and shapes match.
+    """
+    with _without_random_weights():
+        model = build(config, hub)
+    load_weights(model, weights)
+    return model
+
+
+@contextlib.contextmanager
+def _without_random_weights() -> Iterator[None]:
+    """Leave the weights of layers as the memory is: to draw a billion random numbers takes longer than to read them."""
+    from torch.nn import init
+    from torch.overrides import TorchFunctionMode
+
+    draws = {getattr(init, name) for name in DRAWS}
+
+    class Left(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            kwargs = kwargs or {}
+            if func in draws:
+                return args[0] if args else kwargs["tensor"]
+            return func(*args, **kwargs)
+
+    with Left():
+        yield
 
 
 def build(config: ModelConfig, hub: Path) -> torch.nn.Module:

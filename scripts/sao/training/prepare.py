@@ -47,7 +47,7 @@ def prepare(model: Any, recompute_activations: bool, compile_blocks: bool) -> No
         # stable-audio-tools turns this on as it is imported: what cannot be compiled would run eagerly, without a word.
         torch._dynamo.config.suppress_errors = False
         for block in dit.transformer.layers:
-            block.compile()
+            block.compile(dynamic=False)
 
 
 def in_float32(forward: Any, t: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 from collections.abc import Mapping
@@ -49,6 +50,23 @@ def start_processes(settings: Mapping[str, Any], on_gpu: bool) -> Fabric:
     )
     fabric.launch()
     return fabric
+
+
+def any_of(flag: bool) -> bool:
+    """Whether `flag` is true in any process of the training. All have to ask.
+
+    They tell each other through main memory: through a GPU, each would wait until its own is done.
+    """
+    if not torch.distributed.is_initialized():
+        return flag
+    told = torch.tensor(int(flag))
+    torch.distributed.all_reduce(told, torch.distributed.ReduceOp.MAX, group=_hosts())
+    return bool(told)
+
+
+@functools.cache
+def _hosts() -> torch.distributed.ProcessGroup:
+    return torch.distributed.new_group(backend="gloo")
 
 
 def strategy(settings: Mapping[str, Any]) -> DDPStrategy | str:

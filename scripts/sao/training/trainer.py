@@ -20,7 +20,7 @@ from sao.base.command import InputError, about, is_first, log, output_to_log, pr
 import torch
 
 from sao.base.files import check_room, digest, size_text
-from sao.models.build import build, load_weights
+from sao.models.build import load_model
 from sao.models.config import read_model_config, training_config
 from sao.training.average import MovingAverage
 from sao.training.checks import check_batch, check_devices, finish_checking, start_checking
@@ -33,7 +33,7 @@ from sao.training.metrics import Metrics, Row
 from sao.training.objective import Objective
 from sao.training.optimizer import make_optimizer, try_optimizer
 from sao.training.prepare import compiled_graphs, make_trainable
-from sao.training.processes import free_memory, seats, start_processes
+from sao.training.processes import any_of, free_memory, seats, start_processes
 from sao.training.results import write_leg, write_weights
 from sao.training.schedule import check_schedule, make_scheduler
 from sao.training.scratch import on_scratch
@@ -41,6 +41,7 @@ from sao.training.state import State, changed_state, find_state, interrupted_sta
 from sao.training.update import Update
 
 ROW_EVERY = 50  # steps between two rows of metrics.csv, at most
+READ_EVERY = 10  # steps between two looks at what lies on the device, at most; each waits until the device is done
 
 
 class Trainer:
@@ -124,8 +125,7 @@ class Trainer:
         # Most likely it is the state to go on from.
         self.resume_check = ThreadPoolExecutor(1).submit(changed_state, leg.resume) if leg.resume else None
         checks = start_checking(leg, self.clips)
-        self.model = build(self.config, leg.model / "hub")
-        load_weights(self.model, leg.model / "model.safetensors")
+        self.model = load_model(self.config, leg.model / "hub", leg.model / "model.safetensors")
         finish_checking(checks)
         self.trained = make_trainable(self.model, self.settings)
         if is_first():
@@ -173,7 +173,7 @@ class Trainer:
         self.scheduler = make_scheduler(self.training, self.optimizer.optimizer)
         dit = {key: weight for key, weight in self.trained.items() if key.startswith("model.")}
         self.average = MovingAverage(dit) if self.training["use_ema"] else None
-        self.metrics, self.loss = Metrics([], []), math.nan
+        self.metrics, self.unread = Metrics([], []), []
         if synchronises(settings):
             for line in seats(self.fabric.device):
                 log.info("%s", line)
@@ -195,7 +195,7 @@ class Trainer:
 
     def save(self, path: Path) -> None:
         """Write everything that the next step depends on."""
-        self.metrics.losses = self.averaged(self.metrics.losses)
+        self.read_losses()
         state: State = {
             "step": self.step,
             "provenance": self.provenance,
@@ -233,31 +233,44 @@ class Trainer:
     def steps(self) -> Iterator[int]:
         """The steps of the leg, under a bar."""
         steps, label = range(self.start, self.end), f"training {self.leg.run}"
-        return progress(steps, label, self.end, "steps", self.start, note=lambda: f"loss {self.loss:.4f}")
+        return progress(steps, label, self.end, "steps", self.start, note=self.last_loss)
 
     def take_step(self, step: int) -> None:
-        self.loss = self.update.backward(self.batches, step)
+        loss = self.update.backward(self.batches, step)
         if self.settings["compile"] and step == self.start:
             log.info("compiled %d graphs", compiled_graphs())
-        self.assert_finite("loss", self.averaged([self.loss])[0], step + 1)
-        norm = self.update.clip()
-        if norm is not None and not self.update.scaler.is_enabled():  # which passes over a step that overflows
-            self.assert_finite("norm of the gradient", norm, step + 1)
+        self.unread.append(torch.stack([loss, self.update.clip().double()]))
         self.update.apply(step)
         self.rate = self.learning_rate()
         self.scheduler.step()
         if self.average:
             self.average.update()
-        self.metrics.losses.append(self.loss)
         self.step = step + 1
+        if self.step % READ_EVERY == 0:
+            self.read_losses()
 
     def learning_rate(self) -> float:
         return float(self.scheduler.get_last_lr()[0])
 
-    def averaged(self, numbers: list[float]) -> list[float]:
-        """The mean of each number over all processes, all of which have to call it."""
-        mean: Any = self.fabric.all_reduce(torch.tensor(numbers, dtype=torch.float64))
-        return mean.tolist()
+    def last_loss(self) -> str:
+        """The loss of this process's last step, for people who watch."""
+        last = float(self.unread[-1][0]) if self.unread else (self.metrics.losses or [math.nan])[-1]
+        return f"loss {last:.4f}"
+
+    def read_losses(self) -> None:
+        """Read the losses of the last steps, the means over all processes, all of which have to call it.
+
+        Raises InputError at the first that is not finite. Steps may have followed it, but nothing of them is saved.
+        """
+        if not self.unread:
+            return
+        mean: Any = self.fabric.all_reduce(torch.stack(self.unread))
+        self.unread, first = [], self.step - len(mean) + 1
+        for step, (loss, norm) in enumerate(mean.tolist(), first):
+            self.assert_finite("loss", loss, step)
+            if not self.update.scaler.is_enabled():  # which passes over a step that overflows
+                self.assert_finite("norm of the gradient", norm, step)
+            self.metrics.losses.append(loss)
 
     def assert_finite(self, what: str, number: float, step: int) -> None:
         """Stop a training that has diverged, before anything of it is saved."""
@@ -278,7 +291,7 @@ class Trainer:
 
     def close_row(self) -> None:
         """End a row of the metrics, and send it to the run's loggers."""
-        self.metrics.losses = self.averaged(self.metrics.losses)
+        self.read_losses()
         loss = self.validate() if self.validation_is_due() else None
         row = self.metrics.close_row(self.step, self.rate, loss)
         if row:
@@ -308,7 +321,7 @@ class Trainer:
 
     def is_stopped(self) -> bool:
         """Whether any process got a signal. All processes have to ask. A leg that is done is not stopped any more."""
-        return self.averaged([float(bool(self.signals))]) != [0.0] and self.step < self.end
+        return self.step < self.end and any_of(bool(self.signals))
 
     def pause(self) -> None:
         """Save the state, so that the same command can continue, and end."""
@@ -318,13 +331,14 @@ class Trainer:
     # What stays of it.
 
     def finish(self) -> None:
-        if self.update.skipped:
+        if skipped := int(self.update.skipped):
             log.warning(
                 "warning: %d of %d steps changed nothing, because gradients overflowed in float16; the first few of a training "
                 "always may, while the scale of the loss is found",
-                self.update.skipped,
+                skipped,
                 self.end - self.start,
             )
+        self.read_losses()
         if self.metrics.losses:  # of a training that was interrupted at what is its end now
             self.metrics.close_row(self.step, self.learning_rate())
         if self.metrics.rows[-1][2] is None:

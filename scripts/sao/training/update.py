@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Update:
     """Takes steps of the optimiser: adds the gradients of several batches, clips them, and applies them.
 
-    These are three methods, so that a caller can stop a training that has diverged before its weights have changed.
+    It reads nothing back from the device, which would wait for it: losses and norms are tensors there.
     """
 
     def __init__(
@@ -34,13 +34,15 @@ class Update:
         self.fabric, self.objective, self.optimizer, self.weights = fabric, objective, optimizer, weights
         self.accumulate, self.seed = settings["accumulate"], settings["seed"]
         self.limit = settings["gradient_clip"]
-        self.skipped = 0  # steps whose gradients overflowed in float16, and which changed nothing
+        # Steps whose gradients overflowed in float16, and which changed nothing.
+        self.skipped = torch.zeros((), dtype=torch.int64, device=fabric.device)
+        self.one = torch.ones((), device=fabric.device)
         # Gradients of float16 vanish where they are small, so the loss is scaled up; elsewhere this passes all through.
         self.scaler = torch.GradScaler(fabric.device.type, enabled=settings["precision"] == "16-mixed")
 
-    def backward(self, batches: Iterator[Item], step: int) -> float:
-        """Add the gradients of the next batches of optimiser step `step`, and return their mean loss."""
-        loss = 0.0
+    def backward(self, batches: Iterator[Item], step: int) -> torch.Tensor:
+        """Add the gradients of the next batches of optimiser step `step`, and return their mean loss, a float64 `[]`."""
+        loss = torch.zeros((), dtype=torch.float64, device=self.fabric.device)
         for part in range(self.accumulate):
             number = step * self.accumulate + part
             items = next(batches)
@@ -48,27 +50,29 @@ class Update:
             with self.fabric.no_backward_sync(self.objective, enabled=part < self.accumulate - 1):
                 error = self.objective(items).mean() / self.accumulate
                 self.fabric.backward(self.scaler.scale(error))
-            loss += error.item()
+            loss += error.detach()
         return loss
 
-    def clip(self) -> float | None:
-        """Clip the gradients and return their norm before, where the run clips; None where it does not.
+    def clip(self) -> torch.Tensor:
+        """Clip the gradients, where the run clips; returns their norm `[]` before.
 
         In 16-mixed the norm may be infinite: such a step is passed over.
         """
-        if not self.limit:
-            return None
         self.scaler.unscale_(self.optimizer.optimizer)
-        return float(torch.nn.utils.clip_grad_norm_(self.weights, self.limit))
+        gradients = [weight.grad for weight in self.weights if weight.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if self.limit:
+            torch.nn.utils.clip_grads_with_norm_(self.weights, self.limit, norm)
+        return norm
 
     def apply(self, step: int) -> None:
         """Change the weights, and forget the gradients."""
         # Rounding to bfloat16 is drawn at random: alike on all devices, or their weights would part.
         seed_step(self.seed, step, -1)
-        before = self.scaler.get_scale()
+        before = self.scaler.scale(self.one)
         self.scaler.step(self.optimizer.optimizer)
         self.scaler.update()
-        self.skipped += self.scaler.get_scale() < before
+        self.skipped += self.scaler.scale(self.one) < before
         self.optimizer.zero_grad()
 
 
