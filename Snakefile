@@ -1,5 +1,5 @@
 # Fine-tune Stable Audio Open on captioned audio: archives -> WAVs -> manifests -> splits -> dataset configs ->
-# latents -> training checkpoints -> exported model -> rendered samples.
+# latents and encoded captions -> training checkpoints -> exported model -> rendered samples.
 import json
 import logging
 import os
@@ -27,7 +27,7 @@ from sao.config.resolve import ROLES, check_file
 from sao.data.corpora import resolve
 from sao.base.files import check_room, content_key, link_folder
 from sao.plan.plan import Plan
-from sao.plan.resources import EMBEDDED, ENCODED, START, grown, megabytes, rows
+from sao.plan.resources import CAPTIONS, EMBEDDED, ENCODED, START, grown, megabytes, rows
 
 
 report: "report/workflow.rst"

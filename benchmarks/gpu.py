@@ -153,7 +153,7 @@ def material(job: Row) -> Row:
     frames = {}
     for seconds in job["windows"]:
         frames[seconds] = made.make_clips(folder / f"{seconds:g}s", job["config"], job["number"], seconds)
-        made.vouch_for_latents(folder / f"{seconds:g}s", folder / "model.sha256")
+        made.vouch(folder / f"{seconds:g}s", folder / "model", folder / "model.sha256")
     return {"frames": frames, "clips_s": time.monotonic() - start - took["model_s"]} | took
 
 
@@ -500,6 +500,7 @@ class Benchmark:
         clips = self.folder / f"{seconds:g}s"
         files = {"model": str(self.folder / "model"), "model_digest": str(self.folder / "model.sha256")}
         files |= {"datasets": str(clips / "datasets"), "sounds": [str(clips / "latents.json")]}
+        files["captions"] = str(clips / "captions.safetensors")
         return {"files": files, "seconds": seconds, "frames": self.frames[seconds], "clips": str(clips)}
 
     def settings(self, **changes: Any) -> Row:

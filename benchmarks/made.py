@@ -177,13 +177,21 @@ def make_clips(folder: Path, config: Config, count: int, seconds: float) -> int:
     return frames
 
 
-def vouch_for_latents(folder: Path, model_digest: Path) -> None:
-    """Write `folder/latents.json`, which says that the latents are of this model, as scripts/encode.py does."""
+def vouch(folder: Path, model: Path, model_digest: Path) -> None:
+    """Write `latents.json`, which says that the latents are of this model, and encode the captions, as the graph does."""
+    import encode_captions
     from encode import summarise
     from sao.base.files import sha256, write_json
 
     clips = len(list((folder / "latents").glob("*.npy")))
     write_json(folder / "latents.json", {"base_model": sha256(model_digest)} | summarise(folder / "latents", clips))
+    options = {
+        "dataset-configs": folder / "datasets", "datasets-digest": folder / "datasets.sha256", "model": model,
+        "model-digest": model_digest, "code": "bench", "output": folder / "captions.safetensors",
+        "digest": folder / "captions.json",
+    }  # fmt: skip
+    sys.argv = ["encode_captions.py", *(str(part) for key, value in options.items() for part in (f"--{key}", value))]
+    encode_captions.main()
 
 
 def run_settings(changes: Config) -> Config:
@@ -203,6 +211,7 @@ def train_command(files: Config, name: str, run: Config, output: Path, resume: s
     words = ["train.py", "--run", "bench", "--leg", name, *(["--resume", resume] if resume else [])]
     words += ["--settings", json.dumps(run["settings"]), "--running", json.dumps(run["running"])]
     words += ["--dataset-configs", files["datasets"], "--datasets-digest", files["datasets"] + ".sha256"]
+    words += ["--captions", files["captions"], "--captions-digest", files["captions"].replace(".safetensors", ".json")]
     words += ["--sound-digest", *files["sounds"], "--model", files["model"]]
     words += ["--model-digest", files["model_digest"], "--code", "bench", "--output", f"{output}/{name}"]
     return [*words, "--log", f"{output}/train.log"]

@@ -1,8 +1,7 @@
-"""Clips a second of training on this machine's CPU, against the loop of stable-audio-tools; what legs and the cache of prompts cost or bring.
+"""Clips a second of training on this machine's CPU, against the loop of stable-audio-tools; what legs cost.
 
     uv run python benchmarks/training_throughput.py
     uv run python benchmarks/training_throughput.py --what legs
-    uv run python benchmarks/training_throughput.py --what prompts
 
 `--what throughput` runs in turn, `--rounds` times each, every run in a process of its own:
 
@@ -16,11 +15,9 @@ the warm-up to the start of the last: no start, no validation, no saving. CPU ti
 workers; with `--threads 1` it hardly depends on what else the machine does. `--quiet CORES` waits until others use less
 than that, and repeats a run that they disturbed.
 
-`--what legs` takes the default run, of `--steps` steps, in one leg and in two. `--what prompts` trains with and without
-the cache of encoded prompts.
+`--what legs` takes the default run, of `--steps` steps, in one leg and in two.
 
-The demo's latents have to be there: `uv run snakemake --cores all results/samples`, or the two targets
-`results/latents/demo/demo/{development,validation}/0001-of-0001.json`. For a GPU there is benchmarks/gpu.py.
+The demo's latents and encoded captions have to be there: `uv run snakemake --cores all results/samples`. For a GPU there is benchmarks/gpu.py.
 """
 
 from __future__ import annotations
@@ -121,10 +118,8 @@ def ours(job: Job) -> Job:
     import train
 
     made.use_hub(Path(job["model"], "hub"))
-    from sao.training import prepare, trainer
+    from sao.training import trainer
 
-    if not job["cache"]:
-        prepare.PromptCache = lambda encoder: encoder
     clock = Clock(job["warmup"], job["warmup"] + job["steps"])
     trainer.progress = clock.over
     sys.argv = command(job, f"step-{clock.end:08d}", {"validate_every": clock.end})  # the last step validates
@@ -232,7 +227,11 @@ def demo_job(args: argparse.Namespace, folder: Path) -> Job:
     job |= {key: job["settings"][name] for key, name in (("batch", "batch_size"), ("threads", "threads"))}
     datasets, model = "results/data/demo/dataset_configs/demo", "results/models/demo"
     sounds = [f"results/latents/demo/demo/{split}/0001-of-0001.json" for split in ("development", "validation")]
-    if missing := [path for path in (f"{datasets}/train.json", *sounds) if not (ROOT / path).exists()]:
+    if missing := [
+        path
+        for path in (f"{datasets}/train.json", *sounds, "results/encoded_captions/demo/demo.safetensors")
+        if not (ROOT / path).exists()
+    ]:
         sys.exit(f"missing: {missing[0]}: run `snakemake --cores all {' '.join(sounds)}` first")
     table = read_table(ROOT / "results/data/demo/splits/train.csv")
     hooks = folder / "hooks"
@@ -242,6 +241,7 @@ def demo_job(args: argparse.Namespace, folder: Path) -> Job:
     )
     frames = json.loads((ROOT / datasets / "train.json").read_text())["latent_crop_length"]
     files = {"model": model, "model_digest": f"{model}/checksums.sha256", "datasets": datasets, "sounds": sounds}
+    files["captions"] = "results/encoded_captions/demo/demo.safetensors"
     return job | files | {"audio": f"{folder}/audio.json", "frames": frames}
 
 
@@ -275,16 +275,6 @@ def throughput(job: Job, rounds: int) -> None:
     for name in results:
         print(f"{name:7}  {clips[name]:7.2f}  {1e3 * cpu[name]:11.2f}  {peak[name] / 1e6:7.0f}")
     print(f"ratio    {clips['ours'] / clips['stock']:7.2f}  {cpu['stock'] / cpu['ours']:11.2f}")
-
-
-def prompts(job: Job, rounds: int) -> None:
-    results = alternate(rounds, {"cache": (ours, job), "no cache": (ours, job | {"cache": False})})
-    print("          steps/s  CPU ms/step")
-    for name, found in results.items():
-        print(f"{name:8}  {median(found, 'steps_s'):7.2f}  {1e3 * job['batch'] * median(found, 'cpu_clip'):11.1f}")
-    with_it, without = results.values()
-    rate, cpu = (median(with_it, key) / median(without, key) for key in ("steps_s", "cpu_clip"))
-    print(f"ratio     {rate:7.2f}  {1 / cpu:11.2f}")
 
 
 def in_legs(job: Job, rounds: int, steps: int) -> None:
@@ -345,7 +335,7 @@ def phases(result: Job) -> dict[str, list[float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--what", choices=["throughput", "legs", "prompts"], default="throughput")
+    parser.add_argument("--what", choices=["throughput", "legs"], default="throughput")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=60, help="steps measured; with `legs`, those of the run")
     parser.add_argument("--warmup", type=int, default=10, help="steps before the clock starts")
@@ -367,12 +357,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         job = demo_job(args, Path(folder))
         job |= {"folder": folder, "steps": args.steps, "warmup": args.warmup, "quiet": args.quiet}
-        job |= {"cache": True, "stock_workers": args.stock_workers}
+        job["stock_workers"] = args.stock_workers
         job["running"] |= {"workers": args.workers}
         if args.what == "legs":
             in_legs(job, args.rounds, args.steps)
         else:
-            {"throughput": throughput, "prompts": prompts}[args.what](job, args.rounds)
+            throughput(job, args.rounds)
 
 
 if __name__ == "__main__":

@@ -55,6 +55,50 @@ rule encode:
         """
 
 
+rule encode_captions:
+    input:
+        datasets=ancient("results/data/{corpus}/dataset_configs/{base_model}"),
+        datasets_digest="results/data/{corpus}/dataset_configs/{base_model}.sha256",
+        # An input only for the number of clips.
+        kept=ancient("results/data/{corpus}/dataset_configs/{base_model}.csv"),
+        model=ancient(
+            expand("results/models/{{base_model}}/{file}", file=["model_config.json", "hub"])
+        ),
+        model_digest="results/models/{base_model}/checksums.sha256",
+    output:
+        captions="results/encoded_captions/{base_model}/{corpus}.safetensors",
+        digest="results/encoded_captions/{base_model}/{corpus}.json",
+    log:
+        "results/logs/encode_captions/{base_model}/{corpus}.log",
+    benchmark:
+        "results/benchmarks/encode_captions/{base_model}/{corpus}.tsv"
+    conda:
+        "../envs/model.yaml"
+    threads: 1
+    resources:
+        mem_mb=mb(PLAN.models.mb),
+        runtime=minutes(START, per_row=CAPTIONS / 60, of="kept"),
+        gpu=ask(PLAN.models.gpus),
+    params:
+        model=subpath(input.model_digest, parent=True),
+        code=code_hash(SCRIPTS / "encode_captions.py"),
+    message:
+        "Encode the captions of corpus {wildcards.corpus} with base model {wildcards.base_model}"
+    shell:
+        r"""
+        python "$SCRIPTS/encode_captions.py" \
+            --dataset-configs {input.datasets:q} \
+            --datasets-digest {input.datasets_digest:q} \
+            --model {params.model:q} \
+            --model-digest {input.model_digest:q} \
+            --threads {threads} \
+            --code {params.code} \
+            --output {output.captions:q} \
+            --digest {output.digest:q} \
+            --log {log:q}
+        """
+
+
 # One leg of a training, which continues from the state of the leg before.
 rule train:
     input:
@@ -64,6 +108,8 @@ rule train:
         datasets_digest=ask(PLAN.training.dataset_digest),
         sounds=ask(PLAN.training.sounds, given, ancient),
         sound_digests=ask(PLAN.training.sound_digests),
+        captions=ask(PLAN.training.captions, ancient),
+        captions_digest=ask(PLAN.training.captions_digest),
         weights=ask(PLAN.models.weights, ancient),
         model=ask(PLAN.models.parts, ancient),
         model_digest=ask(PLAN.models.digest),
@@ -120,6 +166,8 @@ rule train:
             --dataset-configs {input.datasets:q} \
             --datasets-digest {input.datasets_digest:q} \
             --sound-digest {input.sound_digests:q} \
+            --captions {input.captions:q} \
+            --captions-digest {input.captions_digest:q} \
             --model {params.model:q} \
             --model-digest {input.model_digest:q} \
             --code {params.code} \

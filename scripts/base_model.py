@@ -143,9 +143,8 @@ def place(files: dict[str, Path], output: Path, moved: bool) -> None:
 def check_weights(output: Path, shapes: Path, source: Source) -> None:
     """Raise InputError unless the weights fit the model that rule `rehearse` built without them."""
     expected = {key: tuple(shape) for key, shape in read_json(shapes).items()}
-    config = read_model_config(output / "model_config.json")
     weights = tensor_shapes(output / "model.safetensors")
-    assert_same_weights(weights, expected, config, source.name(source.weights))
+    assert_same_weights(weights, expected, source.name(source.weights))
 
 
 def check_files(files: dict[str, Path], source: Source) -> None:

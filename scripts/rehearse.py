@@ -58,7 +58,7 @@ def main() -> None:
 
     expected = rehearse(config, source.name(source.model_config), args.trainings)
     if shapes is not None:
-        assert_same_weights(shapes, expected, config, source.name(source.weights))
+        assert_same_weights(shapes, expected, source.name(source.weights))
     if is_distilled(config) and args.trainings:
         log.warning(
             "warning: %s: is a distilled model (diffusion_objective rf_denoiser), and the runs %s train it with the loss of its "

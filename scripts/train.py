@@ -26,6 +26,8 @@ def main() -> None:
     parser.add_argument(
         "--sound-digest", type=Path, required=True, nargs="+", help="vouch for the latents or the audio"
     )
+    parser.add_argument("--captions", type=Path, required=True, help="encoded captions, a safetensors file")
+    parser.add_argument("--captions-digest", type=Path, required=True, help="summary that vouches for them")
     parser.add_argument("--model", type=Path, required=True, help="folder of the base model")
     parser.add_argument("--model-digest", type=Path, required=True)
     parser.add_argument("--code", required=True, help="hash of the code that trains")

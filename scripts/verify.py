@@ -68,6 +68,12 @@ def latents(results: Path) -> Iterator[Entry]:
             yield str(error)
 
 
+def captions(results: Path) -> Iterator[Entry]:
+    for summary in sorted(results.glob("encoded_captions/*/*.json")):
+        path = summary.with_suffix(".safetensors")
+        yield Vouched(path, read_json(summary)["sha256"], summary, f"delete {path} and run again")
+
+
 def trainings(results: Path) -> Iterator[Entry]:
     """Legs, including interrupted ones, and exported models."""
     folder = results / "checkpoints"
@@ -89,7 +95,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     args = parse(parser)
 
-    kinds = (archives, sounds, datasets, models, latents, trainings)
+    kinds = (archives, sounds, datasets, models, latents, captions, trainings)
     entries = [entry for kind in kinds for entry in kind(args.results)]
     files = [entry for entry in entries if isinstance(entry, Vouched)]
     complaints = [entry for entry in entries if isinstance(entry, str)]

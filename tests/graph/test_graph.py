@@ -210,6 +210,7 @@ def test_clotho_dry_run_reads_as_a_plan(finished: Path) -> None:
         "dataset_configs": 1,
         "prompts": 1,
         "encode": 2,
+        "encode_captions": 1,
         "train": 19,
         "train_last": 1,
         "curves": 1,

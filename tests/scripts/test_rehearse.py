@@ -35,7 +35,7 @@ def test_the_demos_weights_have_the_shapes_of_the_model_built_without_them() -> 
     expected = rehearse(CONFIG, {"full": RUN, "lora": LORA, "low": RUN | {"precision": "bf16-true"}})
     found = tensor_shapes(BASE_MODEL / "model.safetensors")
     assert expected == found
-    assert_same_weights(found, expected, CONFIG, "w")
+    assert_same_weights(found, expected, "w")
     key = next(iter(found))
     for other, words in (
         ({k: v for k, v in found.items() if k != key}, f"1 keys are missing ({key}"),
@@ -43,13 +43,7 @@ def test_the_demos_weights_have_the_shapes_of_the_model_built_without_them() -> 
         (found | {key: (*found[key], 1)}, "1 have another shape"),
     ):
         with pytest.raises(InputError, match=re.escape(words)):
-            assert_same_weights(other, expected, CONFIG, "w")
-    # A text encoder that is trained too is in the file, and is not built.
-    trained = changed(("model.conditioning.configs.0.config.enable_grad", True))
-    encoder = {"conditioner.conditioners.prompt.model.shared.weight": (2, 2)}
-    assert_same_weights(found | encoder, expected, trained, "w")
-    with pytest.raises(InputError, match="1 are unexpected"):
-        assert_same_weights(found | encoder, expected, CONFIG, "w")
+            assert_same_weights(other, expected, "w")
 
 
 ENCODER, DIT = "model.pretransform.config.encoder", "model.diffusion.config"
@@ -275,4 +269,4 @@ def test_checkpoint_of_another_model_is_told_by_its_keys() -> None:
     expected = tensor_shapes(BASE_MODEL / "model.safetensors")
     some = dict(list(wrapped(expected, "diffusion.").items())[:3])
     with pytest.raises(InputError, match="does not fit the model of"):
-        assert_same_weights(some, expected, CONFIG, "w")
+        assert_same_weights(some, expected, "w")

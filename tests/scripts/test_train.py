@@ -76,7 +76,8 @@ class Trainer:
             "--run", run.name, "--leg", leg(end), *(["--resume", resume] if resume else []),
             "--settings", json.dumps(settings), "--running", json.dumps(running), "--dataset-configs", datasets,
             "--sound-digest", *(sounds.format(split) for split in ("development", "validation")),
-            "--datasets-digest", f"{datasets}.sha256", "--model", self.model, "--model-digest", self.model / "checksums.sha256", "--code", "x",
+            "--datasets-digest", f"{datasets}.sha256",
+            "--captions", f"{datasets}_captions.safetensors", "--captions-digest", f"{datasets}_captions.json", "--model", self.model, "--model-digest", self.model / "checksums.sha256", "--code", "x",
             "--output", run / leg(end),
         ]  # fmt: skip
 
@@ -475,6 +476,8 @@ def copied(trainer: Trainer, tmp_path: Path) -> Path:
         shutil.copytree(trainer.corpus / name, tmp_path / name)
     for path in (tmp_path / "latents").glob("*.json"):
         path.write_text(path.read_text().replace('"latents/', f'"{tmp_path}/latents/'))
+    for end in ("safetensors", "json"):
+        shutil.copy(trainer.corpus / f"latents_captions.{end}", tmp_path)
     vouch(tmp_path / "latents", tmp_path / "latents.sha256")
     return tmp_path / "latents"
 
@@ -482,6 +485,10 @@ def copied(trainer: Trainer, tmp_path: Path) -> Path:
 def vouch(folder: Path, listing: Path) -> None:
     """Write the listing that vouches for the present contents of a folder. The listing may lie in the folder."""
     write_digests(listing, folder, sorted(path for path in folder.rglob("*") if path.is_file() and path != listing))
+    summary = folder.with_name(f"{folder.name}_captions.json")
+    if summary.is_file():
+        known = json.loads(summary.read_text(encoding="utf-8"))
+        summary.write_text(json.dumps(known | {"datasets": checksum(listing, "sha256")}), encoding="utf-8")
 
 
 def vouch_for_latents(encoded: Path) -> None:
@@ -493,7 +500,7 @@ def vouch_for_latents(encoded: Path) -> None:
 
 CHANGED = {
     "weights": ("demo/model.safetensors", "demo/checksums.sha256", "delete {}/demo/model.safetensors and run again"),
-    "text encoder": ("demo/hub/*/snapshots/*/model.safetensors", "demo/checksums.sha256", "delete {}/demo/hub and run"),
+    "encoded captions": ("latents_captions.safetensors", "latents_captions.json", "delete {}/latents_captions.safetensors"),
     "mean": ("encoded/development/*/*.npy", "0001-of-0001/checksums.sha256", "delete {}/encoded/development/0001-of-"),
     "deviation": ("encoded/development/*/*.std", "0001-of-0001/checksums.sha256", "delete {}/encoded/development/0001-"),
     "facts": ("encoded/development/*/*.json", "0001-of-0001/checksums.sha256", "delete {}/encoded/development/0001-of"),
@@ -581,6 +588,8 @@ def test_split_with_a_dot_in_its_name(trainer: Trainer, tmp_path: Path) -> None:
     for path in (tmp_path / "audio_dir").glob("*.json"):
         text = path.read_text().replace("train/development", "train/v1.0")
         path.write_text(text.replace('"audio_dir/', f'"{tmp_path}/audio_dir/'))
+    for end in ("safetensors", "json"):
+        shutil.copy(trainer.corpus / f"audio_dir_captions.{end}", tmp_path)
     vouch(tmp_path / "audio_dir", tmp_path / "audio_dir.sha256")
     trainer.train(tmp_path / "run", 1, datasets=str(tmp_path / "audio_dir"))
 

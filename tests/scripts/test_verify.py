@@ -66,6 +66,10 @@ def made(
     latents = results / "latents/demo/own/all/0001-of-0001"
     latents.mkdir(parents=True)
     write_latents(latents)
+    captions = results / "encoded_captions/demo/own.safetensors"
+    captions.parent.mkdir(parents=True)
+    captions.write_bytes(b"captions")
+    captions.with_suffix(".json").write_text(json.dumps({"sha256": checksum(captions, "sha256")}))
     return top
 
 
@@ -104,9 +108,9 @@ def test_what_is_as_it_was_made_is_counted(copy: Path) -> None:
     assert_succeeds(result)
     sounds = sum(1 for path in (copy / "results/data/mine/audio").rglob("*.wav"))
     model = len((copy / "results/models/demo/checksums.sha256").read_text().splitlines())
-    # Two archives, two sounds and a table of a user's own, a dataset config, three files of a clip's latents, and of a
-    # training a state, weights and a model.
-    assert f"{2 + sounds + 3 + 1 + model + 3 + 3} files" in result.stderr and "wrong" not in result.stderr
+    # Two archives, two sounds and a table of a user's own, a dataset config, three files of a clip's latents, encoded
+    # captions, and of a training a state, weights and a model.
+    assert f"{2 + sounds + 3 + 1 + model + 3 + 1 + 3} files" in result.stderr and "wrong" not in result.stderr
 
 
 VICTIMS = [
@@ -121,6 +125,7 @@ VICTIMS = [
     "results/latents/demo/own/all/0001-of-0001/a.std",
     "results/latents/demo/own/all/0001-of-0001/a.json",
     "results/latents/demo/own/all/0001-of-0001/checksums.sha256",
+    "results/encoded_captions/demo/own.safetensors",
     "results/checkpoints/run/step-00000002/state.ckpt",
     "results/checkpoints/run/step-00000002/weights/model.safetensors",
     "results/checkpoints/run/model.safetensors",

@@ -11,6 +11,7 @@ from conftest import ROOT, SPLITS, assert_succeeds, dropped_table, official
 from forks import Forks, Started
 
 DEMO = ROOT / "resources/demo/corpus"
+DATASETS = ("latents", "audio_dir", "cropped_latents", "cropped_audio")
 
 
 def succeed(*started: Started) -> None:
@@ -20,7 +21,7 @@ def succeed(*started: Started) -> None:
 
 @functools.cache
 def make_corpus(base: Path, base_model: Path, forks: Forks) -> Path:
-    """A folder with the demo's sounds, latents and dataset configs, made by the scripts. Tests must not change it.
+    """A folder with the demo's sounds, latents, encoded captions and dataset configs, made by the scripts. Not to be changed.
 
     `latents` and `audio` are dataset configs of whole clips, and `cropped_latents` and `cropped_audio` those of parts of
     1 s. `encoded` and `cropped_encoded` have the latents.
@@ -77,4 +78,14 @@ def make_corpus(base: Path, base_model: Path, forks: Forks) -> Path:
         configure("cropped_latents", "--latents", "cropped_encoded", *cropped),
         configure("cropped_audio", *audio, *cropped),
     )
+    succeed(*(start("encode_captions", *captions(name, base_model)) for name in DATASETS))
     return folder
+
+
+def captions(datasets: str, model: Path) -> list[object]:
+    """The options of encode_captions.py for a folder of dataset configs; the file lies beside it."""
+    return [
+        "--dataset-configs", datasets, "--datasets-digest", f"{datasets}.sha256", "--model", model,
+        "--model-digest", model / "checksums.sha256", "--code", "x",
+        "--output", f"{datasets}_captions.safetensors", "--digest", f"{datasets}_captions.json",
+    ]  # fmt: skip

@@ -29,6 +29,8 @@ def make_leg(folder: Path, **changes: Any) -> Leg:
         "dataset_configs": folder / "configs",
         "datasets_digest": folder / "configs.sha256",
         "sound_digest": [folder / "latents.json"],
+        "captions": folder / "captions.safetensors",
+        "captions_digest": folder / "captions.json",
         "model": folder / "model",
         "model_digest": folder / "checksums.sha256",
         "code": "x",

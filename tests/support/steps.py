@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -91,23 +92,42 @@ def info(number: int, frames: int = FRAMES) -> dict:
     }
 
 
-def make_batch(seed: int = 0, size: int = 4, keep: bool = True) -> dict:
+def with_conditions(batch: dict, model: torch.nn.Module) -> dict:
+    """A batch with what the conditioners need, as the dataset gives it, from the `info` of its clips."""
+    from sao.models.text import encode_caption
+
+    infos, device = batch["info"], batch["noise"].device
+    encoded = [encode_caption(model.conditioner.conditioners["prompt"], one["prompt"], device) for one in infos]
+    text, mask = (torch.stack([part.clone() for part in parts]) for parts in zip(*encoded, strict=True))
+    names = {model.conditioner.default_keys.get(key, key) for key in model.conditioner.conditioners} - {"prompt"}
+    numbers = {name: torch.tensor([float(one[name]) for one in infos], device=device) for name in sorted(names)}
+    ratio, rate = model.pretransform.downsampling_ratio, model.sample_rate
+    lengths = [math.ceil(int(one["seconds_total"] * rate) / ratio) for one in infos]
+    given = {"text": text, "text_mask": mask, "numbers": numbers, "length": torch.tensor(lengths, device=device)}
+    return batch | given
+
+
+def collated(items: list[dict]) -> dict:
+    """A batch of items without conditions, with the `info` of each."""
+    return collate([item | {"numbers": {}, "length": 0} for item in items]) | {"info": [item["info"] for item in items]}
+
+
+def make_batch(model: torch.nn.Module, seed: int = 0, size: int = 4, keep: bool = True) -> dict:
     generator = torch.Generator().manual_seed(seed)
     t = torch.rand(size, generator=generator).tolist()
-    return collate(
-        [
-            {
-                "latents": torch.randn(64, FRAMES, generator=generator),
-                "noise": torch.randn(64, FRAMES, generator=generator),
-                "t": t[number],
-                "keep": keep,
-                "info": info(number),
-                "heard": info(number)["padding_mask"][0],
-                "source": (torch.arange(FRAMES)[None] < number).float(),
-            }
-            for number in range(size)
-        ]
-    )
+    items = [
+        {
+            "latents": torch.randn(64, FRAMES, generator=generator),
+            "noise": torch.randn(64, FRAMES, generator=generator),
+            "t": t[number],
+            "keep": keep,
+            "info": info(number),
+            "heard": info(number)["padding_mask"][0],
+            "source": (torch.arange(FRAMES)[None] < number).float(),
+        }
+        for number in range(size)
+    ]
+    return with_conditions(collated(items), model)
 
 
 def upstream_training() -> ModuleType:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import importlib
 import os
 import warnings
 import zipfile
@@ -44,6 +45,30 @@ def load_model(config: ModelConfig, hub: Path, weights: Path) -> torch.nn.Module
     return model
 
 
+def load_trainable(config: ModelConfig, weights: Path) -> torch.nn.Module:
+    """Like `load_model`, without the text encoder, which a training has no use for."""
+    full_float32()
+    with output_to_log():
+        from sao.models.text import without_text_encoder
+    with _without_random_weights(), without_text_encoder():
+        model = create(config, weights.parent / "model_config.json")
+    load_weights(model, weights)
+    return model
+
+
+def build_text_conditioner(config: ModelConfig, hub: Path) -> torch.nn.Module:
+    """Build the conditioner of `config` that takes captions, with its text encoder from the Hub cache `hub`.
+
+    Its own layer has random weights. Call this before any module imports huggingface_hub, as `build`.
+    """
+    config = _with_text_encoder(config, hub)
+    conditioning, entry = config["model"]["conditioning"], text_conditioner(config)
+    alone = {"cond_dim": conditioning["cond_dim"], "configs": [entry]}
+    source = hub.parent / "model_config.json"
+    made: Any = _created("create_multi_conditioner_from_conditioning_config", alone, source, "conditioners")
+    return made.conditioners[entry["id"]]
+
+
 @contextlib.contextmanager
 def _without_random_weights() -> Iterator[None]:
     """Leave the weights of layers as the memory is: to draw a billion random numbers takes longer than to read them."""
@@ -69,15 +94,20 @@ def build(config: ModelConfig, hub: Path) -> torch.nn.Module:
     stable-audio-tools loads the text encoder by name while it builds. Call this before any module imports
     huggingface_hub, which reads its settings only once.
     """
+    full_float32()
+    return create(_with_text_encoder(config, hub), hub.parent / "model_config.json")
+
+
+def _with_text_encoder(config: ModelConfig, hub: Path) -> ModelConfig:
+    """Let the text encoder be found in `hub` and nowhere else; returns the config that says so."""
     os.environ["HF_HUB_CACHE"] = str(hub.resolve())
     os.environ["HF_HUB_OFFLINE"] = "1"
-    full_float32()
     if has_clap(config):
         config = copy.deepcopy(config)
         text_conditioner(config)["config"]["clap_ckpt_path"] = str(hub / "clap.pt")
         with output_to_log():
             prepare_clap()
-    return create(config, hub.parent / "model_config.json")
+    return config
 
 
 def create(config: ModelConfig, source: object) -> torch.nn.Module:
@@ -110,17 +140,17 @@ def _in_float32(config: ModelConfig) -> ModelConfig:
     return config
 
 
-def _created(function: str, config: ModelConfig, source: object, **more: Any) -> torch.nn.Module:
+def _created(
+    function: str, config: ModelConfig, source: object, module: str = "factory", **more: Any
+) -> torch.nn.Module:
     with output_to_log():
         warnings.filterwarnings("ignore", category=FutureWarning)
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.filterwarnings("ignore", message="pkg_resources")
         import sao.models.upstream  # noqa: F401
 
-        from stable_audio_tools.models import factory
-
         try:
-            return getattr(factory, function)(config, **more)
+            return getattr(importlib.import_module(f"stable_audio_tools.models.{module}"), function)(config, **more)
         except InputError as error:
             raise InputError(f"{source}: {error}") from None
         except ModuleNotFoundError as error:

@@ -107,6 +107,15 @@ def _check_inputs(config: ModelConfig) -> None:
         raise InputError(
             f"the {text['type']} conditioner's name of a text encoder is not text, or its max_length is not a whole number"
         )
+    if trained := next((key for key in ("enable_grad", "finetune") if text["config"].get(key)), None):
+        raise InputError(
+            f"the {text['type']} conditioner has {trained}, but text encoders are not trained here: set it to false"
+        )
+    if text["config"].get("model_path"):
+        raise InputError(
+            f"the {text['type']} conditioner has a model_path, a folder of the machine that wrote the config: remove it, and "
+            "name the repository of the text encoder"
+        )
     known = {entry["id"] for entry in config["model"]["conditioning"]["configs"]}
     known |= set(SOURCE_INPUTS) if inpaints(config) else set()
     for place, names in config["model"]["diffusion"].items():

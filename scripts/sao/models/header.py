@@ -8,7 +8,6 @@ from pathlib import Path
 from sao.base.command import InputError
 
 from sao.models.build import assert_same_keys
-from sao.models.config import ModelConfig, text_conditioner
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -56,15 +55,7 @@ def _refuse_wrapped(shapes: Shapes, expected: Shapes, source: str) -> None:
     )
 
 
-def assert_same_weights(shapes: Shapes, expected: Shapes, config: ModelConfig, source: str) -> None:
-    """Raise InputError unless the weights of `source`, with these shapes, fit the model of `config`.
-
-    If the text encoder is trained too, its weights are in the file, but the model that was built without weights does not
-    have them. So they are not compared.
-    """
+def assert_same_weights(shapes: Shapes, expected: Shapes, source: str) -> None:
+    """Raise InputError unless the weights of `source`, with these shapes, are those of the model that was built."""
     _refuse_wrapped(shapes, expected, source)
-    entry = text_conditioner(config)
-    if entry["config"].get("enable_grad") or entry["config"].get("finetune"):
-        encoder = f"conditioner.conditioners.{entry['id']}.model."
-        shapes = {key: shape for key, shape in shapes.items() if not key.startswith(encoder)}
     assert_same_keys(shapes, expected, source)

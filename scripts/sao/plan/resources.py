@@ -9,6 +9,7 @@ from pathlib import Path
 # Seconds, on the kind of device that the model is meant for. Generous, because a job that ends early costs nothing.
 STEP = 5  # an optimiser step
 ENCODED = 3  # a clip that is encoded
+CAPTIONS = 0.5  # the captions of a clip that are encoded
 RENDERED = 20  # a clip that is rendered
 EMBEDDED = 1  # a clip that is embedded
 START = 10  # minutes: imports and weights from a cold shared file system, validation, saving

@@ -60,6 +60,13 @@ class Training:
             for shard in range(shards)
         ]
 
+    def captions(self, run: str) -> str:
+        """The encoded captions of a run. Their summary lies beside them."""
+        return f"results/encoded_captions/{self.runs.base_model(run)}/{self.runs.corpus(run)}.safetensors"
+
+    def captions_digest(self, run: str) -> str:
+        return self.captions(run).removesuffix("safetensors") + "json"
+
     # Rule train.
 
     def _before(self, run: str, leg: str, file: str) -> list[str]:

@@ -34,6 +34,7 @@ def check_leg(leg: Leg) -> None:
     with about(f"run {leg.run}"):
         training_config(config, leg.settings)
     check_latents(leg.sound_digest, sha256(leg.model_digest))
+    check_captions(leg)
 
 
 def check_temporary_folder(workers: int, folder: str) -> None:
@@ -50,6 +51,19 @@ def check_latents(summaries: list[Path], base_model: str) -> None:
         if path.suffix == ".json" and read_json(path).get("base_model") != base_model:
             raise InputError(
                 f"{path}: these latents are of another base model: delete {path.with_suffix('')} and run again"
+            )
+
+
+def check_captions(leg: Leg) -> None:
+    """Encoded captions have to be of the base model and of the dataset configs whose listings have these digests."""
+    summary = read_json(leg.captions_digest)
+    for key, what, listing in (
+        ("base_model", "another base model", leg.model_digest),
+        ("datasets", "other dataset configs", leg.datasets_digest),
+    ):
+        if summary[key] != sha256(listing):
+            raise InputError(
+                f"{leg.captions_digest}: these captions are of {what}: delete {leg.captions} and run again"
             )
 
 
@@ -78,7 +92,8 @@ def start_checking(leg: Leg, sets: list[Clips]) -> list[tuple[Checking, str]]:
     ]
     return [
         (Checking(configs), f"dataset configs {leg.dataset_configs}"),
-        (Checking(model_files(leg.model, leg.model_digest)), f"base model {leg.model}"),
+        (Checking(weights_of(leg)), f"base model {leg.model}"),
+        (Checking([captions_file(leg)]), f"captions {leg.captions}"),
         (Checking(sounds_of(sets, leg.sound_digest)), "clips"),
     ]
 
@@ -87,6 +102,17 @@ def finish_checking(checks: list[tuple[Checking, str]]) -> None:
     """Raise InputError on the first file that is not what its digest says."""
     for checking, what in checks:
         checking.finish(what)
+
+
+def captions_file(leg: Leg) -> Vouched:
+    summary = leg.captions_digest
+    return Vouched(leg.captions, read_json(summary)["sha256"], summary, f"delete {leg.captions} and run again")
+
+
+def weights_of(leg: Leg) -> list[Vouched]:
+    """The files of the base model that a training reads: the text encoder is not among them."""
+    files = model_files(leg.model, leg.model_digest)
+    return [file for file in files if file.path.relative_to(leg.model).parts[0] != "hub"]
 
 
 def sounds_of(sets: list[Clips], summaries: list[Path]) -> list[Vouched]:

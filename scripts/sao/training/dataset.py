@@ -24,8 +24,9 @@ import torch
 from sao.base.files import read_json
 from sao.base.names import clip_id, seed_for
 from sao.models.autoencoder import clip_facts, load_audio, padded
-from sao.models.config import ModelConfig, downsampling_ratio
+from sao.models.config import ModelConfig, downsampling_ratio, input_of
 from sao.training import draws
+from sao.training.captions import EncodedCaptions
 from sao.training.inpainting import inpaint_mask
 
 Hook = Callable[[dict, Any], dict]
@@ -46,8 +47,12 @@ class Clip:
 class Clips:
     """The clips of a dataset config of stable-audio-tools, latents (`pre_encoded`) or audio (`audio_dir`)."""
 
-    def __init__(self, config_path: Path, model_config: ModelConfig) -> None:
+    def __init__(self, config_path: Path, model_config: ModelConfig, captions: EncodedCaptions) -> None:
         config = read_json(config_path)
+        self.captions = captions
+        entries = model_config["model"]["conditioning"]["configs"]
+        # The names of the values that conditioners take beside the caption.
+        self.numbers = {input_of(model_config, entry) for entry in entries} - {"prompt"}
         self.frames: int = config["latent_crop_length"]
         self.random_crop: bool = config["random_crop"]
         self.on_latents: bool = config["dataset_type"] == "pre_encoded"
@@ -102,6 +107,14 @@ class Clips:
         if not isinstance(info.get("prompt"), str) or not info["prompt"].strip():
             raise InputError(f"{clip.path}: the metadata hook gave no prompt ({info.get('prompt')!r})")
         return sound, info
+
+    def conditions(self, info: dict[str, Any]) -> Item:
+        """What a model needs to know of a clip: `text [tokens, width]` with `text_mask`, `numbers`, and `length` in frames."""
+        states, mask = self.captions.of(info["prompt"])
+        samples = int(info["seconds_total"] * self.model_config["sample_rate"])
+        numbers = {name: float(info[name]) for name in sorted(self.numbers)}
+        length = math.ceil(samples / downsampling_ratio(self.model_config))
+        return {"text": states, "text_mask": mask, "numbers": numbers, "length": length}
 
     def _latents(self, clip: Clip) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
         path = self._place(clip)
@@ -184,7 +197,7 @@ class TrainingClips(torch.utils.data.Dataset):
         return np.random.default_rng([self.seed, epoch]).permutation(len(self.items))
 
     def __getitem__(self, position: int) -> Item:
-        """`latents` (or `audio`, `start`, `posterior`), `noise` `[channels, frames]`, `t`, `keep`, `info`, and masks."""
+        """`latents` (or `audio`, `start`, `posterior`), `noise` `[channels, frames]`, `t`, `keep`, masks, conditions, `info`."""
         epoch, place = divmod(position, len(self.items))
         clip, caption = self.items[self.order(epoch)[place]]
         if caption is None:
@@ -200,6 +213,7 @@ class TrainingClips(torch.utils.data.Dataset):
         shape = (self.clips.channels, self.clips.frames)
         noise = torch.from_numpy(draws.normal(shape, self.seed, "noise", position))
         item = {"noise": noise, "t": t, "keep": not dropped, "info": info} | self._masks(info, position)
+        item |= self.clips.conditions(info)
         return item | self.clips.drawn(sound, self.seed, "posterior", position)
 
     def _masks(self, info: dict[str, Any], position: int) -> Item:
@@ -235,6 +249,7 @@ class ValidationClips(torch.utils.data.Dataset):
         item = {"noise": torch.from_numpy(noise), "t": t, "keep": True, "info": info}
         # All is to be generated; only an inpainting model looks at it.
         item |= {"heard": info["padding_mask"][0], "source": torch.zeros(1, self.clips.frames)}
+        item |= self.clips.conditions(info)
         return item | self.clips.drawn(sound, "validation posterior", clip.clip_id)
 
 
@@ -259,10 +274,15 @@ def load(dataset: ClipSet, batches: list[list[int]], workers: int, pin_memory: b
 
 
 def collate(items: list[Item]) -> Item:
-    """Make a batch of items. Tensors are stacked; `info` and whole clips of audio are lists."""
-    batch: Item = {key: [item[key] for item in items] for key in items[0]}
-    for key in ("latents", "noise", "posterior", "heard", "source"):
+    """Make a batch of items, of tensors and of lists of whole clips of audio. What is only told of a clip stays behind."""
+    batch: Item = {key: [item[key] for item in items] for key in items[0] if key not in ("info", "numbers")}
+    for key in ("latents", "noise", "posterior", "heard", "source", "text", "text_mask"):
         if key in batch:
             batch[key] = torch.stack(batch[key])
-    batch["t"], batch["keep"] = torch.tensor(batch["t"], dtype=torch.float32), torch.tensor(batch["keep"])
+    batch["t"] = torch.tensor(batch["t"], dtype=torch.float32)
+    batch["keep"], batch["length"] = torch.tensor(batch["keep"]), torch.tensor(batch["length"])
+    names = items[0]["numbers"]
+    batch["numbers"] = {
+        name: torch.tensor([item["numbers"][name] for item in items], dtype=torch.float32) for name in names
+    }
     return batch

@@ -12,7 +12,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from sao.base.files import digest, sha256
+from sao.base.files import digest, read_json, sha256
 from sao.config.settings import RunningSettings, TrainingSettings
 
 
@@ -29,6 +29,8 @@ class Leg:
     dataset_configs: Path
     datasets_digest: Path
     sound_digest: list[Path]
+    captions: Path
+    captions_digest: Path
     model: Path
     model_digest: Path
     code: str
@@ -69,6 +71,7 @@ def provenance(leg: Leg) -> dict[str, Any]:
         "settings": leg.settings,
         "corpus": sha256(leg.datasets_digest),
         "sounds": digest([sha256(path) for path in leg.sound_digest]),
+        "captions": read_json(leg.captions_digest)["sha256"],
         "base_model": sha256(leg.model_digest),
         "code": leg.code,
     } | versions()

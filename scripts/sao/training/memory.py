@@ -11,7 +11,7 @@ from typing import Any
 from sao.base.command import InputError
 
 from sao.base.files import size_text
-from sao.models.config import ModelConfig, downsampling_ratio, text_conditioner, text_max_length
+from sao.models.config import ModelConfig, downsampling_ratio, text_max_length
 from sao.models.header import tensor_shapes
 
 DECIDES_NO_RESULT = "an estimate, which lets a training start or not"
@@ -19,9 +19,6 @@ DECIDES_NO_RESULT = "an estimate, which lets a training start or not"
 Settings = dict[str, Any]
 Counts = dict[str, Any]
 
-T5_BASE_BYTES = 2 * 109_628_544  # the encoder's parameters in float16
-# t5gemma-b-b-ul2's encoder in bfloat16: a vocabulary of 256,000, and 12 layers of 7.1 M parameters, all 768 wide.
-T5GEMMA_BYTES = 2 * (256_000 * 768 + 12 * (4 * 768 * 768 + 3 * 768 * 2048))
 # Tensors of their inputs' size that conditioners, noise and loss keep, or need for a moment.
 LATENT_TENSORS, CONTEXT_TENSORS = 8, 6
 EIGHT_BIT_TENSORS = 9  # float32 tensors of the largest weight's size, in an eager step of the 8-bit optimiser
@@ -72,14 +69,13 @@ def estimate(
     settings: Settings,
     frames: int,
     on_latents: bool,
-    text_encoder_bytes: int = T5_BASE_BYTES,
 ) -> dict[str, int]:
     """The bytes of each part at the peak of a training step, for each process, from the second step on.
 
-    Some parts stay all the time: weights, optimiser states, EMA, text encoder, autoencoder, and the buckets in which
+    Some parts stay all the time: weights, optimiser states, EMA, autoencoder, and the buckets in which
     several processes exchange gradients. One of four phases adds the most to them: encoding audio, forward, backward or
     optimiser step. The estimate leaves out the context of the device's driver, NCCL's own buffers, the allocator's
-    fragments, cached prompts, and the activations of a model that is not a DiT. It ignores `compile`.
+    fragments, and the activations of a model that is not a DiT. It ignores `compile`.
     """
     precision, full = settings["precision"], settings["method"] == "full"
     low = precision == "bf16-true"
@@ -107,7 +103,6 @@ def estimate(
         "optimizer": states,
         "ema": stored * counts["model"] + 4 * adapters if settings["ema"] else 0,
         "activations": 0,
-        "text_encoder": text_encoder_bytes,
         "autoencoder": 0 if on_latents else 4 * counts["pretransform"],
     }
     kept = gradients if settings.get("accumulate", 1) > 1 else 0  # from the batches before this one
@@ -236,17 +231,11 @@ def check(
     frames: int,
     on_latents: bool,
     available_bytes: int,
-    text_encoder_bytes: int | None = None,
 ) -> dict[str, int]:
-    """Return the estimate if the training fits. If not, raises InputError with settings that would fit.
-
-    Without `text_encoder_bytes`, those of the base size of the model's kind of text encoder are taken.
-    """
-    if text_encoder_bytes is None:
-        text_encoder_bytes = T5GEMMA_BYTES if text_conditioner(config)["type"] == "t5gemma" else T5_BASE_BYTES
+    """Return the estimate if the training fits. If not, raises InputError with settings that would fit."""
 
     def need(changes: Settings) -> dict[str, int]:
-        return estimate(config, counts, settings | changes, frames, on_latents, text_encoder_bytes)
+        return estimate(config, counts, settings | changes, frames, on_latents)
 
     def fits(changes: Settings) -> bool:
         return total(need(changes)) <= USABLE * available_bytes

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from sao.models.autoencoder import moments
+from sao.training.conditioning import condition
 from sao.training.dataset import Item
 
 # What the network computes in under autocast. Everything around it, the objective and its target, is float32.
@@ -42,7 +43,7 @@ class Objective(torch.nn.Module):
             noise, t = batch["noise"], batch["t"]
             x = self.latents(batch) / self.scale
             if not validating:
-                t = self.shifted(t, batch["info"], x.shape[2])
+                t = self.shifted(t, batch["length"], x.shape[2])
                 noise = coupled(x, noise) if self.coupled else noise
             if self.model.diffusion_objective == "v":
                 alpha, sigma = torch.cos(t * math.pi / 2)[:, None, None], torch.sin(t * math.pi / 2)[:, None, None]
@@ -51,7 +52,7 @@ class Objective(torch.nn.Module):
                 alpha, sigma = 1 - t[:, None, None], t[:, None, None]
                 target = noise - x
             noised = x * alpha + noise * sigma
-            conditioning = self.conditioner(batch["info"], x.device)
+            conditioning: dict[str, Any] = dict(condition(self.conditioner, batch))
             if self.inpaints:
                 conditioning |= {"inpaint_mask": [batch["source"]], "inpaint_masked_input": [x * batch["source"]]}
             inputs = self.model.get_conditioning_inputs(conditioning)
@@ -65,15 +66,13 @@ class Objective(torch.nn.Module):
             output = self.dit(noised, t, **inputs)
         return self.loss(output.float(), target, batch)
 
-    def shifted(self, t: torch.Tensor, infos: list[dict[str, Any]], frames: int) -> torch.Tensor:
+    def shifted(self, t: torch.Tensor, lengths: torch.Tensor, frames: int) -> torch.Tensor:
         """Timesteps `[batch]` moved as the model config says, by the window's length or, where it says so, by each clip's."""
         if self.model.dist_shift is None:
             return t
         if not self.model.use_effective_length_for_schedule:
             return self.model.dist_shift.shift(t, frames)
-        ratio = self.model.pretransform.downsampling_ratio
-        lengths = [math.ceil(int(info["seconds_total"] * self.model.sample_rate) / ratio) for info in infos]
-        return self.model.dist_shift.shift(t, torch.tensor(lengths, device=t.device))
+        return self.model.dist_shift.shift(t, lengths)
 
     def loss(self, output: torch.Tensor, target: torch.Tensor, batch: Item) -> torch.Tensor:
         """The loss `[batch]` of outputs `[batch, channels, frames]` (compute_masked_loss, training/utils.py).

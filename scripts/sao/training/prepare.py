@@ -1,4 +1,4 @@
-"""The base model on its way to its training: which weights have 16 bits, what is encoded once, what is compiled."""
+"""The base model on its way to its training: which weights have 16 bits, what is compiled."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import torch
 
 from sao.training.adapters import add_adapters
 from sao.training.memory import is_quantized
-from sao.training.prompt_cache import PromptCache
 
 
 def make_trainable(model: Any, settings: Mapping[str, Any]) -> dict[str, torch.nn.Parameter]:
@@ -29,14 +28,11 @@ def make_trainable(model: Any, settings: Mapping[str, Any]) -> dict[str, torch.n
 
 
 def prepare(model: Any, recompute_activations: bool, compile_blocks: bool) -> None:
-    """Encode each prompt once; recompute activations or keep them; compile the transformer's blocks.
+    """Recompute activations or keep them; compile the transformer's blocks.
 
     stable-audio-tools recomputes activations always, which a large model needs and a small one only pays for
     (`use_checkpointing`, stable_audio_tools/models/transformer.py). Raises InputError where blocks cannot be compiled.
     """
-    for conditioner in model.conditioner.conditioners.values():
-        if type(conditioner).__name__ in ("T5Conditioner", "T5GemmaConditioner") and not conditioner.enable_grad:
-            conditioner.__dict__["model"] = PromptCache(conditioner.model)
     dit = model.model.model
     dit.timestep_features.forward = functools.partial(in_float32, dit.timestep_features.forward)
     if not recompute_activations:

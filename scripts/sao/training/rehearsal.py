@@ -5,11 +5,7 @@ Tensors on this device have shapes but no values. So a rehearsal needs no weight
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
-from collections.abc import Iterator
 from typing import Any
-from unittest import mock
 
 from sao.base.command import InputError, about, output_to_log
 
@@ -20,7 +16,6 @@ from sao.models.build import create, first_line
 from sao.models.config import (
     CLAP_TOKENS,
     SOURCE_INPUTS,
-    TEXT_ENCODERS,
     ModelConfig,
     downsampling_ratio,
     has_clap,
@@ -31,6 +26,7 @@ from sao.models.config import (
     window_frames,
 )
 from sao.models.header import Shapes
+from sao.models.text import without_text_encoder
 from sao.training import draws
 from sao.training.adapters import ALL_LINEAR, check_targets, lora_config
 from sao.training.inpainting import inpaint_mask
@@ -45,7 +41,7 @@ def rehearse(config: ModelConfig, source: object, trainings: dict[str, dict[str,
     of the model's weights by key. Raises InputError on the first thing that would not work.
     """
     with torch.device("meta"), torch.no_grad():
-        with _without_text_encoder():
+        with without_text_encoder(clap_has_to_be_there=True):
             model = create(config, source)
         try:
             with about(source), output_to_log():
@@ -126,51 +122,3 @@ def _tokens(config: ModelConfig) -> int:
     if has_clap(config):
         return CLAP_TOKENS if text_conditioner(config)["config"].get("use_text_features") else 1
     return text_max_length(config)
-
-
-@contextlib.contextmanager
-def _without_text_encoder() -> Iterator[None]:
-    """Let stable-audio-tools build text conditioners without the encoders that they load by name.
-
-    Based on T5Conditioner, T5GemmaConditioner and CLAPTextConditioner (stable_audio_tools/models/conditioners.py).
-    """
-    import sao.models.upstream  # noqa: F401
-
-    from stable_audio_tools.models import conditioners
-
-    def frozen(kind: str, key: str, default: str, names: list[str], widths: dict[str, int]) -> type:
-        class Frozen(conditioners.Conditioner):
-            def __init__(
-                self, output_dim: int, project_out: bool = False, padding_mode: str = "zero", **rest: Any
-            ) -> None:
-                name = rest.get(key, default)
-                if name not in names:
-                    raise InputError(
-                        f"the {kind} conditioner's {key} is {name!r}; stable-audio-tools knows {', '.join(names)}"
-                    )
-                super().__init__(widths[name], output_dim, project_out=project_out, padding_mode=padding_mode)
-
-        return Frozen
-
-    t5, gemma = conditioners.T5Conditioner, conditioners.T5GemmaConditioner
-    names = [name for name in t5.T5_MODELS if name in t5.T5_MODEL_DIMS]
-    replaced = {
-        "T5Conditioner": frozen("t5", *TEXT_ENCODERS["t5"], names, t5.T5_MODEL_DIMS),
-        "T5GemmaConditioner": frozen(
-            "t5gemma", *TEXT_ENCODERS["t5gemma"], gemma.T5GEMMA_MODELS, gemma.T5GEMMA_MODEL_DIMS
-        ),
-    }
-
-    class Clap(conditioners.Conditioner):
-        def __init__(
-            self, output_dim: int, use_text_features: bool = False, project_out: bool = False, **_: Any
-        ) -> None:
-            if importlib.util.find_spec("laion_clap") is None:
-                raise InputError(
-                    "the model's text conditioner is CLAP, but laion_clap is not installed: run `uv sync --group clap`"
-                )
-            super().__init__(768 if use_text_features else 512, output_dim, project_out=project_out)
-
-    stubs: dict[str, Any] = {"CLAPTextConditioner": Clap, **replaced}
-    with mock.patch.multiple(conditioners, **stubs):
-        yield

@@ -20,9 +20,10 @@ from sao.base.command import InputError, about, is_first, log, output_to_log, pr
 import torch
 
 from sao.base.files import check_room, digest, size_text
-from sao.models.build import load_model
+from sao.models.build import load_trainable
 from sao.models.config import read_model_config, training_config
 from sao.training.average import MovingAverage
+from sao.training.captions import EncodedCaptions
 from sao.training.checks import check_batch, check_devices, finish_checking, start_checking
 from sao.training.dataset import Clips, ClipSet, Item, TrainingClips, ValidationClips, load, positions
 from sao.training.failures import explained
@@ -87,8 +88,9 @@ class Trainer:
     # What there is to learn, and whether it fits, before anything large is loaded.
 
     def read_data(self) -> None:
+        encoded = EncodedCaptions(self.leg.captions)
         clips, held_out = (
-            Clips(self.leg.dataset_configs / f"{role}.json", self.config) for role in ("train", "validation")
+            Clips(self.leg.dataset_configs / f"{role}.json", self.config, encoded) for role in ("train", "validation")
         )
         captions, seed, flip = (self.settings[key] for key in ("captions", "seed", "phase_flip"))
         self.clips = [clips, held_out]
@@ -125,7 +127,7 @@ class Trainer:
         # Most likely it is the state to go on from.
         self.resume_check = ThreadPoolExecutor(1).submit(changed_state, leg.resume) if leg.resume else None
         checks = start_checking(leg, self.clips)
-        self.model = load_model(self.config, leg.model / "hub", leg.model / "model.safetensors")
+        self.model = load_trainable(self.config, leg.model / "model.safetensors")
         finish_checking(checks)
         self.trained = make_trainable(self.model, self.settings)
         if is_first():

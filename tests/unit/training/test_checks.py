@@ -81,6 +81,9 @@ def leg(tmp_path: Path) -> Leg:
     (leg.dataset_configs / "train.json").write_text("{}")
     write_digests(leg.datasets_digest, leg.dataset_configs, [leg.dataset_configs / "train.json"])
     leg.sound_digest[0].write_text(json.dumps({"base_model": checksum(leg.model_digest, "sha256")}))
+    leg.captions.write_text("captions")
+    digests = {"base_model": leg.model_digest, "datasets": leg.datasets_digest, "sha256": leg.captions}
+    leg.captions_digest.write_text(json.dumps({key: checksum(path, "sha256") for key, path in digests.items()}))
     return leg
 
 
@@ -91,8 +94,14 @@ def test_leg_with_what_is_wrong_with_it(leg: Leg) -> None:
         check_leg(leg)
     leg.settings["ema"] = False
     leg.sound_digest[0].write_text(json.dumps({"base_model": "0"}))
-    with pytest.raises(InputError, match="another base model"):
+    with pytest.raises(InputError, match=r"latents.json: these latents are of another base model"):
         check_leg(leg)
+    leg.sound_digest[0].write_text(json.dumps({"base_model": checksum(leg.model_digest, "sha256")}))
+    summary = json.loads(leg.captions_digest.read_text())
+    for key, what in (("base_model", "another base model"), ("datasets", "other dataset configs")):
+        leg.captions_digest.write_text(json.dumps(summary | {key: "0"}))
+        with pytest.raises(InputError, match=f"captions.json: these captions are of {what}: delete {leg.captions} and"):
+            check_leg(leg)
     (leg.model / "model_config.json").write_text("{}")
     with pytest.raises(InputError, match="model_type is None"):
         check_leg(leg)
@@ -104,6 +113,12 @@ def test_files_that_a_leg_reads_are_compared(leg: Leg, tmp_path: Path) -> None:
     (folder / "checksums.sha256").write_text("")
     leg.sound_digest[0].write_text(json.dumps({"sha256": checksum(folder / "checksums.sha256", "sha256")}))
     finish_checking(start_checking(leg, []))
+    leg.captions.write_text("others")
+    with pytest.raises(
+        InputError, match=f"captions.safetensors: has the SHA-256 .*delete {leg.captions} and run again"
+    ):
+        finish_checking(start_checking(leg, []))
+    leg.captions.write_text("captions")
     (leg.dataset_configs / "train.json").write_text("[]")
     with pytest.raises(InputError, match=f"train.json: has the SHA-256 .*delete {leg.dataset_configs} and run again"):
         finish_checking(start_checking(leg, []))

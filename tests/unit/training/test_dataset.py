@@ -23,6 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sao.base.command import InputError
 from sao.base.files import read_json
+from sao.training.captions import EncodedCaptions
 from sao.training.dataset import (
     VALIDATION_TIMESTEPS,
     Clips,
@@ -52,12 +53,14 @@ def copy(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the data and dataset configs, which a test may spoil."""
     for name in (*SOURCES, "audio", "encoded", "cropped_encoded"):
         shutil.copytree(corpus / name, tmp_path / name)
+    for path in corpus.glob("*_captions.*"):
+        shutil.copy(path, tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def clips(source: str, role: str = "train") -> Clips:
-    return Clips(Path(source, f"{role}.json"), MODEL)
+    return Clips(Path(source, f"{role}.json"), MODEL, EncodedCaptions(Path(f"{source}_captions.safetensors")))
 
 
 def dataset(
@@ -223,8 +226,11 @@ def test_collated_batch_has_one_entry_an_item(corpus: Path) -> None:
     assert batch["latents"].shape == batch["noise"].shape == (3, 64, FRAMES)
     assert batch["t"].dtype == torch.float32 and batch["t"].tolist() == pytest.approx([item["t"] for item in items])
     assert batch["keep"].tolist() == [item["keep"] for item in items]
-    assert [info["clip_id"] for info in batch["info"]] == [item["info"]["clip_id"] for item in items]
-    assert batch["info"][0]["padding_mask"][0].shape == (FRAMES,)
+    assert batch["text"].shape == (3, 40, 512) and batch["text_mask"].shape == (3, 40)
+    assert {name: values.tolist() for name, values in batch["numbers"].items()} == {
+        name: [item["info"][name] for item in items] for name in ("seconds_start", "seconds_total")
+    }
+    assert "info" not in batch and all(length <= FRAMES + 20 for length in batch["length"].tolist())
     heard = collate([dataset("audio_dir")[n] for n in range(3)])
     assert len(heard["audio"]) == 3 and heard["posterior"].shape == (3, 64, FRAMES) and heard["start"] == [0, 0, 0]
 
@@ -313,7 +319,8 @@ def test_latents_and_audio_give_the_same(
     torch.testing.assert_close(objective.latents(two), one["latents"], rtol=1e-4, atol=1e-4)
     assert torch.equal(one["noise"], two["noise"]) and torch.equal(one["t"], two["t"])
     assert torch.equal(one["keep"], two["keep"])
-    for left, right in zip(one["info"], two["info"], strict=True):
+    assert one["numbers"].keys() == two["numbers"].keys() and torch.equal(one["text"], two["text"])
+    for left, right in zip(*([data[position]["info"] for position in at] for data in (stored, heard)), strict=True):
         same = ("clip_id", "prompt", "seconds_start", "seconds_total", "latent_crop_start", "caption_index")
         assert [left[key] for key in same] == [right[key] for key in same]
         assert torch.equal(left["padding_mask"][0], right["padding_mask"][0])

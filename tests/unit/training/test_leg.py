@@ -35,9 +35,19 @@ def test_provenance_is_of_what_moves_weights(tmp_path: Path) -> None:
     leg = make_leg(tmp_path)
     for path in (leg.model_digest, leg.sound_digest[0], leg.datasets_digest):
         path.write_text("{}")
+    leg.captions_digest.write_text('{"sha256": "a"}')
     before = provenance(leg)
     assert before["settings"] == SETTINGS and before["code"] == "x" and before["torch"]
-    assert list(before) == ["settings", "corpus", "sounds", "base_model", "code", "torch", "stable-audio-tools"]
+    assert list(before) == [
+        "settings",
+        "corpus",
+        "sounds",
+        "captions",
+        "base_model",
+        "code",
+        "torch",
+        "stable-audio-tools",
+    ]
 
     def changed(leg: Leg = leg) -> list[str]:
         now = provenance(leg)
@@ -57,4 +67,7 @@ def test_provenance_is_of_what_moves_weights(tmp_path: Path) -> None:
         path.write_text("[]")
         assert changed() == [key]
         path.write_text("{}")
+    leg.captions_digest.write_text('{"sha256": "b"}')
+    assert changed() == ["captions"]
+    leg.captions_digest.write_text('{"sha256": "a"}')
     assert changed(dataclasses.replace(leg, code="y", settings=SETTINGS | {"seed": 4})) == ["settings", "code"]

@@ -72,9 +72,9 @@ def counts_of(dit: str) -> memory.Counts:
     return counts | {"shapes": {key: shape for key, shape in shapes.items() if key.startswith("model.")}}
 
 
-def needed(changes: dict[str, Any], frames: int = FRAMES, text_encoder_bytes: int = 0) -> int:
+def needed(changes: dict[str, Any], frames: int = FRAMES) -> int:
     run, counts = FULL | changes, counts_of(changes["dit"]) if "dit" in changes else COUNTS
-    return memory.total(memory.estimate(config_of(changes), counts, run, frames, True, text_encoder_bytes))
+    return memory.total(memory.estimate(config_of(changes), counts, run, frames, True))
 
 
 def measured(folder: Path, changes: dict[str, Any]) -> int:
@@ -262,7 +262,7 @@ def advised(message: str) -> dict[str, Any]:
 @given(RUNS, st.floats(0.01, 0.999), st.booleans())
 def test_the_advice_fits_and_names_nothing_needless(run: dict[str, Any], share: float, on_latents: bool) -> None:
     def check(changes: dict[str, Any]) -> dict[str, int]:
-        return memory.check(CONFIG, COUNTS, FULL | run | changes, FRAMES, on_latents, available, 0)
+        return memory.check(CONFIG, COUNTS, FULL | run | changes, FRAMES, on_latents, available)
 
     parts = memory.estimate(CONFIG, COUNTS, FULL | run, FRAMES, on_latents, 0)
     available = math.ceil(memory.total(parts) / memory.USABLE)
@@ -303,23 +303,13 @@ def test_the_advice_fits_and_names_nothing_needless(run: dict[str, Any], share: 
 )
 def test_the_least_harmful_change_is_named(run: dict[str, Any], share: float, words: list[str]) -> None:
     with pytest.raises(InputError) as error:
-        memory.check(CONFIG, COUNTS, FULL | run, FRAMES, True, int(share * needed(run) / memory.USABLE), 0)
+        memory.check(CONFIG, COUNTS, FULL | run, FRAMES, True, int(share * needed(run) / memory.USABLE))
     assert str(error.value).split(": set ")[1] == ", ".join(words)
 
 
 def test_a_training_from_audio_needs_the_autoencoder() -> None:
     parts = memory.estimate(CONFIG, COUNTS, FULL, FRAMES, False)
     assert parts["autoencoder"] >= 4 * COUNTS["pretransform"] > 0
-    assert parts["text_encoder"] == memory.T5_BASE_BYTES
-
-
-def test_the_text_encoder_counts_by_its_kind() -> None:
-    config = copy.deepcopy(CONFIG)
-    found = []
-    for kind in ("t5", "t5gemma"):
-        config["model"]["conditioning"]["configs"][0]["type"] = kind
-        found.append(memory.check(config, COUNTS, FULL, FRAMES, True, 10**12)["text_encoder"])
-    assert found == [memory.T5_BASE_BYTES, memory.T5GEMMA_BYTES]
 
 
 def test_parameters_are_counted_from_the_header() -> None:

@@ -47,7 +47,7 @@ def test_loss_is_stable_audio_tools(
     base_model: Path, monkeypatch: pytest.MonkeyPatch, variant: str, training: dict
 ) -> None:
     model = shared_model(base_model, variant)
-    batch = make_batch()
+    batch = make_batch(model)
     objective = Objective(model, training)
     found, expected = objective(batch), stock_loss(model, batch, monkeypatch, **training)
     assert found.shape == (4,) and found.requires_grad
@@ -70,7 +70,7 @@ def test_dropped_conditioning_is_stable_audio_tools(
     base_model: Path, monkeypatch: pytest.MonkeyPatch, variant: str
 ) -> None:
     model = shared_model(base_model, variant)
-    dropped = make_batch(keep=False)
+    dropped = make_batch(model, keep=False)
     expected = stock_loss(model, dropped, monkeypatch, cfg_dropout_prob=1.0).item()
     objective = Objective(model, {})
     assert objective(dropped).mean().item() == pytest.approx(expected, rel=1e-6)
@@ -83,15 +83,16 @@ def test_dropped_conditioning_is_stable_audio_tools(
 
 
 def test_validation_does_not_shift(base_model: Path) -> None:
-    batch = make_batch()
+    batch = make_batch(shared_model(base_model))
     shifted, plain = (Objective(shared_model(base_model, variant), {}) for variant in ("shifted", "rectified_flow"))
     assert torch.equal(shifted(batch, validating=True), plain(batch))
     assert not torch.allclose(shifted(batch), plain(batch))
 
 
 def test_loss_of_a_clip_does_not_depend_on_its_batch(base_model: Path) -> None:
-    objective, batch = Objective(shared_model(base_model), {}), make_batch()
+    objective, batch = Objective(shared_model(base_model), {}), make_batch(shared_model(base_model))
     together = objective(batch)
     for number in range(4):
-        alone = {key: value[number : number + 1] for key, value in batch.items()}
+        alone = {key: value[number : number + 1] for key, value in batch.items() if key != "numbers"}
+        alone["numbers"] = {name: values[number : number + 1] for name, values in batch["numbers"].items()}
         assert objective(alone).item() == pytest.approx(together[number].item(), rel=1e-5)

@@ -189,7 +189,7 @@ def curves(base_model: Path) -> dict[str, tuple[list[float], float]]:
         if rounded:
             optimizer.bf16_stochastic_round = False
         objective, losses = Objective(model, {}, precision), []
-        batches = [make_batch(seed) for seed in range(4)]
+        batches = [make_batch(model, seed) for seed in range(4)]
         for step in range(STEPS):
             loss = objective(batches[step % 4]).mean()
             loss.backward()

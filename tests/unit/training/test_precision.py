@@ -22,8 +22,7 @@ from conftest import BASE_MODEL, ROOT
 from sao.base.command import InputError
 from sao.base.files import read_json
 from sao.data.corpora import resolve
-from sao.training.dataset import collate
-from steps import upstream_training
+from steps import collated, upstream_training, with_conditions
 
 METHODS = ("full", "lora", "dora")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true")
@@ -67,7 +66,7 @@ def micro(base_model: Path) -> torch.nn.Module:
     return model
 
 
-def make_batches(latents: bool, accumulate: int) -> list[list[dict]]:
+def make_batches(model: torch.nn.Module, latents: bool, accumulate: int) -> list[list[dict]]:
     """The batches of each step, in the form in which a training's loader gives them."""
     generator = torch.Generator().manual_seed(0)
     drawn = functools.partial(torch.randn, generator=generator)
@@ -89,7 +88,11 @@ def make_batches(latents: bool, accumulate: int) -> list[list[dict]]:
         return heard | drawn_for_it | {"info": info}
 
     numbers = itertools.count()
-    return [[collate([item(next(numbers)) for _ in range(BATCH)]) for _ in range(accumulate)] for _ in range(STEPS)]
+
+    def batch() -> dict:
+        return with_conditions(collated([item(next(numbers)) for _ in range(BATCH)]), model)
+
+    return [[batch() for _ in range(accumulate)] for _ in range(STEPS)]
 
 
 def settings_of(method: str, precision: str, way: tuple, base: str = "fp32") -> dict[str, Any]:
@@ -226,7 +229,7 @@ def test_training_is_stable_audio_tools(
     worst = [0.0, 0.0]
     bases = ("fp32", "bf16") if method != "full" and precision == "bf16-mixed" else ("fp32",)
     for way, base in itertools.product(WAYS, bases):
-        settings, batches = settings_of(method, precision, way, base), make_batches(way[0], way[2])
+        settings, batches = settings_of(method, precision, way, base), make_batches(micro, way[0], way[2])
         found = ours(micro, settings, batches, device)
         for (loss, gradient), (expected, own) in zip(
             found, stock(micro, settings, batches, device, monkeypatch), strict=True
@@ -245,7 +248,7 @@ def test_timesteps_and_latents_reach_the_network_as_they_were_drawn(
 
     settings = settings_of("full", precision, WAYS[0])
     model, _ = make_model(micro, settings, "cpu")
-    (batch, *_), *_ = make_batches(True, 1)
+    (batch, *_), *_ = make_batches(micro, True, 1)
     times = torch.linspace(0.9, 1, 200)[:, None]
     exact = model.model.model.timestep_features(times)
     seen: list[torch.Tensor] = []
@@ -280,7 +283,7 @@ def test_compiled_blocks_have_the_same_loss(micro: torch.nn.Module) -> None:
     from sao.training.prepare import compiled_graphs, prepare
 
     settings = settings_of("full", "32-true", WAYS[0])
-    (batch, *_), *_ = make_batches(True, 1)
+    (batch, *_), *_ = make_batches(micro, True, 1)
     eager, _ = make_model(micro, settings, "cpu")
     expected = Objective(eager, TRAINING)(batch)
     torch._dynamo.reset()

@@ -1,0 +1,59 @@
+"""Encode the captions of a corpus with a base model's text encoder, once for all steps of all runs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from sao.base.command import InputError, log, output_to_log, parse, progress, run
+
+from sao.base.files import sha256, whole, write_json, writing
+from sao.base.names import read_digests
+from sao.base.vouched import Checking, Vouched, model_files
+from sao.models.build import build_text_conditioner, pick_device, write_safetensors
+from sao.models.config import read_model_config
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dataset-configs", type=Path, required=True, help="folder of train.json and validation.json")
+    parser.add_argument("--datasets-digest", type=Path, required=True, help="listing that vouches for them")
+    parser.add_argument("--model", type=Path, required=True, help="folder of the base model")
+    parser.add_argument("--model-digest", type=Path, required=True)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--code", required=True, help="hash of the code that encodes")
+    parser.add_argument("--output", type=Path, required=True, help="safetensors file")
+    parser.add_argument("--digest", type=Path, required=True, help="summary of it")
+    args = parse(parser)
+
+    config = read_model_config(args.model / "model_config.json")
+    cure = f"delete {args.dataset_configs} and run again"
+    listed = read_digests(args.datasets_digest).items()
+    configs = [Vouched(args.dataset_configs / name, digest, args.datasets_digest, cure) for name, digest in listed]
+    checking = Checking([*configs, *model_files(args.model, args.model_digest, weights=False)])
+    conditioner = build_text_conditioner(config, args.model / "hub")
+    checking.finish(f"dataset configs {args.dataset_configs} and base model {args.model}")
+
+    with output_to_log():
+        import torch
+        from sao.models.text import encode_caption, keeps_padding
+        from sao.training.captions import captions_of, packed
+
+    torch.set_num_threads(args.threads)
+    captions, device = captions_of(args.dataset_configs), pick_device()
+    conditioner.to(device)
+    shown = progress(captions, "encoding captions", unit="captions")
+    with output_to_log():
+        encoded = (encode_caption(conditioner, caption, device) for caption in shown)
+        tensors = packed(captions, encoded, keeps_padding(conditioner))
+    if not torch.isfinite(tensors["states"]).all():
+        raise InputError(f"{args.model}: the text encoder gave NaN or infinite numbers: is it whole?")
+    with whole(args.output) as temporary, writing(args.output, sum(tensor.nbytes for tensor in tensors.values())):
+        write_safetensors(tensors, temporary)
+    log.info("%s: %d captions, %d tokens", args.output, len(captions), int(tensors["mask"].sum()))
+    made_from = {"base_model": sha256(args.model_digest), "datasets": sha256(args.datasets_digest), "code": args.code}
+    write_json(args.digest, made_from | {"captions": len(captions), "sha256": sha256(args.output)})
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,102 @@
+"""Captions are encoded once, as the conditioner would encode them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import assert_fails
+from demo_corpus import captions as options
+from demo_corpus import make_corpus
+from forks import Forks
+from sao.base.files import read_json, sha256
+from sao.training.captions import EncodedCaptions, captions_of
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory, base_model: Path, forks: Forks) -> Iterator[Path]:
+    folder = make_corpus(tmp_path_factory.getbasetemp(), base_model, forks)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        yield folder
+
+
+def test_every_caption_is_what_the_conditioner_makes_of_it(corpus: Path, base_model: Path) -> None:
+    from sao.models.build import build
+    from sao.models.text import projected
+
+    model = build(read_json(base_model / "model_config.json"), base_model / "hub")
+    conditioner, encoded = (
+        model.conditioner.conditioners["prompt"],
+        EncodedCaptions(Path("latents_captions.safetensors")),
+    )
+    captions = captions_of(Path("latents"))
+    assert len(captions) == len(encoded.rows) == 16 * 5 + 2  # of two validation clips, the first
+    for caption in captions[::9]:
+        states, mask = encoded.of(caption)
+        expected, expected_mask = conditioner([caption], "cpu")
+        found, found_mask = projected(conditioner, states[None], mask[None])
+        assert torch.equal(found, expected) and torch.equal(found_mask, expected_mask)
+        assert 0 < mask.sum() < len(mask) and states[mask].abs().min(dim=1).values.max() > 0
+
+
+def test_summary_says_what_the_captions_were_made_from(corpus: Path, base_model: Path) -> None:
+    assert read_json(Path("latents_captions.json")) == {
+        "base_model": sha256(base_model / "checksums.sha256"),
+        "datasets": sha256(Path("latents.sha256")),
+        "code": "x",
+        "captions": 82,
+        "sha256": sha256(Path("latents_captions.safetensors")),
+    }
+    # Sounds do not matter: dataset configs of latents and of audio have the same captions.
+    first, second = (EncodedCaptions(Path(f"{name}_captions.safetensors")) for name in ("latents", "audio_dir"))
+    for caption in captions_of(Path("audio_dir")):
+        assert torch.equal(first.of(caption)[0], second.of(caption)[0])
+
+
+@pytest.mark.parametrize(
+    ("victim", "says", "cure"),
+    [
+        ("latents/train/captions.json", "latents.sha256", "delete {}/latents and run again"),
+        ("demo/hub/*/snapshots/*/model.safetensors", "demo/checksums.sha256", "delete {}/demo/hub and run again"),
+    ],
+)
+def test_what_changed_after_it_was_made_is_not_encoded(
+    corpus: Path, base_model: Path, forks: Forks, tmp_path: Path, victim: str, says: str, cure: str
+) -> None:
+    shutil.copytree(base_model, tmp_path / "demo")
+    shutil.copytree(corpus / "latents", tmp_path / "latents")
+    shutil.copy(corpus / "latents.sha256", tmp_path)
+    path = next(tmp_path.glob(victim))
+    data = bytearray(path.read_bytes())
+    data[-2] ^= 1
+    path.write_bytes(data)
+    result = forks.start(
+        "encode_captions", *options(str(tmp_path / "latents"), tmp_path / "demo"), cwd=tmp_path
+    ).finish()
+    assert_fails(result, f"{path}: has the SHA-256", says, cure.format(tmp_path))
+    assert not list(tmp_path.glob("*.safetensors")) and not list(tmp_path.glob("*captions.json"))
+
+
+def test_encoder_that_gives_nan_is_refused(corpus: Path, base_model: Path, forks: Forks, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+    from sao.base.names import write_digests
+
+    shutil.copytree(base_model, tmp_path / "demo")
+    weights = next((tmp_path / "demo").glob("hub/*/snapshots/*/model.safetensors"))
+    tensors = load_file(weights)
+    name = next(key for key in tensors if key.endswith("final_layer_norm.weight"))
+    save_file(tensors | {name: torch.full_like(tensors[name], torch.nan)}, weights, {"format": "pt"})
+    listing = tmp_path / "demo/checksums.sha256"
+    files = [path for path in sorted((tmp_path / "demo").rglob("*")) if path.is_file() and path != listing]
+    write_digests(listing, tmp_path / "demo", files)
+    given = [str(word) for word in options("latents", tmp_path / "demo")]
+    given[-3], given[-1] = str(tmp_path / "out.safetensors"), str(tmp_path / "out.json")
+    result = forks.start("encode_captions", *given, cwd=corpus).finish()
+    assert_fails(result, "the text encoder gave NaN or infinite numbers")
+    assert not (tmp_path / "out.safetensors").exists()
+    assert json.loads(Path("latents_captions.json").read_text())["captions"] == 82
