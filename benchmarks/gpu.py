@@ -332,7 +332,7 @@ def render_ours(job: Row) -> Row:
     write_clips(output / "clips.csv", clips)
     sampling = SAMPLING | {"steps": job["steps"], "sampler": "dpmpp-3m-sde", "negative_prompt": None, "apg_scale": 0}
     settings = {"loudness": None, "format": "wav16", "sampling": sampling, "train_seconds": job["seconds"]}
-    settings |= job.get("render", {})
+    settings["precision"] = job["precision"]
     options = {
         "run": "bench", "weights": files["model"] + "/model.safetensors", "weights-digest": files["model_digest"],
         "model": files["model"], "model-digest": files["model_digest"], "clips": output / "clips.csv",
@@ -545,7 +545,9 @@ class Benchmark:
 
     def render(self) -> None:
         steps, seconds = self.size.sampling_steps, self.size.windows[0]
-        self.run("render", f"ours, {steps} steps", render_ours, seconds, steps=steps, count=self.size.clips)
+        for precision in ("fp16", "fp32"):
+            more = {"steps": steps, "count": self.size.clips, "precision": precision}
+            self.run("render", f"ours, {precision}, {steps} steps", render_ours, seconds, **more)
         self.run("render", f"stock, {steps} steps", render_theirs, seconds, steps=steps, count=2)
 
     def precision(self) -> None:

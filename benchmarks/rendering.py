@@ -86,7 +86,13 @@ def main() -> None:
             for row in rows
         ]  # fmt: skip
         sampling = SAMPLING | {"sampler": "dpmpp-3m-sde", "negative_prompt": None}
-        settings = {"loudness": None, "format": "wav16", "sampling": sampling, "train_seconds": None}
+        settings = {
+            "loudness": None,
+            "format": "wav16",
+            "precision": "fp32",
+            "sampling": sampling,
+            "train_seconds": None,
+        }
         options = {
             "run": "demo", "weights": TUNED / "model.safetensors", "weights-digest": TUNED / "export.json",
             "model": MODEL, "model-digest": MODEL / "checksums.sha256", "clips": folder / "clips.csv",

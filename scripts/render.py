@@ -49,14 +49,19 @@ class Finished:
     warning: str
 
 
-def finish(audio: np.ndarray, rate: int, loudness: float | None, clip: str) -> Finished:
+def finish(audio: np.ndarray, rate: int, loudness: float | None, clip: str, precision: str) -> Finished:
     """Bring `audio [samples, channels]` to a loudness in LUFS, if one is given, and count the samples over full scale.
 
     Silence stays as it is. Raises InputError on NaN or infinite samples.
     """
     if not np.isfinite(audio).all():
+        cure = (
+            ""
+            if precision == "fp32"
+            else f", or its numbers are too large for {precision}: set render.precision to fp32"
+        )
         raise InputError(
-            f"clip {clip}: rendered NaN or infinite samples: the model is broken (did the training diverge?)"
+            f"clip {clip}: rendered NaN or infinite samples: the model is broken (did the training diverge?){cure}"
         )
     peak = decibels(float(np.abs(audio).max()))
     if peak < SILENT_DBFS:
@@ -123,11 +128,16 @@ def main() -> None:
     checking.finish(f"{args.weights} and base model {args.model}")
     with output_to_log():
         import torch
+        from sao.rendering.precision import chosen, lower
         from sao.rendering.sampling import render
 
     torch.set_num_threads(args.threads)
-    model = model.to(pick_device()).eval().requires_grad_(False)
+    device = pick_device()
+    precision = chosen(rendering["precision"], device)
+    lower(model, precision)
+    model = model.to(device).eval().requires_grad_(False)
     settings = {key: value for key, value in sampling.items() if key not in ("cfg_scale", "negative_prompt")}
+    settings["precision"] = precision
 
     suffix, subtype = FORMATS[rendering["format"]]
     # The size of a WAV. A FLAC is smaller, by an amount that depends on the sound.
@@ -139,7 +149,7 @@ def main() -> None:
         rendered = render(model, clips, sampling, frames, args.batch_size, chunk_frames(config))
         for clip, window_audio in progress(rendered, f"rendering {args.run}", total=len(clips), unit="clips"):
             audio = window_audio[:, : max(round(clip.seconds * rate), 1)].T.numpy()
-            finished = finish(audio, rate, rendering["loudness"], clip.clip_id)
+            finished = finish(audio, rate, rendering["loudness"], clip.clip_id, precision)
             if finished.warning:
                 log.warning("warning: clip %s: %s (peak %.1f dBFS)", clip.clip_id, finished.warning, finished.peak_dbfs)
             row = {

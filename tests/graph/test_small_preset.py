@@ -96,7 +96,15 @@ def test_sampler_of_the_other_kind_is_refused(trained: Path, tmp_path: Path, sam
     options = ["--run", "base", "--weights", model / "model.safetensors", "--model", model]
     options += ["--weights-digest", model / "checksums.sha256", "--model-digest", model / "checksums.sha256"]
     options += ["--clips", trained / "results/data/demo/prompts/stable-audio-open-small.csv"]
-    render = {"clips": {"evaluation": 1}, "caption": 1, "seed": 0, "seconds": None, "loudness": None, "format": "wav16"}
+    render = {
+        "clips": {"evaluation": 1},
+        "caption": 1,
+        "seed": 0,
+        "seconds": None,
+        "loudness": None,
+        "format": "wav16",
+        "precision": "auto",
+    }
     sampling = {"sampler": sampler, "steps": 2, "cfg_scale": 1, "apg_scale": 0, "sigma_min": 0.3, "sigma_max": 500}
     sampling |= {"negative_prompt": None}
     options += ["--render", json.dumps(render)]

@@ -141,9 +141,22 @@ def test_file_tells_what_it_was_made_from(rendered: Path, base_model: Path) -> N
         title, comment = sound.title, json.loads(sound.comment)
     assert title == 'A gull over water – 雨 "twice"'
     expected = {"clip_id": "gull", "run": "mine", "seed": 7, "seconds": 0.5, "cfg_scale": 1, "negative_prompt": None}
-    expected |= {"model_sha256": checksum(base_model / "model.safetensors", "sha256"), "steps": 2}
+    expected |= {"model_sha256": checksum(base_model / "model.safetensors", "sha256"), "steps": 2, "precision": "fp32"}
     assert expected.items() <= comment.items() and "prompt" not in comment
     assert table_of(rendered).model_sha256.unique().tolist() == [expected["model_sha256"]]
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_sound_in_16_bits_is_nearly_the_same(
+    rendered: Path, base_model: Path, splits: Path, tmp_path: Path, precision: str
+) -> None:
+    assert_succeeds(render(base_model, splits, tmp_path / "out", precision=precision))
+    files = sorted((tmp_path / "out").glob("*.wav"))
+    assert len(files) == 2
+    for file in files:
+        found, expected = (soundfile.read(path)[0] for path in (file, rendered / file.name))
+        assert np.linalg.norm(found - expected) < 0.2 * np.linalg.norm(expected)
+        assert json.loads(soundfile.SoundFile(file).comment)["precision"] == precision
 
 
 @pytest.mark.parametrize("form", ["wav24", "flac"])
@@ -191,28 +204,30 @@ def test_weights_that_do_not_fit_fail(base_model: Path, splits: Path, tmp_path: 
 
 def test_finish_keeps_the_level_and_counts_what_is_over_full_scale(tmp_path: Path) -> None:
     tone = np.sin(np.arange(8000) / 10)[:, None].repeat(2, 1)
-    done = finish(0.5 * tone, RATE, None, "a")
+    done = finish(0.5 * tone, RATE, None, "a", "fp32")
     assert (done.warning, done.gain_db, done.overs) == ("", 0, 0) and done.peak_dbfs == pytest.approx(-6.02, abs=0.01)
     assert np.array_equal(done.audio, 0.5 * tone)
-    done = finish(2 * tone, RATE, None, "a")
+    done = finish(2 * tone, RATE, None, "a", "fp32")
     assert done.overs == (np.abs(tone) > 0.5).sum() and done.warning == f"{done.overs} samples over full scale, clipped"
     assert np.array_equal(done.audio, 2 * tone) and done.gain_db == 0
     soundfile.write(tmp_path / "a.wav", done.audio, RATE, "PCM_16")
     np.testing.assert_allclose(soundfile.read(tmp_path / "a.wav")[0], np.clip(2 * tone, -1, 1), atol=1 / 2**15)
     for level in (-23.0, None):
-        done = finish(1e-5 * tone, RATE, level, "a")
+        done = finish(1e-5 * tone, RATE, level, "a", "fp32")
         assert (done.warning, done.gain_db) == ("silent", 0)
     for bad in (math.nan, math.inf):
         with pytest.raises(InputError, match="clip a: rendered NaN or infinite"):
-            finish(np.full((10, 1), bad), RATE, None, "a")
+            finish(np.full((10, 1), bad), RATE, None, "a", "fp32")
+        with pytest.raises(InputError, match=r"too large for fp16: set render.precision to fp32$"):
+            finish(np.full((10, 1), bad), RATE, None, "a", "fp16")
 
 
 @pytest.mark.parametrize("seconds", [0.05, 0.4, 2])
 def test_loudness_of_short_and_long_clips(seconds: float) -> None:
     tone = np.sin(2 * np.pi * 997 * np.arange(round(seconds * 48000)) / 48000)[:, None]
-    done = finish(0.1 * tone, 48000, -23.0, "a")
+    done = finish(0.1 * tone, 48000, -23.0, "a", "fp32")
     # ITU-R BS.1770-4: a sine of 997 Hz at full scale in one channel has -3.01 LUFS.
     assert done.gain_db == pytest.approx(0.01, abs=0.5 if seconds < 0.4 else 0.05)
-    loud = finish(0.1 * tone, 48000, -1.0, "a")
+    loud = finish(0.1 * tone, 48000, -1.0, "a", "fp32")
     assert loud.overs > 0 and "over full scale" in loud.warning
     assert loud.peak_dbfs == pytest.approx(-20, abs=0.1)

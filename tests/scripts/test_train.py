@@ -628,6 +628,22 @@ def test_training_that_could_not_step_is_refused(refused: dict[str, Started], ru
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
+def test_compiled_training_is_the_eager_one(trainer: Trainer, tmp_path: Path) -> None:
+    """Ten validation items make a batch of eight and one of two, for which nothing is compiled anew."""
+    found = []
+    for compiled in (True, False):
+        changes = {"compile": compiled, "batch_size": 8}
+        command = trainer.command(tmp_path / f"{compiled}", 3, **changes)
+        result = run_script("train", *command, cwd=trainer.corpus, env={"TORCH_LOGS": "recompiles"}, fresh=True)
+        assert_succeeds(result)
+        assert ("compiled 1 graphs" in result.stderr) == compiled
+        assert result.stderr.count("Recompiling function") == int(compiled)  # once, without gradients
+        found.append(np.genfromtxt(tmp_path / f"{compiled}" / leg(3) / "metrics.csv", delimiter=",", skip_header=1))
+    np.testing.assert_allclose(*found, rtol=1e-4)
+
+
 def test_compiler_that_fails_ends_the_training(trainer: Trainer, tmp_path: Path) -> None:
     broken = tmp_path / "g++"
     broken.write_text("#!/bin/sh\nexit 1\n")

@@ -10,7 +10,15 @@ from typing import Any
 
 from conftest import kept_table, run_script
 
-RENDER = {"clips": {"evaluation": 2}, "caption": 1, "seed": 0, "seconds": None, "loudness": None, "format": "wav16"}
+RENDER = {
+    "clips": {"evaluation": 2},
+    "caption": 1,
+    "seed": 0,
+    "seconds": None,
+    "loudness": None,
+    "format": "wav16",
+    "precision": "auto",
+}
 SAMPLING = {
     "sampler": "dpmpp-3m-sde",
     "steps": 2,

@@ -87,7 +87,9 @@ def _shaped(script: str, settings: dict[str, Any]) -> dict[str, Any]:
     if script == "validate":
         return settings | {"split": SPLIT | settings["split"]}
     if script in ("prompts", "render"):
-        keys = {"prompts": ("clips", "caption", "seconds", "seed"), "render": ("loudness", "format")}[script]
+        keys = {"prompts": ("clips", "caption", "seconds", "seed"), "render": ("loudness", "format", "precision")}[
+            script
+        ]
         return {key: settings["render"][key] for key in keys} | {
             key: settings[key] for key in ("sampling", "train_seconds")
         }

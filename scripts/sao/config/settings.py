@@ -96,7 +96,7 @@ class TrainingSettings(TypedDict):
     ema: bool | None
     precision: str
     recompute_activations: bool
-    compile: bool
+    compile: bool | None
     captions: str
     phase_flip: bool
     seed: int
@@ -134,6 +134,7 @@ class PromptSettings(TypedDict):
 class RenderSettings(TypedDict):
     loudness: float | None  # LUFS
     format: str
+    precision: str  # auto, fp32, bf16 or fp16
     sampling: Sampling
     train_seconds: float | None
 

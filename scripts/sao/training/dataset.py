@@ -235,22 +235,28 @@ class ValidationClips(torch.utils.data.Dataset):
 
     def __init__(self, clips: Clips) -> None:
         self.clips = clips
+        self.read = functools.lru_cache(1)(self._read)  # the timesteps of a clip follow each other
 
     def __len__(self) -> int:
         return len(self.clips.clips) * len(VALIDATION_TIMESTEPS)
+
+    def _read(self, number: int) -> tuple[Item, dict[str, Any], Item]:
+        """`(sound, info, conditions)` of a clip."""
+        clip = self.clips.clips[number]
+        sound, info = self.clips.read(clip, 0, draws.uniform("validation crop", clip.clip_id))
+        return self.clips.drawn(sound, "validation posterior", clip.clip_id), info, self.clips.conditions(info)
 
     def __getitem__(self, index: int) -> Item:
         """The same keys as an item of TrainingClips. The caption is the clip's first, and is never dropped."""
         number, step = divmod(index, len(VALIDATION_TIMESTEPS))
         clip = self.clips.clips[number]
-        sound, info = self.clips.read(clip, 0, draws.uniform("validation crop", clip.clip_id))
+        sound, info, conditions = self.read(number)
         t = VALIDATION_TIMESTEPS[step]
         noise = draws.normal((self.clips.channels, self.clips.frames), "validation noise", clip.clip_id, t)
         item = {"noise": torch.from_numpy(noise), "t": t, "keep": True, "info": info}
         # All is to be generated; only an inpainting model looks at it.
         item |= {"heard": info["padding_mask"][0], "source": torch.zeros(1, self.clips.frames)}
-        item |= self.clips.conditions(info)
-        return item | self.clips.drawn(sound, "validation posterior", clip.clip_id)
+        return item | conditions | sound
 
 
 ClipSet = TrainingClips | ValidationClips

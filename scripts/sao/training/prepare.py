@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
-from sao.base.command import InputError
+from sao.base.command import InputError, log
 
 import torch
 
@@ -17,14 +17,23 @@ from sao.training.adapters import add_adapters
 from sao.training.memory import is_quantized
 
 
-def make_trainable(model: Any, settings: Mapping[str, Any]) -> dict[str, torch.nn.Parameter]:
+def make_trainable(model: Any, settings: Mapping[str, Any], compile_blocks: bool) -> dict[str, torch.nn.Parameter]:
     """Make a model ready for the training that a run's settings describe; returns the weights that are trained, by key."""
     if settings["method"] != "full":
         add_adapters(model, settings["method"], settings["adapter"], settings["seed"])
     elif settings["precision"] == "bf16-true":
         low_precision(model.model)
-    prepare(model, settings["recompute_activations"], settings["compile"])
+    prepare(model, settings["recompute_activations"], compile_blocks)
     return {key: weight for key, weight in model.named_parameters() if weight.requires_grad}
+
+
+def compiles(wanted: bool | None, on_gpu: bool) -> bool:
+    """Whether blocks are compiled: as the run says, and where it says nothing, on a GPU that a compiler is there for."""
+    if wanted is not None or not on_gpu:
+        return bool(wanted)
+    if missing := missing_compiler():
+        log.info("not compiled, for want of %s: steps take up to one and a half times as long", missing)
+    return not missing
 
 
 def prepare(model: Any, recompute_activations: bool, compile_blocks: bool) -> None:

@@ -33,7 +33,7 @@ from sao.training.memory import adapter_parameters, check, parameter_counts, syn
 from sao.training.metrics import Metrics, Row
 from sao.training.objective import Objective
 from sao.training.optimizer import make_optimizer, try_optimizer
-from sao.training.prepare import compiled_graphs, make_trainable
+from sao.training.prepare import compiled_graphs, compiles, make_trainable
 from sao.training.processes import any_of, free_memory, seats, start_processes
 from sao.training.results import write_leg, write_weights
 from sao.training.schedule import check_schedule, make_scheduler
@@ -129,7 +129,8 @@ class Trainer:
         checks = start_checking(leg, self.clips)
         self.model = load_trainable(self.config, leg.model / "model.safetensors")
         finish_checking(checks)
-        self.trained = make_trainable(self.model, self.settings)
+        self.compiled = compiles(self.settings["compile"], self.on_gpu)
+        self.trained = make_trainable(self.model, self.settings, self.compiled)
         if is_first():
             self.make_room()
 
@@ -175,7 +176,8 @@ class Trainer:
         self.scheduler = make_scheduler(self.training, self.optimizer.optimizer)
         dit = {key: weight for key, weight in self.trained.items() if key.startswith("model.")}
         self.average = MovingAverage(dit) if self.training["use_ema"] else None
-        self.metrics, self.unread = Metrics([], []), []
+        self.metrics = Metrics([], [])
+        self.unread: list[torch.Tensor] = []  # `[loss, norm]` of each step since they were read
         if synchronises(settings):
             for line in seats(self.fabric.device):
                 log.info("%s", line)
@@ -239,7 +241,7 @@ class Trainer:
 
     def take_step(self, step: int) -> None:
         loss = self.update.backward(self.batches, step)
-        if self.settings["compile"] and step == self.start:
+        if self.compiled and step == self.start:
             log.info("compiled %d graphs", compiled_graphs())
         self.unread.append(torch.stack([loss, self.update.clip().double()]))
         self.update.apply(step)
@@ -306,13 +308,17 @@ class Trainer:
         batch, rank = self.settings["batch_size"], self.fabric.global_rank
         mine = range(rank, len(self.validation_set), self.leg.processes)
         batches = [list(mine[at : at + batch]) for at in range(0, len(mine), batch)]
-        sums = torch.zeros(2, dtype=torch.float64, device=self.fabric.device)  # of the losses, and how many there are
+        counts = [len(items) for items in batches]
+        # Blocks would be compiled anew for a last batch of another size.
+        full = [items + items[-1:] * (batch - len(items)) if self.compiled else items for items in batches]
+        losses = torch.zeros((), dtype=torch.float64, device=self.fabric.device)
         self.objective.eval()
         # Past DistributedDataParallel, which would wait for processes that have a batch less.
         with torch.no_grad():
-            for items in self.load(self.validation_set, batches):
-                losses = self.objective.module(items, validating=True)
-                sums += torch.stack([losses.double().sum(), torch.tensor(len(losses), device=self.fabric.device)])
+            workers = self.settings["workers"] if self.on_gpu else 0
+            for items, count in zip(self.load(self.validation_set, full, workers), counts, strict=True):
+                losses += self.objective.module(items, validating=True)[:count].double().sum()
+        sums = torch.stack([losses, torch.tensor(len(mine), device=self.fabric.device)])
         self.objective.train()
         if self.average:
             self.average.swap()

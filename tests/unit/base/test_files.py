@@ -164,7 +164,7 @@ def test_room_is_checked_before_a_model_is_loaded(base_model: Path, splits: Path
     folder = tmp_path / "small"
     clips = tmp_path / "clips.csv"
     assert_succeeds(run_prompts(base_model, splits, clips, clips={"evaluation": "all", "train": "all"}))
-    settings = {"loudness": None, "format": "wav16", "sampling": SAMPLING, "train_seconds": None}
+    settings = {"loudness": None, "format": "wav16", "precision": "auto", "sampling": SAMPLING, "train_seconds": None}
     command = [
         sys.executable, SCRIPTS / "render.py", "--run", "mine", "--weights", base_model / "model.safetensors",
         "--weights-digest", base_model / "checksums.sha256", "--model", base_model,
