@@ -448,7 +448,7 @@ class Size:
     """How much is made and measured."""
 
     config: Row
-    windows: tuple[float, float]  # s
+    windows: tuple[float, ...]  # s
     clips: int
     batch: int
     workers: int
@@ -463,7 +463,7 @@ class Size:
 def size_of(name: str) -> Size:
     if name == "full":
         return Size(made.full_config(), (30.0, 47.0), 16, 8, 6, 12, 6, 20, 100, 200, True)
-    return Size(made.micro_config(), (2.0, 3.0), 4, 2, 1, 1, 1, 2, 3, 4, False)
+    return Size(made.micro_config(), (2.0,), 4, 2, 1, 1, 1, 2, 3, 4, False)
 
 
 class Benchmark:
@@ -589,6 +589,15 @@ def main() -> None:
         import sao.training.trainer  # noqa: F401
         import train  # noqa: F401
         from transformers import AutoTokenizer  # noqa: F401
+
+        if args.device == "cpu":
+            import lightning_fabric  # noqa: F401
+            import peft  # noqa: F401
+            import sao.rendering.sampling  # noqa: F401
+            from stable_audio_tools.inference import generation  # noqa: F401
+            from transformers import T5EncoderModel  # noqa: F401
+
+            stock.import_training()
 
         benchmark = Benchmark(size_of(args.size), Path(folder), Report(args.output), args.traces, args.limit)
         benchmark.prepare()

@@ -58,7 +58,7 @@ rule render:
         run=PLAN.rendering.pattern(shards=False),
     conda:
         "../envs/model.yaml"
-    threads: 1
+    threads: ask(PLAN.rendering.threads)
     resources:
         mem_mb=mb(PLAN.models.run_mb),
         runtime=minutes(PLAN.rendering.minutes),

@@ -146,7 +146,9 @@ def main() -> None:
     rows = []
     with whole_folder(args.output) as partial:
         check_room(args.output, room, f"the sounds of {len(clips)} clips")
-        rendered = render(model, clips, sampling, frames, args.batch_size, chunk_frames(config))
+        # Beside a GPU, all processors but one can draw noise.
+        workers = args.threads - 1 if device == "cuda" else 0
+        rendered = render(model, clips, sampling, frames, args.batch_size, chunk_frames(config), workers)
         for clip, window_audio in progress(rendered, f"rendering {args.run}", total=len(clips), unit="clips"):
             audio = window_audio[:, : max(round(clip.seconds * rate), 1)].T.numpy()
             finished = finish(audio, rate, rendering["loudness"], clip.clip_id, precision)

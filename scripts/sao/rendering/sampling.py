@@ -7,6 +7,7 @@ equals the output of generate_diffusion_cond for this clip alone with its seed.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ from typing import Any
 import sao.models.upstream  # noqa: F401
 from sao.base.command import InputError, log, output_to_log
 
+import numpy as np
 import torch
 from stable_audio_tools.inference import k_diffusion as K
 from stable_audio_tools.inference.sampling import sample_diffusion
@@ -23,12 +25,13 @@ from torch.overrides import TorchFunctionMode
 from sao.base.names import seed_for
 from sao.models.autoencoder import same_noise
 from sao.models.config import SOURCE_INPUTS
+from sao.rendering.brownian import Ahead, brownian
 from sao.rendering.clips import Clip
 
 SDE = {"dpmpp-2m-sde": K.sampling.sample_dpmpp_2m_sde, "dpmpp-3m-sde": K.sampling.sample_dpmpp_3m_sde}
 ALONE = ("k-dpm-adaptive",)  # samplers whose steps depend on the error of the whole batch
 CPU_BATCH = 8  # clips; larger batches are hardly quicker (benchmarks/README.md)
-GPU_BATCH = 64  # clips; enough to keep a GPU busy
+GPU_BATCH = 16  # clips; enough to keep a GPU busy
 CHUNK = 128  # latent frames, as in stable-audio-tools (AudioAutoencoder.decode_audio)
 HEADROOM = (
     6.0  # s after the end of a clip that attention may see, where a model masks padding (generate_diffusion_cond)
@@ -96,10 +99,12 @@ def condition(
 
 
 @torch.inference_mode()
-def sample(model: Model, clips: Sequence[Clip], sampling: Sampling, frames: int) -> torch.Tensor:
+def sample(
+    model: Model, clips: Sequence[Clip], sampling: Sampling, frames: int, ahead: Ahead | None = None
+) -> torch.Tensor:
     """Latents `[clips, latent channels, frames]` of clips with one cfg_scale. All or none have a negative prompt.
 
-    Based on generate_diffusion_cond (stable_audio_tools/inference/generation.py).
+    Based on generate_diffusion_cond (stable_audio_tools/inference/generation.py). `ahead` draws the noise of SDE samplers.
     """
     device, sampler = next(model.parameters()).device, sampling["sampler"]
     noise = OwnNoise([clip.seed for clip in clips])
@@ -111,7 +116,7 @@ def sample(model: Model, clips: Sequence[Clip], sampling: Sampling, frames: int)
         if clips[0].negative_prompt is not None:
             conditioning |= condition(model, clips, frames, negative=True)
         if sampler in SDE:
-            return _sample_sde(model, x, noise.seeds(), sampling, conditioning | inputs, device)
+            return _sample_sde(model, x, noise.seeds(), sampling, conditioning | inputs, ahead)
         bounds = {"sigma_min": sampling["sigma_min"], "sigma_max": sampling["sigma_max"]}
         if model.diffusion_objective != "v":
             bounds = {"sigma_max": min(sampling["sigma_max"], 1.0)}
@@ -143,24 +148,39 @@ def _sample_sde(
     seeds: list[int],
     sampling: Sampling,
     inputs: dict[str, Any],
-    device: torch.device,
+    ahead: Ahead | None,
 ) -> torch.Tensor:
     """Like `sample_k` of stable-audio-tools, but with one Brownian tree per clip. `sample_k` gives its SDE samplers none."""
-    sigmas = K.sampling.get_sigmas_polyexponential(sampling["steps"], sampling["sigma_min"], sampling["sigma_max"])
-
-    tree = K.sampling.BrownianTreeNoiseSampler(x, sigmas[-2], sigmas[0], seed=seeds)
-
-    def between(sigma: torch.Tensor, sigma_next: torch.Tensor) -> torch.Tensor:
-        return tree(sigma.cpu(), sigma_next.cpu()).to(device)
+    device, sigmas, shape = next(model.parameters()).device, levels(sampling), (x.shape[1], x.shape[2])
+    if ahead is not None:
+        drawn = ahead.take(shape, sigmas.tolist(), seeds)
+    else:
+        drawn = torch.from_numpy(np.stack([brownian(shape, sigmas.tolist(), seed) for seed in seeds], axis=1))
+    steps = iter(drawn)  # a sampler asks for the noise of each step once, and in their order
 
     return SDE[sampling["sampler"]](
         K.external.VDenoiser(model.model),
         x.to(device) * sigmas[0].to(device),
         sigmas.to(device),
-        noise_sampler=between,
+        noise_sampler=lambda *_: next(steps).to(device, non_blocking=True),
         extra_args=inputs,
         disable=True,
     )
+
+
+def levels(sampling: Sampling) -> torch.Tensor:
+    """The noise levels `[steps + 1]` of k-diffusion's samplers, from the highest to 0."""
+    sigmas: torch.Tensor = K.sampling.get_sigmas_polyexponential(
+        sampling["steps"], sampling["sigma_min"], sampling["sigma_max"]
+    )
+    return sigmas
+
+
+def tree_seeds(clips: Sequence[Clip], channels: int, frames: int) -> list[int]:
+    """The seeds of the clips' Brownian trees, which each clip's generator draws after its first noise."""
+    noise = OwnNoise([clip.seed for clip in clips])
+    noise.draw(channels, frames)
+    return noise.seeds()
 
 
 @torch.inference_mode()
@@ -214,12 +234,19 @@ def fitting(model: Model, clip: Clip, sampling: Sampling, frames: int) -> int:
 
 
 def render(
-    model: Model, clips: Sequence[Clip], sampling: Sampling, window: int, batch_size: int | None = None, chunk: int = 1
+    model: Model,
+    clips: Sequence[Clip],
+    sampling: Sampling,
+    window: int,
+    batch_size: int | None = None,
+    chunk: int = 1,
+    workers: int = 0,
 ) -> Iterator[tuple[Clip, torch.Tensor]]:
     """Yield each clip with its audio `[channels, samples]`, in another order.
 
-    `window` and `chunk` are the latent frames of the training window and of the autoencoder's chunks. Without a `batch_size`, a GPU takes as many clips as its memory holds, and a CPU takes `CPU_BATCH`. If a batch does not
-    fit, it is halved. Raises InputError if a single clip does not fit.
+    `window` and `chunk` are the latent frames of the training window and of the autoencoder's chunks. Without a `batch_size`, a
+    GPU takes as many clips as its memory holds, up to `GPU_BATCH`, and a CPU takes `CPU_BATCH`. If a batch does not fit, it is
+    halved. `workers` processes draw the noise of SDE samplers. Raises InputError if a single clip does not fit.
     """
     size = batch_size or CPU_BATCH
     if sampling["sampler"] in ALONE:
@@ -228,11 +255,22 @@ def render(
         # If any clip has guidance, try that one, because guidance doubles the batch.
         size = fitting(model, max(clips, key=lambda clip: clip.cfg_scale != 1), sampling, window)
         log.info("%d clips per batch", size)
-    for frames, group in groups(model, clips, window, chunk):
+    ahead = Ahead(workers) if workers and sampling["sampler"] in SDE else None
+    with contextlib.closing(ahead) if ahead else contextlib.nullcontext():
+        yield from _render(model, groups(model, clips, window, chunk), sampling, size, ahead)
+
+
+def _render(
+    model: Model, groups: list[tuple[int, list[Clip]]], sampling: Sampling, size: int, ahead: Ahead | None
+) -> Iterator[tuple[Clip, torch.Tensor]]:
+    for frames, group in groups:
         while group:
+            if ahead is not None:  # of this batch and the next
+                seeds = tree_seeds(group[: 2 * size], model.io_channels, frames)
+                ahead.announce((model.io_channels, frames), levels(sampling).tolist(), seeds)
             latents = None
             try:
-                latents = sample(model, group[:size], sampling, frames)
+                latents = sample(model, group[:size], sampling, frames, ahead)
             except torch.OutOfMemoryError:
                 if size == 1:
                     raise InputError("the GPU's memory does not hold one clip: render on a larger one") from None

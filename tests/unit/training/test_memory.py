@@ -264,7 +264,7 @@ def test_the_advice_fits_and_names_nothing_needless(run: dict[str, Any], share: 
     def check(changes: dict[str, Any]) -> dict[str, int]:
         return memory.check(CONFIG, COUNTS, FULL | run | changes, FRAMES, on_latents, available)
 
-    parts = memory.estimate(CONFIG, COUNTS, FULL | run, FRAMES, on_latents, 0)
+    parts = memory.estimate(CONFIG, COUNTS, FULL | run, FRAMES, on_latents)
     available = math.ceil(memory.total(parts) / memory.USABLE)
     assert check({}) == parts
     available = int(share * available)
