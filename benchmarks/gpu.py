@@ -586,7 +586,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         made.use_hub(Path(folder, "model/hub"))
         # Every part forks from here. Not so the text encoder: with it comes torchao, which asks for the GPU.
-        import sao.training.trainer  # noqa: F401
+        import sao.training.trainer
         import train  # noqa: F401
         from transformers import AutoTokenizer  # noqa: F401
 
