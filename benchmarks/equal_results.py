@@ -77,7 +77,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
 }
 # Beside the results themselves: what tells when and where, or of which code.
-ASIDE = re.compile(r"code|time|date|seconds_per|speed|version|digest|sha256|path|file$|reference|provenance|settings")
+ASIDE = re.compile(
+    r"code|time|date|seconds_per|per_second|waiting|peak_memory|speed|version|digest|sha256|path|file$|reference|provenance|settings"
+)
 BYTES = ("**/*.safetensors", "**/*.wav", "**/*.npz", "evaluation/*.svg", "checkpoints/*/loss.svg")
 TABLES = ("checkpoints/*/metrics.csv", "renders/*.csv", "samples/samples.csv", "evaluation/*.csv", "**/dropped.csv")
 VALUES = ("evaluation/*.json",)

@@ -13,7 +13,9 @@ DECIDES_NO_RESULT = "it shows what metrics.csv holds, elsewhere"
 
 Row = list[float | None]
 Values = dict[str, float]
-NAMES = ("train/loss", "validation/loss", "learning_rate")  # of the columns after the step
+# Of the columns after the step (sao/training/metrics.py).
+NAMES = ("train/loss", "validation/loss", "learning_rate", "train/gradient_norm")
+NAMES += ("speed/clips_per_second", "speed/waiting_for_data", "speed/peak_memory_gb")
 
 
 @contextlib.contextmanager

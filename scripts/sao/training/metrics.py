@@ -1,30 +1,70 @@
-"""The table of a training: losses and learning rate by step, on their way to `metrics.csv`."""
+"""The table of a training, on its way to `metrics.csv`: losses, gradients and learning rate by step, and how fast steps were."""
 
 from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import torch
 
 Row = list[float | None]
 
 
 class Metrics:
-    """The rows of `metrics.csv`, and the losses of the steps since the last one.
+    """The rows of `metrics.csv`, and the losses and gradient norms of the steps since the last one.
 
-    They travel in the training state, so a resumed table has no row missing and none double.
+    They travel in the training state, so a resumed table has no row missing and none double. Speeds are apart from the rest,
+    because they alone differ each time.
     """
 
-    COLUMNS = ("step", "train_loss", "validation_loss", "learning_rate")
+    COLUMNS = ("step", "train_loss", "validation_loss", "learning_rate", "gradient_norm")
+    SPEEDS = ("clips_per_second", "waiting_for_data", "peak_memory_gb")
 
-    def __init__(self, rows: list[Row], losses: list[float]) -> None:
-        self.rows, self.losses = rows, losses
+    def __init__(self, rows: list[Row], losses: list[float], norms: list[float], speeds: list[Row]) -> None:
+        self.rows, self.losses, self.norms, self.speeds = rows, losses, norms, speeds
 
-    def close_row(self, step: int, rate: float, validation_loss: float | None = None) -> Row | None:
-        """Make the row of this step, with the mean of the losses since the last one; None where the step has a row."""
+    def close_row(self, step: int, rate: float, validation_loss: float | None, speed: Row) -> Row | None:
+        """Make the row of this step, with means since the last one; None where the step has a row."""
         if self.rows and self.rows[-1][0] == step:
             return None
-        self.rows.append([step, sum(self.losses) / len(self.losses), validation_loss, rate])
-        self.losses = []
-        return self.rows[-1]
+        loss, norm = (sum(values) / len(values) for values in (self.losses, self.norms))
+        self.rows.append([step, loss, validation_loss, rate, norm])
+        self.speeds.append(speed)
+        self.losses, self.norms = [], []
+        return [*self.rows[-1], *speed]
 
     def csv(self) -> str:
-        lines = [",".join(self.COLUMNS)]
-        lines += [",".join("" if v is None else f"{v:.8g}" for v in row) for row in self.rows]
+        lines = [",".join((*self.COLUMNS, *self.SPEEDS))]
+        for row, speed in zip(self.rows, self.speeds, strict=True):
+            exact = ["" if value is None else f"{value:.8g}" for value in row]
+            lines.append(",".join([*exact, *("" if value is None else f"{value:.4g}" for value in speed)]))
         return "\n".join(lines) + "\n"
+
+
+class Speed:
+    """How fast the steps since the last row were. `clips` is the number that a step takes."""
+
+    def __init__(self, clips: int, device: torch.device) -> None:
+        self.clips, self.device = clips, device
+        self.restart()
+
+    def restart(self) -> None:
+        self.began, self.steps, self.waited = time.monotonic(), 0, 0.0
+
+    def timed(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """The batches, and meanwhile the time that each was waited for."""
+        while True:
+            start = time.monotonic()
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            self.waited += time.monotonic() - start
+            yield batch
+
+    def measured(self) -> Row:
+        """Clips a second, the share of the time that was spent waiting for data, and the most memory in GB (on a GPU)."""
+        seconds = max(time.monotonic() - self.began, 1e-9)
+        peak = torch.cuda.max_memory_allocated(self.device) / 1e9 if self.device.type == "cuda" else None
+        return [self.steps * self.clips / seconds, min(self.waited / seconds, 1.0), peak]

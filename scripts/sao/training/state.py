@@ -70,7 +70,7 @@ def read_state(path: Path) -> State:
             import torchao.optim  # noqa: F401 - which says that its states of 8 bits hold no code
 
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        missing = {"step", "provenance", "weights", "optimizer", "rows"} - set(state)
+        missing = {"step", "provenance", "weights", "optimizer", "rows", "speeds"} - set(state)
     except Exception as error:  # noqa: BLE001 - a damaged or malicious file may raise anything
         raise InputError(
             f"{path}: not a training state that can be loaded safely ({first_line(error)}): delete it and the legs after "

@@ -30,7 +30,7 @@ from sao.training.failures import explained
 from sao.training.leg import Leg, provenance
 from sao.training.loggers import loggers
 from sao.training.memory import adapter_parameters, check, parameter_counts, synchronises, total
-from sao.training.metrics import Metrics, Row
+from sao.training.metrics import Metrics, Row, Speed
 from sao.training.objective import Objective
 from sao.training.optimizer import make_optimizer, try_optimizer
 from sao.training.prepare import compiled_graphs, compiles, make_trainable
@@ -72,9 +72,11 @@ class Trainer:
                 output_to_log(),
                 explained(self.leg.run),
                 self.clips_on_scratch(),
-                self.training_batches() as self.batches,
+                self.training_batches() as batches,
             ):
+                self.batches = self.speed.timed(batches)
                 self.objective.train()
+                self.speed.restart()
                 began = time.monotonic()
                 for step in self.steps():
                     self.take_step(step)
@@ -176,7 +178,8 @@ class Trainer:
         self.scheduler = make_scheduler(self.training, self.optimizer.optimizer)
         dit = {key: weight for key, weight in self.trained.items() if key.startswith("model.")}
         self.average = MovingAverage(dit) if self.training["use_ema"] else None
-        self.metrics = Metrics([], [])
+        self.metrics = Metrics([], [], [], [])
+        self.speed = Speed(self.leg.items_per_step, self.fabric.device)
         self.unread: list[torch.Tensor] = []  # `[loss, norm]` of each step since they were read
         if synchronises(settings):
             for line in seats(self.fabric.device):
@@ -194,7 +197,7 @@ class Trainer:
         self.update.scaler.load_state_dict(self.state["scaler"])
         if self.average:
             self.average.load_state_dict(self.state["average"])
-        self.metrics = Metrics(self.state["rows"], self.state["losses"])
+        self.metrics = Metrics(*(self.state[key] for key in ("rows", "losses", "norms", "speeds")))
         log.info("resuming at step %d of %d, from %s", self.start, self.end, self.came_from)
 
     def save(self, path: Path) -> None:
@@ -210,6 +213,8 @@ class Trainer:
             "scaler": self.update.scaler.state_dict(),
             "rows": self.metrics.rows,
             "losses": self.metrics.losses,
+            "norms": self.metrics.norms,
+            "speeds": self.metrics.speeds,
         }
         if self.fabric.is_global_zero:
             write_state(path, state)
@@ -250,6 +255,7 @@ class Trainer:
         if self.average:
             self.average.update()
         self.step = step + 1
+        self.speed.steps += 1
         if self.step % READ_EVERY == 0:
             self.read_losses()
 
@@ -275,6 +281,7 @@ class Trainer:
             if not self.update.scaler.is_enabled():  # which passes over a step that overflows
                 self.assert_finite("norm of the gradient", norm, step)
             self.metrics.losses.append(loss)
+            self.metrics.norms.append(norm)
 
     def assert_finite(self, what: str, number: float, step: int) -> None:
         """Stop a training that has diverged, before anything of it is saved."""
@@ -296,10 +303,12 @@ class Trainer:
     def close_row(self) -> None:
         """End a row of the metrics, and send it to the run's loggers."""
         self.read_losses()
+        speed = self.speed.measured()
         loss = self.validate() if self.validation_is_due() else None
-        row = self.metrics.close_row(self.step, self.rate, loss)
+        row = self.metrics.close_row(self.step, self.rate, loss, speed)
         if row:
             self.send_row(row)
+        self.speed.restart()
 
     def validate(self) -> float:
         """Mean loss over all validation clips and timesteps, of the weights that are exported."""
@@ -348,7 +357,7 @@ class Trainer:
             )
         self.read_losses()
         if self.metrics.losses:  # of a training that was interrupted at what is its end now
-            self.metrics.close_row(self.step, self.learning_rate())
+            self.metrics.close_row(self.step, self.learning_rate(), None, self.speed.measured())
         if self.metrics.rows[-1][2] is None:
             self.metrics.rows[-1][2] = self.validate()
         self.save(self.leg.output / "state.ckpt")
@@ -361,7 +370,7 @@ class Trainer:
         weights = {key: weight.detach() for key, weight in self.trained.items()}
         weights |= self.average.average if self.average else {}
         write_weights(folder / "weights", self.model, weights, self.settings)
-        write_leg(folder, self.metrics, self.summary(), self.speed())
+        write_leg(folder, self.metrics, self.summary(), self.pace())
         shutil.rmtree(interrupted_state(folder.parent, self.identity).parent, ignore_errors=True)
         log.info("%s: %d steps, validation loss %.4f", folder, self.step, loss)
 
@@ -381,7 +390,7 @@ class Trainer:
             "validation_loss": self.metrics.rows[-1][2],
         }
 
-    def speed(self) -> dict[str, Any]:
+    def pace(self) -> dict[str, Any]:
         """The time of a step, with the machine and the settings that it was measured on."""
         steps = self.end - self.start
         return {

@@ -7,12 +7,12 @@ import itertools
 
 import numpy as np
 import torch
-from sao.rendering.brownian import Ahead, brownian
 
 SHAPE, SIGMAS = (3, 5), [50.0, 9.0, 2.0, 0.3, 0.0]
 
 
 def test_noise_is_that_of_k_diffusions_tree() -> None:
+    from sao.rendering.brownian import brownian
     from stable_audio_tools.inference import k_diffusion as K
 
     levels = torch.tensor(SIGMAS)
@@ -25,6 +25,8 @@ def test_noise_is_that_of_k_diffusions_tree() -> None:
 
 
 def test_workers_draw_the_same() -> None:
+    from sao.rendering.brownian import Ahead, brownian
+
     with contextlib.closing(Ahead(2)) as ahead:
         ahead.announce(SHAPE, SIGMAS, [1, 2, 3])
         first = ahead.take(SHAPE, SIGMAS, [2, 1])

@@ -1,15 +1,44 @@
-"""The table of a training's losses."""
+"""The table of a training's losses, and of its speed."""
 
 from __future__ import annotations
 
-from sao.training.metrics import Metrics
+import math
+import time
+
+import torch
+from sao.training.metrics import Metrics, Speed
 
 
 def test_metrics_average_the_steps_since_the_last_row() -> None:
-    metrics = Metrics([], [])
+    metrics = Metrics([], [], [], [])
     metrics.losses += [1.0, 2.0]
-    assert metrics.close_row(2, 0.1) == [2, 1.5, None, 0.1]
-    assert metrics.close_row(2, 0.1, 3.0) is None
+    metrics.norms += [3.0, 4.0]
+    assert metrics.close_row(2, 0.1, None, [20.0, 0.25, None]) == [2, 1.5, None, 0.1, 3.5, 20.0, 0.25, None]
+    assert metrics.close_row(2, 0.1, 3.0, [1.0, 0.0, None]) is None
     metrics.losses.append(0.123456789)
-    metrics.close_row(3, 0.1, 1 / 3)
-    assert metrics.csv() == "step,train_loss,validation_loss,learning_rate\n2,1.5,,0.1\n3,0.12345679,0.33333333,0.1\n"
+    metrics.norms.append(math.inf)  # of a step that was passed over, in 16-mixed
+    metrics.close_row(3, 0.1, 1 / 3, [123.456, 0.0, 5.43211])
+    assert metrics.csv() == (
+        "step,train_loss,validation_loss,learning_rate,gradient_norm,clips_per_second,waiting_for_data,peak_memory_gb\n"
+        "2,1.5,,0.1,3.5,20,0.25,\n"
+        "3,0.12345679,0.33333333,0.1,inf,123.5,0,5.432\n"
+    )
+
+
+def test_speed_is_of_the_steps_since_the_last_row() -> None:
+    def slow() -> object:
+        for number in range(4):
+            time.sleep(0.1)
+            yield number
+
+    speed = Speed(8, torch.device("cpu"))
+    batches = speed.timed(iter(slow()))
+    for _ in range(2):
+        next(batches)
+        time.sleep(0.05)
+        speed.steps += 1
+    clips, waiting, peak = speed.measured()
+    assert 16 / 0.6 < clips < 16 / 0.3 and 0.4 < waiting < 0.75 and peak is None
+    speed.restart()
+    assert speed.measured()[:2] == [0, 0]
+    assert list(batches) == [2, 3]

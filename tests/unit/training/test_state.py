@@ -38,12 +38,13 @@ def test_state_comes_back_as_it_was(tmp_path: Path) -> None:
         "weights": {"a": torch.randn(3)},
         "optimizer": {},
         "rows": [[1, None]],
+        "speeds": [[2.5, None]],
     }
     save_state(path, state)
     found = read_state(path)
     assert torch.equal(found["weights"].pop("a"), state["weights"].pop("a")) and found == state
     assert [file.name for file in path.parent.iterdir()] == ["state.ckpt"]
-    save_state(path, {"step": 3, "rows": []})
+    save_state(path, {"step": 3, "rows": [], "speeds": []})
     with pytest.raises(InputError, match=r"a training state without optimizer, provenance, weights: delete it"):
         read_state(path)
     with pytest.raises(InputError, match="not a training state"):
