@@ -14,8 +14,15 @@ DECIDES_NO_RESULT = "it shows what metrics.csv holds, elsewhere"
 Row = list[float | None]
 Values = dict[str, float]
 # Of the columns after the step (sao/training/metrics.py).
-NAMES = ("train/loss", "validation/loss", "learning_rate", "train/gradient_norm")
-NAMES += ("speed/clips_per_second", "speed/waiting_for_data", "speed/peak_memory_gb")
+NAMES = (
+    "train/loss",
+    "validation/loss",
+    "learning_rate",
+    "train/gradient_norm",
+    "speed/clips_per_second",
+    "speed/waiting_for_data",
+    "speed/peak_memory_gb",
+)
 
 
 @contextlib.contextmanager
