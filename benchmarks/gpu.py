@@ -334,7 +334,7 @@ def render_ours(job: Row) -> Row:
     settings = {"loudness": None, "format": "wav16", "sampling": sampling, "train_seconds": job["seconds"]}
     settings["precision"] = job["precision"]
     options = {
-        "run": "bench", "weights": files["model"] + "/model.safetensors", "weights-digest": files["model_digest"],
+        "run": "bench", "code": "bench", "weights": files["model"] + "/model.safetensors", "weights-digest": files["model_digest"],
         "model": files["model"], "model-digest": files["model_digest"], "clips": output / "clips.csv",
         "settings": json.dumps(settings), "threads": 4, "output": output / "out", "table": output / "out.csv",
     }  # fmt: skip

@@ -94,7 +94,7 @@ def main() -> None:
             "train_seconds": None,
         }
         options = {
-            "run": "demo", "weights": TUNED / "model.safetensors", "weights-digest": TUNED / "export.json",
+            "run": "demo", "code": "bench", "weights": TUNED / "model.safetensors", "weights-digest": TUNED / "export.json",
             "model": MODEL, "model-digest": MODEL / "checksums.sha256", "clips": folder / "clips.csv",
             "settings": json.dumps(settings), "threads": args.threads,
             "output": folder / "out", "table": folder / "out.csv",

@@ -85,6 +85,7 @@ rule render:
             --shard {params.shard} \
             --batch-size {params.batch_size} \
             --threads {threads} \
+            --code {params.code} \
             --output {output.audio:q} \
             --table {output.table:q} \
             --log {log:q}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import glob
 import json
 import math
-from dataclasses import dataclass
+import shutil
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +16,14 @@ from sao.base.command import InputError, log, output_to_log, parse, progress, ru
 import numpy as np
 import pandas as pd
 import soundfile
-from sao.base.files import check_room, read_json, whole_folder, writing
+from sao.base.files import check_room, digest, read_json, whole, writing
 from sao.base.names import read_digests, shard_name, shard_of
 from sao.base.tables import write_table
 from sao.base.vouched import Checking, Vouched, model_files
 from sao.config.settings import RenderSettings, add_settings
 from sao.models.build import load_model, pick_device
 from sao.models.config import check_sampler, chunk_frames, read_model_config, window_frames
-from sao.rendering.clips import read_clips
+from sao.rendering.clips import Clip, read_clips
 from sao.sound.read import decibels
 
 SILENT_DBFS = -60.0  # peak below which a rendered clip is called silent
@@ -91,6 +93,21 @@ def write_sound(path: Path, audio: np.ndarray, rate: int, subtype: str, title: s
             raise OSError(f"{path}: was not written to its end")
 
 
+def keep_row(folder: Path, clip: Clip, row: dict[str, Any]) -> None:
+    """Note that a clip is finished: its row of the table, and what it was rendered from."""
+    with whole(folder / f"{clip.clip_id}.json") as temporary:
+        temporary.write_text(json.dumps({"clip": asdict(clip), "row": row}), encoding="utf-8")
+
+
+def kept_row(folder: Path, clip: Clip) -> dict[str, Any] | None:
+    """The row of a clip that was finished before, from the same prompt, seed, length and guidance; None if there is none."""
+    path = folder / f"{clip.clip_id}.json"
+    if not path.is_file():
+        return None
+    kept = read_json(path)
+    return kept["row"] if kept["clip"] == asdict(clip) and (folder / kept["row"]["file"]).is_file() else None
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", required=True, help="name of the run or base model")
@@ -107,6 +124,7 @@ def main() -> None:
         "--batch-size", type=int, nargs="?", help="number of clips to render together (default: by memory)"
     )
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--code", required=True, help="hash of the code that renders")
     parser.add_argument("--output", type=Path, required=True, help="folder for the files")
     parser.add_argument("--table", type=Path, required=True)
     args = parse(parser)
@@ -139,49 +157,65 @@ def main() -> None:
     settings = {key: value for key, value in sampling.items() if key not in ("cfg_scale", "negative_prompt")}
     settings["precision"] = precision
 
+    identity = digest(
+        about["model_sha256"], args.model_digest.read_text(encoding="utf-8"), rendering, precision, args.code
+    )
+    partial = args.output.with_name(f".{args.output.name}.{identity[:16]}")
+    for stale in args.output.parent.glob(f".{glob.escape(args.output.name)}.*"):
+        if stale != partial:
+            shutil.rmtree(stale)
+    rows = {clip.clip_id: row for clip in clips if (row := kept_row(partial, clip)) is not None}
+    todo = [clip for clip in clips if clip.clip_id not in rows]
+    if rows:
+        log.info("%d of %d clips are rendered already", len(rows), len(clips))
+
     suffix, subtype = FORMATS[rendering["format"]]
     # The size of a WAV. A FLAC is smaller, by an amount that depends on the sound.
     width = {"PCM_16": 2, "PCM_24": 3}[subtype] * config["model"]["pretransform"]["config"]["io_channels"]
-    room = sum(math.ceil(clip.seconds * rate) * width + 4096 for clip in clips)
-    rows = []
-    with whole_folder(args.output) as partial:
-        check_room(args.output, room, f"the sounds of {len(clips)} clips")
-        # Beside a GPU, all processors but one can draw noise.
-        workers = args.threads - 1 if device == "cuda" else 0
-        rendered = render(model, clips, sampling, frames, args.batch_size, chunk_frames(config), workers)
-        for clip, window_audio in progress(rendered, f"rendering {args.run}", total=len(clips), unit="clips"):
-            audio = window_audio[:, : max(round(clip.seconds * rate), 1)].T.numpy()
-            finished = finish(audio, rate, rendering["loudness"], clip.clip_id, precision)
-            if finished.warning:
-                log.warning("warning: clip %s: %s (peak %.1f dBFS)", clip.clip_id, finished.warning, finished.peak_dbfs)
-            row = {
-                "clip_id": clip.clip_id,
-                "split": clip.split,
-                "prompt": clip.prompt,
-                "negative_prompt": clip.negative_prompt,
-                "cfg_scale": clip.cfg_scale,
-                "seed": clip.seed,
-                "seconds": round(len(audio) / rate, 6),
-                **about,
-            }
-            comment = {key: value for key, value in row.items() if key != "prompt"} | settings
-            file = f"{clip.clip_id}.{suffix}"
-            write_sound(partial / file, finished.audio, rate, subtype, clip.prompt, comment)
-            rows.append(
-                row
-                | {
-                    "peak_dbfs": round(finished.peak_dbfs, 2),
-                    "gain_db": round(finished.gain_db, 2),
-                    "overs": finished.overs,
-                    "warning": finished.warning,
-                    "reference": clip.reference,
-                    "file": file,
-                }
-            )
-        # A single shard may be silent, so gather.py checks all shards together.
-        if not args.shard and all(row["warning"] == "silent" for row in rows):
-            raise InputError(f"{args.weights}: every rendered clip is silent: the model is broken")
-    write_table(args.table, pd.DataFrame(rows, columns=COLUMNS).sort_values(["split", "clip_id"]))
+    room = sum(math.ceil(clip.seconds * rate) * width + 4096 for clip in todo)
+    check_room(args.output, room, f"the sounds of {len(todo)} clips")
+    # It keeps finished clips after an interruption. Its name says what they were made with.
+    partial.mkdir(parents=True, exist_ok=True)
+    # Beside a GPU, all processors but one can draw noise.
+    workers = args.threads - 1 if device == "cuda" else 0
+    rendered = render(model, todo, sampling, frames, args.batch_size, chunk_frames(config), workers)
+    for clip, window_audio in progress(rendered, f"rendering {args.run}", total=len(todo), unit="clips"):
+        audio = window_audio[:, : max(round(clip.seconds * rate), 1)].T.numpy()
+        finished = finish(audio, rate, rendering["loudness"], clip.clip_id, precision)
+        if finished.warning:
+            log.warning("warning: clip %s: %s (peak %.1f dBFS)", clip.clip_id, finished.warning, finished.peak_dbfs)
+        row = {
+            "clip_id": clip.clip_id,
+            "split": clip.split,
+            "prompt": clip.prompt,
+            "negative_prompt": clip.negative_prompt,
+            "cfg_scale": clip.cfg_scale,
+            "seed": clip.seed,
+            "seconds": round(len(audio) / rate, 6),
+            **about,
+        }
+        comment = {key: value for key, value in row.items() if key != "prompt"} | settings
+        file = f"{clip.clip_id}.{suffix}"
+        write_sound(partial / file, finished.audio, rate, subtype, clip.prompt, comment)
+        rows[clip.clip_id] = row | {
+            "peak_dbfs": round(finished.peak_dbfs, 2),
+            "gain_db": round(finished.gain_db, 2),
+            "overs": finished.overs,
+            "warning": finished.warning,
+            "reference": clip.reference,
+            "file": file,
+        }
+        keep_row(partial, clip, rows[clip.clip_id])
+    # A single shard may be silent, so gather.py checks all shards together.
+    if not args.shard and all(row["warning"] == "silent" for row in rows.values()):
+        raise InputError(f"{args.weights}: every rendered clip is silent: the model is broken")
+    files = {row["file"] for row in rows.values()}
+    for path in partial.iterdir():
+        if path.name not in files:
+            path.unlink()
+    shutil.rmtree(args.output, ignore_errors=True)
+    partial.rename(args.output)
+    write_table(args.table, pd.DataFrame(rows.values(), columns=COLUMNS).sort_values(["split", "clip_id"]))
 
 
 if __name__ == "__main__":

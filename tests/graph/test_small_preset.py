@@ -93,7 +93,7 @@ def test_samples_are_as_long_as_their_clips(trained: Path) -> None:
 @pytest.mark.parametrize("sampler", ["pingpong", "dpmpp-3m-sde"])
 def test_sampler_of_the_other_kind_is_refused(trained: Path, tmp_path: Path, sampler: str) -> None:
     model = trained / "results/models/stable-audio-open-small"
-    options = ["--run", "base", "--weights", model / "model.safetensors", "--model", model]
+    options = ["--run", "base", "--code", "x", "--weights", model / "model.safetensors", "--model", model]
     options += ["--weights-digest", model / "checksums.sha256", "--model-digest", model / "checksums.sha256"]
     options += ["--clips", trained / "results/data/demo/prompts/stable-audio-open-small.csv"]
     render = {

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import re
 import shutil
+import signal
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +20,7 @@ import pytest
 import soundfile
 import torch
 from conftest import assert_fails, assert_succeeds, change, checksum, listing, run_script
+from forks import Forks, Started
 from prompt_tables import RENDER, SAMPLING, run_prompts
 from render import finish
 from safetensors.torch import load_file, save_file
@@ -43,13 +48,65 @@ def render(
     own = ["--prompts", prompts] if prompts else []
     clips = output.with_suffix(".clips.csv")
     assert_succeeds(run_prompts(model, splits, clips, *own, dropped=dropped, **settings))
-    return run_script(
-        "render", "--run", "mine", "--weights", weights or model / "model.safetensors", "--model", model,
+    return run_script("render", *command(model, output, clips, weights, **settings), *more)
+
+
+def command(
+    model: Path,
+    output: Path,
+    table: Path,
+    weights: Path | None = None,
+    steps: int = SAMPLING["steps"],
+    **settings: object,
+) -> list[object]:
+    return [
+        "--run", "mine", "--code", "x", "--weights", weights or model / "model.safetensors", "--model", model,
         "--weights-digest", digest_of(weights, output) if weights else model / "checksums.sha256",
-        "--model-digest", model / "checksums.sha256", "--clips", clips,
-        "--render", json.dumps(RENDER | settings), "--sampling", json.dumps(SAMPLING),
-        "--output", output, "--table", output.with_suffix(".csv"), *more,
-    )  # fmt: skip
+        "--model-digest", model / "checksums.sha256", "--clips", table,
+        "--render", json.dumps(RENDER | settings), "--sampling", json.dumps(SAMPLING | {"steps": steps}),
+        "--output", output, "--table", output.with_suffix(".csv"),
+    ]  # fmt: skip
+
+
+def test_killed_render_keeps_its_finished_clips(base_model: Path, splits: Path, tmp_path: Path, forks: Forks) -> None:
+    clips = tmp_path / "clips.csv"
+    assert_succeeds(run_prompts(base_model, splits, clips, clips={"train": 6}))
+
+    def start(name: str, steps: int = 40) -> Started:
+        return forks.start(
+            "render", *command(base_model, tmp_path / name, clips, steps=steps), "--batch-size", 1, cwd=tmp_path
+        )
+
+    whole, cut = start("whole"), start("cut")
+    until = time.monotonic() + 60
+    while len(kept := sorted(tmp_path.glob(".cut.*/*.json"))) < 2 and time.monotonic() < until:
+        time.sleep(0.005)
+    os.killpg(cut.pid, signal.SIGKILL)
+    assert cut.finish().returncode == -signal.SIGKILL and not (tmp_path / "cut").exists()
+    times = {path.stem: (path.parent / f"{path.stem}.wav").stat().st_mtime_ns for path in kept}
+    again = start("cut").finish()
+    assert_succeeds(again)
+    assert re.search(r"\b[2-5] of 6 clips are rendered already", again.stderr)
+    assert_succeeds(whole.finish())
+    assert listing(tmp_path / "cut") == listing(tmp_path / "whole") and len(listing(tmp_path / "cut")) == 6
+    for name in listing(tmp_path / "whole"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert all((tmp_path / f"cut/{clip}.wav").stat().st_mtime_ns == written for clip, written in times.items())
+    assert tmp_path.joinpath("cut.csv").read_bytes() == tmp_path.joinpath("whole.csv").read_bytes()
+    assert not list(tmp_path.glob(".cut.*"))
+
+
+def test_finished_clips_of_other_settings_are_not_taken(
+    base_model: Path, splits: Path, tmp_path: Path, forks: Forks
+) -> None:
+    clips = tmp_path / "clips.csv"
+    assert_succeeds(run_prompts(base_model, splits, clips, clips={"train": 2}))
+    left = tmp_path / ".out.0123456789abcdef"
+    left.mkdir()
+    (left / "x.json").write_text("{}")
+    done = forks.start("render", *command(base_model, tmp_path / "out", clips), cwd=tmp_path).finish()
+    assert_succeeds(done)
+    assert "rendered already" not in done.stderr and not left.exists() and len(listing(tmp_path / "out")) == 2
 
 
 def digest_of(weights: Path, output: Path) -> Path:

@@ -18,6 +18,10 @@ from sao.models.config import ModelConfig, downsampling_ratio
 from sao.sound.read import read_sound
 
 LARGEST = 1 << 22  # numbers in torchaudio's table of filters, 8 bytes each
+CHUNK = 1024  # latent frames that a convolutional autoencoder gets at once: 48 s of Stable Audio Open
+MARGIN = 32  # latent frames more on each side, several times as far as its convolutions reach
+UPSTREAM_CHUNK = 128  # latent frames, as in stable-audio-tools (AudioAutoencoder.decode_audio)
+CONVOLUTIONAL = ("OobleckEncoder", "OobleckDecoder")
 
 
 def resampled(audio: torch.Tensor, rate: int, new_rate: int) -> torch.Tensor:
@@ -69,8 +73,52 @@ def moments(autoencoder: Any, audio: torch.Tensor) -> tuple[torch.Tensor, torch.
     """Mean and standard deviation `[latent channels, frames]` of the posterior for `audio [channels, samples]`.
 
     The standard deviation is 0 if the bottleneck does not sample. Both are unscaled: a training divides by the
-    pretransform's `scale`. Based on VAEBottleneck and vae_sample (stable_audio_tools/models/bottleneck.py).
+    pretransform's `scale`. Based on VAEBottleneck and vae_sample (stable_audio_tools/models/bottleneck.py). A convolutional
+    encoder gets long audio in parts.
     """
+    if type(autoencoder.encoder).__name__ in CONVOLUTIONAL:
+        ratio = int(autoencoder.downsampling_ratio)
+        parts = [
+            [each[:, kept] for each in _moments(autoencoder, audio[:, frames.start * ratio : frames.stop * ratio])]
+            for frames, kept in in_parts(math.ceil(audio.shape[1] / ratio))
+        ]
+        mean, std = (torch.cat(each, dim=1) for each in zip(*parts, strict=True))
+        return mean, std
+    return _moments(autoencoder, audio)
+
+
+def in_parts(frames: int) -> list[tuple[slice, slice]]:
+    """`(latent frames to compute, those of them to keep)` of the parts in which a convolutional autoencoder gets a clip.
+
+    Each part has `MARGIN` frames beside it that belong to its neighbours, so the parts together equal the whole.
+    """
+    if frames <= CHUNK + 2 * MARGIN:
+        return [(slice(0, frames), slice(0, frames))]
+    parts = []
+    for start in range(0, frames, CHUNK):
+        first, stop = max(start - MARGIN, 0), min(start + CHUNK, frames)
+        parts.append((slice(first, min(stop + MARGIN, frames)), slice(start - first, stop - first)))
+    return parts
+
+
+def decoded(pretransform: Any, latents: torch.Tensor) -> torch.Tensor:
+    """Audio `[channels, samples]` of `latents [channels, frames]`, scaled as the decoder takes them.
+
+    A convolutional decoder gets long latents in parts. Other ones are cut up by stable-audio-tools if the model says so, but
+    not latents that are shorter than a chunk, on which it fails.
+    """
+    autoencoder, frames = pretransform.model, latents.shape[1]
+    if type(autoencoder.decoder).__name__ in CONVOLUTIONAL:
+        ratio, parts = int(autoencoder.downsampling_ratio), []
+        for taken, kept in in_parts(frames):
+            audio = autoencoder.decode_audio(latents[None, :, taken], chunked=False)[0]
+            parts.append(audio[:, kept.start * ratio : kept.stop * ratio])
+        return torch.cat(parts, dim=1)
+    chunked = pretransform.chunked and frames >= UPSTREAM_CHUNK
+    return autoencoder.decode_audio(latents[None], chunked=chunked, chunk_size=UPSTREAM_CHUNK)[0]
+
+
+def _moments(autoencoder: Any, audio: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     signal = audio[None]
     with same_noise(audio.device):
         if autoencoder.pretransform is not None:

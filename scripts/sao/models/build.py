@@ -303,6 +303,19 @@ def assert_same_keys(shapes: Mapping[str, Shape], expected: Mapping[str, Shape],
         raise InputError(f"{path}: does not fit the model of {len(expected)} keys: {'; '.join(complaints)}")
 
 
+@contextlib.contextmanager
+def enough_memory(subject: object, cure: str) -> Iterator[None]:
+    """Turn an allocation that failed, on a GPU or in main memory, into an InputError with what to do."""
+    import torch
+
+    try:
+        yield
+    except RuntimeError as error:  # what torch raises on the CPU has no class of its own
+        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        raise InputError(f"{subject}: out of memory: {cure}") from None
+
+
 def pick_device() -> str:
     """`cuda` if there is a GPU, else `cpu`."""
     import torch

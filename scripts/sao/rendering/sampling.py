@@ -23,7 +23,8 @@ from stable_audio_tools.inference.sampling import sample_diffusion
 from torch.overrides import TorchFunctionMode
 
 from sao.base.names import seed_for
-from sao.models.autoencoder import same_noise
+from sao.models.autoencoder import decoded, same_noise
+from sao.models.build import enough_memory
 from sao.models.config import SOURCE_INPUTS
 from sao.rendering.brownian import Ahead, brownian
 from sao.rendering.clips import Clip
@@ -32,7 +33,6 @@ SDE = {"dpmpp-2m-sde": K.sampling.sample_dpmpp_2m_sde, "dpmpp-3m-sde": K.samplin
 ALONE = ("k-dpm-adaptive",)  # samplers whose steps depend on the error of the whole batch
 CPU_BATCH = 8  # clips; larger batches are hardly quicker (benchmarks/README.md)
 GPU_BATCH = 16  # clips; enough to keep a GPU busy
-CHUNK = 128  # latent frames, as in stable-audio-tools (AudioAutoencoder.decode_audio)
 HEADROOM = (
     6.0  # s after the end of a clip that attention may see, where a model masks padding (generate_diffusion_cond)
 )
@@ -190,11 +190,9 @@ def decode(model: Model, latents: torch.Tensor, seed: int) -> torch.Tensor:
     `seed` is for the noise that some decoders add.
     """
     pretransform = model.pretransform
-    latents = latents[None].to(next(pretransform.parameters()).dtype) * pretransform.scale
-    # In chunks if the model says so, but stable-audio-tools fails on latents that are shorter than one.
-    chunked = pretransform.chunked and latents.shape[2] >= CHUNK
+    latents = latents.to(next(pretransform.parameters()).dtype) * pretransform.scale
     with same_noise(latents.device, seed):
-        return pretransform.model.decode_audio(latents, chunked=chunked, chunk_size=CHUNK)[0].float().cpu()
+        return decoded(pretransform, latents).float().cpu()
 
 
 def frames_of(model: Model, clip: Clip, window: int, chunk: int) -> int:
@@ -280,5 +278,7 @@ def _render(
                 log.warning("warning: the GPU's memory is short: %d clips per batch from now on", size)
                 continue
             for clip, latent in zip(group[:size], latents, strict=True):
-                yield clip, decode(model, latent, seed_for(clip.seed, "decode"))
+                with enough_memory(f"clip {clip.clip_id}", "its latents cannot be decoded: render on a larger GPU"):
+                    audio = decode(model, latent, seed_for(clip.seed, "decode"))
+                yield clip, audio
             group = group[size:]

@@ -65,12 +65,11 @@ class Trainer:
         self.choose_state()
         self.catch_signals()
         # Before there are other processes, which would wait for one that cannot log in.
-        with self.loggers() as self.send_row:
+        with self.loggers() as self.send_row, explained(self.leg.run):
             self.start_devices()
             self.resume()
             with (
                 output_to_log(),
-                explained(self.leg.run),
                 self.clips_on_scratch(),
                 self.training_batches() as batches,
             ):

@@ -167,7 +167,7 @@ def test_room_is_checked_before_a_model_is_loaded(base_model: Path, splits: Path
     settings = {"loudness": None, "format": "wav16", "precision": "auto", "sampling": SAMPLING, "train_seconds": None}
     command = [
         sys.executable, SCRIPTS / "render.py", "--run", "mine", "--weights", base_model / "model.safetensors",
-        "--weights-digest", base_model / "checksums.sha256", "--model", base_model,
+        "--weights-digest", base_model / "checksums.sha256", "--model", base_model, "--code", "x",
         "--model-digest", base_model / "checksums.sha256", "--clips", clips,
         "--settings", json.dumps(settings), "--output", folder / "out", "--table", tmp_path / "out.csv",
     ]  # fmt: skip

@@ -1,0 +1,79 @@
+"""A long clip goes through a convolutional autoencoder in parts, which together equal the whole."""
+
+from __future__ import annotations
+
+import copy
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from conftest import BASE_MODEL, ROOT
+from hypothesis import given
+from hypothesis import strategies as st
+from sao.base.files import read_json
+from sao.models import autoencoder
+from sao.models.config import downsampling_ratio
+
+CONFIGS = {
+    "demo": BASE_MODEL / "model_config.json",
+    "on patches": ROOT / "resources/base/model/model_config.json",
+    "Stable Audio Open": None,
+}
+
+
+def config_of(name: str) -> dict[str, Any]:
+    if (path := CONFIGS[name]) is not None:
+        return read_json(path)
+    config = copy.deepcopy(read_json(CONFIGS["demo"]))
+    shape = {"channels": 4, "c_mults": [1, 2, 4, 8, 16], "strides": [2, 4, 4, 8, 8], "use_snake": True}
+    coder = config["model"]["pretransform"]["config"]
+    coder["encoder"] = {"type": "oobleck", "config": {"in_channels": 2, "latent_dim": 128, **shape}}
+    decoder = {"out_channels": 2, "latent_dim": 64, "final_tanh": False, **shape}
+    coder["decoder"] = {"type": "oobleck", "config": decoder}
+    coder.pop("pretransform", None)
+    coder |= {"downsampling_ratio": 2048}
+    return config
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_parts_equal_the_whole(monkeypatch: pytest.MonkeyPatch, name: str, tmp_path: Path) -> None:
+    from sao.models.build import create_autoencoder
+
+    config, frames = config_of(name), 140
+    torch.manual_seed(0)
+    model = create_autoencoder(config, "the model").eval().requires_grad_(False)
+    for weight in model.parameters():  # a fresh model is nearly silent
+        weight.data += 0.02 * torch.randn_like(weight)
+    ratio, channels = downsampling_ratio(config), config["model"]["pretransform"]["config"]["io_channels"]
+    audio = 0.3 * torch.randn(channels, frames * ratio)
+    pretransform = SimpleNamespace(model=model, chunked=False)
+    seen = []
+    model.encoder.register_forward_hook(lambda _, given, output: seen.append(output.shape[-1]))
+    whole = autoencoder.moments(model, audio)
+    sound = autoencoder.decoded(pretransform, whole[0])
+    assert seen == [frames] and sound.shape == audio.shape
+    monkeypatch.setattr(autoencoder, "CHUNK", 40)
+    parts = autoencoder.moments(model, audio)
+    assert seen[1:] == [72, 104, 92, 52]
+    for found, expected in zip(parts, whole, strict=True):
+        assert found.shape == expected.shape and expected.std() > 1e-3
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(autoencoder.decoded(pretransform, whole[0]), sound, rtol=1e-4, atol=1e-5)
+    # Without a margin they would differ.
+    monkeypatch.setattr(autoencoder, "MARGIN", 0)
+    assert not torch.allclose(autoencoder.moments(model, audio)[0], whole[0], rtol=1e-2, atol=1e-3)
+
+
+@given(st.integers(1, 10_000))
+def test_parts_cover_each_frame_once(frames: int) -> None:
+    parts = autoencoder.in_parts(frames)
+    kept = [(taken.start + keep.start, taken.start + keep.stop) for taken, keep in parts]
+    assert kept[0][0] == 0 and kept[-1][1] == frames and all(one[1] == two[0] for one, two in pairwise(kept))
+    longest = autoencoder.CHUNK + 2 * autoencoder.MARGIN
+    assert all(0 < taken.stop - taken.start <= longest and taken.stop <= frames for taken, _ in parts)
+    for taken, keep in parts:
+        assert taken.start == 0 or keep.start == autoencoder.MARGIN
+        assert taken.stop == frames or taken.stop - taken.start - keep.stop == autoencoder.MARGIN
