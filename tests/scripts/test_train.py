@@ -632,7 +632,6 @@ def test_training_that_could_not_step_is_refused(refused: dict[str, Started], ru
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 def test_compiled_training_is_the_eager_one(trainer: Trainer, tmp_path: Path) -> None:
     """Ten validation items make a batch of eight and one of two, for which nothing is compiled anew."""
@@ -648,6 +647,7 @@ def test_compiled_training_is_the_eager_one(trainer: Trainer, tmp_path: Path) ->
     np.testing.assert_allclose(*found, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_compiler_that_fails_ends_the_training(trainer: Trainer, tmp_path: Path) -> None:
     broken = tmp_path / "g++"
     broken.write_text("#!/bin/sh\nexit 1\n")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
 from conftest import ROOT, SPLITS, assert_succeeds, dropped_table, official
 from forks import Forks, Started
+from sao.base.files import sha256
 
 DEMO = ROOT / "resources/demo/corpus"
 DATASETS = ("latents", "audio_dir", "cropped_latents", "cropped_audio")
@@ -78,7 +80,13 @@ def make_corpus(base: Path, base_model: Path, forks: Forks) -> Path:
         configure("cropped_latents", "--latents", "cropped_encoded", *cropped),
         configure("cropped_audio", *audio, *cropped),
     )
-    succeed(*(start("encode_captions", *captions(name, base_model)) for name in DATASETS))
+    # All have the same captions, but each summary names its own dataset configs.
+    succeed(start("encode_captions", *captions(DATASETS[0], base_model)))
+    encoded, summary = (folder / f"{DATASETS[0]}_captions.{end}" for end in ("safetensors", "json"))
+    for name in DATASETS[1:]:
+        shutil.copy(encoded, folder / f"{name}_captions.safetensors")
+        made_from = json.loads(summary.read_text()) | {"datasets": sha256(folder / f"{name}.sha256")}
+        (folder / f"{name}_captions.json").write_text(json.dumps(made_from))
     return folder
 
 

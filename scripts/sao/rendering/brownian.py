@@ -10,6 +10,7 @@ import itertools
 import multiprocessing
 import os
 import signal
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 
@@ -23,8 +24,11 @@ from stable_audio_tools.inference import k_diffusion as K
 def brownian(shape: tuple[int, int], sigmas: Sequence[float], seed: int) -> np.ndarray:
     """The noise `[steps, channels, frames]` that falls between each two of `sigmas`, but the last, which is 0."""
     levels = torch.tensor(sigmas, dtype=torch.float32)
-    tree = K.sampling.BrownianTreeNoiseSampler(torch.zeros(1, *shape), levels[-2], levels[0], seed=[seed])
-    drawn = [tree(one, two)[0] for one, two in itertools.pairwise(levels[:-1])]
+    with warnings.catch_warnings():
+        # The last step may begin less than 1e-7 outside of the tree, by rounding. torchsde takes the tree's end then.
+        warnings.filterwarnings("ignore", message="Should have t[ab]")
+        tree = K.sampling.BrownianTreeNoiseSampler(torch.zeros(1, *shape), levels[-2], levels[0], seed=[seed])
+        drawn = [tree(one, two)[0] for one, two in itertools.pairwise(levels[:-1])]
     return torch.stack(drawn).numpy() if drawn else np.zeros((0, *shape), np.float32)
 
 
