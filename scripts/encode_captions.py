@@ -8,8 +8,7 @@ from pathlib import Path
 from sao.base.command import InputError, log, output_to_log, parse, progress, run
 
 from sao.base.files import sha256, whole, write_json, writing
-from sao.base.names import read_digests
-from sao.base.vouched import Checking, Vouched, model_files
+from sao.base.vouched import Checking, dataset_files, model_files
 from sao.models.build import build_text_conditioner, pick_device, write_safetensors
 from sao.models.config import read_model_config
 
@@ -27,9 +26,7 @@ def main() -> None:
     args = parse(parser)
 
     config = read_model_config(args.model / "model_config.json")
-    cure = f"delete {args.dataset_configs} and run again"
-    listed = read_digests(args.datasets_digest).items()
-    configs = [Vouched(args.dataset_configs / name, digest, args.datasets_digest, cure) for name, digest in listed]
+    configs = dataset_files(args.dataset_configs, args.datasets_digest)
     checking = Checking([*configs, *model_files(args.model, args.model_digest, weights=False)])
     conditioner = build_text_conditioner(config, args.model / "hub")
     checking.finish(f"dataset configs {args.dataset_configs} and base model {args.model}")

@@ -12,7 +12,7 @@ from sao.base.command import InputError, log, parse, progress, run
 from sao.base.files import read_json, size_text
 from sao.base.names import read_digests
 from sao.base.tables import read_table
-from sao.base.vouched import LISTING, Vouched, latent_files, model_files, sound_files
+from sao.base.vouched import LISTING, Vouched, caption_file, dataset_files, latent_files, model_files, sound_files
 
 OWN = "restore the old file; if the change was intended, `touch` it and run again"
 Entry = Vouched | str  # a file to hash, or a line about a fault
@@ -49,9 +49,7 @@ def sounds(results: Path) -> Iterator[Entry]:
 
 def datasets(results: Path) -> Iterator[Entry]:
     for listing in sorted(results.glob("data/*/dataset_configs/*.sha256")):
-        folder = listing.with_suffix("")
-        for name, digest in read_digests(listing).items():
-            yield Vouched(folder / name, digest, listing, f"delete {folder} and run again")
+        yield from dataset_files(listing.with_suffix(""), listing)
 
 
 def models(results: Path) -> Iterator[Entry]:
@@ -69,9 +67,7 @@ def latents(results: Path) -> Iterator[Entry]:
 
 
 def captions(results: Path) -> Iterator[Entry]:
-    for summary in sorted(results.glob("encoded_captions/*/*.json")):
-        path = summary.with_suffix(".safetensors")
-        yield Vouched(path, read_json(summary)["sha256"], summary, f"delete {path} and run again")
+    yield from map(caption_file, sorted(results.glob("encoded_captions/*/*.json")))
 
 
 def trainings(results: Path) -> Iterator[Entry]:

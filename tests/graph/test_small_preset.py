@@ -18,6 +18,7 @@ import yaml
 from conftest import ROOT, assert_succeeds, copy_checkout, run_script, run_snakemake
 from hub import serve_hub
 from micro import random_weights, stable_audio_open_small, text_encoder
+from prompt_tables import RENDER
 from sao.base.files import read_json
 
 PRESET = ROOT / "configs/stable-audio-open-small.yaml"
@@ -96,18 +97,9 @@ def test_sampler_of_the_other_kind_is_refused(trained: Path, tmp_path: Path, sam
     options = ["--run", "base", "--code", "x", "--weights", model / "model.safetensors", "--model", model]
     options += ["--weights-digest", model / "checksums.sha256", "--model-digest", model / "checksums.sha256"]
     options += ["--clips", trained / "results/data/demo/prompts/stable-audio-open-small.csv"]
-    render = {
-        "clips": {"evaluation": 1},
-        "caption": 1,
-        "seed": 0,
-        "seconds": None,
-        "loudness": None,
-        "format": "wav16",
-        "precision": "auto",
-    }
     sampling = {"sampler": sampler, "steps": 2, "cfg_scale": 1, "apg_scale": 0, "sigma_min": 0.3, "sigma_max": 500}
     sampling |= {"negative_prompt": None}
-    options += ["--render", json.dumps(render)]
+    options += ["--render", json.dumps(RENDER)]
     options += ["--sampling", json.dumps(sampling), "--output", tmp_path / "out", "--table", tmp_path / "out.csv"]
     result = run_script("render", *options, cwd=trained)
     if sampler == "dpmpp-3m-sde":

@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import assert_fails
 from demo_corpus import captions as options
-from demo_corpus import make_corpus
+from demo_corpus import inside_corpus
 from forks import Forks
 from sao.base.files import read_json, sha256
 from sao.training.captions import EncodedCaptions, captions_of
@@ -19,9 +19,7 @@ from sao.training.captions import EncodedCaptions, captions_of
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory, base_model: Path, forks: Forks) -> Iterator[Path]:
-    folder = make_corpus(tmp_path_factory.getbasetemp(), base_model, forks)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
+    with inside_corpus(tmp_path_factory.getbasetemp(), base_model, forks) as folder:
         yield folder
 
 

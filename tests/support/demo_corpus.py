@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
+import pytest
 from conftest import ROOT, SPLITS, assert_succeeds, dropped_table, official
 from forks import Forks, Started
 from sao.base.files import sha256
@@ -88,6 +91,15 @@ def make_corpus(base: Path, base_model: Path, forks: Forks) -> Path:
         made_from = json.loads(summary.read_text()) | {"datasets": sha256(folder / f"{name}.sha256")}
         (folder / f"{name}_captions.json").write_text(json.dumps(made_from))
     return folder
+
+
+@contextlib.contextmanager
+def inside_corpus(base: Path, base_model: Path, forks: Forks) -> Iterator[Path]:
+    """The corpus as the current folder, because its dataset configs contain relative paths."""
+    folder = make_corpus(base, base_model, forks)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        yield folder
 
 
 def captions(datasets: str, model: Path) -> list[object]:

@@ -79,15 +79,27 @@ class Checking:
         log.info("%s: %d files, %s, checked by their SHA-256", label, len(self.files), size)
 
 
-def model_files(folder: Path, listing: Path, weights: bool = True) -> list[Vouched]:
-    """The files of a base model with their digests, with or without its own weights.
+def dataset_files(folder: Path, listing: Path) -> list[Vouched]:
+    """The files of a folder of dataset configs with their digests."""
+    cure = f"delete {folder} and run again"
+    return [Vouched(folder / name, digest, listing, cure) for name, digest in read_digests(listing).items()]
+
+
+def caption_file(summary: Path) -> Vouched:
+    """The file of encoded captions beside its summary, which has its digest."""
+    path = summary.with_suffix(".safetensors")
+    return Vouched(path, read_json(summary)["sha256"], summary, f"delete {path} and run again")
+
+
+def model_files(folder: Path, listing: Path, weights: bool = True, text_encoder: bool = True) -> list[Vouched]:
+    """The files of a base model with their digests, with or without its own weights and its text encoder.
 
     A folder may be one output of a rule. Then deleting a single file would not make it again, so the cure names the folder.
     """
     return [
         Vouched(folder / name, digest, listing, f"delete {folder / name.split('/')[0]} and run again")
         for name, digest in read_digests(listing).items()
-        if weights or name != "model.safetensors"
+        if (weights or name != "model.safetensors") and (text_encoder or name.split("/")[0] != "hub")
     ]
 
 

@@ -53,7 +53,8 @@ class Ahead:
     def take(self, shape: tuple[int, int], sigmas: Sequence[float], seeds: Sequence[int]) -> torch.Tensor:
         """The noise `[steps, clips, channels, frames]` of clips, which is forgotten here."""
         self.announce(shape, sigmas, seeds)
-        return torch.from_numpy(np.stack([self.drawn.pop((shape, seed)).result() for seed in seeds], axis=1))
+        drawn = {seed: self.drawn.pop((shape, seed)).result() for seed in set(seeds)}
+        return torch.from_numpy(np.stack([drawn[seed] for seed in seeds], axis=1))
 
     def close(self) -> None:
         self.pool.shutdown(cancel_futures=True)

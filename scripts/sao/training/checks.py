@@ -13,8 +13,16 @@ from typing import TYPE_CHECKING
 from sao.base.command import InputError, about, is_first
 
 from sao.base.files import read_json, sha256
-from sao.base.names import read_digests
-from sao.base.vouched import Checking, Vouched, chosen, latent_files, model_files, sound_files
+from sao.base.vouched import (
+    Checking,
+    Vouched,
+    caption_file,
+    chosen,
+    dataset_files,
+    latent_files,
+    model_files,
+    sound_files,
+)
 from sao.models.config import read_model_config, training_config
 
 if TYPE_CHECKING:
@@ -85,15 +93,10 @@ def start_checking(leg: Leg, sets: list[Clips]) -> list[tuple[Checking, str]]:
     """
     if not is_first():
         return []
-    cure = f"delete {leg.dataset_configs} and run again"
-    configs = [
-        Vouched(leg.dataset_configs / name, digest, leg.datasets_digest, cure)
-        for name, digest in read_digests(leg.datasets_digest).items()
-    ]
     return [
-        (Checking(configs), f"dataset configs {leg.dataset_configs}"),
-        (Checking(weights_of(leg)), f"base model {leg.model}"),
-        (Checking([captions_file(leg)]), f"captions {leg.captions}"),
+        (Checking(dataset_files(leg.dataset_configs, leg.datasets_digest)), f"dataset configs {leg.dataset_configs}"),
+        (Checking(model_files(leg.model, leg.model_digest, text_encoder=False)), f"base model {leg.model}"),
+        (Checking([caption_file(leg.captions_digest)]), f"captions {leg.captions}"),
         (Checking(sounds_of(sets, leg.sound_digest)), "clips"),
     ]
 
@@ -102,17 +105,6 @@ def finish_checking(checks: list[tuple[Checking, str]]) -> None:
     """Raise InputError on the first file that is not what its digest says."""
     for checking, what in checks:
         checking.finish(what)
-
-
-def captions_file(leg: Leg) -> Vouched:
-    summary = leg.captions_digest
-    return Vouched(leg.captions, read_json(summary)["sha256"], summary, f"delete {leg.captions} and run again")
-
-
-def weights_of(leg: Leg) -> list[Vouched]:
-    """The files of the base model that a training reads: the text encoder is not among them."""
-    files = model_files(leg.model, leg.model_digest)
-    return [file for file in files if file.path.relative_to(leg.model).parts[0] != "hub"]
 
 
 def sounds_of(sets: list[Clips], summaries: list[Path]) -> list[Vouched]:

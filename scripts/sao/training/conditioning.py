@@ -11,8 +11,6 @@ import torch
 
 from sao.models.text import Encoded, projected
 
-TEXT = ("T5Conditioner", "T5GemmaConditioner", "CLAPTextConditioner", "Frozen", "Clap")
-
 
 def condition(conditioner: Any, batch: dict[str, Any]) -> dict[str, Encoded]:
     """The tensor and mask of each conditioner of a MultiConditioner, by its key.
@@ -22,10 +20,10 @@ def condition(conditioner: Any, batch: dict[str, Any]) -> dict[str, Encoded]:
     """
     made = {}
     for key, part in conditioner.conditioners.items():
-        if type(part).__name__ in TEXT:
+        name = key if key == "prompt" or key in batch["numbers"] else conditioner.default_keys[key]
+        if name == "prompt":
             made[key] = projected(part, batch["text"], batch["text_mask"])
         else:
-            name = key if key in batch["numbers"] else conditioner.default_keys[key]
             made[key] = embedded(part, batch["numbers"][name])
     return made
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,36 +13,23 @@ import torch
 from conftest import BASE_MODEL, ROOT
 from hypothesis import given
 from hypothesis import strategies as st
+from micro import stable_audio_open
 from sao.base.files import read_json
 from sao.models import autoencoder
 from sao.models.config import downsampling_ratio
 
-CONFIGS = {
-    "demo": BASE_MODEL / "model_config.json",
-    "on patches": ROOT / "resources/base/model/model_config.json",
-    "Stable Audio Open": None,
+CONFIGS: dict[str, Callable[[], dict[str, Any]]] = {
+    "demo": lambda: read_json(BASE_MODEL / "model_config.json"),
+    "on patches": lambda: read_json(ROOT / "resources/base/model/model_config.json"),
+    "Stable Audio Open": stable_audio_open,
 }
-
-
-def config_of(name: str) -> dict[str, Any]:
-    if (path := CONFIGS[name]) is not None:
-        return read_json(path)
-    config = copy.deepcopy(read_json(CONFIGS["demo"]))
-    shape = {"channels": 4, "c_mults": [1, 2, 4, 8, 16], "strides": [2, 4, 4, 8, 8], "use_snake": True}
-    coder = config["model"]["pretransform"]["config"]
-    coder["encoder"] = {"type": "oobleck", "config": {"in_channels": 2, "latent_dim": 128, **shape}}
-    decoder = {"out_channels": 2, "latent_dim": 64, "final_tanh": False, **shape}
-    coder["decoder"] = {"type": "oobleck", "config": decoder}
-    coder.pop("pretransform", None)
-    coder |= {"downsampling_ratio": 2048}
-    return config
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_parts_equal_the_whole(monkeypatch: pytest.MonkeyPatch, name: str, tmp_path: Path) -> None:
     from sao.models.build import create_autoencoder
 
-    config, frames = config_of(name), 140
+    config, frames = CONFIGS[name](), 140
     torch.manual_seed(0)
     model = create_autoencoder(config, "the model").eval().requires_grad_(False)
     for weight in model.parameters():  # a fresh model is nearly silent

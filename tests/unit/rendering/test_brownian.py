@@ -31,7 +31,8 @@ def test_workers_draw_the_same() -> None:
         ahead.announce(SHAPE, SIGMAS, [1, 2, 3])
         first = ahead.take(SHAPE, SIGMAS, [2, 1])
         again = ahead.take(SHAPE, SIGMAS, [3, 2])  # one that was announced, and one that was taken
+        same = ahead.take(SHAPE, SIGMAS, [5, 5])  # two prompts with one seed
         assert not ahead.drawn
-    for noise, seeds in ((first, (2, 1)), (again, (3, 2))):
+    for noise, seeds in ((first, (2, 1)), (again, (3, 2)), (same, (5, 5))):
         for number, seed in enumerate(seeds):
             assert np.array_equal(noise[:, number].numpy(), brownian(SHAPE, SIGMAS, seed))

@@ -17,7 +17,7 @@ import pytest
 import soundfile
 import torch
 from conftest import BASE_MODEL
-from demo_corpus import make_corpus
+from demo_corpus import inside_corpus
 from forks import Forks
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,10 +41,7 @@ SOURCES = ("latents", "audio_dir", "cropped_latents", "cropped_audio")
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory, base_model: Path, forks: Forks) -> Iterator[Path]:
-    """The corpus. The tests run in its folder, because its dataset configs contain relative paths."""
-    folder = make_corpus(tmp_path_factory.getbasetemp(), base_model, forks)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
+    with inside_corpus(tmp_path_factory.getbasetemp(), base_model, forks) as folder:
         yield folder
 
 

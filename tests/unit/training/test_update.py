@@ -1,12 +1,14 @@
-"""A step of the optimiser runs no text encoder, and reads nothing back from the device."""
+"""A step of the optimiser is a function of seed and step, runs no text encoder, and reads nothing back from the device."""
 
 from __future__ import annotations
 
 import itertools
+import random
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from sao.training.average import MovingAverage
@@ -14,7 +16,7 @@ from sao.training.objective import Objective
 from sao.training.optimizer import make_optimizer
 from sao.training.prepare import make_trainable
 from sao.training.schedule import make_scheduler
-from sao.training.update import Update
+from sao.training.update import Update, seed_step
 from steps import make_batch, make_model, section
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -78,3 +80,14 @@ def test_steps_read_nothing_and_encode_no_text(
     assert torch.isfinite(found).all() and found[-1, 0] < found[0, 0]
     # Every step runs the same operations.
     assert all(count % STEPS == 0 for count in counted.calls.values()), counted.calls
+
+
+def test_a_step_seeds_all_generators() -> None:
+    def drawn(*key: int) -> tuple:
+        seed_step(*key)
+        return random.random(), float(np.random.random()), float(torch.rand(1))
+
+    first = drawn(0, 5, 0)
+    assert drawn(0, 5, 0) == first
+    for other in ((1, 5, 0), (0, 6, 0), (0, 5, 1)):
+        assert not set(drawn(*other)) & set(first)
