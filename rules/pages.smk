@@ -6,7 +6,7 @@ rule collect:
         tables=expand("results/renders/{run}.csv", run=PLAN.rendering.all()),
         renders=ancient(expand("results/renders/{run}", run=PLAN.rendering.all())),
         spectrograms=ancient(expand("results/spectrograms/{run}", run=PLAN.rendering.all())),
-        recordings=ask(PLAN.pages.recordings, ancient),
+        beside=ask(PLAN.pages.beside, ancient),
         pages=ancient(PLAN.data.report_pages()),
         evaluation="results/evaluation/summary.json",
         steps=expand("results/evaluation/{run}.svg", run=PLAN.evaluation.by_step()),

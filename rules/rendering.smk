@@ -6,11 +6,14 @@ rule prompts:
     input:
         kept="results/data/{corpus}/dataset_configs/{base_model}.csv",
         prompts=given(PLAN.rendering.prompts()),
+        # The sounds that the prompts name.
+        sources=given(PLAN.rendering.sources()),
         model_config=ancient("results/models/{base_model}/model_config.json"),
         hub=ancient("results/models/{base_model}/hub"),
         model_digest="results/models/{base_model}/checksums.sha256",
     output:
-        "results/data/{corpus}/prompts/{base_model}.csv",
+        table="results/data/{corpus}/prompts/{base_model}.csv",
+        sources=directory("results/data/{corpus}/prompts/{base_model}"),
     log:
         "results/logs/prompts/{corpus}/{base_model}.log",
     benchmark:
@@ -24,6 +27,8 @@ rule prompts:
         runtime=minutes(10, per_mb=1, of="kept"),
     params:
         settings=settings(PLAN.rendering.prompt_settings),
+        # Not every path can be declared as an input.
+        sources=PLAN.rendering.source_keys(),
         code=code_hash(SCRIPTS / "prompts.py"),
     message:
         "Check the prompts of corpus {wildcards.corpus} for base model {wildcards.base_model}"
@@ -35,7 +40,8 @@ rule prompts:
             --model-config {input.model_config:q} \
             --hub {input.hub:q} \
             --settings {params.settings:q} \
-            --output {output:q} \
+            --output {output.table:q} \
+            --sources {output.sources:q} \
             --log {log:q}
         """
 
@@ -47,6 +53,7 @@ rule render:
         model=ask(PLAN.models.parts, ancient),
         model_digest=ask(PLAN.models.digest, ancient),
         clips=ask(PLAN.rendering.clips),
+        sources=ask(PLAN.rendering.source_folder, ancient),
     output:
         audio=directory("results/renders/{run}"),
         table="results/renders/{run}.csv",
@@ -143,8 +150,8 @@ rule spectrograms:
     input:
         table="results/renders/{run}.csv",
         renders=ancient("results/renders/{run}"),
-        # The recordings that the table names as references.
-        recordings=ask(PLAN.rendering.recordings, ancient),
+        # The recordings and sources that the table names.
+        beside=ask(PLAN.rendering.beside, ancient),
     output:
         directory("results/spectrograms/{run}"),
     log:
@@ -159,7 +166,7 @@ rule spectrograms:
         # With the recordings there are two pictures per clip.
         runtime=minutes(10, per_row=0.01, of="table"),
     params:
-        references=ask(PLAN.rendering.with_references),
+        beside=ask(PLAN.rendering.with_beside),
         code=code_hash(SCRIPTS / "spectrograms.py"),
     message:
         "Draw the spectrograms of {wildcards.run}"
@@ -168,7 +175,7 @@ rule spectrograms:
         python "$SCRIPTS/spectrograms.py" \
             --table {input.table:q} \
             --renders {input.renders:q} \
-            {params.references} \
+            {params.beside} \
             --threads {threads} \
             --output {output:q} \
             --log {log:q}

@@ -14,13 +14,13 @@ from sao.base.files import copy_file, link_or_copy, read_json, sha256, whole_fol
 from sao.base.tables import read_table, write_table
 from sao.config.settings import add_settings
 from sao.pages.samples import Trained, corpus_entry, render_page
-from sao.rendering.table import read_renders
+from sao.rendering.table import BESIDE, read_renders
 
 
-def bring_recording(recording: Path, folder: Path, clip: str) -> None:
-    """Link a recording that a rule unpacked. Copy a user's own, because a program may write to a file of the page."""
-    unpacked = recording.resolve().is_relative_to((folder.parents[1] / "data").resolve())
-    (link_or_copy if unpacked else copy_file)(recording, folder / f"{clip}{recording.suffix}")
+def bring(sound: Path, folder: Path, clip: str) -> None:
+    """Link a sound that a rule wrote. Copy a user's own, because a program may write to a file of the page."""
+    written = sound.resolve().is_relative_to((folder.parents[1] / "data").resolve())
+    (link_or_copy if written else copy_file)(sound, folder / f"{clip}{sound.suffix}")
 
 
 def collect(args: argparse.Namespace, output: Path) -> pd.DataFrame:
@@ -32,10 +32,12 @@ def collect(args: argparse.Namespace, output: Path) -> pd.DataFrame:
         for row in table.itertuples():
             link_or_copy(Path(str(row.sound)), output / run / str(row.file))
             link_or_copy(drawn / f"{row.clip_id}.webp", output / "spectrograms" / run / f"{row.clip_id}.webp")
-            if row.reference:
-                bring_recording(Path(str(row.reference)), output / "reference", str(row.clip_id))
-        for picture in (drawn / "reference").glob("*"):
-            link_or_copy(picture, output / "spectrograms" / "reference" / picture.name)
+            for kind in BESIDE:
+                if path := getattr(row, kind):
+                    bring(Path(str(path)), output / kind, str(row.clip_id))
+        for kind in BESIDE:
+            for picture in (drawn / kind).glob("*"):
+                link_or_copy(picture, output / "spectrograms" / kind / picture.name)
         tables.append(table.drop(columns="sound"))
     samples = pd.concat(tables, ignore_index=True)
     write_table(output / "samples.csv", samples)

@@ -1,18 +1,21 @@
-"""Choose the sounds to render, from the clips of a corpus and the user's prompts, and check all their texts."""
+"""Choose the sounds to render, from the clips of a corpus and the user's prompts, and check all that they are made from."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 from sao.base.command import log, parse, run
 
+from sao.base.files import whole_folder
 from sao.base.tables import read_table
 from sao.config.settings import PromptSettings, add_settings
-from sao.models.config import check_sampler, downsampling_ratio, is_distilled, read_model_config, window_frames
+from sao.models.config import check_sampler, is_distilled, read_model_config
 from sao.models.numbers import numbers_of
 from sao.rendering.clips import check_ids, check_tokens, corpus_clips, write_clips
-from sao.rendering.prompts import read_prompts
+from sao.rendering.prompts import Takes, read_prompts
+from sao.rendering.sources import copy_source
 
 
 def main() -> None:
@@ -23,6 +26,7 @@ def main() -> None:
     parser.add_argument("--hub", type=Path, required=True, help="Hub cache with the text encoder")
     add_settings(parser, PromptSettings)
     parser.add_argument("--output", type=Path, required=True, help="CSV of the sounds to render")
+    parser.add_argument("--sources", type=Path, required=True, help="folder for the sounds that prompts start from")
     args = parse(parser)
     settings: PromptSettings = args.settings
 
@@ -37,15 +41,17 @@ def main() -> None:
             sampling["steps"],
             sampling["cfg_scale"],
         )
-    numbers = numbers_of(config)
-    clips = corpus_clips(read_table(args.kept), settings, numbers)
+    clips = corpus_clips(read_table(args.kept), settings, numbers_of(config))
     if args.prompts:
-        frames = window_frames(config, settings["train_seconds"])
-        window = frames * downsampling_ratio(config) / config["sample_rate"]
-        clips += read_prompts(args.prompts, window, settings, numbers)
+        clips += read_prompts(args.prompts, Takes.of(config, settings), settings)
         check_ids(clips)
     check_tokens(clips, config, args.hub)
-    write_clips(args.output, clips)
+    with whole_folder(args.sources) as folder:
+        for clip in clips:
+            if clip.source:
+                copy_source(clip, folder / f"{clip.clip_id}.wav")
+    kept = {clip.clip_id: (args.sources / f"{clip.clip_id}.wav").as_posix() for clip in clips if clip.source}
+    write_clips(args.output, [dataclasses.replace(clip, source=kept.get(clip.clip_id, "")) for clip in clips])
     log.info("%s: %d sounds to render", args.output, len(clips))
 
 

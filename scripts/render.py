@@ -23,15 +23,15 @@ from sao.base.vouched import Checking, Vouched, model_files
 from sao.config.settings import RenderSettings, add_settings
 from sao.models.build import load_model, pick_device
 from sao.models.config import check_sampler, chunk_frames, read_model_config, window_frames
-from sao.rendering.clips import Clip, read_clips
+from sao.rendering.clips import OF_SOURCE, Clip, read_clips
+from sao.rendering.sources import SILENT_DBFS
 from sao.sound.read import decibels
 
-SILENT_DBFS = -60.0  # peak below which a rendered clip is called silent
 LOUDNESS_BLOCK = 0.4  # s, as in ITU-R BS.1770-4
 FORMATS = {"wav16": ("wav", "PCM_16"), "wav24": ("wav", "PCM_24"), "flac": ("flac", "PCM_16")}
 COLUMNS = (
     "clip_id", "split", "prompt", "negative_prompt", "cfg_scale", "seed", "seconds", "run", "checkpoint", "model_sha256",
-    "peak_dbfs", "gain_db", "overs", "warning", "reference", "file",
+    "peak_dbfs", "gain_db", "overs", "warning", "reference", "source", "source_sha256", *OF_SOURCE, "file",
 )  # fmt: skip
 
 
@@ -181,7 +181,9 @@ def main() -> None:
     rendered = render(model, todo, sampling, frames, args.batch_size, chunk_frames(config), workers)
     for clip, window_audio in progress(rendered, f"rendering {args.run}", total=len(todo), unit="clips"):
         audio = window_audio[:, : max(round(clip.seconds * rate), 1)].T.numpy()
-        finished = finish(audio, rate, rendering["loudness"], clip.clip_id, precision)
+        # What lies outside of a mask keeps its level.
+        loudness = rendering["loudness"] if clip.mask_start is None else None
+        finished = finish(audio, rate, loudness, clip.clip_id, precision)
         if finished.warning:
             log.warning("warning: clip %s: %s (peak %.1f dBFS)", clip.clip_id, finished.warning, finished.peak_dbfs)
         row = {
@@ -194,7 +196,8 @@ def main() -> None:
             "seconds": round(len(audio) / rate, 6),
             **about,
         }
-        comment = {key: value for key, value in row.items() if key != "prompt"} | settings
+        made_from = {name: getattr(clip, name) for name in ("source_sha256", *OF_SOURCE)} if clip.source else {}
+        comment = {key: value for key, value in row.items() if key != "prompt"} | settings | made_from
         file = f"{clip.clip_id}.{suffix}"
         write_sound(partial / file, finished.audio, rate, subtype, clip.prompt, comment)
         rows[clip.clip_id] = row | {
@@ -203,6 +206,7 @@ def main() -> None:
             "overs": finished.overs,
             "warning": finished.warning,
             "reference": clip.reference,
+            **{name: getattr(clip, name) for name in ("source", "source_sha256", *OF_SOURCE)},
             "file": file,
         }
         keep_row(partial, clip, rows[clip.clip_id])

@@ -11,16 +11,28 @@ import subprocess
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
-from conftest import checksum, copy_checkout, forked_jobs, listing
+import soundfile
+from conftest import checksum, copy_checkout, forked_jobs, listing, write_wav
 
 SMALL = {
     "base_models": {"demo": {"sampling": {"steps": 2}}},
     "runs": {"demo": {"steps": 8, "checkpoint_every": 4, "validate_every": 4, "batch_size": 4}},
-    "render": {"clips": {"evaluation": 2, "train": None}},
+    "render": {"clips": {"evaluation": 2, "train": None}, "prompts": "mine.csv"},
     "evaluation": {"embeddings": ["log-mel"], "bootstrap": 10},
 }
+
+
+PROMPTS = "id,prompt,init_audio,init_noise_level\nplain,Rain.,,\nodd,Rain.,my sounds/a {b}.wav,5\nlow,Rain.,low.flac,20\n"
+
+
+def write_sources(checkout: Path) -> None:
+    """Prompts of which two start from sounds. Snakemake takes no path with braces as an input."""
+    (checkout / "mine.csv").write_text(PROMPTS)
+    write_wav(checkout / "my sounds/a {b}.wav", 0.2 * np.sin(np.arange(8000))[:, None], 8000)
+    soundfile.write(checkout / "low.flac", 0.2 * np.sin(0.01 * np.arange(44100)), 44100)
 
 
 def snakemake(checkout: Path, *target: str) -> subprocess.Popen[str]:
@@ -41,6 +53,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout in which the graph ran to its end, after Snakemake and the training were killed in the second leg."""
     checkout = copy_checkout(tmp_path_factory.mktemp("small") / "checkout")
     (checkout / "small.yaml").write_text(json.dumps(SMALL))
+    write_sources(checkout)
     run = checkout / "results/checkpoints/demo"
     killed = snakemake(checkout, "results/checkpoints/demo/model.safetensors")
     while killed.poll() is None and not (run / "step-00000004/training.json").is_file():
@@ -57,12 +70,32 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_page_lists_what_was_rendered(small: Path) -> None:
     samples = pd.read_csv(small / "results/samples/samples.csv", keep_default_na=False)
-    assert sorted(samples.run) == ["base", "base", "demo", "demo"] and set(samples.split) == {"evaluation"}
+    assert sorted(samples.run) == ["base"] * 5 + ["demo"] * 5 and set(samples.split) == {"evaluation", "prompts"}
     files = listing(small / "results/samples")
     assert "index.html" in files and {f"{row.run}/{row.file}" for row in samples.itertuples()} <= files
     assert set(samples.model_sha256[samples.run == "demo"]) == {
         checksum(small / "results/checkpoints/demo/model.safetensors", "sha256")
     }
+
+
+def test_what_starts_from_a_sound_is_near_it_and_made_anew_with_it(small: Path, tmp_path: Path) -> None:
+    page = (small / "results/samples/index.html").read_text(encoding="utf-8")
+    assert page.count('src="source/') == 2 and "source noised to 5" in page
+    again = shutil.copytree(small, tmp_path / "again", symlinks=True)
+    for name, others in (("my sounds/a {b}.wav", "odd"), ("low.flac", "low")):
+        soundfile.write(again / name, 0.3 * np.sin(0.02 * np.arange(30000)), 44100, "PCM_16")
+        done = snakemake(again, "results/renders/base--demo--demo")
+        said, _ = done.communicate(timeout=300)
+        assert done.returncode == 0, said[-3000:]
+        before, after = (
+            pd.read_csv(folder / "results/renders/base--demo--demo.csv").set_index("clip_id") for folder in (small, again)
+        )
+        assert after.source_sha256[others] == checksum(again / name, "sha256") != before.source_sha256[others]
+        assert after.seconds[others] == pytest.approx(30000 / 44100, abs=1e-4)
+    (again / "low.flac").unlink()
+    failed = snakemake(again, "-n", "results/samples")
+    said, _ = failed.communicate(timeout=300)
+    assert failed.returncode == 1 and "mine.csv, row 4: the init_audio 'low.flac' does not exist" in said.splitlines()[-1]
 
 
 def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(small: Path, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ PRESET = ROOT / "configs/stable-audio-open-small.yaml"
 # Only what would take long: the preset trains 2,000 steps.
 OVERLAY = {
     "runs": {"small": {"steps": 12, "checkpoint_every": 6, "validate_every": 6}},
-    "render": {"clips": {"train": None, "evaluation": 1}},
+    "render": {"clips": {"train": None, "evaluation": 1}, "prompts": "mine.csv"},
     "base_models": {"stable-audio-open-small": {"sampling": {"steps": 4}}},
 }
 
@@ -41,6 +41,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("small")
     checkout = copy_checkout(folder / "checkout")
     (checkout / "overlay.yaml").write_text(yaml.safe_dump(OVERLAY))
+    (checkout / "mine.csv").write_text("id,prompt,init_audio,init_noise_level\nvaried,A bell.,notes.ogg,0.7\n")
+    soundfile.write(checkout / "notes.ogg", 0.3 * np.sin(0.1 * np.arange(48000)), 32000)
     entry = yaml.safe_load(PRESET.read_text(encoding="utf-8"))["base_models"]["stable-audio-open-small"]
     config = stable_audio_open_small()
     weights = {key: torch.from_numpy(weight) for key, weight in random_weights(config).items()}
@@ -85,10 +87,11 @@ def test_the_preset_trains_two_legs_in_its_own_precision(trained: Path) -> None:
 def test_samples_are_as_long_as_their_clips(trained: Path) -> None:
     for folder in ("small", "base--stable-audio-open-small--demo"):
         table = pd.read_csv(trained / f"results/renders/{folder}.csv")
-        assert len(table) == 1
-        sound = soundfile.info(str(trained / "results/renders" / folder / table.file[0]))
-        assert sound.samplerate == 44100 and sound.channels == 2
-        assert sound.duration == pytest.approx(table.seconds[0], abs=1e-4)
+        assert table.split.tolist() == ["evaluation", "prompts"] and table.seconds[1] == pytest.approx(1.5, abs=1e-4)
+        for row in table.itertuples():
+            sound = soundfile.info(str(trained / "results/renders" / folder / row.file))
+            assert sound.samplerate == 44100 and sound.channels == 2
+            assert sound.duration == pytest.approx(row.seconds, abs=1e-4)
 
 
 @pytest.mark.parametrize("sampler", ["pingpong", "dpmpp-3m-sde"])
@@ -106,4 +109,4 @@ def test_sampler_of_the_other_kind_is_refused(trained: Path, tmp_path: Path, sam
         assert result.returncode == 1 and "'dpmpp-3m-sde'" in result.stderr and "pingpong" in result.stderr
     else:
         assert_succeeds(result)
-        assert len(list((tmp_path / "out").glob("*.wav"))) == 1
+        assert len(list((tmp_path / "out").glob("*.wav"))) == 2

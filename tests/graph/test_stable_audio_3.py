@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,11 +40,17 @@ def trained(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReq
     full = {"base_model": name, "corpus": "demo", "method": "full", "batch_size": 2, "precision": "32-true", **short}
     overlay = {
         "runs": {name: short, "full": full},
-        "render": {"clips": {"train": None, "evaluation": 1}},
+        "render": {"clips": {"train": None, "evaluation": 1}, "prompts": "mine.csv"},
         "evaluation": {"embeddings": ["log-mel"], "bootstrap": 10},
         "base_models": {name: {"sampling": {"steps": 2}}},
     }
     (checkout / "overlay.yaml").write_text(yaml.safe_dump(overlay))
+    (checkout / "mine.csv").write_text(
+        "id,prompt,init_audio,init_noise_level,mask_start,mask_end\n"
+        "varied,A bell.,notes.wav,0.5,,\nfilled,A bell.,notes.wav,,0.5,1\ngone-on,A bell.,notes.wav,0.9,1.2,\n"
+    )
+    notes = 0.3 * np.sin(np.arange(2 * 22050) * 0.1) * np.exp(-np.arange(2 * 22050) % 5000 / 2000)
+    soundfile.write(checkout / "notes.wav", notes, 22050)
     preset = yaml.safe_load((checkout / f"configs/{name}.yaml").read_text(encoding="utf-8"))["base_models"][name]
     config = stable_audio_3(PRESETS[request.param], preset["repo"])
     model = {"model_config.json": json.dumps(config).encode(), "model.safetensors": safetensors(config)}
@@ -88,6 +95,54 @@ def test_renders_are_on_the_page_and_as_long_as_their_clips(trained: tuple[str, 
         assert (sound.samplerate, sound.channels) == (44100, 2)
         assert sound.duration == pytest.approx(table.seconds[0], abs=1e-4)
         assert re.search(rf"\b{re.escape(folder.split('--')[0])}\b", page)
+
+
+def autoencoded(checkout: Path, name: str) -> dict[str, np.ndarray]:
+    """What the autoencoder alone makes of the sources, `[samples, channels]` by clip."""
+    from sao.models.build import load_model
+    from sao.models.config import read_model_config
+    from sao.rendering.clips import read_clips
+
+    folder = checkout / f"results/models/{name}"
+    config = read_model_config(folder / "model_config.json")
+    model = load_model(config, folder / "hub", folder / "model.safetensors").eval().requires_grad_(False)
+    import torch
+    from sao.base.names import seed_for
+    from sao.models.config import chunk_frames, window_frames
+    from sao.rendering.sampling import decode, frames_of, source_latents
+
+    found = {}
+    for clip in read_clips(checkout / f"results/data/demo/prompts/{name}.csv"):
+        if clip.source:
+            clip = replace(clip, source=(checkout / clip.source).as_posix())
+            frames = frames_of(model, clip, window_frames(config, None), chunk_frames(config))
+            with torch.inference_mode():
+                audio = decode(model, source_latents(model, clip, frames), seed_for(clip.seed, "decode"))
+            found[clip.clip_id] = audio[:, : round(clip.seconds * 44100)].T.numpy()
+    return found
+
+
+def test_text_inpainting_and_audio_to_audio_stand_on_one_page(trained: tuple[str, Path]) -> None:
+    name, checkout = trained
+    page = (checkout / "results/samples/index.html").read_text(encoding="utf-8")
+    for words in ("source noised to 0.5", "0.5 to 1 s made anew", "1.2 to 2 s made anew, source noised to 0.9"):
+        assert words in page
+    alone = autoencoded(checkout, name)
+    for folder in (name, "full", f"base--{name}--demo"):
+        sounds = {
+            clip: soundfile.read(checkout / f"results/renders/{folder}/{clip}.wav", dtype="float32")[0]
+            for clip in ("varied", "filled", "gone-on")
+        }
+        assert {len(sound) for sound in sounds.values()} == {88200}
+        # Outside of the mask stands what the autoencoder makes of the source, to the last of 16 bits.
+        for clip, start, stop in (("filled", 0, 0.2), ("filled", 1.3, 1.7), ("gone-on", 0, 0.9)):
+            part = slice(round(start * 44100), round(stop * 44100))
+            np.testing.assert_allclose(sounds[clip][part], alone[clip][part], atol=2**-14)
+        inside = slice(round(0.6 * 44100), round(0.9 * 44100))
+        for clip, part in (("filled", inside), ("varied", slice(None))):
+            assert np.abs(sounds[clip][part] - alone[clip][part]).max() > 1e-3
+    page_folder = checkout / "results/samples"
+    assert {path.name for path in (page_folder / "source").iterdir()} == {"varied.wav", "filled.wav", "gone-on.wav"}
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("configs/stable-audio-3-*.yaml")), ids=lambda path: path.stem)

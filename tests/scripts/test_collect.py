@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Page
 
 RATE = 8000
-# clip_id, split, prompt, seconds. The last clip has no recording.
+# clip_id, split, prompt, seconds. The last clip has no recording, and starts from a sound instead.
 CLIPS = (
     ("b clip", "evaluation", 'Rain & "wind" <b>on</b> a roof.', 1.0),
     ("a-clip", "evaluation", "A dog barks.", 2.0),
@@ -97,12 +97,13 @@ def make_inputs(root: Path) -> list[object]:
             rows.append(
                 {"clip_id": clip, "split": split, "prompt": prompt, "negative_prompt": "", "seed": 1, "seconds": seconds,
                  "run": model, "model_sha256": model, "warning": "silent" if (clip, model) == ("z", "one") else "",
-                 "reference": reference if split != "prompts" else "", "file": f"{clip}.{suffix}"}
+                 "reference": reference if split != "prompts" else "", "source": reference if split == "prompts" else "",
+                 "init_noise_level": "4.0", "mask_start": "", "mask_end": "", "file": f"{clip}.{suffix}"}
             )  # fmt: skip
         table = root / f"renders/{model}.csv"
         pd.DataFrame(rows).to_csv(table, index=False)
         drawn = root / f"spectrograms/{model}"
-        more = ["--references"] if model == "base" else []
+        more = ["--beside"] if model == "base" else []
         assert_succeeds(run_script("spectrograms", "--table", table, "--renders", folder, "--output", drawn, *more))
         for key, value in (("--table", table), ("--render", folder), ("--spectrograms", drawn)):
             arguments[key].append(value)
@@ -156,6 +157,7 @@ def test_folder_has_all_that_the_page_shows(made: Path) -> None:
     wanted |= {f"spectrograms/{row.run}/{row.clip_id}.webp" for row in samples.itertuples()}
     recorded = [clip for clip, split, _, _ in CLIPS if split != "prompts"]
     wanted |= {f"reference/{clip}.wav" for clip in recorded} | {f"spectrograms/reference/{c}.webp" for c in recorded}
+    wanted |= {"source/z.wav", "spectrograms/source/z.webp"}
     wanted |= {"index.html", "samples.csv", "corpora/my <corpus>.html"}
     wanted |= {"curves/one-loss.svg", "curves/two-loss.svg", "curves/two-measures.svg"}
     assert listing(made) == wanted
@@ -316,6 +318,9 @@ def test_row_has_prompt_players_pictures_and_figures(page: Page) -> None:
     assert row.locator("h3").inner_text() == 'Rain & "wind" <b>on</b> a roof.'
     assert row.locator("h4").all_inner_texts() == ["recording", *MODELS]
     assert "Log-mel distance" in row.inner_text() and "CLAP score (laion/x)" in row.inner_text()
+    started = page.locator(".clip[data-clip='z']")
+    assert started.locator("h4").all_inner_texts() == ["source", *MODELS]
+    assert "seed 1 · source noised to 4" in started.inner_text() and "noised" not in row.inner_text()
     copy = page.locator(".clip[data-clip='a-clip'] .cell[data-name='two']")
     assert "near copy of training clip c%23 (aisfx)" in copy.inner_text()
 
@@ -392,7 +397,7 @@ def test_blind_comparison_hides_which_is_which_and_keeps_a_tally(context: Browse
     assert page.evaluate("document.activeElement.closest('.clip').dataset.clip") == "b clip"
     page.click("#blind")
     assert "neither 1×" in page.locator("#tally").inner_text()
-    assert page.locator(".clip[data-clip='z'] h4").all_inner_texts() == list(MODELS)
+    assert page.locator(".clip[data-clip='z'] h4").all_inner_texts() == ["source", *MODELS]
     page.click("#forget")
     assert page.locator("#tally").inner_text() == ""
     assert wrong + wrong_too == []

@@ -22,7 +22,8 @@ def make_renders(folder: Path, clips: list[str], **columns: object) -> Path:
     """Write a table of renders, and their WAVs beside it."""
     for clip in clips:
         write_wav(folder.with_suffix("") / f"{clip}.wav", noise(clip, 0.6), RATE)
-    table = {"clip_id": clips, "split": "evaluation", "prompt": [f"rain on {c}" for c in clips], "reference": ""}
+    table = {"clip_id": clips, "split": "evaluation", "prompt": [f"rain on {c}" for c in clips]}
+    table |= {"reference": "", "source": ""}
     table["file"] = [f"{clip}.wav" for clip in clips]
     path = folder.with_suffix(".csv")
     pd.DataFrame(table | columns).to_csv(path, index=False)

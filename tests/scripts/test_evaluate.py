@@ -56,6 +56,7 @@ def make_renders(corpus: Path, folder: Path) -> pd.DataFrame:
     table = pd.DataFrame(
         {"clip_id": [r[0] for r in rows], "split": [r[1] for r in rows], "prompt": "tones", "reference": references}
     )
+    table["source"] = ""
     table["file"] = table.clip_id + ".wav"
     table.to_csv(folder.with_suffix(".csv"), index=False)
     return table

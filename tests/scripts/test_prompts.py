@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 from conftest import assert_fails, assert_succeeds
 from hypothesis import given
 from hypothesis import strategies as st
 from model_configs import changed
 from prompt_tables import SAMPLING, run_prompts
 from sao.base.command import InputError
+from sao.base.files import read_json, sha256
 from sao.rendering.clips import Clip, choose, read_clips, render_seed, write_clips
-from sao.rendering.prompts import read_prompts
+from sao.rendering.named import named_sounds
+from sao.rendering.prompts import Takes, read_prompts
 
-WINDOW = 3.0
+RATE, RATIO = 16000, 1000
+TAKES = Takes(window=3.0, rate=RATE, ratio=RATIO, noise=(0.3, 100), inpaints=False)
 SETTINGS: dict[str, Any] = {"seconds": None, "seed": 5, "sampling": {"cfg_scale": 7, "negative_prompt": "Hiss."}}
 
 
-def read(path: Path, text: str | bytes, **settings: object) -> list[Clip]:
+def read(path: Path, text: str | bytes, takes: Takes = TAKES, **settings: object) -> list[Clip]:
     path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return read_prompts(path, WINDOW, SETTINGS | settings)
+    return read_prompts(path, takes, SETTINGS | settings)
 
 
 def test_text_file_is_a_prompt_a_line(tmp_path: Path) -> None:
@@ -78,6 +84,92 @@ def test_wrong_row_is_named(tmp_path: Path, name: str, text: str | bytes, messag
     with pytest.raises(InputError, match=message) as error:
         read(tmp_path / name, text)
     assert "\n" not in str(error.value)
+
+
+def sound(path: Path, seconds: float, rate: int = 8000, level: float = 0.5) -> None:
+    path.parent.mkdir(exist_ok=True)
+    soundfile.write(path, level * np.sin(np.arange(round(seconds * rate))), rate)
+
+
+def test_a_sound_starts_from_another_one(tmp_path: Path) -> None:
+    sound(tmp_path / "in" / "two words.wav", 2.5)
+    header = "prompt,init_audio,init_noise_level,mask_start,mask_end,seconds\n"
+    rows = "A,in/two words.wav,5,,,\nB,in/two words.wav,,1,2,\nC,in/two words.wav,7,,1.5,1.5\nD,in/two words.wav,,2.5,,3\nE,,,,,\n"
+    varied, filled, both, longer, plain = read(tmp_path / "p.csv", header + rows, dataclasses.replace(TAKES, inpaints=True))
+    path = (tmp_path / "in/two words.wav").as_posix()
+    assert {clip.source for clip in (varied, filled, both, longer)} == {path} and plain.source == ""
+    assert varied.source_sha256 == sha256(Path(path)) and plain.source_sha256 == ""
+    assert (varied.seconds, varied.init_noise_level, varied.mask_start, varied.mask_end) == (2.5, 5.0, None, None)
+    assert (filled.seconds, filled.init_noise_level, filled.mask_start, filled.mask_end) == (2.5, None, 1.0, 2.0)
+    assert (both.seconds, both.init_noise_level, both.mask_start, both.mask_end) == (1.5, 7.0, 0.0, 1.5)
+    assert (longer.seconds, longer.mask_start, longer.mask_end) == (3.0, 2.5, 3.0)
+    assert (plain.seconds, plain.init_noise_level, plain.mask_start) == (3.0, None, None)
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        ("none.wav,5,,,", "row 2: the init_audio '.*none.wav' does not exist: its path counts from the folder of the table"),
+        ("silent.wav,5,,,", "row 2: the init_audio '.*silent.wav' is silent"),
+        ("text.wav,5,,,", "row 2: the init_audio '.*text.wav' cannot be read"),
+        ("a.wav,,,,", "row 2: says not what becomes of its init_audio: give an init_noise_level"),
+        ("a.wav,0.3,,,", "init_noise_level is '0.3', not a number above 0.3 up to 100"),
+        ("a.wav,101,,,", "init_noise_level is '101', not a number above 0.3 up to 100"),
+        ("a.wav,much,,,", "init_noise_level is 'much'"),
+        ("long.wav,5,,,", r"the init_audio '.*long.wav' has 4 s, the model's window is 3.00 s: set seconds"),
+        (",5,,,", "init_noise_level is given without an init_audio"),
+        (",,0,,", "mask_start is given without an init_audio"),
+        ("a.wav,,-1,,", "mask_start is '-1', not a number from 0"),
+        ("a.wav,,0,nan,", "mask_end is 'nan', not a number from 0"),
+        ("a.wav,,0,2.1,", "the mask from 0 to 2.1 s ends after the sound, which has 2 s"),
+        ("a.wav,,1,1,", "the mask from 1 to 1 s holds no whole latent frame, which has 62 ms: make it longer"),
+        ("a.wav,,1.5,1,", "the mask from 1.5 to 1 s holds no whole latent frame"),
+        ("a.wav,,1.01,1.12,", "the mask from 1.01 to 1.12 s holds no whole latent frame"),
+        ("a.wav,,1,2,3", "leaves a part of the sound's 3 s to an init_audio of 2 s: begin the mask before the end"),
+        ("a.wav,,2.5,3,3", "leaves a part of the sound's 3 s to an init_audio of 2 s"),
+    ],
+)
+def test_wrong_source_is_named(tmp_path: Path, cells: str, message: str) -> None:
+    sound(tmp_path / "a.wav", 2)
+    sound(tmp_path / "long.wav", 4)
+    sound(tmp_path / "silent.wav", 1, level=0)
+    (tmp_path / "text.wav").write_text("not a sound")
+    text = f"prompt,init_audio,init_noise_level,mask_start,mask_end,seconds\nRain,{cells}\n"
+    with pytest.raises(InputError, match=message) as error:
+        read(tmp_path / "p.csv", text, dataclasses.replace(TAKES, inpaints=True))
+    assert "\n" not in str(error.value) and "p.csv, row 2: " in str(error.value)
+
+
+def test_a_mask_needs_a_model_that_inpaints(tmp_path: Path) -> None:
+    sound(tmp_path / "a.wav", 2)
+    text = "prompt,init_audio,mask_end\nRain,a.wav,1\n"
+    assert read(tmp_path / "p.csv", text, dataclasses.replace(TAKES, inpaints=True))[0].mask_end == 1
+    with pytest.raises(InputError, match="the mask from 0 to 1 s is for an inpainting model"):
+        read(tmp_path / "p.csv", text)
+
+
+def test_a_share_of_noise_for_rectified_flow(tmp_path: Path, base_model: Path) -> None:
+    config = read_json(base_model / "model_config.json")
+    settings: Any = SETTINGS | {"train_seconds": None, "sampling": SAMPLING}
+    assert Takes.of(config, settings).noise == (SAMPLING["sigma_min"], SAMPLING["sigma_max"])
+    config["model"]["diffusion"]["diffusion_objective"] = "rectified_flow"
+    takes = Takes.of(config, settings)
+    assert takes.noise == (0.0, 1.0) and not takes.inpaints and takes.window == pytest.approx(3.0, abs=0.1)
+    assert Takes.of(config | {"model_type": "diffusion_cond_inpaint"}, settings).inpaints
+
+
+def test_the_plan_finds_the_sounds_that_prompts_name(tmp_path: Path) -> None:
+    sound(tmp_path / "a.wav", 1)
+    table = tmp_path / "p.csv"
+    table.write_bytes("\ufeffprompt,init_audio\nRain, a.wav \nWind,\nHail,a.wav\n".encode())
+    assert named_sounds(table) == [tmp_path / "a.wav"]
+    table.write_text("prompt,init_audio\nRain,a.wav\nHail,b.wav\n")
+    with pytest.raises(InputError, match=r"p.csv, row 3: the init_audio '.*b.wav' does not exist"):
+        named_sounds(table)
+    for odd in (b"prompt\nRain\n", b"", b"\xff\xfe\nprompt", b'prompt,init_audio\n"Rain\n'):
+        table.write_bytes(odd)
+        assert named_sounds(table) == []
+    assert named_sounds(tmp_path / "p.txt") == []
 
 
 def test_length_in_the_config_has_to_fit_the_window(tmp_path: Path) -> None:
@@ -181,6 +273,11 @@ TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\r\0"), min_size
             cfg_scale=st.floats(0, 100),
             negative_prompt=st.none() | TEXT,
             reference=st.just("") | TEXT,
+            source=st.just("") | TEXT,
+            source_sha256=st.just("") | st.just("0a"),
+            init_noise_level=st.none() | st.floats(0, 100),
+            mask_start=st.none() | st.floats(0, 100),
+            mask_end=st.none() | st.floats(0, 100),
         ),
         max_size=5,
     )
@@ -198,3 +295,17 @@ def test_choice_of_clips_is_stable_when_clips_are_added(clips: set[str], count: 
     assert len(few) == min(count, len(clips))
     assert more - {"new"} <= few
     assert set(choose(pd.DataFrame({"clip_id": sorted(clips)}), "all", seed).clip_id) == clips
+
+
+def test_sources_are_copied_beside_the_table(base_model: Path, splits: Path, tmp_path: Path) -> None:
+    sound(tmp_path / "in.flac", 1.5, rate=12000)
+    (tmp_path / "mine.csv").write_text("prompt,id,init_audio,init_noise_level,seconds\nRain.,a,in.flac,4,1\nWind.,b,,,\n")
+    assert_succeeds(
+        run_prompts(base_model, splits, tmp_path / "out.csv", "--prompts", tmp_path / "mine.csv", clips={})
+    )
+    varied, plain = read_clips(tmp_path / "out.csv")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.wav"] and plain.source == ""
+    assert varied.source == (tmp_path / "out/a.wav").as_posix()
+    assert varied.source_sha256 == sha256(tmp_path / "in.flac")
+    copied, rate = soundfile.read(varied.source)
+    assert rate == 12000 and np.array_equal(copied, soundfile.read(tmp_path / "in.flac", stop=12000)[0])

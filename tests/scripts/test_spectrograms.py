@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -42,12 +43,11 @@ def test_any_length_gives_a_picture(length: int, rate: int) -> None:
 
 def make_renders(folder: Path) -> Path:
     rows = []
-    for clip, reference in (("two words", "a recording.wav"), ("雨 #1", "")):
+    for clip, kind in (("two words", "reference"), ("雨 #1", "source")):
         write_wav(folder / "renders" / f"{clip}.wav", tone(440), 16000)
-        if reference:
-            write_wav(folder / reference, tone(880, rate=44100), 44100)
-        path = f"{folder}/{reference}" if reference else ""
-        rows.append({"clip_id": clip, "file": f"{clip}.wav", "reference": path})
+        beside = folder / f"a {kind}.wav"
+        write_wav(beside, tone(880, rate=44100), 44100)
+        rows.append({"clip_id": clip, "file": f"{clip}.wav", "reference": "", "source": "", kind: beside.as_posix()})
     table = folder / "renders.csv"
     pd.DataFrame(rows).to_csv(table, index=False)
     return table
@@ -60,17 +60,17 @@ def run(table: Path, output: Path, *more: str):
 
 def test_renders_and_recordings_are_drawn(tmp_path: Path) -> None:
     table = make_renders(tmp_path)
-    assert_succeeds(run(table, tmp_path / "out", "--references", "--threads", "2"))
+    assert_succeeds(run(table, tmp_path / "out", "--beside", "--threads", "2"))
     names = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.webp")}
-    assert names == {"two words.webp", "雨 #1.webp", "reference/two words.webp"}
+    assert names == {"two words.webp", "雨 #1.webp", "reference/two words.webp", "source/雨 #1.webp"}
     with Image.open(tmp_path / "out/two words.webp") as picture:
         assert picture.format == "WEBP" and picture.height == HEIGHT and len(set(picture.getdata())) > 10
-    for name, frequency in (("two words", 440), ("reference/two words", 880)):  # each picture shows its own sound
+    for name, frequency in (("two words", 440), ("reference/two words", 880), ("source/雨 #1", 880)):  # each picture shows its own sound
         with Image.open(tmp_path / f"out/{name}.webp") as picture:
             row = HEIGHT - 1 - np.asarray(picture.convert("L"), float).mean(axis=1).argmax()
         assert abs(np.log2(np.geomspace(LOWEST, HIGHEST, HEIGHT)[row] / frequency)) < 0.2
     assert_succeeds(run(table, tmp_path / "without"))
-    assert not (tmp_path / "without/reference").exists()
+    assert not {"reference", "source"} & set(os.listdir(tmp_path / "without"))
 
 
 def test_sound_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from settings import as_options
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 SERVER = """
-import atexit, contextlib, gc, json, os, runpy, selectors, signal, socket, sys, tempfile
+import atexit, contextlib, gc, json, os, runpy, selectors, signal, socket, sys, tempfile, weakref
 listener = socket.socket(socket.AF_UNIX)
 listener.bind(sys.argv[1])
 import numpy, pandas, scipy.signal, soundfile, py7zr, matplotlib.figure, jinja2
@@ -124,6 +124,8 @@ selector = selectors.DefaultSelector()
 selector.register(ended, selectors.EVENT_READ)
 selector.register(listener, selectors.EVENT_READ)
 listener.listen(64)
+for finalizer in list(weakref.finalize._registry):
+    finalizer.atexit = False  # torch has thousands; at the end of each process they would write into all of its memory
 gc.freeze()
 while True:
     for key, _ in selector.select():

@@ -43,5 +43,6 @@ def run_prompts(
     return run_script(
         "prompts", "--kept", kept_table(splits, output.with_suffix(".kept.csv"), dropped),
         "--model-config", model / "model_config.json", "--hub", model / "hub",
-        "--render", json.dumps(RENDER | settings), "--sampling", json.dumps(sampling), "--output", output, *more,
+        "--render", json.dumps(RENDER | settings), "--sampling", json.dumps(sampling), "--output", output,
+        "--sources", output.with_suffix(""), *more,
     )  # fmt: skip

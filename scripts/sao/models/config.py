@@ -164,6 +164,12 @@ def check_sampler(config: ModelConfig, sampler: str, steps: int) -> None:
             f"sampling.sampler is {sampler!r}, and the model's diffusion objective is {objective(config)!r}: set "
             f"base_models.<name>.sampling.sampler to one of {', '.join(allowed)}"
         )
+    # It takes the first row of a table of schedules for the schedule, and returns the noise that it began with.
+    if sampler == "rk4" and config["model"]["diffusion"].get("use_effective_length_for_schedule"):
+        raise InputError(
+            "sampling.sampler is 'rk4', which in stable-audio-tools has no schedule by the length of a sound, as the model "
+            "wants it: set base_models.<name>.sampling.sampler to euler, dpmpp or pingpong"
+        )
     if sampler.endswith("-sde") and steps < 2:  # k-diffusion's SDE samplers fail with one step
         raise InputError(f"sampling.steps is {steps}; {sampler} needs 2 or more")
 

@@ -49,8 +49,17 @@ def copy_warnings(clip: dict[str, Any]) -> list[str]:
     return [f"near copy of training clip {near} ({', '.join(names)})" for near, names in spaces.items()]
 
 
+def made_from(row: Any) -> str:
+    """How a sound was made from its source, in a few words; empty if it has none. `row` is of samples.csv."""
+    if not row.source:
+        return ""
+    mask = f"{float(row.mask_start):g} to {float(row.mask_end):g} s made anew" if row.mask_start else ""
+    noise = f"source noised to {float(row.init_noise_level):g}" if row.init_noise_level else ""
+    return ", ".join(filter(None, (mask, noise)))
+
+
 def clip_entries(samples: pd.DataFrame, summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """One entry per clip, evaluation first: the recording, then every model. Paths are relative to the page."""
+    """One entry per clip, evaluation first: the recording or the source, then every model. Paths are relative to the page."""
     entries = []
     for (split, clip), group in samples.groupby(["split", "clip_id"], sort=True):
         first = next(group.itertuples())
@@ -70,18 +79,29 @@ def clip_entries(samples: pd.DataFrame, summary: dict[str, Any]) -> list[dict[st
                     "warnings": [*([row.warning] if row.warning else []), *copy_warnings(figures)],
                 }
             )
-        recording = []
+        beside = []
         if first.reference:  # every model's figures have the same facts of the recording
             figures = summary["runs"][first.run]["clips"][clip]
             recorded = [("Duration", f"{figures['reference_seconds']:.2f} s")]
             recorded += [(name, text) for _, name, _, text in figures_of(figures, "reference_")]
-            recording.append(
+            beside.append(
                 {
                     "name": RECORDING,
                     "is_model": False,
                     "sound": f"reference/{clip}{Path(str(first.reference)).suffix}",
                     "picture": f"spectrograms/reference/{clip}.webp",
                     "figures": recorded,
+                    "warnings": [],
+                }
+            )
+        if first.source:
+            beside.append(
+                {
+                    "name": "source",
+                    "is_model": False,
+                    "sound": f"source/{clip}{Path(str(first.source)).suffix}",
+                    "picture": f"spectrograms/source/{clip}.webp",
+                    "figures": [],
                     "warnings": [],
                 }
             )
@@ -93,9 +113,10 @@ def clip_entries(samples: pd.DataFrame, summary: dict[str, Any]) -> list[dict[st
                 "negative_prompt": first.negative_prompt,
                 "seconds": first.seconds,
                 "seed": first.seed,
+                "made_from": made_from(first),
                 "figures": sortable,
                 "odd": any(model["warnings"] for model in models),
-                "cells": recording + models,
+                "cells": beside + models,
             }
         )
     return entries

@@ -14,9 +14,9 @@ class Pages:
     def __init__(self, runs: Runs, data: Data, models: Models, training: Training, rendering: Rendering) -> None:
         self.runs, self.data, self.models, self.training, self.rendering = runs, data, models, training, rendering
 
-    def recordings(self) -> list[str]:
-        """The folders of the recordings of all corpora that the runs train on."""
-        return [path for corpus in self.runs.used_corpora() for path in self.data.recordings(corpus)]
+    def beside(self) -> list[str]:
+        """The folders of the recordings of all corpora that the runs train on, and of the sources of prompts."""
+        return list(dict.fromkeys(path for run in self.runs.rendered for path in self.rendering.beside(run)))
 
     def datasets(self) -> list[str]:
         """The dataset configs of all rendered models. They list the clips that were left out."""

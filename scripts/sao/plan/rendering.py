@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
+from sao.base.files import content_key
 from sao.base.names import shard_name
 from sao.config.resolve import Config
 from sao.config.settings import PromptSettings, RenderSettings, pick
@@ -12,11 +14,13 @@ from sao.plan.data import Data
 from sao.plan.models import Models
 from sao.plan.resources import RENDERED, START, rows
 from sao.plan.runs import Runs, pattern
+from sao.rendering.named import named_sounds
 
 
 class Rendering:
     def __init__(self, config: Config, runs: Runs, data: Data, models: Models) -> None:
         self.render, self.runs, self.data, self.models = config["render"], runs, data, models
+        self._sources = [path for file in self.prompts() for path in named_sounds(Path(file))]
 
     def exported(self, run: str) -> str:
         """The folder of a run's exported model; `run` may name one leg: `demo@step-00000500`."""
@@ -35,6 +39,13 @@ class Rendering:
         """The file of prompts that are rendered beside the clips, if there is one."""
         return [] if self.render["prompts"] is None else [self.render["prompts"]]
 
+    def sources(self) -> list[str]:
+        """The sounds that the prompts start from."""
+        return [path.as_posix() for path in self._sources]
+
+    def source_keys(self) -> list[str]:
+        return [content_key(path) for path in self._sources]
+
     def prompt_settings(self, corpus: str, base_model: str) -> PromptSettings:
         """The settings that decide which sounds are rendered, besides the file of prompts."""
         return pick(PromptSettings, self.render | self._model_settings(corpus, base_model))
@@ -51,6 +62,10 @@ class Rendering:
     def clips(self, run: str) -> str:
         """The table of the sounds to render: the same for a base model and all its runs on a corpus."""
         return f"results/data/{self.runs.corpus(run)}/prompts/{self.runs.base_model(run)}.csv"
+
+    def source_folder(self, run: str) -> str:
+        """The folder of the sounds that prompts start from."""
+        return self.clips(run).removesuffix(".csv")
 
     def settings(self, run: str) -> RenderSettings:
         """The settings that decide how a sound is rendered. The batch size and the number of shards decide nothing."""
@@ -83,13 +98,13 @@ class Rendering:
         """On a GPU, processors that draw noise while it computes: as many as it takes to keep up with an H100."""
         return 6 if self.models.run_gpus(run) else 1
 
-    def recordings(self, run: str) -> list[str]:
-        """The folders of the recordings that a table of renders names as references."""
-        return self.data.recordings(self.runs.corpus(run))
+    def beside(self, run: str) -> list[str]:
+        """The folders of the recordings and sources that a table of renders names."""
+        return [*self.data.recordings(self.runs.corpus(run)), self.source_folder(run)]
 
-    def with_references(self, run: str) -> list[str]:
-        """The flag to draw the references too. Only the base model has it, so that each reference is drawn once."""
-        return ["--references"] if self.runs.is_base(run) else []
+    def with_beside(self, run: str) -> list[str]:
+        """The flag to draw recordings and sources too. Only the base model has it, so that each is drawn once."""
+        return ["--beside"] if self.runs.is_base(run) else []
 
     def all(self) -> Sequence[str]:
         """The names of all models to render: the base models and the runs."""

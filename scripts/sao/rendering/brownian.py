@@ -47,13 +47,13 @@ class Ahead:
 
     def announce(self, shape: tuple[int, int], sigmas: Sequence[float], seeds: Sequence[int]) -> None:
         for seed in seeds:
-            if (shape, seed) not in self.drawn:
-                self.drawn[shape, seed] = self.pool.submit(brownian, shape, list(sigmas), seed)
+            if (shape, tuple(sigmas), seed) not in self.drawn:
+                self.drawn[shape, tuple(sigmas), seed] = self.pool.submit(brownian, shape, list(sigmas), seed)
 
     def take(self, shape: tuple[int, int], sigmas: Sequence[float], seeds: Sequence[int]) -> torch.Tensor:
         """The noise `[steps, clips, channels, frames]` of clips, which is forgotten here."""
         self.announce(shape, sigmas, seeds)
-        drawn = {seed: self.drawn.pop((shape, seed)).result() for seed in set(seeds)}
+        drawn = {seed: self.drawn.pop((shape, tuple(sigmas), seed)).result() for seed in set(seeds)}
         return torch.from_numpy(np.stack([drawn[seed] for seed in seeds], axis=1))
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -21,7 +22,10 @@ from sao.models.tokens import Reader
 
 @dataclass(frozen=True)
 class Clip:
-    """A sound to render. Its audio depends only on its prompts, seconds, seed and cfg_scale, the model and the sampler."""
+    """A sound to render. Its audio depends only on what is here, `split`, `reference` and `origin` apart, model and sampler.
+
+    A sound may start from another one, its source: noised to `init_noise_level`, or kept outside of the mask, or both.
+    """
 
     clip_id: str
     split: str
@@ -33,11 +37,26 @@ class Clip:
     reference: str = ""  # path of the recording
     origin: str = ""  # file and row, for messages
     numbers: Numbers = field(default_factory=dict)  # for the model's other conditioners
+    source: str = ""  # path of the sound to start from
+    source_sha256: str = ""  # of that file as the user gave it
+    init_noise_level: float | None = None  # the noise that is added to the source; None starts from noise alone
+    mask_start: float | None = None  # s; from here to mask_end the sound is generated, and the rest is the source
+    mask_end: float | None = None
 
 
 def render_seed(seed: int, clip: str) -> int:
     """The seed of a clip without its own seed."""
     return seed_for(seed, "render", clip)
+
+
+def masked(start: float, end: float, seconds: float, rate: int, ratio: int) -> range:
+    """The latent frames that are generated for a mask from `start` to `end` (s) in a sound of `seconds`.
+
+    They lie wholly within the mask, so that nothing outside of it changes. Only at the end of the sound, its last frame may
+    go on after it. `rate` is in Hz, a frame has `ratio` samples.
+    """
+    first, stop = math.ceil(round(start * rate) / ratio), round(end * rate) / ratio
+    return range(first, math.ceil(stop) if end >= seconds else math.floor(stop))
 
 
 def choose(table: pd.DataFrame, count: str | int, seed: int) -> pd.DataFrame:
@@ -112,6 +131,7 @@ def check_tokens(clips: Sequence[Clip], config: ModelConfig, hub: Path) -> None:
         log.warning("warning: %s (%d such)", caveats[0], len(caveats))
 
 
+OF_SOURCE = ("init_noise_level", "mask_start", "mask_end")
 COLUMNS = [field.name for field in fields(Clip) if field.name != "origin"]
 
 
@@ -134,6 +154,9 @@ def read_clips(path: Path) -> list[Clip]:
             negative_prompt=row["negative_prompt"] or None,
             numbers=json.loads(row["numbers"] or "{}"),
             reference=row["reference"],
+            source=row["source"],
+            source_sha256=row["source_sha256"],
+            **{name: float(row[name]) if row[name] else None for name in OF_SOURCE},
         )
         for _, row in read_rows(path, COLUMNS)
     ]

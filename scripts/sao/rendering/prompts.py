@@ -6,6 +6,7 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +16,51 @@ from sao.base.files import bad_byte
 from sao.base.placeholders import is_blank
 from sao.base.tables import read_rows
 from sao.config.settings import PromptSettings
-from sao.models.numbers import Number
-from sao.rendering.clips import Clip, render_seed
+from sao.models.config import ModelConfig, downsampling_ratio, inpaints, objective, window_frames
+from sao.models.numbers import Number, numbers_of
+from sao.rendering.clips import OF_SOURCE, Clip, masked, render_seed
+from sao.rendering.named import COLUMN, named_sound
+from sao.rendering.sources import facts_of
 
 SPLIT = "prompts"  # the split of prompts from a file, in the table of renders
-COLUMNS = ("id", "prompt", "seconds", "seed", "cfg_scale", "negative_prompt")
+COLUMNS = ("id", "prompt", "seconds", "seed", "cfg_scale", "negative_prompt", COLUMN, *OF_SOURCE)
 ID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}"
 
 
-def read_prompts(path: Path, window: float, settings: PromptSettings, numbers: Sequence[Number] = ()) -> list[Clip]:
-    """Read the prompts of a `.txt` or `.csv`. Empty cells take their values from the config.
+@dataclass(frozen=True)
+class Takes:
+    """What a model can make from a prompt."""
 
-    `window`, in seconds, is the longest sound that the model renders. `numbers` are those that the model takes beside a
-    prompt; each is a column. Raises InputError with file and row.
+    window: float  # s, the longest sound
+    rate: int  # Hz
+    ratio: int  # samples of one latent frame
+    noise: tuple[float, float]  # lowest and highest init_noise_level
+    inpaints: bool
+    numbers: Sequence[Number] = ()  # beside the prompt; each is a column
+
+    @classmethod
+    def of(cls, config: ModelConfig, settings: PromptSettings) -> Takes:
+        rate, ratio = config["sample_rate"], downsampling_ratio(config)
+        sampling = settings["sampling"]
+        # The samplers of `v` count noise in standard deviations of the latents, those of rectified flow as a share.
+        v = objective(config) == "v"
+        noise = (sampling["sigma_min"], sampling["sigma_max"]) if v else (0.0, 1.0)
+        window = window_frames(config, settings["train_seconds"]) * ratio / rate
+        return cls(window, rate, ratio, noise, inpaints(config), numbers_of(config))
+
+
+def read_prompts(path: Path, takes: Takes, settings: PromptSettings) -> list[Clip]:
+    """Read the prompts of a `.txt` or `.csv` for a model. Empty cells take their values from the config.
+
+    The clips' sources are the user's files. Raises InputError with file and row.
     """
-    default = window if settings["seconds"] is None else settings["seconds"]
+    default = takes.window if settings["seconds"] is None else settings["seconds"]
     sampling = settings["sampling"]
-    if default > window:
+    if default > takes.window:
         raise InputError(
-            f"render.seconds is {default}, the model's window is {window:.2f} s: set it to null or to less than that"
+            f"render.seconds is {default}, the model's window is {takes.window:.2f} s: set it to null or to less than that"
         )
-    rows = _table(path, numbers) if path.suffix == ".csv" else _lines(path, numbers)
+    rows = _table(path, takes.numbers) if path.suffix == ".csv" else _lines(path, takes.numbers)
     clips: dict[str, Clip] = {}
     for line, row in rows:
         origin = f"{path}, row {line}"
@@ -52,14 +77,13 @@ def read_prompts(path: Path, window: float, settings: PromptSettings, numbers: S
             raise InputError(f"{origin}: the prompt is empty: write one or delete the row")
         if re.search(r"\r(?!\n)", prompt + row.get("negative_prompt", "").strip()):
             raise InputError(f"{origin}: holds a carriage return: end lines as Windows or Unix does, or remove it")
-        seconds = _number(row, "seconds", origin, float, lambda x: x > 0, "a number above 0", default)
-        if seconds > window:
-            raise InputError(f"{origin}: seconds is {seconds}, the model's window is {window:.2f} s: ask for less")
+        seconds = _number(row, "seconds", origin, float, lambda x: x > 0, "a number above 0", None)
+        if seconds is not None and seconds > takes.window:
+            raise InputError(f"{origin}: seconds is {seconds}, the model's window is {takes.window:.2f} s: ask for less")
         clips[name.casefold()] = Clip(
             clip_id=name,
             split=SPLIT,
             prompt=prompt,
-            seconds=seconds,
             seed=_number(
                 row,
                 "seed",
@@ -79,12 +103,75 @@ def read_prompts(path: Path, window: float, settings: PromptSettings, numbers: S
                 float(sampling["cfg_scale"]),
             ),
             negative_prompt=row.get("negative_prompt", "").strip() or sampling["negative_prompt"],
-            numbers={number.name: _given(row, number, origin) for number in numbers},
+            numbers={number.name: _given(row, number, origin) for number in takes.numbers},
             origin=origin,
+            **_source(path, row, seconds, default, takes, origin),
         )
     if not clips:
         raise InputError(f"{path}: holds no prompt: write one per line")
     return list(clips.values())
+
+
+def _source(
+    table: Path, row: dict[str, str], seconds: float | None, default: float, takes: Takes, origin: str
+) -> dict[str, Any]:
+    """The fields of a clip that its source decides: how long it is, and what is done to the source."""
+    path = named_sound(table, row)
+    if path is None:
+        if given := next((name for name in OF_SOURCE if row.get(name, "").strip()), None):
+            raise InputError(f"{origin}: {given} is given without an init_audio: name a sound there, or leave it empty")
+        return {"seconds": default if seconds is None else seconds}
+    facts = facts_of(path, origin)
+    if seconds is None:
+        seconds = facts.seconds
+        if seconds > takes.window:
+            raise InputError(
+                f"{origin}: the init_audio {path.as_posix()!r} has {seconds:g} s, the model's window is {takes.window:.2f} s: set "
+                "seconds, and the sound is made from so much of it"
+            )
+    low, high = takes.noise
+    noise = _number(
+        row, "init_noise_level", origin, float, lambda x: low < x <= high, f"a number above {low:g} up to {high:g}", None
+    )
+    start, end = (
+        _number(row, name, origin, float, lambda x: x >= 0, "a number from 0", None) for name in ("mask_start", "mask_end")
+    )
+    if start is not None or end is not None:
+        start, end = start or 0.0, seconds if end is None else end
+        _check_mask(start, end, seconds, facts.seconds, takes, origin)
+    elif noise is None:
+        raise InputError(
+            f"{origin}: says not what becomes of its init_audio: give an init_noise_level to vary it, or mask_start and "
+            "mask_end to make a part of it anew"
+        )
+    return {
+        "seconds": seconds,
+        "source": path.as_posix(),
+        "source_sha256": facts.sha256,
+        "init_noise_level": noise,
+        "mask_start": start,
+        "mask_end": end,
+    }
+
+
+def _check_mask(start: float, end: float, seconds: float, given: float, takes: Takes, origin: str) -> None:
+    """Raise InputError on a mask that the model cannot fill. All in s; `given` is the length of the source."""
+    mask = f"{origin}: the mask from {start:g} to {end:g} s"
+    if not takes.inpaints:
+        raise InputError(
+            f"{mask} is for an inpainting model (model_type diffusion_cond_inpaint), and the base model is none: leave "
+            "mask_start and mask_end empty, and give an init_noise_level"
+        )
+    if end > seconds:
+        raise InputError(f"{mask} ends after the sound, which has {seconds:g} s")
+    if not masked(start, end, seconds, takes.rate, takes.ratio):
+        frame = 1000 * takes.ratio / takes.rate
+        raise InputError(f"{mask} holds no whole latent frame, which has {frame:.0f} ms: make it longer")
+    if given < seconds and not (start <= given and end >= seconds):
+        raise InputError(
+            f"{mask} leaves a part of the sound's {seconds:g} s to an init_audio of {given:g} s: begin the mask before the end "
+            "of the init_audio, and end it with the sound"
+        )
 
 
 def _table(path: Path, numbers: Sequence[Number]) -> list[tuple[int, dict[str, str]]]:

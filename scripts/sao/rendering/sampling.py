@@ -11,6 +11,7 @@ import contextlib
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import sao.models.upstream  # noqa: F401
@@ -23,11 +24,11 @@ from stable_audio_tools.inference.sampling import sample_diffusion
 from torch.overrides import TorchFunctionMode
 
 from sao.base.names import seed_for
-from sao.models.autoencoder import decoded, same_noise
+from sao.models.autoencoder import decoded, load_audio, moments, padded, same_noise
 from sao.models.build import enough_memory
 from sao.models.config import SOURCE_INPUTS
 from sao.rendering.brownian import Ahead, brownian
-from sao.rendering.clips import Clip
+from sao.rendering.clips import Clip, masked
 
 SDE = {"dpmpp-2m-sde": K.sampling.sample_dpmpp_2m_sde, "dpmpp-3m-sde": K.sampling.sample_dpmpp_3m_sde}
 ALONE = ("k-dpm-adaptive",)  # samplers whose steps depend on the error of the whole batch
@@ -69,12 +70,40 @@ class OwnNoise(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+def source_latents(model: Model, clip: Clip, frames: int) -> torch.Tensor:
+    """The latents `[latent channels, frames]` of a clip's source, followed by those of silence; zeros without a source.
+
+    They are the means of the autoencoder's posterior, as the diffusion model takes them.
+    """
+    pretransform, parameter = model.pretransform, next(model.pretransform.parameters())
+    if not clip.source:
+        return torch.zeros(model.io_channels, frames, device=parameter.device)
+    audio = load_audio(Path(clip.source), model.sample_rate, pretransform.io_channels)
+    ratio = pretransform.downsampling_ratio
+    audio = padded(audio[:, : max(round(clip.seconds * model.sample_rate), 1)], ratio, frames)[:, : frames * ratio]
+    mean, _ = moments(pretransform.model, audio.to(parameter))
+    return mean / pretransform.scale
+
+
+def given_frames(model: Model, clip: Clip, frames: int) -> torch.Tensor:
+    """`[1, frames]`: 1 where an inpainting model is given the source of a clip, 0 where it generates."""
+    mask = torch.zeros(1, frames)
+    if clip.mask_start is not None and clip.mask_end is not None:
+        rate, ratio = model.sample_rate, model.pretransform.downsampling_ratio
+        mask[:] = 1
+        mask[:, masked(clip.mask_start, clip.mask_end, clip.seconds, rate, ratio)] = 0
+        if model.mask_padding_attention:  # as in training, where nothing is given after the end of the clip
+            mask[:, math.ceil(math.ceil(clip.seconds) * rate / ratio) :] = 0
+    return mask.to(next(model.parameters()).device)
+
+
 def condition(
-    model: Model, clips: Sequence[Clip], frames: int, negative: bool = False
+    model: Model, clips: Sequence[Clip], frames: int, sources: torch.Tensor, masks: torch.Tensor, negative: bool = False
 ) -> dict[str, torch.Tensor | None]:
     """The conditioning of each clip, as generate_diffusion_cond and generate_diffusion_cond_inpaint compute it.
 
-    The conditioners get one clip per call, so that the result does not depend on other clips.
+    The conditioners get one clip per call, so that the result does not depend on other clips. `sources` `[clips, latent
+    channels, frames]` and `masks` `[clips, 1, frames]` are for inpainting models.
     """
     device = next(model.parameters()).device
     encoded = [
@@ -92,9 +121,9 @@ def condition(
         for clip in clips
     ]
     joined = {key: [torch.cat(parts) for parts in zip(*(e[key] for e in encoded), strict=True)] for key in encoded[0]}
-    for key, width in zip(SOURCE_INPUTS, (1, model.io_channels), strict=True):
-        if key in (*model.local_add_cond_ids, *model.input_concat_ids):  # nothing is given, all is to be generated
-            joined[key] = [torch.zeros(len(clips), width, frames, device=device)]
+    for key, given in zip(SOURCE_INPUTS, (masks, sources * masks), strict=True):
+        if key in (*model.local_add_cond_ids, *model.input_concat_ids):
+            joined[key] = [given]
     return model.get_conditioning_inputs(joined, negative=negative)
 
 
@@ -102,9 +131,11 @@ def condition(
 def sample(
     model: Model, clips: Sequence[Clip], sampling: Sampling, frames: int, ahead: Ahead | None = None
 ) -> torch.Tensor:
-    """Latents `[clips, latent channels, frames]` of clips with one cfg_scale. All or none have a negative prompt.
+    """Latents `[clips, latent channels, frames]` of clips that may share a batch (`groups`).
 
-    Based on generate_diffusion_cond (stable_audio_tools/inference/generation.py). `ahead` draws the noise of SDE samplers.
+    Based on generate_diffusion_cond and generate_diffusion_cond_inpaint (stable_audio_tools/inference/generation.py). `ahead`
+    draws the noise of SDE samplers. Outside of a clip's mask the latents are those of its source; in stable-audio-tools they
+    are what the model made of them.
     """
     device, sampler = next(model.parameters()).device, sampling["sampler"]
     noise = OwnNoise([clip.seed for clip in clips])
@@ -112,16 +143,21 @@ def sample(
     inputs: dict[str, Any] = {"cfg_scale": clips[0].cfg_scale, "batch_cfg": True, "rescale_cfg": True}
     inputs["apg_scale"] = sampling["apg_scale"]
     with output_to_log():
-        conditioning = condition(model, clips, frames)
+        sources = torch.stack([source_latents(model, clip, frames) for clip in clips])
+        masks = torch.stack([given_frames(model, clip, frames) for clip in clips])
+        conditioning = condition(model, clips, frames, sources, masks)
         if clips[0].negative_prompt is not None:
-            conditioning |= condition(model, clips, frames, negative=True)
+            conditioning |= condition(model, clips, frames, sources, masks, negative=True)
+        sampling = with_level(model, clips[0], sampling)
+        start = None if clips[0].init_noise_level is None else sources
         if sampler in SDE:
-            return _sample_sde(model, x, noise.seeds(), sampling, conditioning | inputs, ahead)
+            made = _sample_sde(model, x, start, noise.seeds(), sampling, conditioning | inputs, ahead)
+            return torch.where(masks == 1, sources, made)
         bounds = {"sigma_min": sampling["sigma_min"], "sigma_max": sampling["sigma_max"]}
         if model.diffusion_objective != "v":
-            bounds = {"sigma_max": min(sampling["sigma_max"], 1.0)}
+            bounds = {"sigma_max": sampling["sigma_max"]}
         with noise:
-            return sample_diffusion(
+            made = sample_diffusion(
                 model.model,
                 x.to(device),
                 conditioning,
@@ -135,16 +171,26 @@ def sample(
                 headroom_seconds=HEADROOM,
                 dist_shift=model.sampling_dist_shift,
                 sampler_type=sampler,
+                init_data=start,
+                init_noise_level=sampling["sigma_max"],
                 decode=False,
                 disable_tqdm=True,
                 **inputs,
                 **bounds,
             )
+        return torch.where(masks == 1, sources, made)
+
+
+def with_level(model: Model, clip: Clip, sampling: Sampling) -> Sampling:
+    """The settings of sampling with the noise that a clip begins with: that on its source, or the most there is."""
+    most = sampling["sigma_max"] if model.diffusion_objective == "v" else min(sampling["sigma_max"], 1.0)
+    return sampling | {"sigma_max": most if clip.init_noise_level is None else clip.init_noise_level}
 
 
 def _sample_sde(
     model: Model,
     x: torch.Tensor,
+    start: torch.Tensor | None,
     seeds: list[int],
     sampling: Sampling,
     inputs: dict[str, Any],
@@ -160,7 +206,7 @@ def _sample_sde(
 
     return SDE[sampling["sampler"]](
         K.external.VDenoiser(model.model),
-        x.to(device) * sigmas[0].to(device),
+        x.to(device) * sigmas[0].to(device) + (0 if start is None else start),
         sigmas.to(device),
         noise_sampler=lambda *_: next(steps).to(device, non_blocking=True),
         extra_args=inputs,
@@ -207,10 +253,14 @@ def frames_of(model: Model, clip: Clip, window: int, chunk: int) -> int:
 
 
 def groups(model: Model, clips: Sequence[Clip], window: int, chunk: int) -> list[tuple[int, list[Clip]]]:
-    """`(latent frames, clips)` of clips that may share a batch: one cfg_scale, and negative prompts for all or none."""
+    """`(latent frames, clips)` of clips that may share a batch.
 
-    def key(clip: Clip) -> tuple[int, float, bool]:
-        return frames_of(model, clip, window, chunk), clip.cfg_scale, clip.negative_prompt is not None
+    They have one cfg_scale, negative prompts for all or none, and begin with one level of noise.
+    """
+
+    def key(clip: Clip) -> tuple[int, float, bool, float]:
+        level = math.inf if clip.init_noise_level is None else clip.init_noise_level
+        return frames_of(model, clip, window, chunk), clip.cfg_scale, clip.negative_prompt is not None, level
 
     return [(of[0], list(group)) for of, group in itertools.groupby(sorted(clips, key=key), key)]
 
@@ -265,7 +315,8 @@ def _render(
         while group:
             if ahead is not None:  # of this batch and the next
                 seeds = tree_seeds(group[: 2 * size], model.io_channels, frames)
-                ahead.announce((model.io_channels, frames), levels(sampling).tolist(), seeds)
+                sigmas = levels(with_level(model, group[0], sampling))
+                ahead.announce((model.io_channels, frames), sigmas.tolist(), seeds)
             latents = None
             try:
                 latents = sample(model, group[:size], sampling, frames, ahead)

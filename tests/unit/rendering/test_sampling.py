@@ -140,6 +140,11 @@ def test_few_steps(sampling: ModuleType, models: Models) -> None:
     check_sampler({"model": {"diffusion": {}}}, "dpmpp-3m-sde", 2)
     with pytest.raises(InputError, match="steps is 1; dpmpp-3m-sde needs 2"):
         check_sampler({"model": {"diffusion": {}}}, "dpmpp-3m-sde", 1)
+    by_length = {"diffusion_objective": "rectified_flow", "use_effective_length_for_schedule": True}
+    for sampler in ("euler", "dpmpp", "pingpong"):
+        check_sampler({"model": {"diffusion": by_length}}, sampler, 1)
+    with pytest.raises(InputError, match="no schedule by the length of a sound"):
+        check_sampler({"model": {"diffusion": by_length}}, "rk4", 1)
 
 
 def test_decoding_gives_the_window(sampling: ModuleType, models: Models) -> None:

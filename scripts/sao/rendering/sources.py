@@ -1,0 +1,46 @@
+"""The sounds that a user's prompts start from: checked, and copied to where the page plays them. numpy and soundfile only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sao.base.command import InputError
+
+import numpy as np
+import soundfile
+
+from sao.base.files import writing
+from sao.rendering.clips import Clip
+from sao.rendering.named import check_sound
+from sao.sound.read import BLOCK, Measured, Sound, measure
+
+SILENT_DBFS = -60.0  # a source with a lower peak counts as silent, as a render does
+
+
+def facts_of(path: Path, origin: str) -> Measured:
+    """The facts about a source. Raises InputError, which begins with `origin`, if it cannot be used."""
+    check_sound(path, origin)
+    facts = measure(path)
+    if facts.problem:
+        raise InputError(f"{origin}: the init_audio {path.as_posix()!r} {facts.problem}")
+    if facts.peak_dbfs < SILENT_DBFS:
+        raise InputError(f"{origin}: the init_audio {path.as_posix()!r} is silent (its peak is {facts.peak_dbfs} dBFS)")
+    return facts
+
+
+def copy_source(clip: Clip, path: Path) -> None:
+    """Write the part of a clip's source that the clip starts from as a WAV of 24 bits, which every browser plays."""
+    parts = []
+    with Sound(Path(clip.source)) as sound:
+        rate, missing = sound.samplerate, max(round(clip.seconds * sound.samplerate), 1)
+        for block in sound.blocks_of(BLOCK):
+            parts.append(block[:missing])
+            missing -= len(parts[-1])
+            if not missing:
+                break
+    audio = np.concatenate(parts)
+    with writing(path, 3 * audio.size):
+        soundfile.write(path, audio, rate, "PCM_24")
+        # libsndfile does not report if the last buffer could not be written.
+        if soundfile.info(path).frames != len(audio):
+            raise OSError(f"{path}: was not written to its end")
