@@ -32,7 +32,7 @@ needs_slurm = pytest.mark.skipif(
     reason=f"SLURM's daemons need root and Debian's slurmctld, slurmd, slurm-client and munge; missing: {MISSING}",
 )
 
-LEG = 60  # steps; on one thread seven seconds, long enough to be caught in the middle
+LEG = 30  # steps; on one thread three seconds, long enough to be caught in the middle
 RUN = {"steps": 2 * LEG, "checkpoint_every": LEG, "validate_every": LEG, "batch_size": 16, "threads": 1}
 CONFIG = {
     # Two, all of a node: so jobs have to wait for each other.

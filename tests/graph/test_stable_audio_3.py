@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from dataclasses import replace
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -97,29 +97,37 @@ def test_renders_are_on_the_page_and_as_long_as_their_clips(trained: tuple[str, 
         assert re.search(rf"\b{re.escape(folder.split('--')[0])}\b", page)
 
 
+# What the autoencoder alone makes of the sources, `[samples, channels]` by clip. In a process of its own, because each process
+# has the Hub cache of one model.
+AUTOENCODED = """
+import sys
+from pathlib import Path
+import numpy as np
+sys.path.insert(0, "scripts")
+from sao.base.names import seed_for
+from sao.models.build import load_model
+from sao.models.config import chunk_frames, read_model_config, window_frames
+from sao.rendering.clips import read_clips
+folder, clips, output = map(Path, sys.argv[1:])
+config = read_model_config(folder / "model_config.json")
+model = load_model(config, folder / "hub", folder / "model.safetensors").eval().requires_grad_(False)
+import torch
+from sao.rendering.sampling import decode, frames_of, source_latents
+found = {}
+for clip in read_clips(clips):
+    if clip.source:
+        frames = frames_of(model, clip, window_frames(config, None), chunk_frames(config))
+        with torch.inference_mode():
+            audio = decode(model, source_latents(model, clip, frames), seed_for(clip.seed, "decode"))
+        found[clip.clip_id] = audio[:, : round(clip.seconds * 44100)].T.numpy()
+np.savez(output, **found)
+"""
+
+
 def autoencoded(checkout: Path, name: str) -> dict[str, np.ndarray]:
-    """What the autoencoder alone makes of the sources, `[samples, channels]` by clip."""
-    from sao.models.build import load_model
-    from sao.models.config import read_model_config
-    from sao.rendering.clips import read_clips
-
-    folder = checkout / f"results/models/{name}"
-    config = read_model_config(folder / "model_config.json")
-    model = load_model(config, folder / "hub", folder / "model.safetensors").eval().requires_grad_(False)
-    import torch
-    from sao.base.names import seed_for
-    from sao.models.config import chunk_frames, window_frames
-    from sao.rendering.sampling import decode, frames_of, source_latents
-
-    found = {}
-    for clip in read_clips(checkout / f"results/data/demo/prompts/{name}.csv"):
-        if clip.source:
-            clip = replace(clip, source=(checkout / clip.source).as_posix())
-            frames = frames_of(model, clip, window_frames(config, None), chunk_frames(config))
-            with torch.inference_mode():
-                audio = decode(model, source_latents(model, clip, frames), seed_for(clip.seed, "decode"))
-            found[clip.clip_id] = audio[:, : round(clip.seconds * 44100)].T.numpy()
-    return found
+    paths = [f"results/models/{name}", f"results/data/demo/prompts/{name}.csv", "alone.npz"]
+    subprocess.run([sys.executable, "-c", AUTOENCODED, *paths], cwd=checkout, check=True)
+    return dict(np.load(checkout / "alone.npz"))
 
 
 def test_text_inpainting_and_audio_to_audio_stand_on_one_page(trained: tuple[str, Path]) -> None:

@@ -95,7 +95,9 @@ def test_a_sound_starts_from_another_one(tmp_path: Path) -> None:
     sound(tmp_path / "in" / "two words.wav", 2.5)
     header = "prompt,init_audio,init_noise_level,mask_start,mask_end,seconds\n"
     rows = "A,in/two words.wav,5,,,\nB,in/two words.wav,,1,2,\nC,in/two words.wav,7,,1.5,1.5\nD,in/two words.wav,,2.5,,3\nE,,,,,\n"
-    varied, filled, both, longer, plain = read(tmp_path / "p.csv", header + rows, dataclasses.replace(TAKES, inpaints=True))
+    varied, filled, both, longer, plain = read(
+        tmp_path / "p.csv", header + rows, dataclasses.replace(TAKES, inpaints=True)
+    )
     path = (tmp_path / "in/two words.wav").as_posix()
     assert {clip.source for clip in (varied, filled, both, longer)} == {path} and plain.source == ""
     assert varied.source_sha256 == sha256(Path(path)) and plain.source_sha256 == ""
@@ -109,7 +111,10 @@ def test_a_sound_starts_from_another_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("cells", "message"),
     [
-        ("none.wav,5,,,", "row 2: the init_audio '.*none.wav' does not exist: its path counts from the folder of the table"),
+        (
+            "none.wav,5,,,",
+            "row 2: the init_audio '.*none.wav' does not exist: its path counts from the folder of the table",
+        ),
         ("silent.wav,5,,,", "row 2: the init_audio '.*silent.wav' is silent"),
         ("text.wav,5,,,", "row 2: the init_audio '.*text.wav' cannot be read"),
         ("a.wav,,,,", "row 2: says not what becomes of its init_audio: give an init_noise_level"),
@@ -299,10 +304,10 @@ def test_choice_of_clips_is_stable_when_clips_are_added(clips: set[str], count: 
 
 def test_sources_are_copied_beside_the_table(base_model: Path, splits: Path, tmp_path: Path) -> None:
     sound(tmp_path / "in.flac", 1.5, rate=12000)
-    (tmp_path / "mine.csv").write_text("prompt,id,init_audio,init_noise_level,seconds\nRain.,a,in.flac,4,1\nWind.,b,,,\n")
-    assert_succeeds(
-        run_prompts(base_model, splits, tmp_path / "out.csv", "--prompts", tmp_path / "mine.csv", clips={})
+    (tmp_path / "mine.csv").write_text(
+        "prompt,id,init_audio,init_noise_level,seconds\nRain.,a,in.flac,4,1\nWind.,b,,,\n"
     )
+    assert_succeeds(run_prompts(base_model, splits, tmp_path / "out.csv", "--prompts", tmp_path / "mine.csv", clips={}))
     varied, plain = read_clips(tmp_path / "out.csv")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.wav"] and plain.source == ""
     assert varied.source == (tmp_path / "out/a.wav").as_posix()

@@ -68,7 +68,9 @@ def make_table(folder: Path) -> Path:
         write_wav(folder / f"renders/{clip}.wav", audio, HERTZ)
         write_wav(folder / f"{clip}.wav", low_passed(8000), HERTZ)
     references = [str(folder / f"{clip}.wav") if clip != "mine" else "" for clip in sounds]
-    table = pd.DataFrame({"clip_id": list(sounds), "split": "evaluation", "prompt": "x", "reference": references, "source": ""})
+    table = pd.DataFrame(
+        {"clip_id": list(sounds), "split": "evaluation", "prompt": "x", "reference": references, "source": ""}
+    )
     table["file"] = table.clip_id + ".wav"
     table.to_csv(folder / "renders.csv", index=False)
     return folder / "renders.csv"

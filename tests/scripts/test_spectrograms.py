@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -65,12 +64,16 @@ def test_renders_and_recordings_are_drawn(tmp_path: Path) -> None:
     assert names == {"two words.webp", "雨 #1.webp", "reference/two words.webp", "source/雨 #1.webp"}
     with Image.open(tmp_path / "out/two words.webp") as picture:
         assert picture.format == "WEBP" and picture.height == HEIGHT and len(set(picture.getdata())) > 10
-    for name, frequency in (("two words", 440), ("reference/two words", 880), ("source/雨 #1", 880)):  # each picture shows its own sound
+    for name, frequency in (
+        ("two words", 440),
+        ("reference/two words", 880),
+        ("source/雨 #1", 880),
+    ):  # each picture shows its own sound
         with Image.open(tmp_path / f"out/{name}.webp") as picture:
             row = HEIGHT - 1 - np.asarray(picture.convert("L"), float).mean(axis=1).argmax()
         assert abs(np.log2(np.geomspace(LOWEST, HIGHEST, HEIGHT)[row] / frequency)) < 0.2
     assert_succeeds(run(table, tmp_path / "without"))
-    assert not {"reference", "source"} & set(os.listdir(tmp_path / "without"))
+    assert not {"reference", "source"} & {path.name for path in (tmp_path / "without").iterdir()}
 
 
 def test_sound_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -202,8 +202,17 @@ def random_weights(config: dict[str, Any]) -> dict[str, np.ndarray]:
     generator = np.random.default_rng(0)
     shapes = rehearse(config, "micro", {})
     weights = {key: 0.05 * generator.standard_normal(shape, dtype=np.float32) for key, shape in shapes.items()}
-    # The autoencoder's filters have length one, so that its output is loud enough to hear.
-    return {key: np.ones_like(weight) if key.endswith("weight_g") else weight for key, weight in weights.items()}
+    # The autoencoder's filters have length one, so that its output is loud enough to hear. Its normalisations pass on what they
+    # get, and its attention is no mean over all, so that one hears what went in.
+    ones = ("weight_g", "_norm.alpha", "_norm.gamma")
+    for key in (
+        key for key in weights if key.startswith("pretransform.") and key.endswith(("to_qkv.weight", "to_out.weight"))
+    ):
+        weights[key] *= 10
+    return {
+        key: np.ones_like(weight) if key.startswith("pretransform.") and key.endswith(ones) else weight
+        for key, weight in weights.items()
+    }
 
 
 def safetensors(config: dict[str, Any]) -> bytes:

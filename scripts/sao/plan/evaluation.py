@@ -69,8 +69,8 @@ class Evaluation:
     def sounds(self, kind: str, name: str) -> list[str]:
         """The folders that hold a set of sounds."""
         if kind == "renders":
-            # The table of renders also names the recordings, as references.
-            return [f"results/renders/{name}", *self.rendering.recordings(name)]
+            # The table of renders also names recordings and sources.
+            return [f"results/renders/{name}", *self.rendering.beside(name)]
         return [self.data.audio(name, split) for split in published_splits(self.data.corpora[name])]
 
     def renders(self, kind: str, name: str) -> list[str]:
@@ -89,8 +89,8 @@ class Evaluation:
 
     def measured(self, kind: str, name: str) -> list[str]:
         """The folders that rule signals needs: those of the sounds it measures, and of all others named in the table."""
-        recordings = self.rendering.recordings(name)
-        return [f"results/renders/{name}", *recordings] if kind == "renders" else recordings
+        beside = self.rendering.beside(name)
+        return [f"results/renders/{name}", *beside] if kind == "renders" else beside
 
     # Rules evaluate and compare.
 

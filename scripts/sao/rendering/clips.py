@@ -141,6 +141,10 @@ def write_clips(path: Path, clips: Sequence[Clip]) -> None:
     write_table(path, pd.DataFrame(rows, columns=COLUMNS))
 
 
+def _number(cell: str) -> float | None:
+    return float(cell) if cell else None
+
+
 def read_clips(path: Path) -> list[Clip]:
     """Read the clips of a table that `write_clips` wrote, with exact numbers (pandas may change the last digit)."""
     return [
@@ -156,7 +160,9 @@ def read_clips(path: Path) -> list[Clip]:
             reference=row["reference"],
             source=row["source"],
             source_sha256=row["source_sha256"],
-            **{name: float(row[name]) if row[name] else None for name in OF_SOURCE},
+            init_noise_level=_number(row["init_noise_level"]),
+            mask_start=_number(row["mask_start"]),
+            mask_end=_number(row["mask_end"]),
         )
         for _, row in read_rows(path, COLUMNS)
     ]

@@ -79,7 +79,9 @@ def read_prompts(path: Path, takes: Takes, settings: PromptSettings) -> list[Cli
             raise InputError(f"{origin}: holds a carriage return: end lines as Windows or Unix does, or remove it")
         seconds = _number(row, "seconds", origin, float, lambda x: x > 0, "a number above 0", None)
         if seconds is not None and seconds > takes.window:
-            raise InputError(f"{origin}: seconds is {seconds}, the model's window is {takes.window:.2f} s: ask for less")
+            raise InputError(
+                f"{origin}: seconds is {seconds}, the model's window is {takes.window:.2f} s: ask for less"
+            )
         clips[name.casefold()] = Clip(
             clip_id=name,
             split=SPLIT,
@@ -131,10 +133,17 @@ def _source(
             )
     low, high = takes.noise
     noise = _number(
-        row, "init_noise_level", origin, float, lambda x: low < x <= high, f"a number above {low:g} up to {high:g}", None
+        row,
+        "init_noise_level",
+        origin,
+        float,
+        lambda x: low < x <= high,
+        f"a number above {low:g} up to {high:g}",
+        None,
     )
     start, end = (
-        _number(row, name, origin, float, lambda x: x >= 0, "a number from 0", None) for name in ("mask_start", "mask_end")
+        _number(row, name, origin, float, lambda x: x >= 0, "a number from 0", None)
+        for name in ("mask_start", "mask_end")
     )
     if start is not None or end is not None:
         start, end = start or 0.0, seconds if end is None else end

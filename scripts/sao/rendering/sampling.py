@@ -236,7 +236,8 @@ def decode(model: Model, latents: torch.Tensor, seed: int) -> torch.Tensor:
     `seed` is for the noise that some decoders add.
     """
     pretransform = model.pretransform
-    latents = latents.to(next(pretransform.parameters()).dtype) * pretransform.scale
+    # The noise that a decoder draws follows the order of the latents in memory.
+    latents = latents.contiguous().to(next(pretransform.parameters()).dtype) * pretransform.scale
     with same_noise(latents.device, seed):
         return decoded(pretransform, latents).float().cpu()
 

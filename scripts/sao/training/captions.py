@@ -15,6 +15,7 @@ import torch
 from sao.base.files import read_json
 from sao.models.text import Encoded
 
+IN_MEMORY = 1 << 27  # bytes; the captions of a corpus that are no more than this stay in main memory
 DIGEST = 32  # bytes of the SHA-256 by which a caption is found
 
 
@@ -60,21 +61,28 @@ class EncodedCaptions:
         with self._open() as file:
             keys = file.get_tensor("keys").numpy().tobytes()
             self.mask, self.kept = file.get_tensor("mask"), file.get_tensor("kept")
+            width = file.get_slice("states").get_shape()[1]
         self.rows = {keys[at : at + DIGEST]: number for number, at in enumerate(range(0, len(keys), DIGEST))}
         self.ends = self.kept.sum(1).cumsum(0).tolist()
+        self.stays = 2 * self.kept.numel() * width <= IN_MEMORY  # states are of half precision
+        self.read_before: dict[int, Encoded] = {}
 
     def of(self, caption: str) -> Encoded:
         """`states [tokens, width]`, zero where nothing was kept, and `mask [tokens]`. Raises InputError on an unknown one."""
         row = self.rows.get(key_of(caption))
         if row is None:
             raise InputError(f"{self.path}: does not have the caption {caption[:60]!r}: delete it and run again")
+        if row in self.read_before:
+            return self.read_before[row]
         known = self._states()[self.ends[row - 1] if row else 0 : self.ends[row]]
         states = torch.zeros(self.kept.shape[1], known.shape[1], dtype=known.dtype)
         states[self.kept[row]] = known
+        if self.stays:
+            self.read_before[row] = states, self.mask[row]
         return states, self.mask[row]
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"opened": (0, None)}  # an open file does not travel to a worker
+        return self.__dict__ | {"opened": (0, None), "read_before": {}}  # an open file does not travel to a worker
 
     def _open(self) -> Any:
         from safetensors import SafetensorError, safe_open

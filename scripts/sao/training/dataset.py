@@ -31,6 +31,8 @@ from sao.training.inpainting import inpaint_mask
 
 Hook = Callable[[dict, Any], dict]
 Item = dict[str, Any]
+Latents = tuple[torch.Tensor, torch.Tensor, dict[str, Any]]  # mean, standard deviation, facts for the conditioners
+IN_MEMORY = 1 << 27  # bytes; the latents of a corpus that are no more than this stay in main memory
 VALIDATION_TIMESTEPS = (0.1, 0.3, 0.5, 0.7, 0.9)  # stable-audio-tools' (training/diffusion.py)
 
 
@@ -64,6 +66,10 @@ class Clips:
         self.clips = [clip for entry in config["datasets"] for clip in read(entry)]
         self.masks_attention: bool = model_config["model"]["diffusion"].get("mask_padding_attention", False)
         self.places: dict[Path, Path] = {}  # by folder, the copy of it that is read instead
+        # Mean and standard deviation, in float32. With random_crop, what is stored may be longer than the window.
+        size = len(self.clips) * self.channels * self.frames * 8
+        self.stays = self.on_latents and not self.random_crop and size <= IN_MEMORY
+        self.read_before: dict[Path, Latents] = {}
 
     def files(self) -> list[Path]:
         """All files that are read for the clips."""
@@ -81,7 +87,8 @@ class Clips:
         it.
         """
         if self.on_latents:
-            mean, std, info = self._latents(clip)
+            mean, std, stored_info = self._latents(clip)
+            info = dict(stored_info)
             stored = mean.shape[1]
         else:
             audio = load_audio(self._place(clip), self.model_config["sample_rate"], self.audio_channels)
@@ -116,7 +123,9 @@ class Clips:
         length = math.ceil(samples / downsampling_ratio(self.model_config))
         return {"text": states, "text_mask": mask, "numbers": numbers, "length": length}
 
-    def _latents(self, clip: Clip) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
+    def _latents(self, clip: Clip) -> Latents:
+        if clip.path in self.read_before:
+            return self.read_before[clip.path]
         path = self._place(clip)
         try:
             mean, std = (np.load(path.with_suffix(end), allow_pickle=False) for end in (".npy", ".std"))
@@ -127,7 +136,10 @@ class Clips:
             raise InputError(f"{clip.path}: cannot be read ({reason}): delete the folder and encode it again") from None
         if mean.shape != least or std.shape != least or not (np.isfinite(mean).all() and np.isfinite(std).all()):
             raise InputError(f"{clip.path}: shape {mean.shape} and {std.shape}, not {least}, or NaN: encode it again")
-        return torch.from_numpy(mean), torch.from_numpy(std), info
+        latents = torch.from_numpy(mean), torch.from_numpy(std), info
+        if self.stays:
+            self.read_before[clip.path] = latents
+        return latents
 
     def drawn(self, sound: Item, *key: object) -> Item:
         """The sound after drawing the noise of the autoencoder's posterior: `latents`, or audio with `posterior` noise."""
@@ -203,11 +215,13 @@ class TrainingClips(torch.utils.data.Dataset):
         if caption is None:
             caption = 0 if self.first else seed_for(self.seed, "caption", epoch, clip.clip_id) % clip.captions
         flip = self.phase_flip and draws.uniform(self.seed, "flip", position) < 0.5
-        sound, info = self.clips.read(clip, caption, draws.uniform(self.seed, "crop", position), flip)
+        crop = draws.uniform(self.seed, "crop", position) if self.clips.random_crop else 0.0
+        sound, info = self.clips.read(clip, caption, crop, flip)
         t = draws.timestep(
             draws.stratified(position, self.seed), self.sampler, self.training.get("timestep_sampler_options") or {}
         )
-        if draws.uniform(self.seed, "one shot", position) < self.training.get("p_one_shot", 0.0):
+        one_shot = self.training.get("p_one_shot", 0.0)
+        if one_shot and draws.uniform(self.seed, "one shot", position) < one_shot:
             t = 1.0
         dropped = draws.uniform(self.seed, "dropout", position) < self.training.get("cfg_dropout_prob", 0.1)
         shape = (self.clips.channels, self.clips.frames)

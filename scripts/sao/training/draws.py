@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 
 import numpy as np
@@ -27,6 +28,11 @@ def uniform(*parts: object) -> float:
     return float(generator(*parts).random())
 
 
+@functools.lru_cache(8)
+def _shift(seed: int) -> float:
+    return uniform(seed, "stratified")
+
+
 def stratified(position: int, seed: int) -> float:
     """Number `position` of a sequence in [0, 1) that fills it evenly: van der Corput's in base 2, shifted by the seed.
 
@@ -34,7 +40,7 @@ def stratified(position: int, seed: int) -> float:
     another order.
     """
     radical = int(f"{position:064b}"[::-1], 2) / 2**64
-    return (radical + uniform(seed, "stratified")) % 1.0
+    return (radical + _shift(seed)) % 1.0
 
 
 def timestep(u: float, sampler: str, options: dict[str, float]) -> float:

@@ -81,4 +81,7 @@ def seed_step(seed: int, step: int, rank: int) -> None:
     value = seed_for(seed, "step", step, rank)
     random.seed(value)
     np.random.seed(value)
-    torch.manual_seed(value)
+    torch.default_generator.manual_seed(value)
+    # Without an accelerator this would note each call, with a traceback, for the day when there is one.
+    if torch.accelerator.is_available():
+        torch.manual_seed(value)

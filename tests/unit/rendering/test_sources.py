@@ -124,7 +124,9 @@ def test_a_mask_is_filled_as_stable_audio_tools_does_and_the_rest_is_the_source(
         inside = given_frames(model, inpainted, latents.shape[1])[0] == 0
         heard = math.ceil(SECONDS * RATE / RATIO)
         assert torch.equal(torch.nonzero(inside[:heard])[:, 0], torch.arange(20, 32))
-        torch.testing.assert_close(latents[:, inside], upstream(model, kind, inpainted)[:, inside], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(
+            latents[:, inside], upstream(model, kind, inpainted)[:, inside], rtol=1e-3, atol=1e-4
+        )
         assert torch.equal(latents[:, :20], original[:, :20])
         assert torch.equal(latents[:, 32:heard], original[:, 32:heard])
         # To the ear: sample for sample what the autoencoder alone makes of the source, but where its decoder looks across.

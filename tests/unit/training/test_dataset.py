@@ -291,6 +291,29 @@ def test_long_clip_without_random_crop_is_refused(copy: Path) -> None:
         list(epoch(dataset("cropped_latents")))
 
 
+@pytest.mark.parametrize("source", SOURCES)
+def test_what_stays_in_memory_is_what_is_on_the_disk(
+    corpus: Path, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clips and captions of a small corpus are read once, and no item changes what the next one gets."""
+    monkeypatch.chdir(corpus)
+    with monkeypatch.context() as patch:
+        patch.setattr("sao.training.dataset.IN_MEMORY", 0)
+        patch.setattr("sao.training.captions.IN_MEMORY", 0)
+        read = dataset(source)
+    staying = dataset(source)
+    assert staying.clips.stays == (source == "latents") and staying.clips.captions.stays
+    assert not read.clips.stays and not read.clips.captions.stays
+    for number in (0, 1, 0):
+        for one, other in zip(epoch(read, number), epoch(staying, number), strict=True):
+            assert one.keys() == other.keys()
+            for key in one.keys() - {"info"}:
+                assert torch.equal(torch.as_tensor(one[key]), torch.as_tensor(other[key])) if key != "numbers" else True
+            assert one["numbers"] == other["numbers"] and str(one["info"]) == str(other["info"])
+    assert not read.clips.read_before and not read.clips.captions.read_before
+    assert len(staying.clips.read_before) == (len(staying.clips.clips) if source == "latents" else 0)
+
+
 @pytest.fixture(scope="module")
 def objective(base_model: Path) -> torch.nn.Module:
     from sao.models.build import build, load_weights

@@ -91,3 +91,7 @@ def test_a_step_seeds_all_generators() -> None:
     assert drawn(0, 5, 0) == first
     for other in ((1, 5, 0), (0, 6, 0), (0, 5, 1)):
         assert not set(drawn(*other)) & set(first)
+    # torch.manual_seed would keep a traceback of every call for a GPU that is not there.
+    waiting = len(torch.cuda._queued_calls)
+    drawn(0, 5, 0)
+    assert len(torch.cuda._queued_calls) == waiting
