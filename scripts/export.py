@@ -24,7 +24,7 @@ def full_model(base: dict[str, torch.Tensor], folder: Path) -> dict[str, torch.T
     Raises InputError unless the trained weights have every key and shape of the base's diffusion model and conditioners.
     Each weight of an adapter has to belong to a module of the base model.
     """
-    if (folder / "adapter_config.json").is_file():
+    if (folder / "lora.safetensors").is_file() or (folder / "adapter_config.json").is_file():
         from sao.training.adapters import merged_weights
 
         return merged_weights(base, folder)

@@ -124,7 +124,9 @@ def made(scripts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         tables.append(folder / f"{split}.csv")
     clips = pd.read_csv(folder / "evaluation.csv")
     sounds(folder / "renders", clips.clip_id, 9)
-    renders = clips.assign(split="evaluation", prompt="noise", reference=clips.path, file=clips.clip_id + ".wav")
+    renders = clips.assign(
+        split="evaluation", prompt="noise", reference=clips.path, source="", file=clips.clip_id + ".wav"
+    )
     renders.drop(columns="path").to_csv(folder / "renders.csv", index=False)
     of_renders = ["--table", folder / "renders.csv", "--renders", folder / "renders"]
     for name, given, output in (
@@ -225,7 +227,7 @@ def test_an_entry_finds_its_embedding(tmp_path: Path) -> None:
     other = find({"repo": "someone/clap", "revision": "a" * 40})
     assert (other.folder, other.label, other.fetched, other.gpu) == ("someone--clap", "someone/clap", True, True)
     given = ["--embedding", '"vggish"', "--table", ROOT / "resources/demo/clips.csv", "--renders", tmp_path]
-    (tmp_path / "table.csv").write_text("clip_id,split,file,reference,prompt\na,train,a.wav,,x\n")
+    (tmp_path / "table.csv").write_text("clip_id,split,file,reference,source,prompt\na,train,a.wav,,,x\n")
     (tmp_path / "a.wav").touch()
     given[3] = tmp_path / "table.csv"
     assert_fails(

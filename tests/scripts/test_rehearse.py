@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import BASE_MODEL, assert_fails, assert_succeeds, run_script, write_shapes
@@ -16,8 +17,9 @@ from sao.base.command import InputError
 from sao.base.files import read_json
 from sao.models.config import downsampling_ratio, window_frames
 from sao.models.header import assert_same_weights, tensor_shapes
+from sao.training.memory import ADAPTER as DEFAULT_ADAPTER
 
-ADAPTER = {"rank": 4, "alpha": 4, "dropout": 0, "target_modules": ["to_q", "to_kv"], "base_precision": "fp32"}
+ADAPTER: dict[str, Any] = DEFAULT_ADAPTER | {"rank": 4, "alpha": 4, "target_modules": ["to_q", "to_kv"]}
 RUN = {
     "optimizer": None, "scheduler": None, "training": {}, "learning_rate": None, "ema": None, "method": "full", "precision": "32-true",
     "adapter": ADAPTER,

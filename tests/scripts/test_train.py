@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,6 +38,7 @@ from demo_corpus import make_corpus, succeed
 from forks import Forks, Started
 from safetensors.torch import load_file
 from sao.base.names import write_digests
+from sao.training.memory import ADAPTER as DEFAULT_ADAPTER
 from sao.training.metrics import Metrics
 
 
@@ -52,7 +54,13 @@ SETTINGS = {
     "compile": False, "captions": "random", "phase_flip": False, "seed": 3,
 }  # fmt: skip
 RUNNING = {"wandb": None, "tensorboard": False, "workers": 0, "validate_every": 4, "scratch": False}
-ADAPTER = {"rank": 4, "alpha": 8, "dropout": 0.1, "target_modules": ["to_qkv", "to_out"], "base_precision": "32"}
+ADAPTER: dict[str, Any] = DEFAULT_ADAPTER | {
+    "rank": 4,
+    "alpha": 8,
+    "dropout": 0.1,
+    "target_modules": ["to_qkv", "to_out"],
+    "base_precision": "32",
+}
 LORA = {"method": "lora", "adapter": ADAPTER}
 CONSTANT = {"scheduler": {"type": "constant"}}
 
@@ -707,23 +715,28 @@ def test_loggers_go_on_from_leg_to_leg(trainer: Trainer, tmp_path: Path) -> None
         assert [scalar.value for scalar in scalars] == pytest.approx(table[column].tolist(), rel=1e-6)
 
 
-@pytest.mark.parametrize("changes", [LORA, {"precision": "bf16-true"}], ids=["lora", "bf16-true"])
+LORA_XS = LORA | {"method": "lora-xs"}
+
+
+@pytest.mark.parametrize("changes", [LORA, LORA_XS, {"precision": "bf16-true"}], ids=["lora", "lora-xs", "bf16-true"])
 def test_other_ways_of_training_resume_exactly(trainer: Trainer, tmp_path: Path, changes: dict) -> None:
     base = checksum(trainer.model / "model.safetensors")
     one, two = tmp_path / "one", tmp_path / "two"
     side_by_side(trainer, {one: ([4], changes), two: ([2, 4], changes)})
     assert_same_leg(two / leg(4), one / leg(4), rows=False)
     files = {path.name for path in (one / leg(4) / "weights").iterdir()}
-    assert files == (
-        {"adapter_config.json", "adapter_model.safetensors"} if "method" in changes else {"model.safetensors"}
-    )
+    expected = {"adapter_config.json", "adapter_model.safetensors", "lora.safetensors"}
+    expected = {"lora": expected, "lora-xs": {"lora.safetensors"}}.get(changes.get("method"), {"model.safetensors"})
+    assert files == expected
     assert checksum(trainer.model / "model.safetensors") == base
     state = load(one / leg(4) / "state.ckpt")
     assert state["average"] is None
     before = load(two / leg(2) / "state.ckpt")["weights"]
     moved = [key for key, value in state["weights"].items() if not torch.equal(value, before[key])]
     # The demo's to_out starts at zero, so that an adapter's other half moves only once this one has.
-    assert len(moved) > 0.6 * len(before) and any("to_out.lora_B" in key for key in moved) == ("method" in changes)
+    assert len(moved) > 0.6 * len(before) and any("to_out.lora_B" in key for key in moved) == (
+        changes.get("method") == "lora"
+    )
     # A training of another kind refuses the state.
     result = trainer.start(one, 5, one / leg(4) / "state.ckpt").finish()
     assert_fails(result, "was trained from something else", next(iter(changes)), "then,")

@@ -1,4 +1,7 @@
-"""LoRA and DoRA on the diffusion transformer, by way of peft: adding, saving in peft's format, merging."""
+"""Adapters on the diffusion transformer: adding, saving, merging.
+
+LoRA and DoRA by way of peft, all other forms by way of stable-audio-tools (sao/training/forms.py).
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from sao.base.command import InputError
 
 from sao.base.files import read_json, whole, write_json
 from sao.models.build import assert_same_keys, read_safetensors, write_safetensors
+from sao.training.memory import PEFT, is_adapted
 
 # peft is imported in the functions: it imports huggingface_hub, which `build` has to come before.
 if TYPE_CHECKING:
@@ -30,23 +34,44 @@ def add_adapters(model: Any, method: str, adapter: dict[str, Any], seed: int) ->
     """
     import torch
 
-    config = lora_config(method, adapter)
-    if config.target_modules != ALL_LINEAR:
-        check_targets(model.model, set(config.target_modules or ()))
+    from sao.training import forms
+
+    names = adapted_modules(model.model, adapter)
     layers = [m for m in model.model.modules() if isinstance(m, (torch.nn.Linear, torch.nn.Conv1d))]
     model.requires_grad_(False)
-    inject(model.model, config, seed)
+    if method in PEFT:
+        targets = names if adapter["include"] or adapter["exclude"] else adapter["target_modules"]
+        inject(model.model, lora_config(method, adapter | {"target_modules": targets}), seed)
+    else:
+        forms.add(model.model, names, method, adapter, seed)
     for name, magnitude in model.model.named_parameters():
-        module, found, _ = name.partition(".lora_magnitude_vector.")
+        found = re.fullmatch(r"(.+)\.(?:lora_magnitude_vector|parametrizations\.weight\.0\.magnitude)\b.*", name)
         if found and not magnitude.all():
             raise InputError(
-                f"target_modules: weight rows of {module} are zero, and dora divides by their norm: "
+                f"target_modules: weight rows or columns of {found[1]} are zero, and {method} divides by their norm: "
                 "set method to lora, or leave this module out"
             )
-    # Only now: from bfloat16 weights peft would make bfloat16 adapters, and DoRA's magnitudes would be rounded.
+    # Only now: from bfloat16 weights adapters would be bfloat16, and DoRA's magnitudes would be rounded.
     if adapter["base_precision"] == "bf16":
         for layer in layers:
-            layer.to(torch.bfloat16)
+            for weight in layer.parameters(recurse=False):
+                weight.data = weight.data.to(torch.bfloat16)
+            if torch.nn.utils.parametrize.is_parametrized(layer, "weight"):
+                original: Any = layer.get_parameter("parametrizations.weight.original")
+                original.data = original.data.to(torch.bfloat16)
+
+
+def adapted_modules(dit: torch.nn.Module, adapter: dict[str, Any]) -> list[str]:
+    """The names of the modules of the DiT that get an adapter. Raises InputError if settings name none, or unfit ones."""
+    from torch.nn import Conv1d, Linear
+
+    if adapter["target_modules"] != ALL_LINEAR:
+        check_targets(dit, set(adapter["target_modules"]))
+    kinds = Linear if adapter["target_modules"] == ALL_LINEAR else (Linear, Conv1d)
+    names = [n for n, module in dit.named_modules() if isinstance(module, kinds) and is_adapted(n, adapter)]
+    if not names:
+        raise InputError("adapter: include and exclude leave no module of target_modules: change them")
+    return names
 
 
 def lora_config(method: str, adapter: dict[str, Any]) -> LoraConfig:
@@ -59,6 +84,7 @@ def lora_config(method: str, adapter: dict[str, Any]) -> LoraConfig:
         lora_dropout=adapter["dropout"],
         target_modules=targets if targets == ALL_LINEAR else list(targets),
         use_dora=method == "dora",
+        use_rslora=adapter["rslora"],
     )
 
 
@@ -93,8 +119,12 @@ def inject(dit: torch.nn.Module, config: LoraConfig, seed: int, state: dict[str,
         inject_adapter_in_model(config, dit, state_dict=state)
 
 
-def adapter_state(model: Any) -> dict[str, torch.Tensor]:
-    """The adapters' weights (not copied) under the keys of peft's files."""
+def adapter_state(model: Any, method: str) -> dict[str, torch.Tensor]:
+    """The adapters' weights (not copied) under the keys of the files: peft's, or stable-audio-tools' for its own forms."""
+    if method not in PEFT:
+        from sao.training.forms import form_state
+
+        return form_state(model.model)
     from peft import get_peft_model_state_dict
 
     return {f"{PREFIX}{key}": value for key, value in get_peft_model_state_dict(model.model).items()}
@@ -104,16 +134,30 @@ def load_adapter_state(model: Any, state: dict[str, torch.Tensor], path: Path) -
     """Copy weights read from `path` into the adapters; raises InputError unless keys and shapes are theirs."""
     from peft import set_peft_model_state_dict
 
-    expected = {key: tuple(value.shape) for key, value in adapter_state(model).items()}
+    expected = {key: tuple(value.shape) for key, value in adapter_state(model, PEFT[0]).items()}
     assert_same_keys({key: tuple(value.shape) for key, value in state.items()}, expected, path)
     set_peft_model_state_dict(model.model, state)
 
 
 def write_adapter(folder: Path, state: dict[str, torch.Tensor], method: str, adapter: dict[str, Any]) -> None:
-    """Write adapter_model.safetensors and adapter_config.json as peft's own loading functions read them."""
+    """Write what `adapter_state` gave as the files that others load.
+
+    `adapter_model.safetensors` and `adapter_config.json` are for peft, which knows LoRA and DoRA. `lora.safetensors` is for
+    stable-audio-tools and Stable Audio 3's own tools.
+    """
+    from sao.training.forms import from_peft, write_form
+
+    if method not in PEFT:
+        write_form(folder, state, method, adapter)
+        return
     with whole(folder / WEIGHTS) as temporary:
         write_safetensors({k: value.cpu().contiguous() for k, value in state.items()}, temporary, {"format": "pt"})
-    write_json(folder / CONFIG, config_json(lora_config(method, adapter)))
+    named = adapter["include"] or adapter["exclude"]
+    names = sorted({key.removeprefix(PREFIX).rsplit(".lora_", 1)[0] for key in state})
+    write_json(
+        folder / CONFIG, config_json(lora_config(method, adapter | ({"target_modules": names} if named else {})))
+    )
+    write_form(folder, from_peft(state, PREFIX), method, adapter)
 
 
 def config_json(config: LoraConfig) -> dict[str, Any]:
@@ -126,7 +170,7 @@ def read_adapter(folder: Path) -> tuple[LoraConfig, dict[str, torch.Tensor]]:
     try:
         found = read_json(path)
         adapter = {"rank": found["r"], "alpha": found["lora_alpha"], "dropout": found["lora_dropout"]}
-        adapter["target_modules"] = found["target_modules"]
+        adapter |= {"target_modules": found["target_modules"], "rslora": found["use_rslora"]}
         config = lora_config("dora" if found["use_dora"] else "lora", adapter)
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: not the config of an adapter ({type(error).__name__}: {error})") from None
@@ -144,13 +188,17 @@ def read_adapter(folder: Path) -> tuple[LoraConfig, dict[str, torch.Tensor]]:
 
 
 def merged_weights(base: dict[str, torch.Tensor], folder: Path) -> dict[str, torch.Tensor]:
-    """`base`, the bare model's state dict, with the adapter in `folder` merged in, in float32, by peft.
+    """`base`, the bare model's state dict, with the adapter in `folder` merged in, in float32.
 
     Keys, shapes and dtypes stay those of `base`, whose tensors are not written to. Raises InputError on an adapter of
     another model, and where the merged weights are not finite.
     """
     import torch
 
+    if not (folder / CONFIG).is_file():
+        from sao.training.forms import merged_form
+
+        return merged_form(base, folder)
     config, state = read_adapter(folder)
     state_in_dit = {key.removeprefix(PREFIX): value for key, value in state.items()}
     # `model.` leads from the bare model to its DiT, which the adapter's names start from.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,20 @@ ENCODER_TENSORS = 5  # tensors of a clip's size in the encoder's first layer, wh
 QUANTIZED, BLOCK = 4096, 256  # elements: from QUANTIZED on, torchao keeps a weight's states in 8 bits, in blocks
 USABLE = 0.95  # share of the free memory; the allocator's fragments take the rest
 ATTENTION = ["to_q", "to_kv", "to_qkv", "to_out"]
-ADAPTER = {"rank": 16, "alpha": 16, "target_modules": ATTENTION, "base_precision": "fp32"}  # if a run has none
+# If a run has none.
+ADAPTER = {
+    "rank": 16, "alpha": 16, "rslora": False, "dropout": 0, "target_modules": ATTENTION, "include": None, "exclude": None,
+    "base_precision": "fp32",
+}  # fmt: skip
+# By method: the numbers of a `[rows, columns]` weight's adapter, beside low-rank matrices or the core of `-xs`.
+MAGNITUDES: dict[str, Callable[[int, int], int]] = {
+    "dora": lambda rows, columns: rows,
+    "dora-cols": lambda rows, columns: columns,
+    "bora": lambda rows, columns: rows + columns,
+}
+# By method: the matrices as large as a weight that the backward pass of an adapted weight needs, float32.
+REMADE = {"lora": 0, "dora": 2, "dora-cols": 2, "bora": 4}
+PEFT = ("lora", "dora")  # methods that peft computes, on a layer's input
 
 
 def parameter_counts(weights: Path) -> Counts:
@@ -84,6 +98,8 @@ def estimate(
     trained = counts["model"] + counts["conditioner"] if full else adapters
     # Adapters stay float32. bf16-true keeps large matrices in 16 bits, with states of 8 bits and a scale for each block.
     weights = stored * (counts["model"] + counts["conditioner"]) + 4 * adapters
+    if settings["method"].endswith("-xs"):
+        weights += 4 * settings["adapter"]["rank"] * sum(map(sum, adapted_shapes(counts, settings)))  # singular vectors
     gradients, states = 4 * trained, 8 * trained
     if low and full:
         sizes = {key: math.prod(shape) for key, shape in counts["shapes"].items()}
@@ -120,19 +136,48 @@ def estimate(
 
 
 def adapter_parameters(counts: Counts, settings: Settings) -> int:
-    """The parameters of the adapters: `rank` rows and columns per matrix, and with DoRA a magnitude per output."""
-    rank, magnitude = settings["adapter"]["rank"], settings["method"] == "dora"
+    """The trained numbers of the adapters: `rank` rows and columns per matrix, or their core, and magnitudes."""
+    rank, method = settings["adapter"]["rank"], settings["method"]
+    magnitudes = MAGNITUDES.get(method.removesuffix("-xs"), lambda rows, columns: 0)
+    core = method.endswith("-xs")
     return sum(
-        rank * (shape[0] + shape[1]) + (shape[0] if magnitude else 0)
-        for key, shape in counts["shapes"].items()
-        if len(shape) == 2 and key.endswith(".weight") and _adapted(key.removesuffix(".weight"), settings)
-        if not key.endswith("timestep_features.weight")  # a table of frequencies, not a linear layer
+        (rank * rank if core else rank * (shape[0] + shape[1])) + magnitudes(*shape)
+        for shape in adapted_shapes(counts, settings)
     )
 
 
-def _adapted(module: str, settings: Settings) -> bool:
-    targets = settings["adapter"]["target_modules"]
+def adapted_shapes(counts: Counts, settings: Settings) -> list[tuple[int, int]]:
+    """`(rows, columns)` of the matrices that have an adapter."""
+    return [
+        (shape[0], shape[1])
+        for key, shape in counts["shapes"].items()
+        if len(shape) == 2 and key.endswith(".weight")
+        # The module's name counts from the DiT.
+        if is_adapted(key.removesuffix(".weight").removeprefix("model."), settings["adapter"])
+        if not key.endswith("timestep_features.weight")  # a table of frequencies, not a linear layer
+    ]
+
+
+def is_adapted(module: str, adapter: Mapping[str, Any]) -> bool:
+    """Whether a module of the DiT gets an adapter, as far as its name decides."""
+    if any(re.search(pattern(part), module) for part in adapter["exclude"] or ()):
+        return False
+    if adapter["include"] is not None and not any(re.search(pattern(part), module) for part in adapter["include"]):
+        return False
+    return is_target(module, adapter)
+
+
+def is_target(module: str, adapter: Mapping[str, Any]) -> bool:
+    targets = adapter["target_modules"]
     return targets == "all-linear" or any(f".{module}".endswith(f".{target}") for target in targets)
+
+
+def pattern(part: str) -> str:
+    """A part of a name as a regular expression. `[0-11]` stands for each of the numbers, as in stable-audio-tools."""
+    pieces = re.split(r"\[(\d+)-(\d+)\]", part)
+    ranges = [range(int(low), int(high) + 1) for low, high in zip(pieces[1::3], pieces[2::3], strict=True)]
+    numbers = [f"(?:{'|'.join(map(str, each))})" for each in ranges]
+    return "".join(f"{re.escape(text)}{number}" for text, number in zip(pieces[::3], [*numbers, ""], strict=True))
 
 
 def _encoding(config: ModelConfig, settings: Settings, frames: int) -> int:
@@ -158,7 +203,7 @@ def _activations(
         return  # nothing is known of other models' activations
     dit, batch = diffusion["config"], settings["batch_size"]
     width, depth, heads = dit.get("embed_dim", 768), dit.get("depth", 12), dit.get("num_heads", 8)
-    full, dora = settings["method"] == "full", settings["method"] == "dora"
+    full, method = settings["method"] == "full", settings["method"]
     mixed = settings["precision"].endswith("-mixed")
     element = 4 if settings["precision"] == "32-true" else 2
     modulated = dit.get("global_cond_type", "prepend") == "adaLN"
@@ -186,14 +231,15 @@ def _activations(
     linears |= {"ff.ff.0.proj": (tokens, width, 2 * inner), "ff.ff.2": (tokens, inner, width)}
     # Attention shares its output with to_out, and all blocks share the context; an adapter's cast is a copy of its own.
     shared = ("self_attn.to_out", "cross_attn.to_out", "cross_attn.to_kv") if full or not mixed else ()
-    adapted = {name: shape for name, shape in linears.items() if not full and _adapted(name, settings)}
+    adapted = {name: shape for name, shape in linears.items() if not full and is_target(name, settings["adapter"])}
     inputs = sum(n * i for name, (n, i, _) in (linears if full else adapted).items() if name not in shared)
     attention = (1 + 5 * twice) * tokens * width
     attention += (2 * twice * tokens * width + (1 + twice) * context * width) if cross else 0
     gated = 3 * tokens * inner  # both halves of the projection, and the activated gate
     more = 4 * tokens * width if modulated else 0
     if adapted:
-        more += sum(n * settings["adapter"]["rank"] + (2 * n * o if dora else 0) for n, _, o in adapted.values())
+        low_rank = settings["adapter"]["rank"] if method in PEFT else 0
+        more += sum(n * low_rank + (2 * n * o if method == "dora" else 0) for n, _, o in adapted.values())
     # An RMS norm that is trained keeps its input and the normalised input, where it has no fused kernel.
     norms = (3 if cross else 2) * tokens * width * 4 * (2 if full and dit.get("norm_type") == "rms_norm" else 1)
     if (normed := options.get("qk_norm", "none")) != "none":
@@ -205,10 +251,15 @@ def _activations(
     feedforward = gated + (tokens * inner if full or "ff.ff.2" in adapted else 0)
     moment = element * (6 * tokens * inner - feedforward + 2 * tokens * width)
     matrices = [math.prod(shape) for key, shape in counts["shapes"].items() if ".layers.0." in key and len(shape) > 1]
-    if dora and adapted:
+    if method not in ("full", "lora") and adapted:
         moment += 3 * 4 * max(i * o for _, i, o in adapted.values())  # the merged weight, float32
+    # Outside of peft each forward pass makes the adapted weights anew, and keeps them with what led to them.
+    made = sum(i * o for _, i, o in adapted.values()) if not full and method not in PEFT else 0
     # Autocast's copies of weights: kept for the backward pass; of trained weights until the end of the forward pass.
     cast = 2 * sum(matrices) if mixed and (stored == 4 or settings["precision"] == "16-mixed") else 0
+    if made:
+        kept = 4 * REMADE[method.removesuffix("-xs")]
+        cast += made * (kept + (4 if not mixed else 2 if stored == 2 else 0))
     ends = 4 * LATENT_TENSORS * batch * frames * dit["io_channels"] + element * CONTEXT_TENSORS * context * cross
 
     block_share = sum(matrices) / max(counts["model"], 1)

@@ -28,7 +28,7 @@ from sao.models.config import (
 from sao.models.header import Shapes
 from sao.models.text import without_text_encoder
 from sao.training import draws
-from sao.training.adapters import ALL_LINEAR, check_targets, lora_config
+from sao.training.adapters import adapted_modules
 from sao.training.inpainting import inpaint_mask
 from sao.training.optimizer import try_optimizer
 from sao.training.schedule import check_schedule
@@ -78,9 +78,11 @@ def check_training(config: ModelConfig, settings: dict[str, Any], model: Any = N
                 f"training.inpainting.mask_kwargs cannot be used ({first_line(error)}): correct it"
             ) from None
     if model is not None and settings["method"] != "full":
-        targets = lora_config(settings["method"], settings["adapter"]).target_modules
-        if targets != ALL_LINEAR:
-            check_targets(model.model, set(targets or ()))
+        names = adapted_modules(model.model, settings["adapter"])
+        if settings["method"].endswith("-xs"):
+            from sao.training.forms import check_rank
+
+            check_rank(model.model, names, settings["method"], settings["adapter"]["rank"])
 
 
 def _run(config: ModelConfig, model: Any) -> None:

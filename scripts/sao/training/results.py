@@ -33,7 +33,7 @@ def write_leg(folder: Path, metrics: Metrics, summary: dict[str, Any], speed: di
 
 
 def write_weights(folder: Path, model: Any, trained: Mapping[str, torch.Tensor], settings: Mapping[str, Any]) -> None:
-    """Write the diffusion model and conditioner with their `trained` weights, or the adapter in peft's form."""
+    """Write the diffusion model and conditioner with their `trained` weights, or the adapter."""
     with whole_folder(folder) as partial:
         if settings["method"] == "full":
             weights = {key: value for key, value in model.state_dict().items() if not key.startswith("pretransform.")}
@@ -41,4 +41,4 @@ def write_weights(folder: Path, model: Any, trained: Mapping[str, torch.Tensor],
             with writing(folder, tensor_bytes(weights)):
                 write_safetensors(weights, partial / "model.safetensors")
         else:
-            write_adapter(partial, adapter_state(model), settings["method"], settings["adapter"])
+            write_adapter(partial, adapter_state(model, settings["method"]), settings["method"], settings["adapter"])

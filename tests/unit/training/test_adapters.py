@@ -33,7 +33,8 @@ TARGETS = [*ATTENTION, "ff.2", "preprocess_conv"]
 
 
 def settings(targets: object = TARGETS, precision: str = "fp32", dropout: float = 0.0) -> dict:
-    return {"rank": 4, "alpha": 8, "dropout": dropout, "target_modules": targets, "base_precision": precision}
+    adapter = {"rank": 4, "alpha": 8, "rslora": False, "dropout": dropout, "target_modules": targets}
+    return adapter | {"include": None, "exclude": None, "base_precision": precision}
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +108,7 @@ def trained(request: pytest.FixtureRequest, base: Module, conditioning: dict) ->
 def written(tmp_path_factory: pytest.TempPathFactory, trained: tuple[str, Module]) -> Path:
     """The adapters of `trained` as files. Tests must not change them."""
     folder = tmp_path_factory.mktemp("adapter") / trained[0]
-    write_adapter(folder, adapter_state(trained[1]), trained[0], settings())
+    write_adapter(folder, adapter_state(trained[1], trained[0]), trained[0], settings())
     return folder
 
 
@@ -137,7 +138,7 @@ def test_only_adapters_are_trained(base: Module, conditioning: dict, trained: tu
     # Three layers, each with one self-attention, one cross-attention and one feed-forward, and one convolution.
     assert len(parameters) == (3 * 6 + 1) * (3 if method == "dora" else 2)
     assert_same(base_weights(model), base.state_dict())
-    before, after = adapter_state(adapted(base, method)), adapter_state(model)
+    before, after = adapter_state(adapted(base, method), method), adapter_state(model, method)
     assert all(not torch.equal(after[key], value) for key, value in before.items())
     assert (output(model, conditioning) - output(base, conditioning)).abs().max() > 0.05
 
@@ -158,7 +159,7 @@ def test_written_and_read_again_gives_the_same_output(
     method, model = trained
     config, state = read_adapter(written)
     assert config.use_dora == (method == "dora") and config.lora_alpha == 8
-    assert_same(dict(sorted(state.items())), dict(sorted(adapter_state(model).items())))
+    assert_same(dict(sorted(state.items())), dict(sorted(adapter_state(model, method).items())))
     again = adapted(base, method, seed=1)
     load_adapter_state(again, state, written)
     expected = output(model, conditioning)
@@ -176,7 +177,9 @@ def test_merged_weights_are_a_stock_model(
     assert_same(weights, base.state_dict())
     assert {k: (v.shape, v.dtype) for k, v in merged.items()} == {k: (v.shape, v.dtype) for k, v in weights.items()}
     changed = {key for key in merged if not torch.equal(merged[key], weights[key])}
-    adapted_names = {key.removeprefix("base_model.model.").rsplit(".lora_", 1)[0] for key in adapter_state(trained[1])}
+    adapted_names = {
+        key.removeprefix("base_model.model.").rsplit(".lora_", 1)[0] for key in adapter_state(trained[1], trained[0])
+    }
     assert changed == {f"model.{name}.weight" for name in adapted_names}
     stock = duplicate(base)
     for parameter in stock.model.parameters():
@@ -190,7 +193,7 @@ def test_merged_weights_are_a_stock_model(
 def test_merging_a_target_of_all_linear(base: Module, conditioning: dict, tmp_path: Path) -> None:
     model = adapted(base, "dora", settings(ALL_LINEAR))
     train(model, conditioning)
-    write_adapter(tmp_path, adapter_state(model), "dora", settings(ALL_LINEAR))
+    write_adapter(tmp_path, adapter_state(model, "dora"), "dora", settings(ALL_LINEAR))
     stock = duplicate(base)
     stock.load_state_dict(merged_weights(base.state_dict(), tmp_path), strict=True)
     torch.testing.assert_close(output(stock, conditioning), output(model, conditioning), rtol=1e-4, atol=1e-5)
@@ -200,12 +203,12 @@ def test_merging_a_target_of_all_linear(base: Module, conditioning: dict, tmp_pa
 def test_initial_values_are_a_function_of_the_seed(base: Module, method: str) -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    first = adapter_state(adapted(base, method))
+    first = adapter_state(adapted(base, method), method)
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(6)
-    assert_same(adapter_state(adapted(base, method)), first)
-    assert_same(adapter_state(adapted(base, method, settings(precision="bf16"))), first)
-    other = adapter_state(adapted(base, method, seed=1))
+    assert_same(adapter_state(adapted(base, method), method), first)
+    assert_same(adapter_state(adapted(base, method, settings(precision="bf16")), method), first)
+    other = adapter_state(adapted(base, method, seed=1), method)
     assert all(torch.equal(other[key], value) != (".lora_A." in key) for key, value in first.items())
 
 
@@ -217,14 +220,14 @@ def test_bfloat16_base_under_autocast(base: Module, conditioning: dict, method: 
     layers = [name for name, module in base.model.named_modules() if isinstance(module, (Linear, Conv1d))]
     half = {f"model.{name}.{part}" for name in layers for part in ("weight", "bias")} & set(dtypes)
     assert dtypes == {key: torch.bfloat16 if key in half else torch.float32 for key in dtypes}
-    assert {value.dtype for value in adapter_state(model).values()} == {torch.float32}
+    assert {value.dtype for value in adapter_state(model, method).values()} == {torch.float32}
     with torch.autocast("cpu", torch.bfloat16):
         found, expected = output(model.eval(), conditioning), output(base, conditioning)
     assert (found - expected).abs().max() < 0.02 * expected.abs().max()
     train(model.train(), conditioning, autocast=True)
     assert_same(base_weights(model), base_weights(before))
-    initial = adapter_state(before)
-    assert all(not torch.equal(value, initial[key]) for key, value in adapter_state(model).items())
+    initial = adapter_state(before, method)
+    assert all(not torch.equal(value, initial[key]) for key, value in adapter_state(model, method).items())
 
 
 @pytest.mark.parametrize(
@@ -282,7 +285,7 @@ def test_weights_that_do_not_fit(base: Module, written: Path, tmp_path: Path, ed
 
 
 def test_adapter_that_diverged(base: Module, trained: tuple[str, Module], tmp_path: Path) -> None:
-    state = adapter_state(trained[1])
+    state = adapter_state(trained[1], trained[0])
     key = next(key for key in state if "lora_B" in key)
     state[key] = torch.full_like(state[key], torch.nan)
     write_adapter(tmp_path, state, trained[0], settings())
@@ -292,7 +295,7 @@ def test_adapter_that_diverged(base: Module, trained: tuple[str, Module], tmp_pa
 
 @pytest.mark.parametrize(
     "changes",
-    [{"use_rslora": True}, {"megatron_core": "antigravity"}, {"bias": "all"}, {"new": 1}, {"target_modules": "to_q"}],
+    [{"use_mora": True}, {"megatron_core": "antigravity"}, {"bias": "all"}, {"new": 1}, {"target_modules": "to_q"}],
 )
 def test_config_that_peft_would_read_otherwise(written: Path, tmp_path: Path, changes: dict) -> None:
     config, state = read_adapter(written)

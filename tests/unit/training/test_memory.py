@@ -21,12 +21,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sao.base.command import InputError
 from sao.training import memory
+from sao.training.memory import ADAPTER as DEFAULT_ADAPTER
 
 CONFIG = json.loads((BASE_MODEL / "model_config.json").read_text(encoding="utf-8"))
 WEIGHTS = BASE_MODEL / "model.safetensors"
 COUNTS = memory.parameter_counts(WEIGHTS)
 FRAMES = 48
-ADAPTER = {"rank": 4, "alpha": 4, "target_modules": ["to_q", "to_kv", "to_qkv", "to_out"], "base_precision": "fp32"}
+ADAPTER: dict[str, Any] = DEFAULT_ADAPTER | {"rank": 4, "alpha": 4}
 FULL = {
     "method": "full",
     "adapter": ADAPTER,

@@ -22,6 +22,7 @@ from conftest import BASE_MODEL, ROOT
 from sao.base.command import InputError
 from sao.base.files import read_json
 from sao.data.corpora import resolve
+from sao.training.memory import ADAPTER as DEFAULT_ADAPTER
 from steps import collated, upstream_training, with_conditions
 
 METHODS = ("full", "lora", "dora")
@@ -32,7 +33,7 @@ WAYS = [
     for latents, clip, accumulate in itertools.product((True, False), (0, 0.5), (1, 2))
 ]
 FRAMES, BATCH, STEPS = 6, 2, 3
-ADAPTER = {"rank": 4, "alpha": 8, "dropout": 0, "target_modules": ["to_q", "to_kv", "to_qkv", "to_out"]}
+ADAPTER: dict[str, Any] = DEFAULT_ADAPTER | {"rank": 4, "alpha": 8}
 RATE = 1e-3
 # The largest differences of a loss and of the gradients (the norm of their difference), relative to those of stock. In low
 # precision, stock also runs the text encoder and the autoencoder in it, and rounds timesteps. Ours are in float32.

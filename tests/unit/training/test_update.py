@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from sao.training.average import MovingAverage
+from sao.training.memory import ADAPTER as DEFAULT_ADAPTER
 from sao.training.objective import Objective
 from sao.training.optimizer import make_optimizer
 from sao.training.prepare import make_trainable
@@ -22,7 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 STEPS = 50
 READS = ("aten._local_scalar_dense.default", "aten.equal.default", "aten.is_nonzero.default", "aten.nonzero.default")
-ADAPTER = {"rank": 2, "alpha": 2, "dropout": 0.0, "target_modules": ["to_qkv"], "base_precision": "fp32"}
+ADAPTER: dict[str, Any] = DEFAULT_ADAPTER | {"rank": 2, "alpha": 2, "target_modules": ["to_qkv"]}
 
 
 class Counted(TorchDispatchMode):
