@@ -69,8 +69,9 @@ except InputError as error:
 SCRIPTS = Path(workflow.basedir) / "scripts"
 # The text of a command is a rerun trigger, so it must not contain a path of a machine: it finds the scripts through the
 # environment. The scripts import modules from their own folder, which PYTHONSAFEPATH would forbid.
+chosen = "" if config["device"] == "auto" else f"export SAO_DEVICE={config['device']}; "
 shell.prefix(
-    f"set -euo pipefail; export SCRIPTS={shlex.quote(str(SCRIPTS))}; unset PYTHONSAFEPATH; "
+    f"set -euo pipefail; export SCRIPTS={shlex.quote(str(SCRIPTS))}; unset PYTHONSAFEPATH; {chosen}"
 )
 
 

@@ -289,10 +289,11 @@ def encode_ours(job: Row) -> Row:
 def encode_theirs(job: Row) -> Row:
     import soundfile
     import torch
-    from sao.models.build import load_model, pick_device
+    from sao.models.build import load_model
+    from sao.models.device import this_device
 
     model = load_model(job["config"], *weights(job))
-    device = pick_device()
+    device = this_device().kind
     torch.backends.cudnn.allow_tf32 = True  # as torch has it, and pre_encode.py leaves it
     model.to(device).eval().requires_grad_(False)
     marks = []
@@ -346,10 +347,11 @@ def render_ours(job: Row) -> Row:
 
 def render_theirs(job: Row) -> Row:
     import torch
-    from sao.models.build import load_model, pick_device
+    from sao.models.build import load_model
+    from sao.models.device import this_device
 
     model = load_model(job["config"], *weights(job))
-    device = pick_device()
+    device = this_device().kind
     model.to(device).eval().requires_grad_(False)
     options = SAMPLING | {"steps": job["steps"]}
     marks = []

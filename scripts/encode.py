@@ -18,7 +18,7 @@ from sao.base.names import clip_id, shard_name, shard_of, write_digests
 from sao.base.tables import read_table
 from sao.base.vouched import LISTING, Checking, model_files, sound_files
 from sao.config.settings import EncodeSettings, add_settings
-from sao.models.build import build_autoencoder, enough_memory, pick_device
+from sao.models.build import build_autoencoder, enough_memory
 from sao.models.config import ModelConfig, downsampling_ratio, read_model_config, window_frames
 
 ENDS = (".json", ".npy", ".std")  # endings of the files of a clip
@@ -123,10 +123,10 @@ def encode(
 
     import torch
     from sao.models.autoencoder import clip_facts, load_audio, moments, padded
+    from sao.models.device import this_device
 
     torch.set_num_threads(args.threads)
-    device = pick_device()
-    autoencoder = model.to(device).eval()
+    autoencoder = model.to(this_device().kind).eval()
     channels = config["model"]["pretransform"]["config"]["io_channels"]
     with output_to_log(), torch.inference_mode():
         for done, clip in enumerate(progress(todo, f"encoding {args.split}", unit="clips")):
@@ -134,8 +134,10 @@ def encode(
             if wrong := sounds[path].wrong():
                 raise InputError(wrong)
             audio = load_audio(path, config["sample_rate"], channels)
-            with enough_memory(path, "encode it on a larger GPU, or on a CPU (CUDA_VISIBLE_DEVICES=)"):
-                mean, std = (m.cpu().numpy() for m in moments(autoencoder, padded(audio, ratio, frames).to(device)))
+            with enough_memory(path, "encode it on a larger GPU, or set device to cpu"):
+                mean, std = (
+                    m.cpu().numpy() for m in moments(autoencoder, padded(audio, ratio, frames).to(this_device().kind))
+                )
             if mean.shape[0] != width or mean.shape[1] < frames or not np.isfinite([mean, std]).all():
                 raise InputError(f"{path}: gave latents of shape {mean.shape}, or NaN")
             about = {"clip_id": clip, "file_name": clips[clip]} | clip_facts(audio.shape[1], config, mean.shape[1])

@@ -9,7 +9,7 @@ from sao.base.command import InputError, log, output_to_log, parse, progress, ru
 
 from sao.base.files import sha256, whole, write_json, writing
 from sao.base.vouched import Checking, dataset_files, model_files
-from sao.models.build import build_text_conditioner, pick_device, write_safetensors
+from sao.models.build import build_text_conditioner, write_safetensors
 from sao.models.config import read_model_config
 
 
@@ -33,15 +33,16 @@ def main() -> None:
 
     with output_to_log():
         import torch
+        from sao.models.device import this_device
         from sao.models.text import encode_caption, keeps_padding
         from sao.training.captions import captions_of, packed
 
     torch.set_num_threads(args.threads)
-    captions, device = captions_of(args.dataset_configs), pick_device()
-    conditioner.to(device)
+    captions, kind = captions_of(args.dataset_configs), this_device().kind
+    conditioner.to(kind)
     shown = progress(captions, "encoding captions", unit="captions")
     with output_to_log():
-        encoded = (encode_caption(conditioner, caption, device) for caption in shown)
+        encoded = (encode_caption(conditioner, caption, kind) for caption in shown)
         tensors = packed(captions, encoded, keeps_padding(conditioner))
     if not torch.isfinite(tensors["states"]).all():
         raise InputError(f"{args.model}: the text encoder gave NaN or infinite numbers: is it whole?")

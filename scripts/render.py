@@ -21,7 +21,7 @@ from sao.base.names import read_digests, shard_name, shard_of
 from sao.base.tables import write_table
 from sao.base.vouched import Checking, Vouched, model_files
 from sao.config.settings import RenderSettings, add_settings
-from sao.models.build import load_model, pick_device
+from sao.models.build import load_model
 from sao.models.config import check_sampler, chunk_frames, read_model_config, window_frames
 from sao.rendering.clips import OF_SOURCE, Clip, read_clips
 from sao.rendering.sources import SILENT_DBFS
@@ -146,14 +146,14 @@ def main() -> None:
     checking.finish(f"{args.weights} and base model {args.model}")
     with output_to_log():
         import torch
+        from sao.models.device import this_device
         from sao.rendering.precision import chosen, lower
         from sao.rendering.sampling import render
 
     torch.set_num_threads(args.threads)
-    device = pick_device()
-    precision = chosen(rendering["precision"], device)
+    precision = chosen(rendering["precision"], this_device())
     lower(model, precision)
-    model = model.to(device).eval().requires_grad_(False)
+    model = model.to(this_device().kind).eval().requires_grad_(False)
     settings = {key: value for key, value in sampling.items() if key not in ("cfg_scale", "negative_prompt")}
     settings["precision"] = precision
 
@@ -177,7 +177,7 @@ def main() -> None:
     # It keeps finished clips after an interruption. Its name says what they were made with.
     partial.mkdir(parents=True, exist_ok=True)
     # Beside a GPU, all processors but one can draw noise.
-    workers = args.threads - 1 if device == "cuda" else 0
+    workers = args.threads - 1 if this_device().is_gpu else 0
     rendered = render(model, todo, sampling, frames, args.batch_size, chunk_frames(config), workers)
     for clip, window_audio in progress(rendered, f"rendering {args.run}", total=len(todo), unit="clips"):
         audio = window_audio[:, : max(round(clip.seconds * rate), 1)].T.numpy()

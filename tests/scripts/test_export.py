@@ -146,13 +146,14 @@ def test_malicious_pickle_executes_nothing(finished: Path, weights: Path) -> Non
 
 def test_adapter_is_merged_and_one_of_another_model_refused(finished: Path, tmp_path: Path) -> None:
     from sao.training.adapters import write_adapter
+    from sao.training.memory import ADAPTER
 
     base = load_file(finished / "results/models/demo/model.safetensors")
     name = next(key for key in base if key.endswith("self_attn.to_out.weight"))
     prefix = f"base_model.model.{name.removeprefix('model.').removesuffix('.weight')}"
     rows, columns = base[name].shape
     generator = torch.Generator().manual_seed(0)
-    adapter = {"rank": 2, "alpha": 4, "dropout": 0.0, "target_modules": ["to_out"]}
+    adapter = ADAPTER | {"rank": 2, "alpha": 4, "target_modules": ["to_out"]}
     state = {
         f"{prefix}.lora_A.weight": torch.randn(2, columns, generator=generator),
         f"{prefix}.lora_B.weight": torch.randn(rows, 2, generator=generator),

@@ -417,13 +417,40 @@ def test_epochs_are_counted_in_items(trainer: Trainer, tmp_path: Path) -> None:
     assert steps == {"two": 3, "all": 3}
 
 
+@pytest.mark.parametrize("strategy", ["auto", "fsdp"])
 @pytest.mark.slow
-def test_two_processes_train_as_one(trainer: Trainer, tmp_path: Path, whole: dict[str, Path]) -> None:
-    found = trainer.chain(tmp_path / "run", [4, 8], devices=2, batch_size=2)
+def test_two_processes_train_as_one(trainer: Trainer, tmp_path: Path, whole: dict[str, Path], strategy: str) -> None:
+    """In two legs. What is written is the same, whether each process has all weights or a share of each."""
+    found = trainer.chain(tmp_path / "run", [4, 8], devices=2, batch_size=2, strategy=strategy)
     pd.testing.assert_frame_equal(losses(found), losses(whole["latents"]), check_exact=False, rtol=1e-5)
     one, two = (load_file(folder / "weights/model.safetensors") for folder in (whole["latents"], found))
+    assert list(one) == list(two)
     for key, value in one.items():
         torch.testing.assert_close(two[key], value, rtol=1e-3, atol=1e-5)
+    states = [load(folder / "state.ckpt") for folder in (whole["latents"], found)]
+    assert shapes_of(states[0]) == shapes_of(states[1])
+
+
+def shapes_of(value: object) -> object:
+    """Nested dicts and lists, with the shapes and types of their tensors."""
+    if isinstance(value, torch.Tensor):
+        return value.shape, value.dtype, value.device
+    if isinstance(value, dict):
+        return {key: shapes_of(part) for key, part in value.items() if key not in ("provenance", "rows", "speeds")}
+    return [shapes_of(part) for part in value] if isinstance(value, list | tuple) else type(value)
+
+
+@pytest.mark.slow
+def test_split_weights_accumulate_clip_and_validate_unevenly(trainer: Trainer, tmp_path: Path) -> None:
+    """Three processes, of which one has fewer clips to validate; gradients of two batches; clipping at every step."""
+    changes = {"accumulate": 2, "gradient_clip": 0.05, "batch_size": 1, "recompute_activations": True}
+    three = {"devices": 3, "strategy": "fsdp"} | changes
+    one, split = tmp_path / "one", tmp_path / "split"
+    side_by_side(trainer, {one: ([2, 4], changes | {"batch_size": 3}), split: ([2, 4], three)})
+    tables = [losses(run / leg(4)) for run in (split, one)]
+    pd.testing.assert_frame_equal(*tables, check_exact=False, rtol=1e-4)
+    for key, value in weights_of(one / leg(4)).items():
+        torch.testing.assert_close(weights_of(split / leg(4))[key], value, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ Item = TypeVar("Item")
 
 TERMINAL = sys.stderr  # kept, because `output_to_log` redirects sys.stderr
 OUTPUT: dict[str, Path] = {}  # where the script writes, for messages
+DEVICE = "SAO_DEVICE"  # the variable with the config's `device`
 BY_HAND: list[str] = []  # the command that runs this script again
 PLAIN_EVERY = 10.0  # s between two progress lines without a terminal, at most
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -82,7 +83,8 @@ def by_hand(path: Path) -> str:
             settings.write_text(word + "\n", encoding="utf-8")
             word = str(settings)
         words.append(word)
-    return f"(cd {shlex.quote(str(Path.cwd()))} && {shlex.join([sys.executable, *words])})"
+    chosen = [f"{DEVICE}={os.environ[DEVICE]}"] if DEVICE in os.environ else []
+    return f"(cd {shlex.quote(str(Path.cwd()))} && {shlex.join([*chosen, sys.executable, *words])})"
 
 
 def is_first() -> bool:

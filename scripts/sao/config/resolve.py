@@ -37,6 +37,7 @@ TAKEN = {
 # A name must not end in one of these, because `a.csv` lies beside the folder `a`.
 ENDS = (".csv", ".html", ".json", ".log", ".npz", ".seen", ".sha256", ".svg", ".tsv", ".txt")
 Config = dict[str, Any]
+SPLIT = ("32-true", "bf16-mixed")  # precisions of a training whose weights are split
 MOST_LEGS = 5000  # per training; a dry run was tested with as many, and took 38 s
 
 
@@ -286,6 +287,10 @@ def _check_run(name: str, run: Config, on_latents: bool, files: list[Path]) -> N
         "adapter": (
             adapts and run["adapter"]["base_precision"] == "bf16" and precision != "bf16-mixed",
             f"base_precision bf16 needs precision bf16-mixed, not {precision}",
+        ),
+        "strategy": (
+            run["strategy"] == "fsdp" and (adapts or precision not in SPLIT or bool(run["compile"])),
+            f"fsdp is for method full, precision {' or '.join(SPLIT)}, and compile false or null",
         ),
         "phase_flip": (run["phase_flip"] and on_latents, "latents have no polarity; it needs latents.enabled: false"),
     }

@@ -138,7 +138,8 @@ def same_noise(device: torch.device, seed: int = 0) -> Iterator[None]:
 
     Otherwise the latents of a clip, and a render, would depend on what was computed before.
     """
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    others = [device] if device.type in ("cuda", "xpu") else []
+    with torch.random.fork_rng(others, device_type=device.type if others else "cuda"):
         torch.manual_seed(seed)
         yield
 

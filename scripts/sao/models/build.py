@@ -311,14 +311,7 @@ def enough_memory(subject: object, cure: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # what torch raises on the CPU has no class of its own
-        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+        out = isinstance(error, torch.OutOfMemoryError)
+        if not out and not any(text in str(error) for text in ("allocate memory", "MPS backend out of memory")):
             raise
         raise InputError(f"{subject}: out of memory: {cure}") from None
-
-
-def pick_device() -> str:
-    """`cuda` if there is a GPU, else `cpu`."""
-    import torch
-
-    full_float32()
-    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -12,7 +12,7 @@ from sao.plan.runs import Runs
 
 class Models:
     def __init__(self, config: Config, runs: Runs) -> None:
-        self.base_models, self.runs = config["base_models"], runs
+        self.base_models, self.runs, self.device = config["base_models"], runs, config["device"]
 
     def source(self, base_model: str) -> ModelSource:
         """The place that model config, weights and text encoder come from."""
@@ -46,7 +46,7 @@ class Models:
         return self.base_models[base_model]["memory_mb"]
 
     def gpus(self, base_model: str) -> int:
-        return self.base_models[base_model]["gpus"]
+        return 0 if self.device == "cpu" else self.base_models[base_model]["gpus"]
 
     def trainings(self, base_model: str) -> dict[str, Config]:
         """The settings that decide the trained weights, and the number of steps, of each run of a base model.

@@ -12,12 +12,14 @@ from typing import Any
 
 import torch
 
+from sao.models.device import Device
+
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def chosen(precision: str, device: str) -> str:
+def chosen(precision: str, device: Device) -> str:
     """The precision that `auto` means on a device: fp16 on a GPU, fp32 on a CPU, which has no fast arithmetic for others."""
-    return precision if precision != "auto" else "fp16" if device == "cuda" else "fp32"
+    return precision if precision != "auto" else "fp16" if device.is_gpu else "fp32"
 
 
 def lower(model: Any, precision: str) -> None:

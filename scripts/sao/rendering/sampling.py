@@ -27,6 +27,7 @@ from sao.base.names import seed_for
 from sao.models.autoencoder import decoded, load_audio, moments, padded, same_noise
 from sao.models.build import enough_memory
 from sao.models.config import SOURCE_INPUTS
+from sao.models.device import this_device
 from sao.rendering.brownian import Ahead, brownian
 from sao.rendering.clips import Clip, masked
 
@@ -268,16 +269,16 @@ def groups(model: Model, clips: Sequence[Clip], window: int, chunk: int) -> list
 
 def fitting(model: Model, clip: Clip, sampling: Sampling, frames: int) -> int:
     """The batch size that fits a GPU's free memory, from the peaks of two steps with one clip and with two."""
-    used = torch.cuda.memory_allocated()
+    (used, _), there = this_device().held(), this_device()
     peaks = []
     for count in (1, 2):
-        torch.cuda.reset_peak_memory_stats()
+        there.reset_peak()
         try:
             sample(model, [clip] * count, sampling | {"steps": 2}, frames)
         except torch.OutOfMemoryError:
             return 1
-        peaks.append(torch.cuda.max_memory_allocated())
-    free = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - used
+        peaks.append(there.peak() or 0)
+    free = there.free() + there.held()[1] - used
     each = max(peaks[1] - peaks[0], 1)
     return max(1, min(GPU_BATCH, 1 + int((FREE_SHARE * free - (peaks[0] - used)) / each)))
 
@@ -300,7 +301,7 @@ def render(
     size = batch_size or CPU_BATCH
     if sampling["sampler"] in ALONE:
         size = 1
-    elif batch_size is None and clips and next(model.parameters()).is_cuda:
+    elif batch_size is None and clips and this_device().peak() is not None:
         # If any clip has guidance, try that one, because guidance doubles the batch.
         size = fitting(model, max(clips, key=lambda clip: clip.cfg_scale != 1), sampling, window)
         log.info("%d clips per batch", size)
@@ -326,7 +327,7 @@ def _render(
                     raise InputError("the GPU's memory does not hold one clip: render on a larger one") from None
             if latents is None:  # outside the except block, because the error keeps the memory allocated
                 size //= 2
-                torch.cuda.empty_cache()
+                this_device().empty_cache()
                 log.warning("warning: the GPU's memory is short: %d clips per batch from now on", size)
                 continue
             for clip, latent in zip(group[:size], latents, strict=True):

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from sao.training.sharding import fill, local
+
 
 class MovingAverage:
     """Exponential moving average of weights, with stable-audio-tools' settings of ema_pytorch (Wang, v0.2.3).
@@ -27,10 +29,14 @@ class MovingAverage:
         decay = 0.0 if age <= 1 else min(1 - (1 + age) ** -self.POWER, self.BETA)  # the first three are copies
         torch._foreach_lerp_(list(self.average.values()), [v.detach() for v in self.online.values()], 1 - decay)
 
+    @torch.no_grad()
     def swap(self) -> None:
         """Exchange averaged and online weights, for a validation and back."""
         for key, weight in self.online.items():
-            weight.data, self.average[key] = self.average[key], weight.data
+            one, other = local(weight), local(self.average[key])
+            kept = one.clone()
+            one.copy_(other)
+            other.copy_(kept)
 
     def state_dict(self) -> dict[str, Any]:
         return {**self.average, "step": self.step}
@@ -39,4 +45,4 @@ class MovingAverage:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.step = state["step"]
         for key, weight in self.average.items():
-            weight.copy_(state[key])
+            fill(weight, state[key])

@@ -74,7 +74,7 @@ def is_quantized(key: str, size: int) -> bool:
 
 def synchronises(settings: Mapping[str, Any]) -> bool:
     """Whether processes exchange gradients (DistributedDataParallel). Then each needs buffers for all gradients."""
-    return settings.get("devices", 1) * settings.get("num_nodes", 1) > 1 or settings.get("strategy") == "ddp"
+    return settings.get("devices", 1) * settings.get("num_nodes", 1) > 1 or settings.get("strategy") in ("ddp", "fsdp")
 
 
 def estimate(
@@ -106,6 +106,13 @@ def estimate(
         large = sum(size for key, size in sizes.items() if is_quantized(key, size))
         weights = gradients = 2 * large + 4 * (trained - large)
         states = round((2 + 8 / BLOCK) * large) + 8 * (trained - large)
+    shares = 1
+    if split(settings):
+        shares = settings["devices"] * settings["num_nodes"]
+        block, others = _unsharded(counts)
+        # A block is gathered while the one before it computes. What belongs to no block stays gathered.
+        weights, states = weights // shares + 2 * block + others, states // shares
+        gradients = gradients // shares + block + others
     largest = max((math.prod(shape) for shape in counts["shapes"].values()), default=0)
     # torchao's optimiser computes one weight at a time in float32: weight, gradient, moments and results. torch's fused
     # AdamW needs no temporary. `foreach`, torch's default on a GPU, would take 4 bytes for each parameter, and these would
@@ -115,15 +122,15 @@ def estimate(
     parts = {
         "weights": weights,
         "gradients": 0,
-        "buckets": gradients if synchronises(settings) else 0,
+        "buckets": gradients if synchronises(settings) and not split(settings) else 0,
         "optimizer": states,
-        "ema": stored * counts["model"] + 4 * adapters if settings["ema"] else 0,
+        "ema": (stored * counts["model"] + 4 * adapters) // shares if settings["ema"] else 0,
         "activations": 0,
         "autoencoder": 0 if on_latents else 4 * counts["pretransform"],
     }
     kept = gradients if settings.get("accumulate", 1) > 1 else 0  # from the batches before this one
     # New gradients move into the buckets one by one. Those of batches that are not exchanged wait outside.
-    bucketed = synchronises(settings)
+    bucketed = synchronises(settings) and not split(settings)
     phases = [{"gradients": 0 if bucketed else gradients, "optimizer": temporary}]
     if not on_latents:
         phases.append({"gradients": kept, "autoencoder": _encoding(config, settings, frames)})
@@ -133,6 +140,19 @@ def estimate(
         phases.append({"gradients": max(kept, outside), "activations": activations})
     phase = max(phases, key=total)
     return {name: size + phase.get(name, 0) for name, size in parts.items()}
+
+
+def split(settings: Mapping[str, Any]) -> bool:
+    """Whether weights, gradients and states are split over the processes."""
+    return settings.get("strategy") == "fsdp"
+
+
+def _unsharded(counts: Counts) -> tuple[int, int]:
+    """Bytes of the weights of one block of the transformer, and of all that belongs to no block, in float32."""
+    sizes = {key: 4 * math.prod(shape) for key, shape in counts["shapes"].items()}
+    block = sum(size for key, size in sizes.items() if ".layers.0." in key)
+    in_blocks = sum(size for key, size in sizes.items() if ".layers." in key)
+    return block, sum(sizes.values()) - in_blocks + 4 * counts["conditioner"]
 
 
 def adapter_parameters(counts: Counts, settings: Settings) -> int:
@@ -229,8 +249,8 @@ def _activations(
             "cross_attn.to_out": (tokens, width, width),
         }
     linears |= {"ff.ff.0.proj": (tokens, width, 2 * inner), "ff.ff.2": (tokens, inner, width)}
-    # Attention shares its output with to_out, and all blocks share the context; an adapter's cast is a copy of its own.
-    shared = ("self_attn.to_out", "cross_attn.to_out", "cross_attn.to_kv") if full or not mixed else ()
+    # Attention shares its output with to_out, and all blocks share the context; the cast of peft's adapters is a copy of its own.
+    shared = ("self_attn.to_out", "cross_attn.to_out", "cross_attn.to_kv") if method not in PEFT or not mixed else ()
     adapted = {name: shape for name, shape in linears.items() if not full and is_target(name, settings["adapter"])}
     inputs = sum(n * i for name, (n, i, _) in (linears if full else adapted).items() if name not in shared)
     attention = (1 + 5 * twice) * tokens * width

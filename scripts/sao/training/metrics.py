@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import torch
+from sao.models.device import this_device
 
 Row = list[float | None]
 
@@ -45,8 +45,8 @@ class Metrics:
 class Speed:
     """How fast the steps since the last row were. `clips` is the number that a step takes."""
 
-    def __init__(self, clips: int, device: torch.device) -> None:
-        self.clips, self.device = clips, device
+    def __init__(self, clips: int) -> None:
+        self.clips = clips
         self.restart()
 
     def restart(self) -> None:
@@ -66,5 +66,9 @@ class Speed:
     def measured(self) -> Row:
         """Clips a second, the share of the time that was spent waiting for data, and the most memory in GB (on a GPU)."""
         seconds = max(time.monotonic() - self.began, 1e-9)
-        peak = torch.cuda.max_memory_allocated(self.device) / 1e9 if self.device.type == "cuda" else None
-        return [self.steps * self.clips / seconds, min(self.waited / seconds, 1.0), peak]
+        peak = this_device().peak()
+        return [
+            self.steps * self.clips / seconds,
+            min(self.waited / seconds, 1.0),
+            None if peak is None else peak / 1e9,
+        ]

@@ -12,7 +12,7 @@ from sao.base.command import InputError
 import torch
 
 from sao.models.build import first_line
-from sao.training.prepare import missing_compiler
+from sao.models.device import this_device
 from sao.training.schedule import make_scheduler
 
 # Arguments that say how an optimiser computes, not what: decided here, because torch refuses some of them together.
@@ -68,7 +68,7 @@ def eight_bit(kind: str) -> Any:
     """
     from torchao import optim
 
-    eager = not torch.cuda.is_available() or missing_compiler() is not None  # asked once, not at every step
+    eager = not this_device().is_gpu or this_device().missing_compiler() is not None  # asked once, not at every step
 
     base: Any = getattr(optim, f"{kind}8bit")
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
-import os
-import shutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +10,7 @@ from sao.base.command import InputError, log
 
 import torch
 
+from sao.models.device import this_device
 from sao.training.adapters import add_adapters
 from sao.training.memory import is_quantized
 
@@ -24,14 +22,23 @@ def make_trainable(model: Any, settings: Mapping[str, Any], compile_blocks: bool
     elif settings["precision"] == "bf16-true":
         low_precision(model.model)
     prepare(model, settings["recompute_activations"], compile_blocks)
+    return trainable(model)
+
+
+def trainable(model: Any) -> dict[str, torch.nn.Parameter]:
+    """The weights of a model that are trained, by key."""
     return {key: weight for key, weight in model.named_parameters() if weight.requires_grad}
 
 
-def compiles(wanted: bool | None, on_gpu: bool) -> bool:
-    """Whether blocks are compiled: as the run says, and where it says nothing, on a GPU that a compiler is there for."""
-    if wanted is not None or not on_gpu:
+def compiles(settings: Mapping[str, Any]) -> bool:
+    """Whether blocks are compiled: as the run says, and where it says nothing, on NVIDIA's GPUs if a compiler is there.
+
+    Blocks whose weights are split are not: they would be compiled with what fetches the weights.
+    """
+    wanted = settings["compile"]
+    if wanted is not None or this_device().kind != "cuda" or settings["strategy"] == "fsdp":
         return bool(wanted)
-    if missing := missing_compiler():
+    if missing := this_device().missing_compiler():
         log.info("not compiled, for want of %s: steps take up to one and a half times as long", missing)
     return not missing
 
@@ -47,7 +54,7 @@ def prepare(model: Any, recompute_activations: bool, compile_blocks: bool) -> No
     if not recompute_activations:
         dit.transformer.forward = functools.partial(dit.transformer.forward, use_checkpointing=False)
     if compile_blocks:
-        if missing := missing_compiler():
+        if missing := this_device().missing_compiler():
             raise InputError(f"compile needs {missing}, which is not installed: install it, or set compile to false")
         # stable-audio-tools turns this on as it is imported: what cannot be compiled would run eagerly, without a word.
         torch._dynamo.config.suppress_errors = False
@@ -81,14 +88,3 @@ def compiled_graphs() -> int:
     if not graphs:
         raise InputError("compile: torch compiled nothing, and runs eagerly: set compile to false")
     return graphs
-
-
-def missing_compiler() -> str | None:
-    """What `torch.compile` needs for the device and does not find, or None."""
-    if torch.cuda.is_available():
-        if importlib.util.find_spec("triton") is None:
-            return "the Python package triton"
-        names = [os.environ["CC"]] if os.environ.get("CC") else ["gcc", "clang", "cc"]
-        return None if any(map(shutil.which, names)) else f"a C compiler ({' or '.join(names)})"
-    name = os.environ.get("CXX", "g++")
-    return None if shutil.which(name) else f"a C++ compiler ({name})"

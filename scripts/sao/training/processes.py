@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from sao.models.device import this_device
 from sao.training.memory import synchronises
 
 if TYPE_CHECKING:
@@ -25,23 +26,18 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0)
 
 
-def free_memory(on_gpu: bool, processes: int) -> int:
-    """Bytes that are free for this process: on its own GPU, or its share of main memory among those of its node.
-
-    The GPU is chosen first. Else the question would open a context on the first one, some hundred MB from each process.
-    """
-    if on_gpu:
-        torch.cuda.set_device(local_rank())
-        return torch.cuda.mem_get_info()[0]
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // processes
+def free_memory(processes: int) -> int:
+    """Bytes that are free for this process: on its own GPU, or its share of main memory among those of its node."""
+    this_device().select(local_rank())
+    return this_device().free() if this_device().is_gpu else this_device().free() // processes
 
 
-def start_processes(settings: Mapping[str, Any], on_gpu: bool) -> Fabric:
+def start_processes(settings: Mapping[str, Any]) -> Fabric:
     """Start the other processes of this node, unless srun did, and give each its device."""
     from lightning_fabric import Fabric
 
     fabric = Fabric(
-        accelerator="gpu" if on_gpu else "cpu",
+        accelerator=this_device().accelerator,
         devices=settings["devices"],
         num_nodes=settings["num_nodes"],
         strategy=strategy(settings),
@@ -70,11 +66,15 @@ def _hosts() -> torch.distributed.ProcessGroup:
 
 
 def strategy(settings: Mapping[str, Any]) -> DDPStrategy | str:
-    """Lightning's, for the settings of a run. Where processes exchange gradients, those are views of what is exchanged.
+    """Lightning's, for the settings of a run, or ours. Where processes exchange gradients, those are views of what is exchanged.
 
     Else they would be copies, 4 bytes a trained parameter. Safe here: nothing detaches a gradient in place
     (`gradient_as_bucket_view`, torch.nn.parallel.DistributedDataParallel).
     """
+    if settings["strategy"] == "fsdp":
+        from sao.training.fsdp import Sharded
+
+        return Sharded()
     from lightning_fabric.strategies.ddp import DDPStrategy
 
     return DDPStrategy(gradient_as_bucket_view=True) if synchronises(settings) else "auto"

@@ -22,6 +22,7 @@ import torch
 from sao.base.files import check_room, digest, size_text
 from sao.models.build import load_trainable
 from sao.models.config import read_model_config, training_config
+from sao.models.device import this_device
 from sao.training.average import MovingAverage
 from sao.training.captions import EncodedCaptions
 from sao.training.checks import check_batch, check_devices, finish_checking, start_checking
@@ -33,11 +34,12 @@ from sao.training.memory import adapter_parameters, check, parameter_counts, syn
 from sao.training.metrics import Metrics, Row, Speed
 from sao.training.objective import Objective
 from sao.training.optimizer import make_optimizer, try_optimizer
-from sao.training.prepare import compiled_graphs, compiles, make_trainable
+from sao.training.prepare import compiled_graphs, compiles, make_trainable, trainable
 from sao.training.processes import any_of, free_memory, seats, start_processes
 from sao.training.results import write_leg, write_weights
 from sao.training.schedule import check_schedule, make_scheduler
 from sao.training.scratch import on_scratch
+from sao.training.sharding import fill, gathered, split_states
 from sao.training.state import State, changed_state, find_state, interrupted_state, write_state
 from sao.training.update import Update
 
@@ -53,7 +55,6 @@ class Trainer:
         self.training = training_config(self.config, leg.settings)
         self.provenance = provenance(leg)
         self.identity = digest(self.provenance)[:16]
-        self.on_gpu = torch.cuda.is_available()
         self.signals: list[int] = []  # that asked the training to stop
         torch.set_num_threads(self.settings["threads"])
 
@@ -105,12 +106,12 @@ class Trainer:
         counts = parameter_counts(leg.model / "model.safetensors")
         sized = settings | {"ema": self.training["use_ema"]}
         with about(self.run_name):
-            if self.on_gpu:
-                check_devices(settings["devices"], torch.cuda.device_count())
+            if this_device().is_gpu:
+                check_devices(settings["devices"], this_device().count())
             self.optimizer_bytes = try_optimizer(self.training, settings)
             check_batch(len(self.train_set), settings["batch_size"] * leg.processes)
             check_schedule(self.training, leg.last_end(len(self.train_set)))
-            available = free_memory(self.on_gpu, settings["devices"])
+            available = free_memory(settings["devices"])
             needed = total(check(self.config, counts, sized, clips.frames, clips.on_latents, available))
         adapted = adapter_parameters(counts, sized) if settings["method"] != "full" else 0
         log.info(
@@ -130,7 +131,7 @@ class Trainer:
         checks = start_checking(leg, self.clips)
         self.model = load_trainable(self.config, leg.model / "model.safetensors")
         finish_checking(checks)
-        self.compiled = compiles(self.settings["compile"], self.on_gpu)
+        self.compiled = compiles(self.settings)
         self.trained = make_trainable(self.model, self.settings, self.compiled)
         if is_first():
             self.make_room()
@@ -166,19 +167,21 @@ class Trainer:
 
     def start_devices(self) -> None:
         """Start the processes of this node, where Lightning does, and give model and optimiser to the devices."""
-        settings, weights = self.settings, list(self.trained.values())
+        settings = self.settings
         with output_to_log():
-            self.fabric = start_processes(settings, self.on_gpu)
+            self.fabric = start_processes(settings)
             objective = Objective(self.model, self.training, settings["precision"])
-            objective.to(self.fabric.device)
-            optimizer = make_optimizer(self.training, settings, weights)
-            self.objective, self.optimizer = self.fabric.setup(objective, optimizer)
+            self.objective = self.fabric.setup_module(objective)
+            self.trained = trainable(self.model)  # split weights are others than those that were loaded
+            weights = list(self.trained.values())
+            optimizer: Any = self.fabric.setup_optimizers(make_optimizer(self.training, settings, weights))
+        self.optimizer = optimizer
         self.update = Update(self.fabric, self.objective, self.optimizer, weights, settings)
-        self.scheduler = make_scheduler(self.training, self.optimizer.optimizer)
+        self.scheduler = make_scheduler(self.training, optimizer.optimizer)
         dit = {key: weight for key, weight in self.trained.items() if key.startswith("model.")}
         self.average = MovingAverage(dit) if self.training["use_ema"] else None
         self.metrics = Metrics([], [], [], [])
-        self.speed = Speed(self.leg.items_per_step, self.fabric.device)
+        self.speed = Speed(self.leg.items_per_step)
         self.unread: list[torch.Tensor] = []  # `[loss, norm]` of each step since they were read
         if synchronises(settings):
             for line in seats(self.fabric.device):
@@ -190,8 +193,8 @@ class Trainer:
             return
         with torch.no_grad():
             for key, weight in self.trained.items():
-                weight.copy_(self.state["weights"][key])
-        self.optimizer.load_state_dict(self.state["optimizer"])
+                fill(weight, self.state["weights"][key])
+        self.optimizer.load_state_dict(split_states(self.state["optimizer"], list(self.trained.values())))
         self.scheduler.load_state_dict(self.state["scheduler"])
         self.update.scaler.load_state_dict(self.state["scaler"])
         if self.average:
@@ -215,8 +218,10 @@ class Trainer:
             "norms": self.metrics.norms,
             "speeds": self.metrics.speeds,
         }
-        if self.fabric.is_global_zero:
-            write_state(path, state)
+        first = self.fabric.is_global_zero
+        whole = gathered(state, keep=first)
+        if first:
+            write_state(path, whole)
         self.fabric.barrier()
 
     # Training.
@@ -235,7 +240,7 @@ class Trainer:
 
     def load(self, dataset: ClipSet, batches: list[list[int]], workers: int = 0) -> Generator[Item]:
         """The batches of a dataset, by the positions of their items, on the device."""
-        with contextlib.closing(load(dataset, batches, workers, self.on_gpu)) as loaded:
+        with contextlib.closing(load(dataset, batches, workers, this_device().pins_memory)) as loaded:
             yield from map(self.fabric.to_device, loaded)
 
     def steps(self) -> Iterator[int]:
@@ -247,7 +252,7 @@ class Trainer:
         loss = self.update.backward(self.batches, step)
         if self.compiled and step == self.start:
             log.info("compiled %d graphs", compiled_graphs())
-        self.unread.append(torch.stack([loss, self.update.clip().double()]))
+        self.unread.append(torch.stack([loss, self.update.clip().to(loss)]))
         self.update.apply(step)
         self.rate = self.learning_rate()
         self.scheduler.step()
@@ -316,16 +321,19 @@ class Trainer:
         batch, rank = self.settings["batch_size"], self.fabric.global_rank
         mine = range(rank, len(self.validation_set), self.leg.processes)
         batches = [list(mine[at : at + batch]) for at in range(0, len(mine), batch)]
+        # Split weights are exchanged in each pass, so every process takes as many; what is too much counts nothing.
+        most = math.ceil(math.ceil(len(self.validation_set) / self.leg.processes) / batch)
+        batches += [[] for _ in range(most - len(batches))]
         counts = [len(items) for items in batches]
         # Blocks would be compiled anew for a last batch of another size.
-        full = [items + items[-1:] * (batch - len(items)) if self.compiled else items for items in batches]
-        losses = torch.zeros((), dtype=torch.float64, device=self.fabric.device)
+        full = [items + (items[-1:] or [0]) * ((batch if self.compiled else 1) - len(items)) for items in batches]
+        losses = torch.zeros((), dtype=this_device().double, device=self.fabric.device)
         self.objective.eval()
-        # Past DistributedDataParallel, which would wait for processes that have a batch less.
+        # Past DistributedDataParallel, which has nothing to exchange here.
         with torch.no_grad():
-            workers = self.settings["workers"] if self.on_gpu else 0
+            workers = self.settings["workers"] if this_device().is_gpu else 0
             for items, count in zip(self.load(self.validation_set, full, workers), counts, strict=True):
-                losses += self.objective.module(items, validating=True)[:count].double().sum()
+                losses += self.objective.module(items, validating=True)[:count].to(losses).sum()
         sums = torch.stack([losses, torch.tensor(len(mine), device=self.fabric.device)])
         self.objective.train()
         if self.average:
@@ -360,14 +368,15 @@ class Trainer:
         if self.metrics.rows[-1][2] is None:
             self.metrics.rows[-1][2] = self.validate()
         self.save(self.leg.output / "state.ckpt")
-        if self.fabric.is_global_zero:
-            self.write()
-
-    def write(self) -> None:
-        """Write everything but the state; the states of interrupted legs are not needed any more."""
-        folder, loss = self.leg.output, self.metrics.rows[-1][2]
         weights = {key: weight.detach() for key, weight in self.trained.items()}
         weights |= self.average.average if self.average else {}
+        weights = gathered(weights, keep=self.fabric.is_global_zero)
+        if self.fabric.is_global_zero:
+            self.write(weights)
+
+    def write(self, weights: dict[str, torch.Tensor]) -> None:
+        """Write everything but the state; the states of interrupted legs are not needed any more."""
+        folder, loss = self.leg.output, self.metrics.rows[-1][2]
         write_weights(folder / "weights", self.model, weights, self.settings)
         write_leg(folder, self.metrics, self.summary(), self.pace())
         shutil.rmtree(interrupted_state(folder.parent, self.identity).parent, ignore_errors=True)
@@ -394,6 +403,6 @@ class Trainer:
         steps = self.end - self.start
         return {
             "seconds_per_step": self.seconds / steps if steps else None,
-            "device": torch.cuda.get_device_name() if self.on_gpu else "cpu",
+            "device": this_device().name(),
             "settings": self.leg.settings,
         }

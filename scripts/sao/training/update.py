@@ -10,7 +10,9 @@ import numpy as np
 import torch
 
 from sao.base.names import seed_for
+from sao.models.device import this_device
 from sao.training.dataset import Item
+from sao.training.sharding import is_split
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -41,8 +43,8 @@ class Update:
         self.scaler = torch.GradScaler(fabric.device.type, enabled=settings["precision"] == "16-mixed")
 
     def backward(self, batches: Iterator[Item], step: int) -> torch.Tensor:
-        """Add the gradients of the next batches of optimiser step `step`, and return their mean loss, a float64 `[]`."""
-        loss = torch.zeros((), dtype=torch.float64, device=self.fabric.device)
+        """Add the gradients of the next batches of optimiser step `step`, and return their mean loss `[]`, in the widest numbers."""
+        loss = torch.zeros((), dtype=this_device().double, device=self.fabric.device)
         for part in range(self.accumulate):
             number = step * self.accumulate + part
             items = next(batches)
@@ -60,10 +62,10 @@ class Update:
         """
         self.scaler.unscale_(self.optimizer.optimizer)
         gradients = [weight.grad for weight in self.weights if weight.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
+        norm: Any = torch.nn.utils.get_total_norm(gradients)
         if self.limit:
             torch.nn.utils.clip_grads_with_norm_(self.weights, self.limit, norm)
-        return norm
+        return norm.full_tensor() if is_split(norm) else norm
 
     def apply(self, step: int) -> None:
         """Change the weights, and forget the gradients."""
@@ -82,6 +84,6 @@ def seed_step(seed: int, step: int, rank: int) -> None:
     random.seed(value)
     np.random.seed(value)
     torch.default_generator.manual_seed(value)
-    # Without an accelerator this would note each call, with a traceback, for the day when there is one.
-    if torch.accelerator.is_available():
+    # Without a GPU this would note each call, with a traceback, for the day when there is one.
+    if this_device().is_gpu:
         torch.manual_seed(value)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from sao.models.device import Device
 from sao.rendering.precision import PRECISIONS, chosen, lower
 from sao.rendering.prompts import Clip
 from steps import make_model
@@ -48,5 +49,5 @@ def test_a_clip_does_not_depend_on_its_batch(base_model: Path, precision: str) -
 
 
 def test_what_auto_means() -> None:
-    assert [chosen("auto", device) for device in ("cuda", "cpu")] == ["fp16", "fp32"]
-    assert [chosen(precision, "cuda") for precision in PRECISIONS] == list(PRECISIONS)
+    assert [chosen("auto", Device(kind)) for kind in ("cuda", "mps", "cpu")] == ["fp16", "fp16", "fp32"]
+    assert [chosen(precision, Device("cuda")) for precision in PRECISIONS] == list(PRECISIONS)

@@ -15,6 +15,7 @@ from sao.base.command import InputError
 from sao.base.files import read_json
 from sao.models.build import build, load_weights
 from sao.models.config import SAMPLERS, check_sampler
+from sao.models.device import Device
 from sao.rendering.prompts import Clip
 
 Models = dict[str, torch.nn.Module]
@@ -199,6 +200,7 @@ def test_batch_that_fits_a_gpu(sampling: ModuleType, monkeypatch: pytest.MonkeyP
     ):  # fmt: skip
         monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: peak[0])
+    monkeypatch.setattr(sampling, "this_device", lambda: Device("cuda"))
     assert sampling.fitting(None, CLIPS[0], OPTIONS, FRAMES) == 15
     monkeypatch.setattr(sampling, "sample", functools.partial(short_of_memory, most=1))
     assert sampling.fitting(None, CLIPS[0], OPTIONS, FRAMES) == 1

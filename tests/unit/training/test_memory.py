@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sao.base.command import InputError
 from sao.training import memory
+from sao.training.adapters import add_adapters
 from sao.training.memory import ADAPTER as DEFAULT_ADAPTER
 
 CONFIG = json.loads((BASE_MODEL / "model_config.json").read_text(encoding="utf-8"))
@@ -30,6 +31,7 @@ FRAMES = 48
 ADAPTER: dict[str, Any] = DEFAULT_ADAPTER | {"rank": 4, "alpha": 4}
 FULL = {
     "method": "full",
+    "strategy": "auto",
     "adapter": ADAPTER,
     "precision": "32-true",
     "batch_size": 8,
@@ -126,13 +128,10 @@ def measured(folder: Path, changes: dict[str, Any]) -> int:
         low_precision(model.model)
     dit = model.model.model
     if run["method"] != "full":
-        import peft
-
-        model.requires_grad_(False)
-        lora = peft.LoraConfig(
-            r=ADAPTER["rank"], target_modules=ADAPTER["target_modules"], use_dora=run["method"] == "dora"
-        )
-        peft.inject_adapter_in_model(lora, dit)
+        for weight in dit.parameters():  # rows of zeros have no direction
+            if not weight.any():
+                weight.data.normal_(std=0.02)
+        add_adapters(model, run["method"], ADAPTER, 0)
         adapters = sum(p.numel() for p in model.parameters() if p.requires_grad)
         assert adapters == memory.adapter_parameters(counts_of(run["dit"]) if "dit" in run else COUNTS, run)
     if not run["recompute_activations"]:
@@ -193,6 +192,8 @@ MEASURED = [
     {"method": "lora"},
     {"method": "lora", "recompute_activations": True, "batch_size": 32},
     {"method": "dora", "precision": "bf16-mixed", "batch_size": 16},
+    {"method": "bora"},
+    {"method": "dora-cols-xs", "precision": "bf16-mixed", "batch_size": 16},
     {"devices": 2},
     {"devices": 2, "batch_size": 1, "recompute_activations": True, "ema": True},
     {"num_nodes": 2, "batch_size": 1, "accumulate": 2},

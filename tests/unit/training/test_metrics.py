@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 
-import torch
 from sao.training.metrics import Metrics, Speed
 
 
@@ -31,7 +30,7 @@ def test_speed_is_of_the_steps_since_the_last_row() -> None:
             time.sleep(0.1)
             yield number
 
-    speed = Speed(8, torch.device("cpu"))
+    speed = Speed(8)
     batches = speed.timed(iter(slow()))
     for _ in range(2):
         next(batches)

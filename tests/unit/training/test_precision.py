@@ -311,11 +311,12 @@ def test_compiled_blocks_have_the_same_loss(micro: torch.nn.Module) -> None:
 def test_compiler_that_is_missing_is_named(
     micro: torch.nn.Module, monkeypatch: pytest.MonkeyPatch, variables: dict, gpu: bool, triton: bool, words: str
 ) -> None:
+    from sao.models.device import Device
     from sao.training.prepare import prepare
 
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr("sao.training.prepare.this_device", lambda: Device("cuda" if gpu else "cpu"))
     if not triton:
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     model, _ = make_model(micro, settings_of("full", "32-true", WAYS[0]), "cpu")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from sao.models.device import Device
 from sao.training.processes import free_memory, local_rank, seats
 
 
@@ -30,17 +31,18 @@ def test_the_gpu_is_chosen_before_it_is_asked(
         asked.append(current[0])
         return 1000 + current[0], 2000
 
+    monkeypatch.setattr("sao.training.processes.this_device", lambda: Device("cuda"))
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: current.__setitem__(0, device))
     monkeypatch.setattr(torch.cuda, "mem_get_info", free_of_current)
     assert local_rank() == rank
-    assert free_memory(on_gpu=True, processes=4) == 1000 + rank
+    assert free_memory(4) == 1000 + rank
     assert asked == [rank]  # no other process has a context now
 
 
 def test_the_processes_of_a_node_share_its_main_memory() -> None:
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    assert free_memory(on_gpu=False, processes=1) == whole
-    assert free_memory(on_gpu=False, processes=4) == whole // 4
+    assert free_memory(1) == whole
+    assert free_memory(4) == whole // 4
 
 
 def _process(rank: int, store: str, said: multiprocessing.Queue) -> None:

@@ -34,7 +34,7 @@ class Aisfx(Embedding):
         import torch
         from aisfx.models.cnn2d import EmbeddingNet
 
-        from sao.models.build import pick_device
+        from sao.models.device import this_device
 
         torch.set_num_threads(threads)
         # Beside the weights lie the numbers of classes as numpy scalars, which contain no code.
@@ -46,7 +46,7 @@ class Aisfx(Embedding):
         own = {k.removeprefix("embedding_net."): v for k, v in weights.items() if k.startswith("embedding_net.")}
         self.net = EmbeddingNet("max", 3, 1, 64)
         self.net.load_state_dict(own)
-        self.device = pick_device()
+        self.device = this_device().kind
         self.net.to(self.device).eval()
 
     @property

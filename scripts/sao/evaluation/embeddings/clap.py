@@ -40,7 +40,8 @@ class Clap(Embedding):
         with output_to_log():
             import transformers
 
-            from sao.models.build import first_line, pick_device
+            from sao.models.build import first_line
+            from sao.models.device import this_device
 
             folder = model / f"models--{self.folder}" / "snapshots" / self.revision
             clap: Any = transformers.ClapModel
@@ -53,7 +54,7 @@ class Clap(Embedding):
         if lacking := sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]])):
             raise InputError(f"{folder}: {len(lacking)} weights are missing or have another shape ({lacking[0]} …)")
         self.version = transformers.__version__
-        self.device = pick_device()
+        self.device = this_device().kind
         self.model = self.model.to(self.device).eval()
         self.extractor = self.processor.feature_extractor
         self.rate = self.extractor.sampling_rate
