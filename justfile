@@ -30,7 +30,7 @@ format:
     uv run snakefmt Snakefile rules
 
 # Make what is made from something else: pages, pictures, environments
-generate: configuration measures pins dockerfile rulegraph
+generate: configuration measures cards pins dockerfile rulegraph
 
 # docs/reference/configuration.md, from the schema
 configuration:
@@ -39,6 +39,10 @@ configuration:
 # docs/reference/measures.md, from the registries of measures and embeddings
 measures:
     uv run python docs/make_measures.py
+
+# docs/reference/cards.md, from the estimate of a training's memory
+cards:
+    uv run python docs/make_cards.py
 
 # The README's pictures, from a finished main job and Debian's Chromium
 pictures:

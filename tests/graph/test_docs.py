@@ -8,6 +8,8 @@ import re
 import runpy
 import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,6 +86,21 @@ def test_commands_are_found() -> None:
 def test_configuration_page_is_made_from_the_schema() -> None:
     page = runpy.run_path(str(ROOT / "docs/make_configuration.py"))
     assert page["PAGE"].read_text(encoding="utf-8") == page["text"](), "run: uv run python docs/make_configuration.py"
+
+
+def test_page_of_cards_is_made_from_the_estimate() -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"import runpy; print(runpy.run_path({str(ROOT / 'docs/make_cards.py')!r})['text'](), end='')",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    page = (ROOT / "docs/reference/cards.md").read_text(encoding="utf-8")
+    assert done.stdout == page, "run: uv run python docs/make_cards.py"
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -22,9 +22,15 @@ from prompt_tables import RENDER
 from sao.base.files import read_json
 
 PRESET = ROOT / "configs/stable-audio-open-small.yaml"
-# Only what would take long: the preset trains 2,000 steps.
+# Only what would take long: the preset trains 2,000 steps. And an adapter beside.
+BASE = {"base_model": "stable-audio-open-small", "corpus": "demo"}
+ADAPTED = BASE | {"method": "dora-cols", "precision": "bf16-mixed", "batch_size": 2, "learning_rate": 1e-3}
 OVERLAY = {
-    "runs": {"small": {"steps": 12, "checkpoint_every": 6, "validate_every": 6}},
+    "runs": {
+        "small": {"steps": 12, "checkpoint_every": 6, "validate_every": 6},
+        "adapted": ADAPTED | {"steps": 4, "checkpoint_every": 2, "validate_every": 2},
+    },
+    "evaluation": {"embeddings": ["log-mel"], "bootstrap": 10},
     "render": {"clips": {"train": None, "evaluation": 1}, "prompts": "mine.csv"},
     "base_models": {"stable-audio-open-small": {"sampling": {"steps": 4}}},
 }
@@ -64,7 +70,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(checkout: Path) -> Path:
-    done = snakemake(checkout, "results/renders/small", "results/renders/base--stable-audio-open-small--demo")
+    done = snakemake(checkout, "results/samples")
     assert done.returncode == 0, done.stderr[-3000:]
     return checkout
 
@@ -85,7 +91,9 @@ def test_the_preset_trains_two_legs_in_its_own_precision(trained: Path) -> None:
 
 
 def test_samples_are_as_long_as_their_clips(trained: Path) -> None:
-    for folder in ("small", "base--stable-audio-open-small--demo"):
+    page = (trained / "results/samples/index.html").read_text(encoding="utf-8")
+    assert page.count('src="source/varied.wav"') == 1 and "source noised to 0.7" in page
+    for folder in ("small", "adapted", "base--stable-audio-open-small--demo"):
         table = pd.read_csv(trained / f"results/renders/{folder}.csv")
         assert table.split.tolist() == ["evaluation", "prompts"] and table.seconds[1] == pytest.approx(1.5, abs=1e-4)
         for row in table.itertuples():

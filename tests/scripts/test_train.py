@@ -742,6 +742,19 @@ def test_loggers_go_on_from_leg_to_leg(trainer: Trainer, tmp_path: Path) -> None
         assert [scalar.value for scalar in scalars] == pytest.approx(table[column].tolist(), rel=1e-6)
 
 
+def test_a_step_in_parts_is_the_step(trainer: Trainer, tmp_path: Path) -> None:
+    """`auto` is what fits: all at once here. Less memory only changes how a step is taken."""
+    whole, auto, parts = (tmp_path / name for name in ("whole", "auto", "parts"))
+    ways = {whole: {"accumulate": 1}, auto: {"accumulate": "auto"}, parts: {"accumulate": 4, "batch_size": 1}}
+    side_by_side(trainer, {run: ([4], changes) for run, changes in ways.items()})
+    assert checksum(auto / leg(4) / "weights/model.safetensors") == checksum(
+        whole / leg(4) / "weights/model.safetensors"
+    )
+    pd.testing.assert_frame_equal(losses(parts / leg(4)), losses(whole / leg(4)), check_exact=False, rtol=1e-4)
+    settings = json.loads((auto / leg(4) / "training.json").read_text())["settings"]
+    assert (settings["batch_size"], settings["accumulate"], settings["recompute_activations"]) == (4, 1, True)
+
+
 LORA_XS = LORA | {"method": "lora-xs"}
 
 

@@ -83,7 +83,7 @@ class TrainingSettings(TypedDict):
     method: str  # full, lora or dora
     adapter: Entry | None
     batch_size: int
-    accumulate: int
+    accumulate: int | str  # or auto
     devices: int
     num_nodes: int
     strategy: str
@@ -95,7 +95,7 @@ class TrainingSettings(TypedDict):
     gradient_clip: float
     ema: bool | None
     precision: str
-    recompute_activations: bool
+    recompute_activations: bool | None  # None is for what fits
     compile: bool | None
     captions: str
     phase_flip: bool

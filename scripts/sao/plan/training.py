@@ -17,6 +17,7 @@ from sao.plan.data import Data
 from sao.plan.models import Models
 from sao.plan.resources import MARGIN, START, STEP, grown, rows
 from sao.plan.runs import Runs, leg_name, pattern
+from sao.training.leg import passes
 
 # A user may set these in an allocation made by hand. With them, srun would show each process one GPU, or refuse to start.
 UNSET = ("NTASKS_PER_GPU", "GPUS_PER_TASK", "TRES_PER_TASK", "GPU_BIND")
@@ -193,7 +194,7 @@ class Training:
             clips = Path(f"results/data/{settings['corpus']}/splits/train.csv")
             # Unknown until the corpus is split. Snakemake asks again when the job is ready to run.
             count = rows(clips) if clips.is_file() else 0
-            minutes *= math.ceil(count / (self.runs.processes(run) * settings["batch_size"] * settings["accumulate"]))
+            minutes *= math.ceil(count / (self.runs.processes(run) * settings["batch_size"] * passes(settings)))
         return minutes
 
     def check_walltime(self) -> None:

@@ -48,7 +48,7 @@ class Leg:
     @property
     def items_per_step(self) -> int:
         """Items of one step of the optimiser, of all processes and all accumulated batches."""
-        return self.settings["batch_size"] * self.processes * self.settings["accumulate"]
+        return self.settings["batch_size"] * self.processes * passes(self.settings)
 
     def end(self, items: int) -> int:
         """The step at which this leg ends, where an epoch has `items` items."""
@@ -57,6 +57,12 @@ class Leg:
     def last_end(self, items: int) -> int:
         """The step at which the training ends: that of its last leg, or of this one if none is named."""
         return end_step(self.last or self.leg, items, self.items_per_step)
+
+
+def passes(settings: TrainingSettings) -> int:
+    """How many batches make a step. With `auto` one batch is a step, which may be taken in parts."""
+    accumulate = settings["accumulate"]
+    return 1 if isinstance(accumulate, str) else accumulate
 
 
 def end_step(leg: str, items: int, batch: int) -> int:

@@ -295,6 +295,43 @@ def _activations(
         yield 1 - block_share / 2, block + cast + moment + ends
 
 
+def resolved(
+    config: ModelConfig,
+    counts: Counts,
+    settings: Settings,
+    frames: int,
+    on_latents: bool,
+    available_bytes: int,
+) -> Settings:
+    """What `accumulate: auto` and `recompute_activations: null` mean on a device: the quickest way that fits.
+
+    A step takes the same clips, whether at once or in parts, and with the same result but for rounding. If nothing fits, it is
+    the way that needs least, and `check` says what would fit.
+    """
+    batch, automatic = settings["batch_size"], settings["accumulate"] == "auto"
+    parts = [count for count in range(1, batch + 1) if batch % count == 0] if automatic else [settings["accumulate"]]
+    recompute = settings["recompute_activations"]
+
+    def way(count: int, again: bool) -> Settings:
+        size = batch // count if automatic else batch
+        return {"accumulate": count, "batch_size": size, "recompute_activations": again}
+
+    ways = [way(count, again) for count in parts for again in ([False, True] if recompute is None else [recompute])]
+    ways.sort(key=_slowness)
+    for each in ways:
+        if total(estimate(config, counts, settings | each, frames, on_latents)) <= USABLE * available_bytes:
+            return each
+    return min(ways, key=lambda each: total(estimate(config, counts, settings | each, frames, on_latents)))
+
+
+def _slowness(way: Settings) -> float:
+    """The time that a clip takes, relative to the quickest way (compiled steps on an H100, benchmarks/README.md).
+
+    To recompute activations is a third forward and backward pass. A small batch leaves a GPU idle.
+    """
+    return (4 / 3 if way["recompute_activations"] else 1) * (1 + 2 / way["batch_size"])
+
+
 def check(
     config: ModelConfig,
     counts: Counts,

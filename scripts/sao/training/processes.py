@@ -8,6 +8,8 @@ import socket
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from sao.base.command import InputError
+
 import torch
 
 from sao.models.device import this_device
@@ -46,6 +48,17 @@ def start_processes(settings: Mapping[str, Any]) -> Fabric:
     )
     fabric.launch()
     return fabric
+
+
+def check_agreement(fabric: Any, settings: Mapping[str, Any]) -> None:
+    """Each process chose by its own device's memory how to take a step; all have to take it in the same way."""
+    mine = [int(settings[key]) for key in ("batch_size", "accumulate", "recompute_activations")]
+    chosen = fabric.all_gather(torch.tensor(mine, device=fabric.device)).reshape(-1, len(mine)).tolist()
+    if any(each != chosen[0] for each in chosen):
+        raise InputError(
+            f"the free memory of the devices differs, and so do the ways to take a step in it (clips at once: "
+            f"{', '.join(str(each[0]) for each in chosen)}): set accumulate to a number, and recompute_activations"
+        )
 
 
 def any_of(flag: bool) -> bool:

@@ -30,12 +30,12 @@ from sao.training.dataset import Clips, ClipSet, Item, TrainingClips, Validation
 from sao.training.failures import explained
 from sao.training.leg import Leg, provenance
 from sao.training.loggers import loggers
-from sao.training.memory import adapter_parameters, check, parameter_counts, synchronises, total
+from sao.training.memory import adapter_parameters, check, parameter_counts, resolved, synchronises, total
 from sao.training.metrics import Metrics, Row, Speed
 from sao.training.objective import Objective
 from sao.training.optimizer import make_optimizer, try_optimizer
 from sao.training.prepare import compiled_graphs, compiles, make_trainable, trainable
-from sao.training.processes import any_of, free_memory, seats, start_processes
+from sao.training.processes import any_of, check_agreement, free_memory, seats, start_processes
 from sao.training.results import write_leg, write_weights
 from sao.training.schedule import check_schedule, make_scheduler
 from sao.training.scratch import on_scratch
@@ -112,11 +112,16 @@ class Trainer:
             check_batch(len(self.train_set), settings["batch_size"] * leg.processes)
             check_schedule(self.training, leg.last_end(len(self.train_set)))
             available = free_memory(settings["devices"])
-            needed = total(check(self.config, counts, sized, clips.frames, clips.on_latents, available))
+            place = (clips.frames, clips.on_latents, available)
+            found = resolved(self.config, counts, sized, *place)
+            needed = total(check(self.config, counts, sized | found, *place))
+        settings |= found
         adapted = adapter_parameters(counts, sized) if settings["method"] != "full" else 0
         log.info(
-            "batch of %d (%d × %d devices × %d), %d clips, %.4g steps an epoch, %.3g M parameters trained, about %s of memory",
-            leg.items_per_step, settings["batch_size"], leg.processes, settings["accumulate"], len(clips.clips),
+            "batch of %d (%d × %d devices × %d), activations %s, %d clips, %.4g steps an epoch, %.3g M parameters trained, "
+            "about %s of memory",
+            leg.items_per_step, settings["batch_size"], leg.processes, settings["accumulate"],
+            "recomputed" if settings["recompute_activations"] else "kept", len(clips.clips),
             len(self.train_set) / leg.items_per_step, (adapted or counts["model"] + counts["conditioner"]) / 1e6,
             size_text(needed),
         )  # fmt: skip
@@ -176,6 +181,8 @@ class Trainer:
             weights = list(self.trained.values())
             optimizer: Any = self.fabric.setup_optimizers(make_optimizer(self.training, settings, weights))
         self.optimizer = optimizer
+        with about(self.run_name):
+            check_agreement(self.fabric, settings)
         self.update = Update(self.fabric, self.objective, self.optimizer, weights, settings)
         self.scheduler = make_scheduler(self.training, optimizer.optimizer)
         dit = {key: weight for key, weight in self.trained.items() if key.startswith("model.")}

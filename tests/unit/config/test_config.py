@@ -153,6 +153,18 @@ def test_resolving_changes_nothing_that_was_handed_over_and_is_stable() -> None:
     assert resolve(resolved, [DEMO]) == resolved
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "fp32"), ({"precision": "16-mixed"}, "fp32"), ({"precision": "bf16-mixed"}, "bf16"),
+        ({"precision": "bf16-mixed", "adapter": {"base_precision": "fp32"}}, "fp32"),
+    ],
+)  # fmt: skip
+def test_frozen_weights_follow_the_precision(changes: dict[str, Any], expected: str) -> None:
+    config = resolve(put(FULL, "runs.demo", RUN | {"method": "lora"} | changes), [DEMO])
+    assert config["runs"]["demo"]["adapter"]["base_precision"] == expected
+
+
 def test_every_default_is_allowed() -> None:
     """The schema accepts a resolved config."""
     jsonschema.Draft202012Validator.check_schema(SCHEMA_TREE)

@@ -309,6 +309,49 @@ def test_the_least_harmful_change_is_named(run: dict[str, Any], share: float, wo
     assert str(error.value).split(": set ")[1] == ", ".join(words)
 
 
+AUTO = {"accumulate": "auto", "recompute_activations": None}
+
+
+def chosen(run: dict[str, Any], share: float) -> tuple[int, int, bool]:
+    """`(clips at once, parts, whether activations are recomputed)` where there is a share of what the run needs at once."""
+    available = int(share * needed(run) / memory.USABLE)
+    way = memory.resolved(CONFIG, COUNTS, FULL | run | AUTO, FRAMES, True, available)
+    assert way["batch_size"] * way["accumulate"] == run["batch_size"]
+    return way["batch_size"], way["accumulate"], way["recompute_activations"]
+
+
+def test_a_step_is_taken_as_the_memory_allows() -> None:
+    run = {"batch_size": 32}
+    assert chosen(run, 1.01) == (32, 1, False)
+    shares = [1.01, *(share / 100 for share in range(95, 5, -5))]
+    ways = [chosen(run, share) for share in shares]
+    slowness = [memory._slowness({"batch_size": size, "recompute_activations": again}) for size, _, again in ways]
+    needs = [
+        needed({"batch_size": size, "accumulate": parts, "recompute_activations": again}) for size, parts, again in ways
+    ]
+    assert slowness == sorted(slowness) and len(set(ways)) > 3
+    fits = [need <= share * needed(run) for need, share in zip(needs, shares, strict=True)]
+    assert fits == sorted(fits, reverse=True), "where something fits, it is taken"
+    assert needs[-1] == min(
+        needed({"batch_size": 32 // parts, "accumulate": parts, "recompute_activations": again})
+        for parts in (1, 2, 4, 8, 16, 32)
+        for again in (False, True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"accumulate": 2, "recompute_activations": True}, (8, 2, True)),
+        ({"accumulate": 2, "recompute_activations": None}, (8, 2, False)),
+        ({"accumulate": "auto", "recompute_activations": True}, (8, 1, True)),
+    ],
+)
+def test_what_a_run_sets_is_kept(given: dict[str, Any], expected: tuple[int, int, bool]) -> None:
+    way = memory.resolved(CONFIG, COUNTS, FULL | {"batch_size": 8} | given, FRAMES, True, 10**12)
+    assert (way["batch_size"], way["accumulate"], way["recompute_activations"]) == expected
+
+
 def test_a_training_from_audio_needs_the_autoencoder() -> None:
     parts = memory.estimate(CONFIG, COUNTS, FULL, FRAMES, False)
     assert parts["autoencoder"] >= 4 * COUNTS["pretransform"] > 0

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from sao.base.command import InputError
 from sao.models.device import Device
-from sao.training.processes import free_memory, local_rank, seats
+from sao.training.processes import check_agreement, free_memory, local_rank, seats
 
 
 @pytest.mark.parametrize(
@@ -70,3 +71,20 @@ def test_every_process_is_told_of(tmp_path: Path) -> None:
             "process 1: cpu on n1, SLURM_LOCALID 1",
         ]
     )
+
+
+def test_processes_that_take_a_step_differently_are_told() -> None:
+    class Fabric:
+        device = "cpu"
+
+        def __init__(self, *chosen: list[int]) -> None:
+            self.chosen = torch.tensor(chosen)
+
+        def all_gather(self, mine: torch.Tensor) -> torch.Tensor:
+            assert torch.equal(mine, self.chosen[0])
+            return self.chosen
+
+    settings = {"batch_size": 8, "accumulate": 2, "recompute_activations": False}
+    check_agreement(Fabric([8, 2, 0], [8, 2, 0]), settings)
+    with pytest.raises(InputError, match=r"differs.* \(clips at once: 8, 4\): set accumulate"):
+        check_agreement(Fabric([8, 2, 0], [4, 4, 0]), settings)
