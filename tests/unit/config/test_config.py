@@ -234,6 +234,8 @@ WRONG = [
     ("runs.demo.publish", {"repo": "https://huggingface.co/a/b"}, "allowed: text that matches"),
     ("runs.demo.publish", {"repo": "a/b", "private": "yes"}, "found 'yes', string; allowed: boolean"),
     ("runs.demo.publish", {"repo": "a/b", "public": True}, "publish.public: unknown key"),
+    ("runs.demo.accumulate", "all", "found 'all'; allowed: "),
+    ("runs.demo.accumulate", 0, "minimum of 1"),
     ("runs.demo.method", "lokr", "found 'lokr'; allowed: full, lora, dora"),
     ("runs.demo.precision", "16", "found '16'; allowed: 32-true, 16-mixed, bf16-mixed, bf16-true"),
     ("runs.demo.keep_states", "best", "found 'best'; allowed: last, all"),
