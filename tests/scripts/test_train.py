@@ -251,7 +251,7 @@ def test_first_line_says_what_is_trained(trainer: Trainer, tmp_path: Path) -> No
     # The conditioner's weights are among them except for the text encoder's. Tables of frequencies are not trained.
     trained = json.loads((tmp_path / "run" / leg(1) / "training.json").read_text())["trained_parameters"]
     assert 0.99 < trained / sum(value.numel() for value in weights.values()) <= 1
-    assert line.startswith("batch of 6 (3 × 1 devices × 2), 16 clips, 2.667 steps an epoch")
+    assert line.startswith("batch of 6 (3 × 1 devices × 2), activations kept, 16 clips, 2.667 steps an epoch")
     assert f"{trained / 1e6:.3g} M parameters trained" in line and line.endswith(" MB of memory")
 
 

@@ -264,6 +264,11 @@ def text_encoder_place(hub: Path, config: ModelConfig) -> Path:
 def training_config(config: ModelConfig, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The `training` section of a model config, with the run's changes. Raises InputError if it is incomplete."""
     training = copy.deepcopy(config.get("training") or {}) | copy.deepcopy(settings["training"])
+    if training.get("ot_coupling") and settings.get("accumulate") == "auto":
+        raise InputError(
+            "ot_coupling pairs noise and clips that pass together, and accumulate: auto would let the device's memory decide how "
+            "many: set accumulate to a number"
+        )
     if "inpainting" in settings["training"] and not inpaints(config):
         raise InputError("training.inpainting is for inpainting models, and the base model is none: remove it")
     parts = (training.get("optimizer_configs") or {}).get("diffusion") or {}

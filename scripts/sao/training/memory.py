@@ -305,7 +305,8 @@ def resolved(
 ) -> Settings:
     """What `accumulate: auto` and `recompute_activations: null` mean on a device: the quickest way that fits.
 
-    A step takes the same clips, whether at once or in parts, and with the same result but for rounding. If nothing fits, it is
+    A step takes the same clips, whether at once or in parts, and with the same result but for rounding and the draws of an
+    adapter's dropout. If nothing fits, it is
     the way that needs least, and `check` says what would fit.
     """
     batch, automatic = settings["batch_size"], settings["accumulate"] == "auto"
