@@ -43,7 +43,7 @@ def test_settings_go_over_the_models_config() -> None:
         chosen(optimizer={"type": "SGD"})
     coupled = {"training": model["training"] | {"ot_coupling": True}}
     assert chosen(coupled, accumulate=2)["ot_coupling"]
-    with pytest.raises(InputError, match="ot_coupling pairs noise and clips .* set accumulate to a number"):
+    with pytest.raises(InputError, match=r"ot_coupling pairs noise and clips .* set accumulate to a number"):
         chosen(coupled, accumulate="auto")
     assert json.dumps(model) == before
 
