@@ -23,6 +23,7 @@ from sao.data.formats.base import Format, InPlace
 from sao.data.formats.clotho import file_name
 from sao.data.listing import Scanned, folder_key
 from sao.plan.runs import Runs, pattern
+from sao.training.leg import least_batch
 
 SCAN_MB, SCAN_MINUTES = 800, 10  # for a scan, whatever the folder holds; each file adds:
 FILE_MB, FILE_MINUTES = 0.01, 0.002
@@ -241,7 +242,7 @@ class Data:
     def batches(self, corpus: str, base_model: str) -> dict[str, Batches]:
         """The size of a batch and the use of captions, for each run that trains this base model on this corpus."""
         return {
-            name: {"batch": run["batch_size"] * self.runs.processes(name), "captions": run["captions"]}
+            name: {"batch": least_batch(run) * self.runs.processes(name), "captions": run["captions"]}
             for name, run in self.runs.runs.items()
             if (run["corpus"], run["base_model"]) == (corpus, base_model)
         }

@@ -9,6 +9,7 @@ import argparse
 import dataclasses
 import importlib.metadata
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,11 @@ def passes(settings: TrainingSettings) -> int:
     """How many batches make a step. With `auto` one batch is a step, which may be taken in parts."""
     accumulate = settings["accumulate"]
     return 1 if isinstance(accumulate, str) else accumulate
+
+
+def least_batch(settings: Mapping[str, Any]) -> int:
+    """The clips that pass together, at least: with `auto` a step may be taken one by one."""
+    return 1 if settings["accumulate"] == "auto" else int(settings["batch_size"])
 
 
 def end_step(leg: str, items: int, batch: int) -> int:

@@ -28,7 +28,7 @@ from sao.training.captions import EncodedCaptions
 from sao.training.checks import check_batch, check_devices, finish_checking, start_checking
 from sao.training.dataset import Clips, ClipSet, Item, TrainingClips, ValidationClips, load, positions
 from sao.training.failures import explained
-from sao.training.leg import Leg, provenance
+from sao.training.leg import Leg, least_batch, provenance
 from sao.training.loggers import loggers
 from sao.training.memory import adapter_parameters, check, parameter_counts, resolved, synchronises, total
 from sao.training.metrics import Metrics, Row, Speed
@@ -109,7 +109,7 @@ class Trainer:
             if this_device().is_gpu:
                 check_devices(settings["devices"], this_device().count())
             self.optimizer_bytes = try_optimizer(self.training, settings)
-            check_batch(len(self.train_set), settings["batch_size"] * leg.processes)
+            check_batch(len(self.train_set), least_batch(settings) * leg.processes)
             check_schedule(self.training, leg.last_end(len(self.train_set)))
             available = free_memory(settings["devices"])
             place = (clips.frames, clips.on_latents, available)
