@@ -5,16 +5,14 @@ uv run python docs/make_cards.py
 
 from __future__ import annotations
 
-import math
 import sys
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 from made import full_config
 from sao.models.config import window_frames
-from sao.training.memory import ADAPTER, USABLE, Settings, estimate, resolved, total
+from sao.training.memory import ADAPTER, USABLE, Settings, counted, estimate, fit, resolved, total
 from sao.training.rehearsal import rehearse
 
 PAGE = Path(__file__).parent / "reference/cards.md"
@@ -44,19 +42,10 @@ recomputed. –: does not fit. {100 * USABLE:.0f} % of the memory is used; other
 """
 
 
-def counted(config: dict[str, Any]) -> dict[str, Any]:
-    """The numbers of parameters of a model's parts, and the shapes of its diffusion model, as in its weights."""
-    shapes = rehearse(config, "Stable Audio Open 1.0's architecture", {})
-    parts = ("model", "conditioner", "pretransform")
-    counts: dict[str, Any] = {
-        part: sum(math.prod(shape) for key, shape in shapes.items() if key.startswith(f"{part}.")) for part in parts
-    }
-    return counts | {"shapes": {key: tuple(shape) for key, shape in shapes.items() if key.startswith("model.")}}
-
-
 def text() -> str:
     config = full_config()
-    counts, frames = counted(config), window_frames(config, SECONDS)
+    shapes = rehearse(config, "Stable Audio Open 1.0's architecture", {})
+    counts, frames = counted(shapes), window_frames(config, SECONDS)
     rows = [
         f"| {BATCH} clips, {SECONDS} s | {' | '.join(f'{card} GB' for card in CARDS)} |",
         f"| --- |{' ---: |' * len(CARDS)}",
@@ -67,8 +56,9 @@ def text() -> str:
         for card in CARDS:
             settings = common | training
             way = resolved(config, counts, settings, frames, True, card * 10**9)
-            fits = total(estimate(config, counts, settings | way, frames, True)) <= USABLE * card * 10**9
-            cells.append(f"{way['batch_size']}{' r' if way['recompute_activations'] else ''}" if fits else "–")
+            needed = total(estimate(config, counts, settings | way, frames, True))
+            again = " r" if way["recompute_activations"] else ""
+            cells.append(f"{way['batch_size']}{again}" if fit(needed, card * 10**9) else "–")
         rows.append(f"| {name} | {' | '.join(cells)} |")
     return INTRO + "\n".join(rows) + "\n"
 

@@ -15,8 +15,7 @@ from sao.base.command import InputError, log, output_to_log, parse, progress, ru
 
 import numpy as np
 import pandas as pd
-import soundfile
-from sao.base.files import check_room, digest, read_json, whole, writing
+from sao.base.files import check_room, digest, read_json, whole
 from sao.base.names import read_digests, shard_name, shard_of
 from sao.base.tables import write_table
 from sao.base.vouched import Checking, Vouched, model_files
@@ -24,8 +23,8 @@ from sao.config.settings import RenderSettings, add_settings
 from sao.models.build import load_model
 from sao.models.config import check_sampler, chunk_frames, read_model_config, window_frames
 from sao.rendering.clips import OF_SOURCE, Clip, read_clips
-from sao.rendering.sources import SILENT_DBFS
-from sao.sound.read import decibels
+from sao.sound.read import SILENT_DBFS, decibels
+from sao.sound.write import write_sound
 
 LOUDNESS_BLOCK = 0.4  # s, as in ITU-R BS.1770-4
 FORMATS = {"wav16": ("wav", "PCM_16"), "wav24": ("wav", "PCM_24"), "flac": ("flac", "PCM_16")}
@@ -79,18 +78,6 @@ def finish(audio: np.ndarray, rate: int, loudness: float | None, clip: str, prec
         audio = audio * 10 ** (gain / 20)
     overs = int((np.abs(audio) > 1).sum())
     return Finished(audio, peak, gain, overs, f"{overs} samples over full scale, clipped" if overs else "")
-
-
-def write_sound(path: Path, audio: np.ndarray, rate: int, subtype: str, title: str, comment: dict[str, Any]) -> None:
-    """Write `audio [samples, channels]` with title and comment (as JSON) in the file's own metadata."""
-    with writing(path, 4 * audio.size):
-        with soundfile.SoundFile(path, "w", rate, audio.shape[1], subtype) as sound:
-            sound.title = title
-            sound.comment = json.dumps(comment)
-            sound.write(audio)
-        # Closing the file writes the rest of a buffer, and libsndfile does not report if that fails.
-        if soundfile.info(path).frames != len(audio):
-            raise OSError(f"{path}: was not written to its end")
 
 
 def keep_row(folder: Path, clip: Clip, row: dict[str, Any]) -> None:
@@ -196,8 +183,9 @@ def main() -> None:
             "seconds": round(len(audio) / rate, 6),
             **about,
         }
-        made_from = {name: getattr(clip, name) for name in ("source_sha256", *OF_SOURCE)} if clip.source else {}
-        comment = {key: value for key, value in row.items() if key != "prompt"} | settings | made_from
+        made_from = {name: getattr(clip, name) for name in ("source_sha256", *OF_SOURCE)}
+        comment = {key: value for key, value in row.items() if key != "prompt"} | settings
+        comment |= made_from if clip.source else {}
         file = f"{clip.clip_id}.{suffix}"
         write_sound(partial / file, finished.audio, rate, subtype, clip.prompt, comment)
         rows[clip.clip_id] = row | {
@@ -206,7 +194,8 @@ def main() -> None:
             "overs": finished.overs,
             "warning": finished.warning,
             "reference": clip.reference,
-            **{name: getattr(clip, name) for name in ("source", "source_sha256", *OF_SOURCE)},
+            "source": clip.source,
+            **made_from,
             "file": file,
         }
         keep_row(partial, clip, rows[clip.clip_id])

@@ -119,6 +119,19 @@ def test_everything_is_what_it_was_made_as(small: Path) -> None:
         assert done.returncode == 0 and words in said, said[-3000:]
 
 
+def test_another_device_makes_nothing_anew_and_one_that_is_not_there_is_told(small: Path, tmp_path: Path) -> None:
+    again = shutil.copytree(small, tmp_path / "again", symlinks=True)
+    planned = snakemake(again, "-n", "results/samples", "--config", "device=cpu")
+    said, _ = planned.communicate(timeout=300)
+    assert planned.returncode == 0 and "Nothing to be done" in said, said[-3000:]
+    shutil.rmtree(again / "results/encoded_captions")
+    failed = snakemake(again, "results/encoded_captions/demo/demo.safetensors", "--config", "device=mps")
+    said, _ = failed.communicate(timeout=300)
+    assert failed.returncode == 1 and "device is 'mps', and PyTorch" in said.rstrip().splitlines()[-1], said[-3000:]
+    *_, last = (again / "results/logs/encode_captions/demo/demo.log").read_text(encoding="utf-8").splitlines()
+    assert " again: " in last and "&& SAO_DEVICE=mps " in last
+
+
 def test_wrong_prompts_are_known_before_anything_slow_and_retrain_nothing(small: Path, tmp_path: Path) -> None:
     """A job that failed has no output any more, which must not make a training outdated."""
     again = shutil.copytree(small, tmp_path / "again", symlinks=True)

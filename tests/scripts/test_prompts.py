@@ -117,7 +117,7 @@ def test_a_sound_starts_from_another_one(tmp_path: Path) -> None:
         ),
         ("silent.wav,5,,,", "row 2: the init_audio '.*silent.wav' is silent"),
         ("text.wav,5,,,", "row 2: the init_audio '.*text.wav' cannot be read"),
-        ("a.wav,,,,", "row 2: says not what becomes of its init_audio: give an init_noise_level"),
+        ("a.wav,,,,", "row 2: does not say what to do with its init_audio: give an init_noise_level"),
         ("a.wav,0.3,,,", "init_noise_level is '0.3', not a number above 0.3 up to 100"),
         ("a.wav,101,,,", "init_noise_level is '101', not a number above 0.3 up to 100"),
         ("a.wav,much,,,", "init_noise_level is 'much'"),
@@ -170,6 +170,9 @@ def test_the_plan_finds_the_sounds_that_prompts_name(tmp_path: Path) -> None:
     assert named_sounds(table) == [tmp_path / "a.wav"]
     table.write_text("prompt,init_audio\nRain,a.wav\nHail,b.wav\n")
     with pytest.raises(InputError, match=r"p.csv, row 3: the init_audio '.*b.wav' does not exist"):
+        named_sounds(table)
+    table.write_text('prompt,init_audio\n"Rain,\non a roof",b.wav\n')
+    with pytest.raises(InputError, match=r"p.csv, row 2: the init_audio"):
         named_sounds(table)
     for odd in (b"prompt\nRain\n", b"", b"\xff\xfe\nprompt", b'prompt,init_audio\n"Rain\n'):
         table.write_bytes(odd)

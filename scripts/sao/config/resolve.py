@@ -89,6 +89,9 @@ def check_config(config: Config, files: list[Path]) -> Config:
         raise InputError(f"config: render.prompts: the file {prompts!r} does not exist ({where})")
     config["render"]["clips"] = clips
     _check_references(config, files)
+    for run in config["runs"].values():
+        if run["adapter"]["base_precision"] is None:
+            run["adapter"]["base_precision"] = "bf16" if run["precision"] == "bf16-mixed" else "fp32"
     return config
 
 
@@ -258,8 +261,6 @@ def _check_references(config: Config, files: list[Path]) -> None:
         refer(["runs", name, "base_model"], run["base_model"], config["base_models"], "base model")
         refer(["runs", name, "corpus"], run["corpus"], config["corpora"], "corpus")
         _check_run(name, run, config["latents"]["enabled"], files)
-        if run["adapter"]["base_precision"] is None:
-            run["adapter"]["base_precision"] = "bf16" if run["precision"] == "bf16-mixed" else "fp32"
     _check_published(config["runs"], files)
     _check_embeddings(config["evaluation"]["embeddings"], files)
     for name in dict.fromkeys(run["base_model"] for run in config["runs"].values()):

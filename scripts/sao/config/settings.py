@@ -80,7 +80,7 @@ class TrainingSettings(TypedDict):
 
     base_model: str
     corpus: str
-    method: str  # full, lora or dora
+    method: str  # full, or a form of adapter
     adapter: Entry | None
     batch_size: int
     accumulate: int | str  # or auto

@@ -13,7 +13,6 @@ import numpy as np
 
 from sao.evaluation.measure import OfSound, Shown, Signal
 
-SILENT_DBFS = -60.0  # a clip with a lower peak counts as silent, as in rule `render`
 FULL_SCALE = 1 - 2**-15  # the highest sample of 16 bits, where a clipped signal stays
 EDGE_DB = -70.0  # a bandwidth ends at this level relative to the loudest part of the spectrum
 BLOCK_S = 0.4  # s; BS.1770 measures blocks of this length, so a shorter clip has no loudness
@@ -24,7 +23,7 @@ def seconds(audio: np.ndarray, rate: int) -> float:
 
 
 def silent(audio: np.ndarray, rate: int) -> bool:
-    from sao.sound.read import decibels
+    from sao.sound.read import SILENT_DBFS, decibels
 
     return decibels(float(np.abs(audio).max(initial=0))) < SILENT_DBFS
 

@@ -58,6 +58,18 @@ def made_from(row: Any) -> str:
     return ", ".join(filter(None, (mask, noise)))
 
 
+def beside_cell(name: str, kind: str, clip: str, path: str, figures: list[tuple[str, str]]) -> dict[str, Any]:
+    """The cell of a sound that no model made. `kind` is its folder, `path` its file before it came to the page."""
+    return {
+        "name": name,
+        "is_model": False,
+        "sound": f"{kind}/{clip}{Path(path).suffix}",
+        "picture": f"spectrograms/{kind}/{clip}.webp",
+        "figures": figures,
+        "warnings": [],
+    }
+
+
 def clip_entries(samples: pd.DataFrame, summary: dict[str, Any]) -> list[dict[str, Any]]:
     """One entry per clip, evaluation first: the recording or the source, then every model. Paths are relative to the page."""
     entries = []
@@ -84,27 +96,9 @@ def clip_entries(samples: pd.DataFrame, summary: dict[str, Any]) -> list[dict[st
             figures = summary["runs"][first.run]["clips"][clip]
             recorded = [("Duration", f"{figures['reference_seconds']:.2f} s")]
             recorded += [(name, text) for _, name, _, text in figures_of(figures, "reference_")]
-            beside.append(
-                {
-                    "name": RECORDING,
-                    "is_model": False,
-                    "sound": f"reference/{clip}{Path(str(first.reference)).suffix}",
-                    "picture": f"spectrograms/reference/{clip}.webp",
-                    "figures": recorded,
-                    "warnings": [],
-                }
-            )
+            beside.append(beside_cell(RECORDING, "reference", str(clip), str(first.reference), recorded))
         if first.source:
-            beside.append(
-                {
-                    "name": "source",
-                    "is_model": False,
-                    "sound": f"source/{clip}{Path(str(first.source)).suffix}",
-                    "picture": f"spectrograms/source/{clip}.webp",
-                    "figures": [],
-                    "warnings": [],
-                }
-            )
+            beside.append(beside_cell("source", "source", str(clip), str(first.source), []))
         entries.append(
             {
                 "id": clip,

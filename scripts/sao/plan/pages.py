@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from sao.config.resolve import Config
-from sao.plan.data import Data
 from sao.plan.models import Models
 from sao.plan.rendering import Rendering
 from sao.plan.runs import Runs
@@ -11,8 +10,8 @@ from sao.plan.training import Training
 
 
 class Pages:
-    def __init__(self, runs: Runs, data: Data, models: Models, training: Training, rendering: Rendering) -> None:
-        self.runs, self.data, self.models, self.training, self.rendering = runs, data, models, training, rendering
+    def __init__(self, runs: Runs, models: Models, training: Training, rendering: Rendering) -> None:
+        self.runs, self.models, self.training, self.rendering = runs, models, training, rendering
 
     def beside(self) -> list[str]:
         """The folders of the recordings of all corpora that the runs train on, and of the sources of prompts."""

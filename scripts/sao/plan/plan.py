@@ -35,7 +35,7 @@ class Plan:
         self.training = Training(config, self.runs, self.data, self.models)
         self.rendering = Rendering(config, self.runs, self.data, self.models)
         self.evaluation = Evaluation(config, self.runs, self.data, self.models, self.rendering)
-        self.pages = Pages(self.runs, self.data, self.models, self.training, self.rendering)
+        self.pages = Pages(self.runs, self.models, self.training, self.rendering)
         self.publish = Publish(self.runs, self.data, self.models)
         self.walltime = config["cluster"]["walltime"]
         self.training.check_walltime()

@@ -1,19 +1,20 @@
-"""The sounds that a file of prompts names. The plan asks for them at every start of Snakemake, so pandas is not needed."""
+"""The sounds that a file of prompts names, for the plan and for rule prompts."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from sao.base.command import InputError
 
+from sao.base.tables import read_rows
+
 COLUMN = "init_audio"
 
 
-def named_sound(table: Path, row: Mapping[str, str | None]) -> Path | None:
+def named_sound(table: Path, row: Mapping[str, str]) -> Path | None:
     """The file that a row names as `init_audio`, counted from the folder of the table; None if it names none."""
-    named = (row.get(COLUMN) or "").strip()
+    named = row.get(COLUMN, "").strip()
     return table.parent / named if named else None
 
 
@@ -24,19 +25,16 @@ def named_sounds(table: Path) -> list[Path]:
     """
     if table.suffix != ".csv":
         return []
-    return list(dict.fromkeys(_existing(table)))
-
-
-def _existing(table: Path) -> Iterator[Path]:
-    with table.open(encoding="utf-8-sig", errors="replace", newline="") as handle:
-        rows = csv.DictReader(handle)
-        try:
-            for row in rows:
-                if sound := named_sound(table, row):
-                    check_sound(sound, f"{table}, row {rows.line_num}")
-                    yield sound
-        except csv.Error:
-            return
+    try:
+        rows = read_rows(table, [])
+    except InputError:
+        return []
+    found: dict[Path, None] = {}
+    for line, row in rows:
+        if sound := named_sound(table, row):
+            check_sound(sound, f"{table}, row {line}")
+            found[sound] = None
+    return list(found)
 
 
 def check_sound(sound: Path, origin: str) -> None:

@@ -150,7 +150,7 @@ def _source(
         _check_mask(start, end, seconds, facts.seconds, takes, origin)
     elif noise is None:
         raise InputError(
-            f"{origin}: says not what becomes of its init_audio: give an init_noise_level to vary it, or mask_start and "
+            f"{origin}: does not say what to do with its init_audio: give an init_noise_level to vary it, or mask_start and "
             "mask_end to make a part of it anew"
         )
     return {

@@ -153,32 +153,32 @@ def sample(
         start = None if clips[0].init_noise_level is None else sources
         if sampler in SDE:
             made = _sample_sde(model, x, start, noise.seeds(), sampling, conditioning | inputs, ahead)
-            return torch.where(masks == 1, sources, made)
-        bounds = {"sigma_min": sampling["sigma_min"], "sigma_max": sampling["sigma_max"]}
-        if model.diffusion_objective != "v":
-            bounds = {"sigma_max": sampling["sigma_max"]}
-        with noise:
-            made = sample_diffusion(
-                model.model,
-                x.to(device),
-                conditioning,
-                model.diffusion_objective,
-                sampling["steps"],
-                conditioning=[{"seconds_total": math.ceil(clip.seconds)} for clip in clips],
-                sample_rate=model.sample_rate,
-                pretransform=model.pretransform,
-                mask_padding_attention=model.mask_padding_attention,
-                use_effective_length_for_schedule=model.use_effective_length_for_schedule,
-                headroom_seconds=HEADROOM,
-                dist_shift=model.sampling_dist_shift,
-                sampler_type=sampler,
-                init_data=start,
-                init_noise_level=sampling["sigma_max"],
-                decode=False,
-                disable_tqdm=True,
-                **inputs,
-                **bounds,
-            )
+        else:
+            with noise:
+                made = sample_diffusion(
+                    model.model,
+                    x.to(device),
+                    conditioning,
+                    model.diffusion_objective,
+                    sampling["steps"],
+                    conditioning=[{"seconds_total": math.ceil(clip.seconds)} for clip in clips],
+                    sample_rate=model.sample_rate,
+                    pretransform=model.pretransform,
+                    mask_padding_attention=model.mask_padding_attention,
+                    use_effective_length_for_schedule=model.use_effective_length_for_schedule,
+                    headroom_seconds=HEADROOM,
+                    dist_shift=model.sampling_dist_shift,
+                    sampler_type=sampler,
+                    init_data=start,
+                    init_noise_level=sampling["sigma_max"],
+                    sigma_min=sampling[
+                        "sigma_min"
+                    ],  # rectified flow has none, and sample_diffusion leaves it out there
+                    sigma_max=sampling["sigma_max"],
+                    decode=False,
+                    disable_tqdm=True,
+                    **inputs,
+                )
         return torch.where(masks == 1, sources, made)
 
 

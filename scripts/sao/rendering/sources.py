@@ -7,14 +7,11 @@ from pathlib import Path
 from sao.base.command import InputError
 
 import numpy as np
-import soundfile
 
-from sao.base.files import writing
 from sao.rendering.clips import Clip
 from sao.rendering.named import check_sound
-from sao.sound.read import BLOCK, Measured, Sound, measure
-
-SILENT_DBFS = -60.0  # a source with a lower peak counts as silent, as a render does
+from sao.sound.read import BLOCK, SILENT_DBFS, Measured, Sound, measure
+from sao.sound.write import write_sound
 
 
 def facts_of(path: Path, origin: str) -> Measured:
@@ -38,9 +35,4 @@ def copy_source(clip: Clip, path: Path) -> None:
             missing -= len(parts[-1])
             if not missing:
                 break
-    audio = np.concatenate(parts)
-    with writing(path, 3 * audio.size):
-        soundfile.write(path, audio, rate, "PCM_24")
-        # libsndfile does not report if the last buffer could not be written.
-        if soundfile.info(path).frames != len(audio):
-            raise OSError(f"{path}: was not written to its end")
+    write_sound(path, np.concatenate(parts), rate, "PCM_24")

@@ -28,6 +28,7 @@ STEP = 2**-15  # the step between two values of 16 bits, full scale = 1
 STEPS = {"PCM_U8": 2**-7, "PCM_S8": 2**-7, "DPCM_8": 2**-7, "DWVW_12": 2**-11, "ULAW": 2**-5, "ALAW": 2**-5}
 CLIPPED = 3  # a sound is clipped if so many consecutive samples are at full scale
 REACH = 64  # at most so many samples beside such a run are examined
+SILENT_DBFS = -60.0  # a render, a recording beside it or a source with a lower peak counts as silent
 LOWEST, HIGHEST = 100, 1_000_000  # Hz; a sound has no rate beyond these, and resampling from it would fill the memory
 UNKNOWN_FRAMES = 1 << 62  # libsndfile returns this or more if the length is unknown: for a FLAC written to a pipe
 # A float file may go beyond full scale, and is then clipped. If its peak is higher than this (+6 dBFS), full scale is not 1.

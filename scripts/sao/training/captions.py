@@ -15,7 +15,7 @@ import torch
 from sao.base.files import read_json
 from sao.models.text import Encoded
 
-IN_MEMORY = 1 << 27  # bytes; the captions of a corpus that are no more than this stay in main memory
+IN_MEMORY = 1 << 27  # bytes; the captions or latents of a corpus that are no more than this stay in main memory
 DIGEST = 32  # bytes of the SHA-256 by which a caption is found
 
 

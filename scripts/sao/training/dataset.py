@@ -26,13 +26,12 @@ from sao.base.names import clip_id, seed_for
 from sao.models.autoencoder import clip_facts, load_audio, padded
 from sao.models.config import ModelConfig, downsampling_ratio, input_of
 from sao.training import draws
-from sao.training.captions import EncodedCaptions
+from sao.training.captions import IN_MEMORY, EncodedCaptions
 from sao.training.inpainting import inpaint_mask
 
 Hook = Callable[[dict, Any], dict]
 Item = dict[str, Any]
 Latents = tuple[torch.Tensor, torch.Tensor, dict[str, Any]]  # mean, standard deviation, facts for the conditioners
-IN_MEMORY = 1 << 27  # bytes; the latents of a corpus that are no more than this stay in main memory
 VALIDATION_TIMESTEPS = (0.1, 0.3, 0.5, 0.7, 0.9)  # stable-audio-tools' (training/diffusion.py)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +48,18 @@ def parameter_counts(weights: Path) -> Counts:
 
     Only the header of the safetensors file is read. Raises InputError unless the file is as long as its header says.
     """
+    return counted(tensor_shapes(weights))
+
+
+def counted(shapes: Mapping[str, Sequence[int]]) -> Counts:
+    """What `parameter_counts` says of a model, from the shapes of its weights by key."""
     counts: Counts = {"model": 0, "conditioner": 0, "pretransform": 0, "shapes": {}}
-    for key, shape in tensor_shapes(weights).items():
+    for key, shape in shapes.items():
         part = key.split(".")[0]
         if part in ("model", "conditioner", "pretransform"):
             counts[part] += math.prod(shape)
         if part == "model":
-            counts["shapes"][key] = shape
+            counts["shapes"][key] = tuple(shape)
     return counts
 
 
@@ -306,29 +311,35 @@ def resolved(
     """What `accumulate: auto` and `recompute_activations: null` mean on a device: the quickest way that fits.
 
     A step takes the same clips, whether at once or in parts, and with the same result but for rounding and the draws of an
-    adapter's dropout. If nothing fits, it is
-    the way that needs least, and `check` says what would fit.
+    adapter's dropout. If nothing fits, it is the way that needs least, and `check` says what would fit.
     """
     batch, automatic = settings["batch_size"], settings["accumulate"] == "auto"
     parts = [count for count in range(1, batch + 1) if batch % count == 0] if automatic else [settings["accumulate"]]
     recompute = settings["recompute_activations"]
 
-    def way(count: int, again: bool) -> Settings:
+    def taken(count: int, again: bool) -> Settings:
         size = batch // count if automatic else batch
         return {"accumulate": count, "batch_size": size, "recompute_activations": again}
 
-    ways = [way(count, again) for count in parts for again in ([False, True] if recompute is None else [recompute])]
+    ways = [taken(count, again) for count in parts for again in ([False, True] if recompute is None else [recompute])]
+
+    def need(way: Settings) -> int:
+        return total(estimate(config, counts, settings | way, frames, on_latents))
+
     ways.sort(key=_slowness)
-    for each in ways:
-        if total(estimate(config, counts, settings | each, frames, on_latents)) <= USABLE * available_bytes:
-            return each
-    return min(ways, key=lambda each: total(estimate(config, counts, settings | each, frames, on_latents)))
+    return next((way for way in ways if fit(need(way), available_bytes)), None) or min(ways, key=need)
+
+
+def fit(needed: int, available_bytes: int) -> bool:
+    """Whether so many bytes fit, beside what the allocator's fragments take."""
+    return needed <= USABLE * available_bytes
 
 
 def _slowness(way: Settings) -> float:
-    """The time that a clip takes, relative to the quickest way (compiled steps on an H100, benchmarks/README.md).
+    """The time that a clip takes, roughly, relative to the quickest way.
 
-    To recompute activations is a third forward and backward pass. A small batch leaves a GPU idle.
+    To recompute activations is a second forward pass, beside a backward pass of twice its time. Each batch costs a GPU about the
+    time of two clips: a rule of thumb that no benchmark measured.
     """
     return (4 / 3 if way["recompute_activations"] else 1) * (1 + 2 / way["batch_size"])
 
@@ -347,7 +358,7 @@ def check(
         return estimate(config, counts, settings | changes, frames, on_latents)
 
     def fits(changes: Settings) -> bool:
-        return total(need(changes)) <= USABLE * available_bytes
+        return fit(total(need(changes)), available_bytes)
 
     parts = need({})
     if fits({}):

@@ -12,7 +12,7 @@ import torch
 
 from sao.models.device import this_device
 from sao.training.adapters import add_adapters
-from sao.training.memory import is_quantized
+from sao.training.memory import is_quantized, split
 
 
 def make_trainable(model: Any, settings: Mapping[str, Any], compile_blocks: bool) -> dict[str, torch.nn.Parameter]:
@@ -36,7 +36,7 @@ def compiles(settings: Mapping[str, Any]) -> bool:
     Blocks whose weights are split are not: they would be compiled with what fetches the weights.
     """
     wanted = settings["compile"]
-    if wanted is not None or this_device().kind != "cuda" or settings["strategy"] == "fsdp":
+    if wanted is not None or this_device().kind != "cuda" or split(settings):
         return bool(wanted)
     if missing := this_device().missing_compiler():
         log.info("not compiled, for want of %s: steps take up to one and a half times as long", missing)

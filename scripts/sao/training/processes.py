@@ -13,7 +13,7 @@ from sao.base.command import InputError
 import torch
 
 from sao.models.device import this_device
-from sao.training.memory import synchronises
+from sao.training.memory import split, synchronises
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -84,7 +84,7 @@ def strategy(settings: Mapping[str, Any]) -> DDPStrategy | str:
     Else they would be copies, 4 bytes a trained parameter. Safe here: nothing detaches a gradient in place
     (`gradient_as_bucket_view`, torch.nn.parallel.DistributedDataParallel).
     """
-    if settings["strategy"] == "fsdp":
+    if split(settings):
         from sao.training.fsdp import Sharded
 
         return Sharded()

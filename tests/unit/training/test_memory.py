@@ -67,12 +67,7 @@ def config_of(changes: dict[str, Any]) -> dict[str, Any]:
 def counts_of(dit: str) -> memory.Counts:
     from sao.training.rehearsal import rehearse
 
-    shapes = rehearse(config_of({"dit": dit}), "micro", {})
-    counts = {
-        part: sum(math.prod(shape) for key, shape in shapes.items() if key.startswith(f"{part}."))
-        for part in ("model", "conditioner", "pretransform")
-    }
-    return counts | {"shapes": {key: shape for key, shape in shapes.items() if key.startswith("model.")}}
+    return memory.counted(rehearse(config_of({"dit": dit}), "micro", {}))
 
 
 def needed(changes: dict[str, Any], frames: int = FRAMES) -> int:
