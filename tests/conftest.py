@@ -18,7 +18,8 @@ import pandas as pd
 import py7zr
 import pytest
 import soundfile
-from forks import Forks
+from filelock import FileLock
+from forks import Forks, stop
 from hypothesis import settings
 from servers import Server, serving
 from settings import as_options
@@ -129,15 +130,26 @@ ODD_NAMES = (
 )
 
 
-FORKS: list[Forks] = []  # the one server of this process
+FORKS: list[Forks] = []  # what starts the scripts of this process
 
 
 @pytest.fixture(autouse=True, scope="session")
-def forks(tmp_path_factory: pytest.TempPathFactory) -> Forks:
-    """What starts the scripts, here and in `run_script`."""
-    base = tmp_path_factory.getbasetemp()
-    FORKS[:] = [Forks(tmp_path_factory.mktemp("forks"), base / "base_model")]
+def forks(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Forks:
+    """What starts the scripts, here and in `run_script`. All processes of pytest-xdist share its server."""
+    FORKS[:] = [Forks(tmp_path_factory.mktemp("forks"), shared / "base_model", shared=shared)]
     return FORKS[0]
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for what all processes of pytest-xdist share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        stop(session.config._tmp_path_factory.getbasetemp())
 
 
 def run_script(
@@ -397,11 +409,13 @@ def splits(tmp_path_factory: pytest.TempPathFactory, manifests: dict[str, Path])
 def base_model(forks: Forks) -> Path:
     """The demo's base model, brought into place by base_model.py. Not to be changed: all tests share it."""
     folder = forks.model
-    folder.mkdir()
-    digest = folder / "checksums.sha256"
-    shapes = write_shapes(folder.with_suffix(".json"), BASE_MODEL / "model.safetensors")
-    command = ("--path", BASE_MODEL, "--shapes", shapes, "--output", folder, "--digest", digest)
-    assert_succeeds(run_script("base_model", *command))
+    digest = folder / "checksums.sha256"  # written last
+    with FileLock(folder.with_suffix(".lock")):
+        if not digest.exists():
+            folder.mkdir()
+            shapes = write_shapes(folder.with_suffix(".json"), BASE_MODEL / "model.safetensors")
+            command = ("--path", BASE_MODEL, "--shapes", shapes, "--output", folder, "--digest", digest)
+            assert_succeeds(run_script("base_model", *command))
     return folder
 
 

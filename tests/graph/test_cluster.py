@@ -154,10 +154,8 @@ def finish(process: subprocess.Popen, checkout: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
+def undisturbed(shared: Path) -> Callable[[], Path]:
     """A checkout in which two runs were trained on this machine, without a cluster: once for all processes of the tests."""
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
     def checkout() -> Path:
         with FileLock(shared / "undisturbed.lock"):

@@ -11,9 +11,11 @@ end its exit code. A client that goes before that takes its process with it.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -24,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from filelock import FileLock
 from settings import as_options
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
@@ -175,33 +178,39 @@ class Forks:
 
     `folder` is for what the scripts print. Scripts that name `model`, a base model in place, find its Hub cache set; all
     others import what reads the Hub's settings anew, which takes a second more. `within` is a command that runs the server.
+    Who gives the same `shared` folder shares a server, which runs until `stop`. Otherwise it ends with this process.
     """
 
-    def __init__(self, folder: Path, model: Path, within: Sequence[str] = ()) -> None:
-        self.within = within
+    def __init__(self, folder: Path, model: Path, within: Sequence[str] = (), shared: Path | None = None) -> None:
+        self.within, self.shared = within, shared
         self.folder, self.model, self.count, self.lock = folder, model, 0, threading.Lock()
-        self.socket = folder / "socket"
-        self.server: subprocess.Popen[bytes] | None = None
+        self.socket = (shared or folder) / "socket"
+        self.serves = False
 
     def serve(self) -> None:
         """Start the server, unless it has been started."""
-        with self.lock:
-            if self.server:
+        with self.lock, FileLock(self.socket.with_suffix(".lock")):
+            if self.serves or self._answers():
+                self.serves = True
                 return
             env = {"HF_HUB_CACHE": str(self.model.resolve() / "hub"), "HF_HUB_OFFLINE": "1"}
             env |= {"TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1"}
-            with (self.folder / "server").open("w") as log:
-                self.server = subprocess.Popen(
+            with self.socket.with_suffix(".log").open("w") as log:
+                server = subprocess.Popen(
                     [*self.within, sys.executable, "-c", SERVER, str(self.socket), str(SCRIPTS)],
                     env=os.environ | env,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
                 )
-            atexit.register(self.server.kill)
+            if self.shared:
+                self.socket.with_suffix(".pid").write_text(str(server.pid))
+            else:
+                atexit.register(server.kill)
             while not self._answers():
-                assert self.server.poll() is None, (self.folder / "server").read_text()
+                assert server.poll() is None, self.socket.with_suffix(".log").read_text()
                 time.sleep(0.05)
+            self.serves = True
 
     def _answers(self) -> bool:
         with socket.socket(socket.AF_UNIX) as client:
@@ -248,6 +257,14 @@ class Forks:
             program.write_text(CLIENT.format(**known), encoding="utf-8")
             program.chmod(0o755)
         return f"{program.parent}:{os.environ['PATH']}"
+
+
+def stop(shared: Path) -> None:
+    """Stop the server that was shared by way of a folder, if there is one."""
+    number = shared / "socket.pid"
+    if number.exists():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(number.read_text()), signal.SIGKILL)
 
 
 @dataclass
