@@ -11,77 +11,17 @@ from __future__ import annotations
 
 import argparse
 import csv
-import hashlib
-import os
 import random
 import re
-import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
-import py7zr
 import soundfile
+from clotho import Clip, pack, print_checksums
+from words import DRUM_NAMES, FAMILIES, NAMES, article, dynamics, length, register
 
 SPLITS = (("development", 0.94), ("validation", 0.03), ("evaluation", 0.03))
-EPOCH = 1_600_000_000  # s: a fixed file time, so that the archives are reproducible
 WORDS = (8, 20)  # of a caption, as in Clotho
-
-INSTRUMENTS = """grand piano|bright piano|electric grand piano|honky-tonk piano|electric piano|chorused electric piano|
-harpsichord|clavinet|celesta|glockenspiel|music box|vibraphone|marimba|xylophone|tubular bells|dulcimer|drawbar organ|
-percussive organ|rock organ|church organ|reed organ|accordion|harmonica|bandoneon|nylon-string guitar|steel-string
-guitar|jazz guitar|clean electric guitar|muted electric guitar|overdriven guitar|distorted guitar|guitar harmonics|
-double bass|fingered electric bass|picked electric bass|fretless bass|slapped bass|popped bass|synthesizer bass|deep
-synthesizer bass|violin|viola|cello|bowed double bass|tremolo strings|pizzicato strings|harp|timpani|string ensemble|
-slow string ensemble|synthesizer strings|soft synthesizer strings|choir singing aah|choir singing ooh|synthetic choir|
-orchestra hit|trumpet|trombone|tuba|muted trumpet|french horn|brass section|synthesizer brass|soft synthesizer brass|
-soprano saxophone|alto saxophone|tenor saxophone|baritone saxophone|oboe|english horn|bassoon|clarinet|piccolo|flute|
-recorder|pan flute|blown bottle|shakuhachi|whistle|ocarina|square-wave lead|sawtooth lead|calliope lead|chiffy lead|
-charang lead|voice lead|lead in fifths|bass and lead|new age pad|warm pad|polysynth pad|choir pad|bowed glass pad|
-metallic pad|halo pad|sweeping pad|ice rain texture|soundtrack texture|crystal texture|atmosphere texture|brightness
-texture|goblin texture|echo drops texture|star theme texture|sitar|banjo|shamisen|koto|kalimba|bagpipe|fiddle|shanai|
-tinkle bell|agogo|steel drum|woodblock|taiko drum|melodic tom|synthesizer drum|reversed cymbal|guitar fret noise|
-breath noise|seashore|bird tweet|telephone ring|helicopter|applause|gunshot"""
-NAMES = [" ".join(name.split()) for name in INSTRUMENTS.split("|")]
-# What sounds and what is done to it, by the families of eight programs of General MIDI.
-FAMILIES = (
-    ("felt hammers on strings", "struck"), ("metal or wooden bars", "struck with mallets"),
-    ("air in pipes and reeds", "played"), ("guitar strings", "plucked"), ("thick bass strings", "plucked"),
-    ("strings", "played"), ("an ensemble", "played"), ("a brass mouthpiece", "blown"),
-    ("a vibrating reed", "blown"), ("air across an edge", "blown"), ("an electronic oscillator", "played"),
-    ("layered electronic oscillators", "played"), ("electronic textures", "played"),
-    ("a folk instrument", "played"), ("skin, wood or metal", "struck"), ("a sound effect", "played"),
-)  # fmt: skip
-DRUMS = """high synthesizer blip|slapped hand|scratch push|scratch pull|drumsticks|metronome click|metronome bell|
-acoustic bass drum|bass drum|side stick|snare drum|hand clap|electric snare drum|low floor tom|closed hi-hat|high floor
-tom|pedal hi-hat|low tom|open hi-hat|low-mid tom|high-mid tom|crash cymbal|high tom|ride cymbal|chinese cymbal|ride
-bell|tambourine|splash cymbal|cowbell|second crash cymbal|vibraslap|second ride cymbal|high bongo|low bongo|muted high
-conga|open high conga|low conga|high timbale|low timbale|high agogo|low agogo|cabasa|maracas|short whistle|long
-whistle|short guiro|long guiro|claves|high woodblock|low woodblock|muted cuica|open cuica|muted triangle|open
-triangle|shaker|jingle bells|bell tree|castanets|muted surdo|open surdo|drum"""
-DRUM_NAMES = [" ".join(name.split()) for name in DRUMS.split("|")]  # from key 27
-
-
-def article(phrase: str) -> str:
-    plural = phrase.endswith(("strings", "drumsticks", "bells", "maracas", "claves", "castanets", "harmonics"))
-    uncounted = phrase in ("timpani", "applause") or phrase.startswith(("synthesizer strings", "soft synthesizer"))
-    return phrase if plural or uncounted else f"{'an' if phrase[0] in 'aeio' else 'a'} {phrase}"
-
-
-def step(value: float, levels: tuple[tuple[float, str], ...]) -> str:
-    return next(word for limit, word in levels if value <= limit)
-
-
-def register(key: float) -> str:
-    return step(key, ((35, "very low"), (51, "low"), (66, "middle"), (81, "high"), (127, "very high")))
-
-
-def dynamics(velocity: int) -> str:
-    return step(
-        velocity, ((30, "very softly"), (55, "softly"), (80, "moderately"), (105, "loudly"), (127, "very loudly"))
-    )
-
-
-def length(seconds: float) -> str:
-    return step(seconds, ((0.3, "very short"), (0.7, "short"), (1.6, "held"), (9.0, "long sustained")))
 
 
 def note_captions(row: dict[str, str]) -> tuple[list[str], list[str]]:
@@ -180,31 +120,13 @@ def split_rows(rows: list[dict[str, str]]) -> dict[str, list[dict[str, str]]]:
     return out
 
 
-def pack(rows: list[dict[str, str]], corpus: Path, split: str, out: Path) -> None:
-    captions = [["file_name", *(f"caption_{i}" for i in range(1, 6))]]
-    metadata = [["file_name", "keywords", "sound_id", "sound_link", "start_end_samples", "manufacturer", "license"]]
-    archive = out / f"clotho_audio_{split}.7z"
-    archive.unlink(missing_ok=True)
-    copy = [{"id": py7zr.FILTER_COPY}]
-    with tempfile.TemporaryDirectory() as folder, py7zr.SevenZipFile(archive, "w", filters=copy) as packed:
-        for row in rows:
-            name = f"{Path(row['file']).stem}.wav"
-            audio, rate = soundfile.read(corpus / "train" / row["file"], dtype="int16")
-            wav = Path(folder) / name
-            soundfile.write(wav, audio, rate, subtype="PCM_16")
-            os.utime(wav, (EPOCH, EPOCH))
-            packed.write(wav, f"{split}/{name}")
-            wav.unlink()
-            five, keywords = captions_of(row)
-            captions.append([name, *five])
-            holder = row["holder"].encode("iso-8859-1", "replace").decode("iso-8859-1")
-            link = f"https://packages.debian.org/bookworm/{row['package']}"
-            metadata.append(
-                [name, ";".join(keywords), Path(name).stem, link, f"[0, {len(audio)}]", holder, row["licence"]]
-            )
-    for kind, encoding, table in (("captions", "utf-8", captions), ("metadata", "iso-8859-1", metadata)):
-        with (out / f"clotho_{kind}_{split}.csv").open("w", encoding=encoding, newline="") as handle:
-            csv.writer(handle, lineterminator="\n").writerows(table)
+def clips(rows: list[dict[str, str]], corpus: Path) -> Iterator[Clip]:
+    for row in rows:
+        audio, rate = soundfile.read(corpus / "train" / row["file"], dtype="int16")
+        name = Path(row["file"]).stem
+        captions, keywords = captions_of(row)
+        link = f"https://packages.debian.org/bookworm/{row['package']}"
+        yield Clip(f"{name}.wav", audio, rate, captions, keywords, name, link, row["holder"], row["licence"])
 
 
 def main() -> None:
@@ -216,10 +138,8 @@ def main() -> None:
     with (args.corpus / "train.csv").open(encoding="utf-8", newline="") as handle:
         rows = list(csv.DictReader(handle))
     for split, chosen in split_rows(rows).items():
-        pack(chosen, args.corpus, split, args.out)
-    for path in sorted(args.out.iterdir()):
-        with path.open("rb") as handle:
-            print(f"{hashlib.file_digest(handle, 'md5').hexdigest()}  {path.stat().st_size:>9}  {path.name}")
+        pack(split, clips(chosen, args.corpus), args.out, compressed=False)
+    print_checksums(args.out)
 
 
 if __name__ == "__main__":

@@ -501,6 +501,13 @@ def test_loss_that_is_nan_ends_the_training(trainer: Trainer, tmp_path: Path) ->
     assert checksum(state) == before
 
 
+def test_loss_that_jumps_is_warned_of(trainer: Trainer, tmp_path: Path) -> None:
+    started = trainer.start(tmp_path / "run", 4, validate_every=1, learning_rate=0.05, ema=False, **CONSTANT)
+    result = started.finish()
+    assert_succeeds(result)
+    assert "warning: run run: the mean loss rose from " in result.stderr and "set gradient_clip" in result.stderr
+
+
 def test_weights_broken_by_the_last_step_are_not_kept(trainer: Trainer, tmp_path: Path) -> None:
     """The loss of the last step belongs to the weights before it, so it does not show that they broke."""
     result = trainer.start(tmp_path / "run", 1, learning_rate=1e15, **CONSTANT).finish()

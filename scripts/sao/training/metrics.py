@@ -9,6 +9,12 @@ from typing import Any
 from sao.models.device import this_device
 
 Row = list[float | None]
+JUMP = 2  # a loss so many times the lowest is no noise: rows are means over many steps
+
+
+def rose(losses: list[float]) -> bool:
+    """Whether the last loss is far above the lowest before it."""
+    return len(losses) > 1 and losses[-1] > JUMP * min(losses[:-1])
 
 
 class Metrics:
@@ -33,6 +39,18 @@ class Metrics:
         self.speeds.append(speed)
         self.losses, self.norms = [], []
         return [*self.rows[-1], *speed]
+
+    def jump(self) -> str | None:
+        """What happened, if the loss of the last row, and not yet that of the row before, is far above an earlier one.
+
+        With too high a learning rate a training may lose in a few steps what it has learned, and go on.
+        """
+        losses = [loss for _, loss, *_ in self.rows if loss is not None]
+        if not rose(losses) or rose(losses[:-1]):
+            return None
+        at = losses.index(min(losses))
+        before, now = f"{losses[at]:.3g} at step {self.rows[at][0]}", f"{losses[-1]:.3g} at step {self.rows[-1][0]}"
+        return f"the mean loss rose from {before} to {now}"
 
     def csv(self) -> str:
         lines = [",".join((*self.COLUMNS, *self.SPEEDS))]

@@ -319,7 +319,13 @@ class Trainer:
         row = self.metrics.close_row(self.step, self.rate, loss, speed)
         if row:
             self.send_row(row)
+            self.warn_of_a_jump()
         self.speed.restart()
+
+    def warn_of_a_jump(self) -> None:
+        said = self.metrics.jump()
+        if said and self.fabric.is_global_zero:
+            log.warning("warning: %s: %s: lower learning_rate, or set gradient_clip", self.run_name, said)
 
     def validate(self) -> float:
         """Mean loss over all validation clips and timesteps, of the weights that are exported."""

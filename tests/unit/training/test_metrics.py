@@ -41,3 +41,15 @@ def test_speed_is_of_the_steps_since_the_last_row() -> None:
     speed.restart()
     assert speed.measured()[:2] == [0, 0]
     assert list(batches) == [2, 3]
+
+
+def test_a_loss_that_jumps_is_told_once() -> None:
+    metrics, said = Metrics([], [], [], []), []
+    for row, loss in enumerate([0.96, 0.44, 0.48, 8.28, 1.19, 0.86, 0.9], 1):
+        metrics.losses.append(loss)
+        metrics.norms.append(1.0)
+        metrics.close_row(50 * row, 0.1, None, [1.0, 0.0, None])
+        said.append(metrics.jump())
+    assert said == [None] * 3 + ["the mean loss rose from 0.44 at step 100 to 8.28 at step 200"] + [None] * 2 + [
+        "the mean loss rose from 0.44 at step 100 to 0.9 at step 350"
+    ]
