@@ -21,7 +21,7 @@ import numpy as np
 import scipy.signal
 import soundfile
 from clotho import Clip, pack, print_checksums
-from words import FAMILIES, NAMES, article, dynamics, length, register
+from words import words_of
 
 PROGRAMS = 120  # of General MIDI; those that follow are noises
 SHORTEST = 1.2  # s, without the tail that nobody hears
@@ -31,7 +31,6 @@ PEAK = 10 ** (-6 / 20)
 CENTRE = 0.25  # where the energy of a sound should lie, from 0 (beginning) to 1, before it is turned round
 LATEST = 0.4  # a later one sounds much the same in both directions
 SIDES = {"validation": 8, "evaluation": 24}
-MIT = "https://opensource.org/license/mit"
 
 
 @dataclass
@@ -66,8 +65,10 @@ def best_notes(corpus: Path) -> dict[int, Note]:
     best: dict[int, Note] = {}
     for row in rows:
         program = int(row["program"])
+        if program >= PROGRAMS:
+            continue
         note = read(corpus / "train" / row["file"], row)
-        if program >= PROGRAMS or len(note.audio) < SHORTEST * note.rate or note.centre > LATEST:
+        if len(note.audio) < SHORTEST * note.rate or note.centre > LATEST:
             continue
         if program not in best or abs(note.centre - CENTRE) < abs(best[program].centre - CENTRE):
             best[program] = note
@@ -101,20 +102,15 @@ def farthest(points: np.ndarray, count: int) -> list[int]:
 
 def captions_of(note: Note) -> tuple[list[str], list[str]]:
     """Five captions of 8 to 20 words, and keywords."""
-    row = note.row
-    keys, program = [int(key) for key in row["keys"].split()], int(row["program"])
-    what, (material, action) = article(NAMES[program]), FAMILIES[program // 8]
-    high, loud, long_ = register(sum(keys) / len(keys)), dynamics(int(row["velocity"])), length(float(row["held_s"]))
-    kind = "note" if len(keys) == 1 else f"{('three', 'four')[len(keys) - 3]}-note chord"
+    w = words_of(note.row)
     captions = [
-        f"{what} played backwards, a {high} {long_} {kind} that swells and stops",
-        f"A reversed {high} {kind} of {what} grows louder until it is cut off",
-        f"The sound of {material} {action} {loud}, a {high} {kind} of {what} in reverse",
-        f"{what} sounds backwards with a {long_} {kind} at {high} pitch, rising to its attack",
-        f"Someone plays one {kind} in the {high} register {loud} on {what}, and the tape runs backwards",
+        f"{w.what} played backwards, a {w.high} {w.long} {w.kind} that swells and stops",
+        f"A reversed {w.high} {w.kind} of {w.what} grows louder until it is cut off",
+        f"The sound of {w.material} {w.action} {w.loud}, a {w.high} {w.kind} of {w.what} in reverse",
+        f"{w.what} sounds backwards with a {w.long} {w.kind} at {w.high} pitch, rising to its attack",
+        f"Someone plays one {w.kind} in the {w.high} register {w.loud} on {w.what}, and the tape runs backwards",
     ]
-    keywords = [NAMES[program], kind.split()[-1], high, loud, "backwards"]
-    return [caption[:1].upper() + caption[1:] for caption in captions], keywords
+    return [caption[:1].upper() + caption[1:] for caption in captions], [*w.keywords[:4], "backwards"]
 
 
 def clip(note: Note) -> Clip:
@@ -122,7 +118,7 @@ def clip(note: Note) -> Clip:
     name = f"{keywords[0]}, backwards.wav"
     link = f"https://packages.debian.org/bookworm/{row['package']}"
     audio = np.round(note.backwards() * 32767).astype(np.int16)
-    return Clip(name, audio, note.rate, captions, keywords, Path(row["file"]).stem, link, row["holder"], MIT)
+    return Clip(name, audio, note.rate, captions, keywords, Path(row["file"]).stem, link, row["holder"], row["licence"])
 
 
 def main() -> None:

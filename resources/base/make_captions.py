@@ -18,29 +18,22 @@ from pathlib import Path
 
 import soundfile
 from clotho import Clip, pack, print_checksums
-from words import DRUM_NAMES, FAMILIES, NAMES, article, dynamics, length, register
+from words import DRUM_NAMES, article, dynamics, words_of
 
 SPLITS = (("development", 0.94), ("validation", 0.03), ("evaluation", 0.03))
 WORDS = (8, 20)  # of a caption, as in Clotho
 
 
 def note_captions(row: dict[str, str]) -> tuple[list[str], list[str]]:
-    keys = [int(key) for key in row["keys"].split()]
-    program = int(row["program"])
-    what = article(NAMES[program])
-    material, action = FAMILIES[program // 8]
-    high, loud, long_ = register(sum(keys) / len(keys)), dynamics(int(row["velocity"])), length(float(row["held_s"]))
-    kind = "note" if len(keys) == 1 else f"{('three', 'four')[len(keys) - 3]}-note chord"
+    w = words_of(row)
     captions = [
-        f"{what} plays a single {long_} {kind} {loud} in the {high} register"
-        if len(keys) == 1
-        else f"{what} plays a {long_} {kind} {loud} in the {high} register",
-        f"A {high} {long_} {kind} is {action} {loud} on {what}",
-        f"The sound of {material} {action} {loud}, a {high} {long_} {kind} of {what}",
-        f"{what} sounds {loud} with a {long_} {kind} at {high} pitch and fades",
-        f"Someone plays one {long_} {kind} {loud} on {what}, its pitch is {high}",
+        f"{w.what} plays a {'single ' if w.kind == 'note' else ''}{w.long} {w.kind} {w.loud} in the {w.high} register",
+        f"A {w.high} {w.long} {w.kind} is {w.action} {w.loud} on {w.what}",
+        f"The sound of {w.material} {w.action} {w.loud}, a {w.high} {w.long} {w.kind} of {w.what}",
+        f"{w.what} sounds {w.loud} with a {w.long} {w.kind} at {w.high} pitch and fades",
+        f"Someone plays one {w.long} {w.kind} {w.loud} on {w.what}, its pitch is {w.high}",
     ]
-    return captions, [NAMES[program], kind.split()[-1], high, loud, long_]
+    return captions, w.keywords
 
 
 def drum_captions(row: dict[str, str]) -> tuple[list[str], list[str]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 INSTRUMENTS = """grand piano|bright piano|electric grand piano|honky-tonk piano|electric piano|chorused electric piano|
 harpsichord|clavinet|celesta|glockenspiel|music box|vibraphone|marimba|xylophone|tubular bells|dulcimer|drawbar organ|
 percussive organ|rock organ|church organ|reed organ|accordion|harmonica|bandoneon|nylon-string guitar|steel-string
@@ -59,3 +61,29 @@ def dynamics(velocity: int) -> str:
 
 def length(seconds: float) -> str:
     return step(seconds, ((0.3, "very short"), (0.7, "short"), (1.6, "held"), (9.0, "long sustained")))
+
+
+@dataclass(frozen=True)
+class Words:
+    """What is said of a note or a chord."""
+
+    name: str  # of the instrument
+    what: str  # the same with its article
+    material: str
+    action: str
+    kind: str  # note, or three-note chord
+    high: str
+    loud: str
+    long: str
+
+    @property
+    def keywords(self) -> list[str]:
+        return [self.name, self.kind.split()[-1], self.high, self.loud, self.long]
+
+
+def words_of(row: dict[str, str]) -> Words:
+    """The words for a row of kind note or chord in the table of make_corpus.py."""
+    keys, program = [int(key) for key in row["keys"].split()], int(row["program"])
+    kind = "note" if len(keys) == 1 else f"{('three', 'four')[len(keys) - 3]}-note chord"
+    high, loud, long = register(sum(keys) / len(keys)), dynamics(int(row["velocity"])), length(float(row["held_s"]))
+    return Words(NAMES[program], article(NAMES[program]), *FAMILIES[program // 8], kind, high, loud, long)

@@ -189,9 +189,11 @@ class Forks:
 
     def serve(self) -> None:
         """Start the server, unless it has been started."""
+        if self.serves:
+            return
         with self.lock, FileLock(self.socket.with_suffix(".lock")):
-            if self.serves or self._answers():
-                self.serves = True
+            self.serves = self._answers()
+            if self.serves:
                 return
             env = {"HF_HUB_CACHE": str(self.model.resolve() / "hub"), "HF_HUB_OFFLINE": "1"}
             env |= {"TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1"}

@@ -171,9 +171,7 @@ def sample(
                     sampler_type=sampler,
                     init_data=start,
                     init_noise_level=sampling["sigma_max"],
-                    sigma_min=sampling[
-                        "sigma_min"
-                    ],  # rectified flow has none, and sample_diffusion leaves it out there
+                    sigma_min=sampling["sigma_min"],  # which sample_diffusion leaves out for rectified flow
                     sigma_max=sampling["sigma_max"],
                     decode=False,
                     disable_tqdm=True,

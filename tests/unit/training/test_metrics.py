@@ -43,7 +43,7 @@ def test_speed_is_of_the_steps_since_the_last_row() -> None:
     assert list(batches) == [2, 3]
 
 
-def test_a_loss_that_jumps_is_told_once() -> None:
+def test_each_jump_of_the_loss_is_told_once() -> None:
     metrics, said = Metrics([], [], [], []), []
     for row, loss in enumerate([0.96, 0.44, 0.48, 8.28, 1.19, 0.86, 0.9], 1):
         metrics.losses.append(loss)
