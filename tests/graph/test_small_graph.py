@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -15,7 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from conftest import checksum, copy_checkout, forked_jobs, listing, write_wav
+from conftest import FORKS, checksum, copy_checkout, forked_jobs, listing, write_wav
+from forks import Started
 
 SMALL = {
     "base_models": {"demo": {"sampling": {"steps": 2}}},
@@ -37,17 +37,14 @@ def write_sources(checkout: Path) -> None:
     soundfile.write(checkout / "low.flac", 0.2 * np.sin(0.01 * np.arange(44100)), 44100)
 
 
-def snakemake(checkout: Path, *target: str) -> subprocess.Popen[str]:
-    command = ["snakemake", "--cores", "2", "--configfile=small.yaml", *target]
-    return subprocess.Popen(
-        command,
-        cwd=checkout,
-        env=os.environ | forked_jobs(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+def start(checkout: Path, *target: str) -> Started:
+    return FORKS[0].snakemake("--cores", 2, "--configfile=small.yaml", *target, cwd=checkout, env=forked_jobs())
+
+
+def snakemake(checkout: Path, *target: str) -> tuple[int, str]:
+    """The exit code of a Snakemake that has ended, and all that it said."""
+    done = start(checkout, *target).finish()
+    return done.returncode, done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -57,16 +54,16 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (checkout / "small.yaml").write_text(json.dumps(SMALL))
     write_sources(checkout)
     run = checkout / "results/checkpoints/demo"
-    killed = snakemake(checkout, "results/checkpoints/demo/model.safetensors")
-    while killed.poll() is None and not (run / "step-00000004/training.json").is_file():
+    killed = start(checkout, "results/checkpoints/demo/model.safetensors")
+    while killed.runs() and not (run / "step-00000004/training.json").is_file():
         time.sleep(0.05)
     os.killpg(killed.pid, signal.SIGKILL)
-    killed.communicate()
+    assert killed.finish().returncode == -signal.SIGKILL
     assert not (run / "model.safetensors").exists()
-    subprocess.run(["snakemake", "--configfile=small.yaml", "--unlock"], cwd=checkout, check=True, capture_output=True)
-    done = snakemake(checkout, "results/samples")
-    said, _ = done.communicate(timeout=600)
-    assert done.returncode == 0, said[-6000:]
+    code, said = snakemake(checkout, "--unlock")
+    assert code == 0, said
+    code, said = snakemake(checkout, "results/samples")
+    assert code == 0, said[-6000:]
     return checkout
 
 
@@ -86,9 +83,8 @@ def test_what_starts_from_a_sound_is_near_it_and_made_anew_with_it(small: Path, 
     again = shutil.copytree(small, tmp_path / "again", symlinks=True)
     for name, others in (("my sounds/a {b}.wav", "odd"), ("low.flac", "low")):
         soundfile.write(again / name, 0.3 * np.sin(0.02 * np.arange(30000)), 44100, "PCM_16")
-        done = snakemake(again, "results/renders/base--demo--demo")
-        said, _ = done.communicate(timeout=300)
-        assert done.returncode == 0, said[-3000:]
+        code, said = snakemake(again, "results/renders/base--demo--demo")
+        assert code == 0, said[-3000:]
         before, after = (
             pd.read_csv(folder / "results/renders/base--demo--demo.csv").set_index("clip_id")
             for folder in (small, again)
@@ -96,9 +92,8 @@ def test_what_starts_from_a_sound_is_near_it_and_made_anew_with_it(small: Path, 
         assert after.source_sha256[others] == checksum(again / name, "sha256") != before.source_sha256[others]
         assert after.seconds[others] == pytest.approx(30000 / 44100, abs=1e-4)
     (again / "low.flac").unlink()
-    failed = snakemake(again, "-n", "results/samples")
-    said, _ = failed.communicate(timeout=300)
-    assert failed.returncode == 1 and "mine.csv, row 4: the init_audio 'low.flac' does not exist" in said
+    code, said = snakemake(again, "-n", "results/samples")
+    assert code == 1 and "mine.csv, row 4: the init_audio 'low.flac' does not exist" in said
     assert "Traceback" not in said
 
 
@@ -106,28 +101,24 @@ def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(small: Pa
     again = shutil.copytree(small, tmp_path / "again", symlinks=True)
     shutil.rmtree(again / "results/checkpoints")
     weights = "results/checkpoints/demo/step-00000008/weights"
-    done = snakemake(again, weights)
-    said, _ = done.communicate(timeout=600)
-    assert done.returncode == 0, said[-3000:]
+    code, said = snakemake(again, weights)
+    assert code == 0, said[-3000:]
     assert checksum(again / weights / "model.safetensors") == checksum(small / weights / "model.safetensors")
 
 
 def test_everything_is_what_it_was_made_as(small: Path) -> None:
     for target, words in (("results/samples", "Nothing to be done"), ("verify", "all match their digests")):
-        done = snakemake(small, target)
-        said, _ = done.communicate(timeout=300)
-        assert done.returncode == 0 and words in said, said[-3000:]
+        code, said = snakemake(small, target)
+        assert code == 0 and words in said, said[-3000:]
 
 
 def test_another_device_makes_nothing_anew_and_one_that_is_not_there_is_told(small: Path, tmp_path: Path) -> None:
     again = shutil.copytree(small, tmp_path / "again", symlinks=True)
-    planned = snakemake(again, "-n", "results/samples", "--config", "device=cpu")
-    said, _ = planned.communicate(timeout=300)
-    assert planned.returncode == 0 and "Nothing to be done" in said, said[-3000:]
+    code, said = snakemake(again, "-n", "results/samples", "--config", "device=cpu")
+    assert code == 0 and "Nothing to be done" in said, said[-3000:]
     shutil.rmtree(again / "results/encoded_captions")
-    failed = snakemake(again, "results/encoded_captions/demo/demo.safetensors", "--config", "device=mps")
-    said, _ = failed.communicate(timeout=300)
-    assert failed.returncode == 1 and "device is 'mps', and PyTorch" in said.rstrip().splitlines()[-1], said[-3000:]
+    code, said = snakemake(again, "results/encoded_captions/demo/demo.safetensors", "--config", "device=mps")
+    assert code == 1 and "device is 'mps', and PyTorch" in said.rstrip().splitlines()[-1], said[-3000:]
     *_, last = (again / "results/logs/encode_captions/demo/demo.log").read_text(encoding="utf-8").splitlines()
     assert " again: " in last and "&& SAO_DEVICE=mps " in last
 
@@ -137,12 +128,10 @@ def test_wrong_prompts_are_known_before_anything_slow_and_retrain_nothing(small:
     again = shutil.copytree(small, tmp_path / "again", symlinks=True)
     (again / "small.yaml").write_text(json.dumps(SMALL | {"render": SMALL["render"] | {"prompts": "mine.txt"}}))
     (again / "mine.txt").write_text("Rain.\n雨の音がする\n", encoding="utf-8")
-    failed = snakemake(again, "results/samples")
-    said, _ = failed.communicate(timeout=300)
-    assert failed.returncode == 1 and "mine.txt, row 2: the prompt" in said.rstrip().splitlines()[-1], said[-3000:]
+    code, said = snakemake(again, "results/samples")
+    assert code == 1 and "mine.txt, row 2: the prompt" in said.rstrip().splitlines()[-1], said[-3000:]
     assert "Render the prompts" not in said
     (again / "mine.txt").write_text("Rain.\n")
-    planned = snakemake(again, "-n", "results/samples")
-    said, _ = planned.communicate(timeout=300)
+    code, said = snakemake(again, "-n", "results/samples")
     jobs = dict(re.findall(r"^(prompts|render|encode|train|train_last|export) +(\d+)$", said, re.M))
     assert jobs == {"prompts": "1", "render": "2"}, said[-3000:]

@@ -278,6 +278,14 @@ class Started:
     command: list[str]
     output: Path
 
+    def runs(self) -> bool:
+        """Whether it has not ended yet."""
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
     def stderr(self) -> str:
         return self.output.with_suffix(".err").read_text(encoding="utf-8")
 
