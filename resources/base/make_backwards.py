@@ -125,7 +125,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, required=True, help="folder that make_corpus.py wrote")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--train", type=int, default=24, help="number of training clips (default: %(default)s)")
+    parser.add_argument("--train", type=int, default=16, help="number of training clips (default: %(default)s)")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     notes = best_notes(args.corpus)
