@@ -31,6 +31,15 @@ class Clip:
     holder: str
     licence: str
 
+    @classmethod
+    def of(
+        cls, row: dict[str, str], file_name: str, audio: np.ndarray, rate: int, captions: list[str], keywords: list[str]
+    ) -> Clip:
+        """The clip made from a sound in the table of make_corpus.py."""
+        link = f"https://packages.debian.org/bookworm/{row['package']}"
+        sound_id = Path(row["file"]).stem
+        return cls(file_name, audio, rate, captions, keywords, sound_id, link, row["holder"], row["licence"])
+
 
 def pack(split: str, clips: Iterable[Clip], out: Path, compressed: bool) -> None:
     """Write the three files of a split to `out`. The same clips give the same bytes. Captions are UTF-8, metadata ISO-8859-1."""

@@ -114,11 +114,9 @@ def captions_of(note: Note) -> tuple[list[str], list[str]]:
 
 
 def clip(note: Note) -> Clip:
-    row, (captions, keywords) = note.row, captions_of(note)
-    name = f"{keywords[0]}, backwards.wav"
-    link = f"https://packages.debian.org/bookworm/{row['package']}"
+    captions, keywords = captions_of(note)
     audio = np.round(note.backwards() * 32767).astype(np.int16)
-    return Clip(name, audio, note.rate, captions, keywords, Path(row["file"]).stem, link, row["holder"], row["licence"])
+    return Clip.of(note.row, f"{keywords[0]}, backwards.wav", audio, note.rate, captions, keywords)
 
 
 def main() -> None:

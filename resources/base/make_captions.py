@@ -116,10 +116,7 @@ def split_rows(rows: list[dict[str, str]]) -> dict[str, list[dict[str, str]]]:
 def clips(rows: list[dict[str, str]], corpus: Path) -> Iterator[Clip]:
     for row in rows:
         audio, rate = soundfile.read(corpus / "train" / row["file"], dtype="int16")
-        name = Path(row["file"]).stem
-        captions, keywords = captions_of(row)
-        link = f"https://packages.debian.org/bookworm/{row['package']}"
-        yield Clip(f"{name}.wav", audio, rate, captions, keywords, name, link, row["holder"], row["licence"])
+        yield Clip.of(row, f"{Path(row['file']).stem}.wav", audio, rate, *captions_of(row))
 
 
 def main() -> None:

@@ -45,11 +45,11 @@ class Metrics:
 
         With too high a learning rate a training may lose in a few steps what it has learned, and go on.
         """
-        losses = [loss for _, loss, *_ in self.rows if loss is not None]
+        known = [(loss, step) for step, loss, *_ in self.rows if loss is not None]
+        losses = [loss for loss, _ in known]
         if not rose(losses) or rose(losses[:-1]):
             return None
-        at = losses.index(min(losses))
-        before, now = f"{losses[at]:.3g} at step {self.rows[at][0]}", f"{losses[-1]:.3g} at step {self.rows[-1][0]}"
+        before, now = (f"{loss:.3g} at step {step}" for loss, step in (known[losses.index(min(losses))], known[-1]))
         return f"the mean loss rose from {before} to {now}"
 
     def csv(self) -> str:

@@ -133,10 +133,12 @@ def test_clips_that_come_or_go_move_no_other(clips: list[Clip], split: dict[str,
             assert stands_in or all(before[n] == after[n] for n in part - gone)
 
 
-@given(CLIPS.filter(bool), SPLITS, st.sampled_from(["audio", "both", "recording"]))
-def test_newcomer_follows_the_recording_or_the_audio(clips: list[Clip], split: dict[str, Any], known: str) -> None:
+@given(CLIPS.filter(bool), SPLITS, st.integers(0, 2), st.sampled_from(["audio", "both", "recording"]))
+def test_newcomer_follows_the_recording_or_the_audio(
+    clips: list[Clip], split: dict[str, Any], which: int, known: str
+) -> None:
     """A copy with less metadata goes to the side of its clip, and does not move the clip."""
-    audio, sound, _ = clips[0]
+    audio, sound, _ = clips[min(which, len(clips) - 1)]
     copy = ("f" * 64 if known == "recording" else audio, "" if known == "audio" else sound, "")
     before, after = assign(table(clips), split), assign(table([*clips, copy]), split)
     hashed = by_hash(table(clips), split)

@@ -21,6 +21,7 @@ from sao.training.update import Update, seed_step
 from steps import make_batch, make_model, section
 from torch.utils._python_dispatch import TorchDispatchMode
 
+STEPS = 50
 READS = ("aten._local_scalar_dense.default", "aten.equal.default", "aten.is_nonzero.default", "aten.nonzero.default")
 ADAPTER: dict[str, Any] = DEFAULT_ADAPTER | {"rank": 2, "alpha": 2, "target_modules": ["to_qkv"]}
 
@@ -37,20 +38,11 @@ class Counted(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize(
-    ("method", "precision", "clip", "steps"),
-    [
-        ("full", "32-true", 0, 50),
-        *(
-            (method, precision, clip, 5)
-            for method in ("full", "lora")
-            for precision in ("32-true", "bf16-mixed")
-            for clip in (0, 1.0)
-        ),
-    ],
-)
+@pytest.mark.parametrize("clip", [0, 1.0], ids=["unclipped", "clipped"])
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("method", ["full", "lora"])
 def test_steps_read_nothing_and_encode_no_text(
-    base_model: Path, monkeypatch: pytest.MonkeyPatch, method: str, precision: str, clip: float, steps: int
+    base_model: Path, monkeypatch: pytest.MonkeyPatch, method: str, precision: str, clip: float
 ) -> None:
     from lightning_fabric import Fabric
 
@@ -82,14 +74,13 @@ def test_steps_read_nothing_and_encode_no_text(
 
     step(0)
     with Counted() as counted:
-        for number in range(1, steps + 1):
+        for number in range(1, STEPS + 1):
             step(number)
     assert {name: counted.calls[name] for name in READS if counted.calls[name]} == {}
     found = torch.stack(losses)
-    assert torch.isfinite(found).all()
-    assert steps < 50 or found[-1, 0] < found[0, 0]
+    assert torch.isfinite(found).all() and found[-1, 0] < found[0, 0]
     # Every step runs the same operations.
-    assert all(count % steps == 0 for count in counted.calls.values()), counted.calls
+    assert all(count % STEPS == 0 for count in counted.calls.values()), counted.calls
 
 
 def test_a_step_seeds_all_generators() -> None:
