@@ -15,7 +15,7 @@ from sao.training import draws
 from scipy import stats
 
 PARTS = st.lists(st.integers(0, 1000) | st.sampled_from(["crop", "flip", "noise"]), min_size=1, max_size=4)
-SAMPLERS = ("uniform", "logit_normal", "trunc_logit_normal", "log_snr")
+SAMPLERS = ("uniform", "logit_normal", "trunc_logit_normal", "log_snr", "log_snr_uniform")
 
 
 @given(PARTS, PARTS)
@@ -99,12 +99,18 @@ def stock(sampler: str, count: int, options: dict[str, float]) -> torch.Tensor:
             return 1 - sampling.truncated_logistic_normal_rescaled(count)
         case "log_snr":
             return sampling.sample_timesteps_logsnr(count, **options)
+        case "log_snr_uniform":
+            return sampling.sample_timesteps_logsnr_uniform(count, **options)
     raise ValueError(sampler)
 
 
 @pytest.mark.parametrize(
     ("sampler", "options"),
-    [(name, {}) for name in SAMPLERS] + [("log_snr", {"mean_logsnr": 0.5, "std_logsnr": 1.0})],
+    [(name, {}) for name in SAMPLERS]
+    + [
+        ("log_snr", {"mean_logsnr": 0.5, "std_logsnr": 1.0}),
+        ("log_snr_uniform", {"min_logsnr": -4.0, "max_logsnr": 2.0}),
+    ],
 )
 def test_timesteps_have_stable_audio_tools_distribution(sampler: str, options: dict[str, float]) -> None:
     torch.manual_seed(0)
