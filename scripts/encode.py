@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import shutil
@@ -13,6 +14,7 @@ from sao.base.command import InputError, log, output_to_log, parse, progress, ru
 
 import numpy as np
 import pandas as pd
+from sao.base.ahead import ahead
 from sao.base.files import check_room, digest, sha256, write_json, writing
 from sao.base.names import clip_id, shard_name, shard_of, write_digests
 from sao.base.tables import read_table
@@ -120,6 +122,7 @@ def encode(
     model = build_autoencoder(config, args.model / "model.safetensors")
     checking.finish(f"base model {args.model}")
     sounds = {file.path: file for file in sound_files(args.facts, args.audio)}
+    channels = config["model"]["pretransform"]["config"]["io_channels"]
 
     import torch
     from sao.models.autoencoder import clip_facts, load_audio, moments, padded
@@ -127,24 +130,28 @@ def encode(
 
     torch.set_num_threads(args.threads)
     autoencoder = model.to(this_device().kind).eval()
-    channels = config["model"]["pretransform"]["config"]["io_channels"]
-    with output_to_log(), torch.inference_mode():
+
+    def read(clip: str) -> tuple[int, torch.Tensor]:
+        """A clip's length in samples, and its audio, padded."""
+        path = args.audio / clips[clip]
+        if wrong := sounds[path].wrong():
+            raise InputError(wrong)
+        audio = load_audio(path, config["sample_rate"], channels)
+        return audio.shape[1], padded(audio, ratio, frames)
+
+    with output_to_log(), torch.inference_mode(), contextlib.closing(ahead(read, todo)) as audio_of:
         for done, clip in enumerate(progress(todo, f"encoding {args.split}", unit="clips")):
             path = args.audio / clips[clip]
-            if wrong := sounds[path].wrong():
-                raise InputError(wrong)
-            audio = load_audio(path, config["sample_rate"], channels)
+            samples, audio = next(audio_of)
             with enough_memory(path, "encode it on a larger GPU, or set device to cpu"):
-                mean, std = (
-                    m.cpu().numpy() for m in moments(autoencoder, padded(audio, ratio, frames).to(this_device().kind))
-                )
+                mean, std = (m.cpu().numpy() for m in moments(autoencoder, audio.to(this_device().kind)))
             if mean.shape[0] != width or mean.shape[1] < frames or not np.isfinite([mean, std]).all():
                 raise InputError(f"{path}: gave latents of shape {mean.shape}, or NaN")
-            about = {"clip_id": clip, "file_name": clips[clip]} | clip_facts(audio.shape[1], config, mean.shape[1])
+            about = {"clip_id": clip, "file_name": clips[clip]} | clip_facts(samples, config, mean.shape[1])
             with writing(args.output, sum(room[done:])):
                 np.save(folder / f"{clip}.npy", mean)
-                with (folder / f"{clip}.std").open("wb") as handle:
-                    np.save(handle, std)
+                with (folder / f"{clip}.std").open("wb") as deviation:
+                    np.save(deviation, std)
                 # Written last, because a clip counts as done when its JSON exists.
                 with (folder / f"{clip}.json.part").open("w", encoding="utf-8") as handle:
                     json.dump(about, handle)

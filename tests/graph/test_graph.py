@@ -212,7 +212,7 @@ def test_clotho_dry_run_reads_as_a_plan(finished: Path) -> None:
         "prompts": 1,
         "encode": 2,
         "encode_captions": 1,
-        "train": 19,
+        "train": 4,
         "train_last": 1,
         "curves": 1,
         "export": 1,

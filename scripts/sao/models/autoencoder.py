@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 import torchaudio
 
 from sao.models.config import ModelConfig, downsampling_ratio
+from sao.models.device import this_device
 from sao.sound.read import read_sound
 
 LARGEST = 1 << 22  # numbers in torchaudio's table of filters, 8 bytes each
@@ -107,6 +109,11 @@ def decoded(pretransform: Any, latents: torch.Tensor) -> torch.Tensor:
     A convolutional decoder gets long latents in parts. Other ones are cut up by stable-audio-tools if the model says so, but
     not latents that are shorter than a chunk, on which it fails.
     """
+    with quick_convolutions(latents.device):
+        return _decoded(pretransform, latents)
+
+
+def _decoded(pretransform: Any, latents: torch.Tensor) -> torch.Tensor:
     autoencoder, frames = pretransform.model, latents.shape[1]
     if type(autoencoder.decoder).__name__ in CONVOLUTIONAL:
         ratio, parts = int(autoencoder.downsampling_ratio), []
@@ -120,7 +127,7 @@ def decoded(pretransform: Any, latents: torch.Tensor) -> torch.Tensor:
 
 def _moments(autoencoder: Any, audio: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     signal = audio[None]
-    with same_noise(audio.device):
+    with same_noise(audio.device), quick_convolutions(audio.device):
         if autoencoder.pretransform is not None:
             signal = autoencoder.pretransform.encode(signal)
         encoded = autoencoder.encoder(signal)
@@ -130,6 +137,32 @@ def _moments(autoencoder: Any, audio: torch.Tensor) -> tuple[torch.Tensor, torch
     if autoencoder.bottleneck is not None:
         encoded = autoencoder.bottleneck.encode(encoded)
     return encoded[0].float(), torch.zeros_like(encoded[0], dtype=torch.float32)
+
+
+@contextlib.contextmanager
+def quick_convolutions(device: torch.device) -> Iterator[None]:
+    """Let an autoencoder compute fast on NVIDIA's GPUs, for differences far below those of its own noise.
+
+    Convolutions multiply in TF32, and if a compiler is there, the snake activations become one kernel, where the eager form
+    passes over the longest tensors of the model eight times. The differences are in benchmarks/README.md.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    _compile_snakes()
+    before, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
+@functools.cache
+def _compile_snakes() -> None:
+    from stable_audio_tools.models import blocks
+
+    if this_device().missing_compiler() is None:
+        blocks.snake_beta = torch.compile(blocks.snake_beta, dynamic=True)
 
 
 @contextlib.contextmanager

@@ -237,11 +237,14 @@ def read_pickled(path: Path) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def write_safetensors(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file with the mode of the user's umask. The library would let only its owner read it."""
+def write_safetensors(tensors: dict[str, torch.Tensor], path: Path, note: tuple[str, str] | None = None) -> None:
+    """Write a safetensors file with the mode of the user's umask. The library would let only its owner read it.
+
+    `note` is key and value of the header's metadata. It is one, because the library writes several in random order.
+    """
     from safetensors.torch import save_file
 
-    save_file(tensors, path, metadata)
+    save_file(tensors, path, dict([note]) if note else None)
     with contextlib.suppress(PermissionError):  # a file system without modes
         path.chmod(0o666 & ~UMASK)
 

@@ -37,3 +37,12 @@ def lower(model: Any, precision: str) -> None:
 def _inside(forward: Callable[..., torch.Tensor], kind: torch.dtype, x: torch.Tensor, *rest: Any, **more: Any) -> Any:
     with torch.autocast(x.device.type, dtype=kind):
         return forward(x, *rest, **more)
+
+
+def compile_blocks(model: Any, device: Device) -> bool:
+    """Compile the blocks of a model's diffusion transformer on NVIDIA's GPUs if a compiler is there; returns whether."""
+    if device.kind != "cuda" or device.missing_compiler():
+        return False
+    for block in model.model.model.transformer.layers:
+        block.compile()  # for the first shape, and from the second on for any
+    return True

@@ -30,11 +30,13 @@ from sao.models.config import SOURCE_INPUTS
 from sao.models.device import this_device
 from sao.rendering.brownian import Ahead, brownian
 from sao.rendering.clips import Clip, masked
+from sao.rendering.precision import compile_blocks
 
 SDE = {"dpmpp-2m-sde": K.sampling.sample_dpmpp_2m_sde, "dpmpp-3m-sde": K.sampling.sample_dpmpp_3m_sde}
 ALONE = ("k-dpm-adaptive",)  # samplers whose steps depend on the error of the whole batch
 CPU_BATCH = 8  # clips; larger batches are hardly quicker (benchmarks/README.md)
 GPU_BATCH = 16  # clips; enough to keep a GPU busy
+COMPILED_FROM = 4000  # clips times steps; for fewer, compiling takes longer than it saves
 HEADROOM = (
     6.0  # s after the end of a clip that attention may see, where a model masks padding (generate_diffusion_cond)
 )
@@ -296,30 +298,44 @@ def render(
     GPU takes as many clips as its memory holds, up to `GPU_BATCH`, and a CPU takes `CPU_BATCH`. If a batch does not fit, it is
     halved. `workers` processes draw the noise of SDE samplers. Raises InputError if a single clip does not fit.
     """
-    size = batch_size or CPU_BATCH
-    if sampling["sampler"] in ALONE:
-        size = 1
-    elif batch_size is None and clips and this_device().peak() is not None:
-        # If any clip has guidance, try that one, because guidance doubles the batch.
-        size = fitting(model, max(clips, key=lambda clip: clip.cfg_scale != 1), sampling, window)
-        log.info("%d clips per batch", size)
+    batches, size = groups(model, clips, window, chunk), batch_size or CPU_BATCH
     ahead = Ahead(workers) if workers and sampling["sampler"] in SDE else None
     with contextlib.closing(ahead) if ahead else contextlib.nullcontext():
-        yield from _render(model, groups(model, clips, window, chunk), sampling, size, ahead)
+        if ahead and batches:
+            announce(ahead, model, batches[0][1][:GPU_BATCH], sampling, batches[0][0])
+        if sampling["sampler"] in ALONE:
+            size = 1
+        elif batch_size is None and clips and this_device().peak() is not None:
+            # If any clip has guidance, try that one, because guidance doubles the batch.
+            size = fitting(model, max(clips, key=lambda clip: clip.cfg_scale != 1), sampling, window)
+            log.info("%d clips per batch", size)
+        compiled = sampling["steps"] * len(clips) >= COMPILED_FROM and compile_blocks(model, this_device())
+        yield from _render(model, batches, sampling, size, ahead, compiled)
+
+
+def announce(ahead: Ahead, model: Model, clips: Sequence[Clip], sampling: Sampling, frames: int) -> None:
+    """Let the noise of clips of one group be drawn."""
+    sigmas = levels(with_level(model, clips[0], sampling))
+    ahead.announce((model.io_channels, frames), sigmas.tolist(), tree_seeds(clips, model.io_channels, frames))
 
 
 def _render(
-    model: Model, groups: list[tuple[int, list[Clip]]], sampling: Sampling, size: int, ahead: Ahead | None
+    model: Model,
+    groups: list[tuple[int, list[Clip]]],
+    sampling: Sampling,
+    size: int,
+    ahead: Ahead | None,
+    compiled: bool,
 ) -> Iterator[tuple[Clip, torch.Tensor]]:
     for frames, group in groups:
         while group:
             if ahead is not None:  # of this batch and the next
-                seeds = tree_seeds(group[: 2 * size], model.io_channels, frames)
-                sigmas = levels(with_level(model, group[0], sampling))
-                ahead.announce((model.io_channels, frames), sigmas.tolist(), seeds)
-            latents = None
+                announce(ahead, model, group[: 2 * size], sampling, frames)
+            latents, batch = None, group[:size]
+            if compiled:  # each size of a batch would be compiled by itself
+                batch += batch[-1:] * (size - len(batch))
             try:
-                latents = sample(model, group[:size], sampling, frames, ahead)
+                latents = sample(model, batch, sampling, frames, ahead)
             except torch.OutOfMemoryError:
                 if size == 1:
                     raise InputError("the GPU's memory does not hold one clip: render on a larger one") from None
@@ -328,7 +344,7 @@ def _render(
                 this_device().empty_cache()
                 log.warning("warning: the GPU's memory is short: %d clips per batch from now on", size)
                 continue
-            for clip, latent in zip(group[:size], latents, strict=True):
+            for clip, latent in zip(group[:size], latents[: len(group)], strict=True):
                 with enough_memory(f"clip {clip.clip_id}", "its latents cannot be decoded: render on a larger GPU"):
                     audio = decode(model, latent, seed_for(clip.seed, "decode"))
                 yield clip, audio

@@ -151,7 +151,7 @@ def write_adapter(folder: Path, state: dict[str, torch.Tensor], method: str, ada
         write_form(folder, state, method, adapter)
         return
     with whole(folder / WEIGHTS) as temporary:
-        write_safetensors({k: value.cpu().contiguous() for k, value in state.items()}, temporary, {"format": "pt"})
+        write_safetensors({k: value.cpu().contiguous() for k, value in state.items()}, temporary, ("format", "pt"))
     named = adapter["include"] or adapter["exclude"]
     names = sorted({key.removeprefix(PREFIX).rsplit(".lora_", 1)[0] for key in state})
     write_json(

@@ -125,7 +125,7 @@ def write_form(folder: Path, state: Mapping[str, torch.Tensor], method: str, ada
     config = {"rank": adapter["rank"], "alpha": scale(adapter), "adapter_type": TYPES[method], "include": names}
     with whole(folder / FILE) as temporary:
         weights = {key: value.cpu().contiguous() for key, value in state.items()}
-        write_safetensors(weights, temporary, {"format": "pt", "lora_config": json.dumps(config)})
+        write_safetensors(weights, temporary, ("lora_config", json.dumps(config)))
 
 
 def merged_form(base: Mapping[str, torch.Tensor], folder: Path) -> dict[str, torch.Tensor]:

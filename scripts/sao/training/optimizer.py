@@ -63,14 +63,16 @@ def make_optimizer(
 def eight_bit(kind: str) -> Any:
     """torchao's `Adam` or `AdamW` with states of 8 bits (Dettmers et al., 2022, arXiv:2110.02861).
 
-    It compiles its step for each shape of a weight. Where that is not possible, and on a CPU, where it would take longer
-    than it saves, the step runs eagerly.
+    On a GPU with a compiler the arithmetic of a weight's step is one compiled kernel. torchao would compile it for each
+    shape of a weight, which takes minutes for a large model. Here weights are handed over as vectors of any length, so
+    two graphs are compiled: for weights with 8-bit states, and for those without. Elsewhere the step runs eagerly.
     """
     from torchao import optim
-
-    eager = not this_device().is_gpu or this_device().missing_compiler() is not None  # asked once, not at every step
+    from torchao.optim.adam import single_param_adam
 
     base: Any = getattr(optim, f"{kind}8bit")
+    compiled = this_device().is_gpu and this_device().missing_compiler() is None  # asked once, not at every step
+    update = torch.compile(single_param_adam, fullgraph=True, dynamic=True) if compiled else single_param_adam
 
     class EightBit(base):
         def _new_buffer(self, p: torch.Tensor, signed: bool) -> torch.Tensor:
@@ -78,11 +80,35 @@ def eight_bit(kind: str) -> Any:
             # Of a small weight: in bfloat16, as torchao has it, a second moment would never decay.
             return state.float() if type(state) is torch.Tensor else state
 
-        def step(self, closure: Any = None) -> Any:
-            with torch.compiler.set_stance("force_eager" if eager else "default"):
-                return super().step(closure)
+        @torch.no_grad()
+        def step(self, closure: None = None) -> None:
+            for group in self.param_groups:
+                beta1, beta2 = group["betas"]
+                for p in group["params"]:
+                    if p.grad is None:
+                        continue
+                    state = self.state[p]
+                    if not state:
+                        state["step"] = torch.tensor(0.0)
+                        state["exp_avg"], state["exp_avg_sq"] = self._new_buffer(p, True), self._new_buffer(p, False)
+                    state["step"] += 1
+                    update(
+                        flat(p.detach()), p.grad.reshape(-1), state["step"], flat(state["exp_avg"]),
+                        flat(state["exp_avg_sq"]), None, group["lr"], beta1, beta2, group["weight_decay"],
+                        group["eps"], self.is_adamw, self.bf16_stochastic_round and p.dtype is torch.bfloat16,
+                    )  # fmt: skip
 
     return EightBit
+
+
+def flat(tensor: torch.Tensor) -> torch.Tensor:
+    """A vector that shares its memory with a tensor, which may be one of torchao's 8-bit states."""
+    if type(tensor) is torch.Tensor:
+        return tensor.view(-1)
+    from torchao.optim.subclass_8bit import OptimState8bit
+
+    state: Any = tensor
+    return OptimState8bit(state.codes.view(-1), state.scale, state.qmap, state.signed, dtype=state.dtype)
 
 
 def try_optimizer(config: dict[str, Any], settings: Mapping[str, Any]) -> float:

@@ -6,10 +6,12 @@ an end that the run had before.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import pickle
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,20 +29,52 @@ INTERRUPTED = ".interrupted"  # folder of the states of legs that were stopped
 
 
 class _Hashed:
-    """A file that is hashed while torch writes it, which it does from beginning to end."""
+    """A file that is written and hashed by threads, block by block, while torch fetches the next tensor from the GPU."""
+
+    BLOCK = 1 << 24  # bytes
 
     def __init__(self, handle: BinaryIO) -> None:
-        self.handle, self.hasher, self.pool = handle, hashlib.sha256(), ThreadPoolExecutor(1)
+        self.handle, self.hasher, self.pool = handle, hashlib.sha256(), ThreadPoolExecutor(2)
+        self.running: list[Future[None]] = []
+        # One is filled while the other is written. The memory that torch gives is used again as soon as `write` ends.
+        self.filling, self.waiting, self.filled = (
+            memoryview(bytearray(self.BLOCK)),
+            memoryview(bytearray(self.BLOCK)),
+            0,
+        )
 
-    def write(self, data: bytes) -> int:
-        hashing = self.pool.submit(self.hasher.update, data)
-        try:
-            return self.handle.write(data)
-        finally:
-            hashing.result()
+    def write(self, data: memoryview) -> int:
+        size, done = len(data), 0
+        while done < size:
+            part = min(size - done, self.BLOCK - self.filled)
+            self.filling[self.filled : self.filled + part] = data[done : done + part]
+            self.filled, done = self.filled + part, done + part
+            if self.filled == self.BLOCK:
+                self.hand_over()
+        return size
+
+    def hand_over(self) -> None:
+        self.wait()
+        block, begun = self.filling[: self.filled], threading.Barrier(3)
+        self.running = [
+            self.pool.submit(_after, begun, work, block) for work in (self.hasher.update, self.handle.write)
+        ]
+        begun.wait()  # while torch fetches a tensor, no other thread of Python can begin
+        self.filling, self.waiting, self.filled = self.waiting, self.filling, 0
 
     def flush(self) -> None:
+        self.hand_over()
+        self.wait()
         self.handle.flush()
+
+    def wait(self) -> None:
+        for work in self.running:
+            work.result()
+
+
+def _after(begun: threading.Barrier, work: Callable[[memoryview], Any], block: memoryview) -> None:
+    begun.wait()
+    work(block)
 
 
 def tensor_bytes(value: Any) -> int:
@@ -55,8 +89,20 @@ def save_state(path: Path, state: State) -> str:
     """Write a training state, whole or not at all; returns its SHA-256."""
     with whole(path, tensor_bytes(state)) as temporary, temporary.open("wb") as handle:
         hashed: Any = _Hashed(handle)
-        torch.save(state, hashed)
+        with _without_crc32():  # the digest vouches for the file
+            torch.save(state, hashed)
+        hashed.flush()
     return hashed.hasher.hexdigest()
+
+
+@contextlib.contextmanager
+def _without_crc32() -> Iterator[None]:
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    try:
+        yield
+    finally:
+        torch.serialization.set_crc32_options(before)
 
 
 def read_state(path: Path) -> State:

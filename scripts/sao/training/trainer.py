@@ -380,18 +380,21 @@ class Trainer:
             self.metrics.close_row(self.step, self.learning_rate(), None, self.speed.measured())
         if self.metrics.rows[-1][2] is None:
             self.metrics.rows[-1][2] = self.validate()
-        self.save(self.leg.output / "state.ckpt")
         weights = {key: weight.detach() for key, weight in self.trained.items()}
         weights |= self.average.average if self.average else {}
         weights = gathered(weights, keep=self.fabric.is_global_zero)
-        if self.fabric.is_global_zero:
-            self.write(weights)
+        if not self.fabric.is_global_zero:
+            self.save(self.leg.output / "state.ckpt")
+            return
+        with ThreadPoolExecutor(1) as pool:  # beside the state, which takes longer
+            written = pool.submit(write_weights, self.leg.output / "weights", self.model, weights, self.settings)
+            self.save(self.leg.output / "state.ckpt")
+            self.write(written.result())
 
-    def write(self, weights: dict[str, torch.Tensor]) -> None:
-        """Write everything but the state; the states of interrupted legs are not needed any more."""
+    def write(self, digests: dict[str, str]) -> None:
+        """Write everything but state and weights; the states of interrupted legs are not needed any more."""
         folder, loss = self.leg.output, self.metrics.rows[-1][2]
-        write_weights(folder / "weights", self.model, weights, self.settings)
-        write_leg(folder, self.metrics, self.summary(), self.pace())
+        write_leg(folder, digests, self.metrics, self.summary(), self.pace())
         shutil.rmtree(interrupted_state(folder.parent, self.identity).parent, ignore_errors=True)
         log.info("%s: %d steps, validation loss %.4f", folder, self.step, loss)
 
