@@ -60,13 +60,9 @@ dockerfile:
 rulegraph:
     uv run snakemake --forceall --rulegraph dot results/samples | dot -Grankdir=LR -Tsvg > docs/rulegraph.svg
 
-# The demo's corpus, from Debian's package sonic-pi-samples
-demo-corpus samples="/usr/share/sonic-pi/samples":
-    uv run python resources/demo/make_corpus.py --samples {{ samples }}
-
-# The demo's base model: minutes of two cores
-demo-model samples="/usr/share/sonic-pi/samples" minutes="12":
-    uv run python resources/demo/make_base_model.py --samples {{ samples }} --minutes {{ minutes }}
+# The demo's corpus, from the sounds that resources/base/make_corpus.py made
+demo-corpus corpus="/var/tmp/corpus":
+    uv run python resources/base/make_backwards.py --corpus {{ corpus }} --out resources/demo/corpus
 
 # Whether the working tree gives the same bytes as a revision
 equal revision="HEAD":

@@ -5,6 +5,7 @@ uv run python docs/make_pictures.py
 
 from __future__ import annotations
 
+import random
 import textwrap
 from pathlib import Path
 
@@ -21,7 +22,7 @@ import matplotlib.pyplot as plt
 
 SAMPLES = Path("results/samples")
 RATE = 16000  # Hz
-CLIPS = ("snare_drum_roll", "Choir_one_chord", "breakbeat", "Distorted_guitar", "wet_finger")
+DRAWN = {"train": 2, "evaluation": 3}  # clips of each split, by lot
 
 
 def log_mel(path: Path) -> np.ndarray:
@@ -35,12 +36,17 @@ def log_mel(path: Path) -> np.ndarray:
 
 def main() -> None:
     samples = pd.read_csv(SAMPLES / "samples.csv")
-    columns = ["recording", *samples.run.unique()]
+    columns, lot = ["recording", *samples.run.unique()], random.Random(0)
+    drawn = [
+        clip
+        for split, count in DRAWN.items()
+        for clip in lot.sample(sorted(samples[samples.split == split].clip_id.unique()), count)
+    ]
     figure, axes = plt.subplots(
-        len(CLIPS), len(columns), figsize=(10, 1.7 * len(CLIPS)), squeeze=False, layout="constrained"
+        len(drawn), len(columns), figsize=(10, 1.7 * len(drawn)), squeeze=False, layout="constrained"
     )
-    for row, name in zip(axes, CLIPS, strict=True):
-        clip = samples[samples.clip_id.str.startswith(name)].iloc[0]
+    for row, name in zip(axes, drawn, strict=True):
+        clip = samples[samples.clip_id == name].iloc[0]
         paths = [Path(clip.reference), *(SAMPLES / run / f"{clip.clip_id}.wav" for run in columns[1:])]
         for axis, path, title in zip(row, paths, columns, strict=True):
             extent = (0, clip.seconds, 0, 80)

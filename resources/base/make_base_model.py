@@ -5,7 +5,8 @@
 
 `start` puts together the autoencoder of `autoencoder/`, a T5 text encoder that is trained here on text alone, and a
 diffusion transformer of random weights, in the form of Stable Audio Open 1.0. It writes `start/`, which
-`pretraining.yaml` trains. `finish` writes `model/`: what the graph exported, in half precision, with the text encoder.
+`pretraining.yaml` trains. `finish` writes `../demo/base_model/`: what the graph exported, in half precision, with the
+text encoder.
 """
 
 from __future__ import annotations
@@ -267,7 +268,7 @@ def start(args: argparse.Namespace) -> None:
 
 
 def finish(args: argparse.Namespace) -> None:
-    folder = args.out or HERE / "model"
+    folder = args.out or HERE.parent / "demo" / "base_model"
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copytree(args.start or HERE / "start" / "text_encoder", folder / "text_encoder", dirs_exist_ok=True)
     config = json.loads((args.trained / "model_config.json").read_text())
@@ -285,7 +286,7 @@ def main() -> None:
     last = commands.add_parser("finish")
     last.add_argument("--trained", type=Path, required=True, help="folder with the exported model")
     last.add_argument("--start", type=Path, help="folder of the text encoder")
-    last.add_argument("--out", type=Path, help="folder to write; default: model/ beside this script")
+    last.add_argument("--out", type=Path, help="folder to write; default: resources/demo/base_model")
     args = parser.parse_args()
     {"start": start, "finish": finish}[args.command](args)
 

@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -51,8 +52,8 @@ def test_commands_work_as_a_dry_run(command: tuple[str, ...], checkout: Path, tm
     makers = {
         "downloads": "base_model",
         "results/data/sounds/validation.html": "validate",
-        "results/checkpoints/demo/step-00000500/model.safetensors": "export",
-        "results/renders/demo@step-00000500": "render",
+        "results/checkpoints/demo/step-00000300/model.safetensors": "export",
+        "results/renders/demo@step-00000300": "render",
         "results/renders/demo": "render",
         "results/evaluation/summary.json": "compare",
         "publish": "upload",
@@ -126,9 +127,13 @@ def test_documented_rules_and_paths_exist() -> None:
             assert (page.parent / link).exists(), f"{page}: {link}"
 
 
-def test_demo_page_lists_every_clip() -> None:
+def test_demo_page_names_every_source() -> None:
     page = (ROOT / "resources/demo/README.md").read_text(encoding="utf-8")
-    with (ROOT / "resources/demo/clips.csv").open(encoding="utf-8", newline="") as handle:
-        for clip in csv.DictReader(handle):
-            assert f"`{clip['file_name']}` | {clip['split']} | " in page
-            assert f"({clip['sound_link']})" in page
+    counted: Counter[tuple[str, str]] = Counter()
+    for table in (ROOT / "resources/demo/corpus").glob("clotho_metadata_*.csv"):
+        with table.open(encoding="utf-8", newline="") as handle:
+            counted.update((row["sound_link"].rsplit("/", 1)[1], row["license"]) for row in csv.DictReader(handle))
+    assert sum(counted.values()) == 48
+    for (package, licence), number in counted.items():
+        (named,) = re.findall(rf"`{package}` \(([^)]*)\)", page)
+        assert licence in named and f"{number} clips" in named

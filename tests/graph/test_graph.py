@@ -61,9 +61,9 @@ def test_outputs_lie_where_a_person_looks(finished: Path) -> None:
         "models/demo/model_config.json",
         "models/demo/model.safetensors",
         "latents/demo/demo/development/0001-of-0001",
-        "checkpoints/demo/step-00000500/weights/model.safetensors",
-        "checkpoints/demo/step-00001000/weights/model.safetensors",
-        "checkpoints/demo/step-00001000/state.ckpt",
+        "checkpoints/demo/step-00000300/weights/model.safetensors",
+        "checkpoints/demo/step-00000600/weights/model.safetensors",
+        "checkpoints/demo/step-00000600/state.ckpt",
         "checkpoints/demo/loss.svg",
         "checkpoints/demo/model.safetensors",
         "checkpoints/demo/model_config.json",
@@ -72,7 +72,7 @@ def test_outputs_lie_where_a_person_looks(finished: Path) -> None:
     ):
         assert (results / path).exists(), path
     # Removed once the next leg stood.
-    assert not (results / "checkpoints/demo/step-00000500/state.ckpt").exists()
+    assert not (results / "checkpoints/demo/step-00000300/state.ckpt").exists()
 
 
 def test_outputs_may_be_read_by_whom_other_new_files_may(finished: Path, tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_samples_table_and_wavs_agree(finished: Path, samples: pd.DataFrame) -> 
     assert {"clip_id", "split", "prompt", "seed", "seconds", "run", "checkpoint"} <= set(samples.columns)
     assert set(samples.run) == {"base", "demo"}
     assert samples.groupby(["run", "split"]).size().to_dict() == {
-        (run, split): n for run in ("base", "demo") for split, n in (("evaluation", 4), ("train", 16))
+        (run, split): n for run in ("base", "demo") for split, n in (("evaluation", 24), ("train", 16))
     }
     assert (samples.prompt.str.len() > 0).all()
     for row in samples.itertuples():
@@ -104,7 +104,7 @@ def test_fine_tuning_taught_the_captions(finished: Path, samples: pd.DataFrame) 
     tuned, references = top1(samples, finished, "demo", "train")
     base, _ = top1(samples, finished, "base", "train")
     print(f"top-1 retrieval among {references}: base {base:.2f}, fine-tuned {tuned:.2f}, chance {1 / references:.2f}")
-    assert tuned >= 0.5
+    assert tuned >= 0.8
     assert base <= 0.25
 
 
@@ -124,7 +124,7 @@ def test_time_stamps_names_and_comments_rerun_nothing(copy: Path) -> None:
 def test_changed_caption_reruns_what_depends_on_it_and_encodes_no_audio(copy: Path) -> None:
     path = copy / CAPTIONS
     old = hashlib.md5(path.read_bytes()).hexdigest()
-    path.write_text(path.read_text().replace("A crow caws once", "A crow shouts once"))
+    path.write_text(path.read_text().replace("A tuba played backwards", "A tuba turned backwards"))
     config = copy / "config.yaml"
     config.write_text(config.read_text().replace(old, hashlib.md5(path.read_bytes()).hexdigest()))
     assert planned(copy) == {
@@ -147,11 +147,11 @@ def test_changed_caption_reruns_what_depends_on_it_and_encodes_no_audio(copy: Pa
     ("old", "new", "expected"),
     [
         ("learning_rate: 3.0e-3", "learning_rate: 1.0e-3", TRAINED | {"train": 1, "train_last": 1}),
-        ("steps: 1000", "steps: 2000", TRAINED | {"train": 1, "train_last": 1}),
-        ("steps: 1000", "steps: 1000\n    checkpoint: best", EXPORTED | {"export": 1}),
-        ("steps: 1000", "steps: 1000\n    workers: 2\n    tensorboard: true", {}),
+        ("steps: 600", "steps: 900", TRAINED | {"train": 1, "train_last": 1}),
+        ("steps: 600", "steps: 600\n    checkpoint: best", EXPORTED | {"export": 1}),
+        ("steps: 600", "steps: 600\n    workers: 2\n    tensorboard: true", {}),
         ("evaluation: all", "evaluation: 2", RENDERED | {"prompts": 1}),
-        ("cfg_scale: 7", "cfg_scale: 3", RENDERED | {"prompts": 1}),
+        ("cfg_scale: 1", "cfg_scale: 3", RENDERED | {"prompts": 1}),
     ],
 )
 def test_changed_config_reruns_what_depends_on_it(copy: Path, old: str, new: str, expected: dict[str, int]) -> None:
@@ -188,12 +188,12 @@ def test_second_run_shares_data_latents_and_base(copy: Path) -> None:
 
 
 def test_any_step_can_be_asked_for(finished: Path) -> None:
-    exported = "results/checkpoints/demo/step-00000500/model.safetensors"
+    exported = "results/checkpoints/demo/step-00000300/model.safetensors"
     assert planned(finished, target=exported) == {"export": 1}
-    assert planned(finished, target="results/renders/demo@step-00000500") == {"export": 1, "render": 1}
+    assert planned(finished, target="results/renders/demo@step-00000300") == {"export": 1, "render": 1}
     # Between two legs: from the one before, whose state is made again.
-    assert planned(finished, target="results/checkpoints/demo/step-00001100/weights") == {"train": 1}
-    assert planned(finished, target="results/checkpoints/demo/step-00000600/weights") == {"train": 2}
+    assert planned(finished, target="results/checkpoints/demo/step-00000700/weights") == {"train": 1}
+    assert planned(finished, target="results/checkpoints/demo/step-00000400/weights") == {"train": 2}
     epoch = "results/checkpoints/demo/epoch-00000001/weights"
     assert run_snakemake("-n", epoch, cwd=finished).returncode != 0
 

@@ -226,7 +226,7 @@ def test_an_entry_finds_its_embedding(tmp_path: Path) -> None:
     assert [find(embedding.name) for embedding in EMBEDDINGS] == list(EMBEDDINGS)
     other = find({"repo": "someone/clap", "revision": "a" * 40})
     assert (other.folder, other.label, other.fetched, other.gpu) == ("someone--clap", "someone/clap", True, True)
-    given = ["--embedding", '"vggish"', "--table", ROOT / "resources/demo/clips.csv", "--renders", tmp_path]
+    given = ["--embedding", '"vggish"', "--table", ROOT / "resources/demo/prompts.csv", "--renders", tmp_path]
     (tmp_path / "table.csv").write_text("clip_id,split,file,reference,source,prompt\na,train,a.wav,,,x\n")
     (tmp_path / "a.wav").touch()
     given[3] = tmp_path / "table.csv"

@@ -39,8 +39,8 @@ def evaluated(name: str, run: str | None, step: int, **values: float | None) -> 
 def files(tmp_path: Path) -> list[Path]:
     found = [
         evaluated("base", None, 0, kad=20.0, clap_score=0.1),
-        evaluated("demo@step-00000500", "demo", 500, kad=5.0, clap_score=0.2),
-        evaluated("demo", "demo", 1000, kad=8.0, clap_score=0.3),
+        evaluated("demo@step-00000300", "demo", 300, kad=5.0, clap_score=0.2),
+        evaluated("demo", "demo", 600, kad=8.0, clap_score=0.3),
         evaluated("other", "other", 100, kad=None, clap_score=0.3),
     ]
     paths = [tmp_path / f"{entry['name']}.json" for entry in found]
@@ -58,11 +58,11 @@ def test_best_run_and_step_by_each_measure(files: list[Path], tmp_path: Path) ->
     assert_succeeds(compare(files, tmp_path))
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["best"] == {
-        "evaluation/kad": {"run": "demo@step-00000500", "leg": "step-00000500", "step": 500, "value": 5.0},
-        "evaluation/clap_score": {"run": "demo", "leg": "step-00001000", "step": 1000, "value": 0.3},
+        "evaluation/kad": {"run": "demo@step-00000300", "leg": "step-00000300", "step": 300, "value": 5.0},
+        "evaluation/clap_score": {"run": "demo", "leg": "step-00000600", "step": 600, "value": 0.3},
     }
-    assert list(summary["runs"]) == ["base", "demo@step-00000500", "demo", "other"]
-    assert summary["runs"]["demo"]["clips"] == {"a": {}} and summary["runs"]["demo"]["step"] == 1000
+    assert list(summary["runs"]) == ["base", "demo@step-00000300", "demo", "other"]
+    assert summary["runs"]["demo"]["clips"] == {"a": {}} and summary["runs"]["demo"]["step"] == 600
     assert summary["settings"]["level"] == 0.95
     table = pd.read_csv(tmp_path / "summary.csv")
     assert len(table) == 8 and {"run", "step", "value", "low", "high", "n", "better"} <= set(table)
@@ -89,11 +89,11 @@ def plan(evaluation: dict[str, Any] | None = None, **run: Any) -> Plan:
 def test_what_is_measured() -> None:
     assert plan().evaluation.evaluated() == ["base--demo--demo", "demo"] and plan().evaluation.by_step() == []
     legs = plan({"legs": True}).evaluation
-    assert legs.evaluated() == ["base--demo--demo", "demo@step-00000500", "demo"]
+    assert legs.evaluated() == ["base--demo--demo", "demo@step-00000300", "demo"]
     assert legs.by_step() == ["demo"]
     best = plan({"legs": True}, checkpoint="best").evaluation.evaluated()
-    assert best == ["base--demo--demo", "demo@step-00000500", "demo@step-00001000", "demo"]
-    assert [plan().evaluation.label(name) for name in legs.evaluated()] == ["base", "demo@step-00000500", "demo"]
+    assert best == ["base--demo--demo", "demo@step-00000300", "demo@step-00000600", "demo"]
+    assert [plan().evaluation.label(name) for name in legs.evaluated()] == ["base", "demo@step-00000300", "demo"]
 
 
 def test_embeddings_by_name_and_by_commit() -> None:

@@ -16,7 +16,7 @@ from conftest import ROOT, assert_fails, change, run_script
 from safetensors.torch import load_file, save_file
 from sao.base.names import write_digests
 
-LAST = "results/checkpoints/demo/step-00001000"
+LAST = "results/checkpoints/demo/step-00000600"
 
 
 def export(finished: Path, trained: list[Path], output: Path, trainings=()):
@@ -62,7 +62,7 @@ def test_exported_file_holds_what_was_trained_and_loads_strictly(finished: Path)
 
 
 def test_of_several_legs_the_best_is_taken(finished: Path, tmp_path: Path) -> None:
-    legs = [finished / "results/checkpoints/demo" / leg for leg in ("step-00000500", "step-00001000")]
+    legs = [finished / "results/checkpoints/demo" / leg for leg in ("step-00000300", "step-00000600")]
     trainings = [leg / "training.json" for leg in legs]
     losses = [json.loads(path.read_text())["validation_loss"] for path in trainings]
     best = losses.index(min(losses))

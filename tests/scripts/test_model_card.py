@@ -29,7 +29,7 @@ from sao.evaluation.evaluate import Evaluation
 from sao.pages.card import code, markdown, no_formula
 from sao.plan.plan import Plan
 
-LEG = "step-00000500"
+LEG = "step-00000300"
 DEMO = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
 PLAN = Plan(resolve(DEMO, [ROOT / "config.yaml"]))
 SAMPLING = PLAN.models.sampling("demo")
@@ -248,7 +248,7 @@ def test_base_model_on_the_hub_is_pinned(exported: Path, base_model: Path, split
     for text in (
         f"[{HUB['repo']}](https://huggingface.co/{HUB['repo']}) at revision `{'a' * 40}`",
         f"`google-t5/t5-small` at revision `{'b' * 40}`",
-        "for 500 steps on 10 clips of the corpus `demo`",
+        "for 300 steps on 10 clips of the corpus `demo`",
         f"SHA-256 of `model.safetensors`: `{checksum(exported / 'demo/model.safetensors', 'sha256')}`",
         f"Of its {told['keys']} tensors {told['changed_keys']} differ",
         "those of the diffusion model are moving averages",
@@ -297,7 +297,7 @@ def test_clips_licences_and_settings_are_told(exported: Path, base_model: Path, 
         "| unknown licence: mine \\| not yours | 1 |\n",
         "2 of the clips are under non-commercial licences. 1 of the clips are under licences that forbid derivatives. "
         "1 of the clips are under licences that are not known. The licence of 1 of the clips is missing.",
-        "| batch_size | 16 |\n",
+        "| batch_size | 8 |\n",
         f"| leg | {LEG} |\n",
         "| validation loss | 0.5678 |\n",
     ):
@@ -422,7 +422,7 @@ def test_of_several_legs_the_exported_one_is_told(
     (tmp_path / "later.json").write_text(json.dumps(training("step-00001000")))
     legs = [tmp_path / "later.json", exported / "training.json"]
     card = card_text(exported, base_model, splits, tmp_path, training=legs)
-    assert "for 500 steps" in card and f"| leg | {LEG} |" in card
+    assert "for 300 steps" in card and f"| leg | {LEG} |" in card
 
 
 def test_run_and_leg_ask_for_what_the_card_tells(tmp_path: Path) -> None:

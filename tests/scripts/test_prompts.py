@@ -199,8 +199,8 @@ def test_prompt_that_is_understood_in_part_is_told(base_model: Path, splits: Pat
         ({"caption": 6}, "", ["render.caption is 6", "has only 2 captions"]),
         ({"seconds": 9.5}, "prompt\nRain.\n", ["render.seconds is 9.5", "3.07 s"]),
         ({}, "prompt,seconds\nRain.,4\n", ["prompts.csv, row 2", "seconds is 4.0"]),
-        ({}, f"prompt\nRain.\n{'very ' * 60}loud\n", ["prompts.csv, row 3", "the prompt has", "after 40"]),
-        ({}, f"prompt,negative_prompt\nRain.,{'very ' * 60}loud\n", ["row 2", "the negative prompt has", "after 40"]),
+        ({}, f"prompt\nRain.\n{'very ' * 90}loud\n", ["prompts.csv, row 3", "the prompt has", "after 64"]),
+        ({}, f"prompt,negative_prompt\nRain.,{'very ' * 90}loud\n", ["row 2", "the negative prompt has", "after 64"]),
         (
             {},
             "prompt\nRain.\n雨の音がする\n",

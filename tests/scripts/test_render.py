@@ -182,7 +182,10 @@ def test_table_tells_prompt_seed_and_length(rendered: Path, splits: Path) -> Non
         info = soundfile.info(rendered / row.file)
         assert (info.samplerate, info.channels, info.subtype) == (RATE, 2, "PCM_16")
         assert row.seconds == pytest.approx(info.duration, abs=1e-5)
-    assert table.seed.nunique() == 15 and (table.warning == "").all() and (table.gain_db == 0).all()
+    assert table.seed.nunique() == 15 and (table.gain_db == 0).all()
+    assert table.warning.tolist() == [
+        f"{overs} samples over full scale, clipped" if overs else "" for overs in table.overs
+    ]
 
 
 def test_prompts_are_rendered_as_their_rows_say(rendered: Path) -> None:

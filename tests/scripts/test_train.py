@@ -495,7 +495,8 @@ def test_loss_that_is_nan_ends_the_training(trainer: Trainer, tmp_path: Path) ->
     state = trainer.train(tmp_path / "run", 2, **rising) / "state.ckpt"
     before = checksum(state)
     result = trainer.start(tmp_path / "run", 100, state, **rising).finish()
-    line = assert_fails(result, "run run: the loss is", f"({state}) stays", "lower learning_rate", "gradient_clip")
+    # The norm of the gradient overflows before the loss, or after it.
+    line = assert_fails(result, "run run: the ", f"({state}) stays", "lower learning_rate", "gradient_clip")
     assert result.returncode == 1 and 3 <= int(line.split(" at step ")[1].split(";")[0]) < 20
     assert not list((tmp_path / "run" / leg(100)).glob("*")) and not (tmp_path / "run/.interrupted").exists()
     assert checksum(state) == before
@@ -707,8 +708,8 @@ def test_room_for_a_state_is_asked_for_before_the_first_step(trainer: Trainer, t
     run = tmp_path / "small"
     command = [sys.executable, SCRIPTS / "train.py", *trainer.command(run, 2)]
     line = assert_fails(small_disk(run, "8m", command, trainer.corpus), "state and the weights of a leg need", run)
-    # 1.28 M parameters of 4 bytes each, five times: weights, moving average, two moments, and the weights to export.
-    assert 22 < float(line.split(" need ")[1].split(" MB")[0]) < 30
+    # 3.5 M parameters of 4 bytes each, five times: weights, moving average, two moments, and the weights to export.
+    assert 60 < float(line.split(" need ")[1].split(" MB")[0]) < 80
     assert listing(Path(f"{run}.after")) == set()
 
 

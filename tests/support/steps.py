@@ -32,7 +32,7 @@ def shifted(config: dict) -> None:
 
 def prepended(config: dict) -> None:
     config["model"]["diffusion"]["prepend_cond_ids"] = ["seconds_total"]
-    config["model"]["diffusion"]["config"]["prepend_cond_dim"] = 128
+    config["model"]["diffusion"]["config"]["prepend_cond_dim"] = config["model"]["conditioning"]["cond_dim"]
 
 
 def masked(config: dict) -> None:

@@ -18,6 +18,7 @@ from sao.evaluation.printed import interval, notes
 DIGITS = 3
 NAMED = 20  # clips that are named per reason for leaving out; the corpus's own page has more
 SHOWN = {measure.key: measure.shown for measure in MEASURES if measure.shown}  # figures beside a sound
+NEARNESS = "log_mel_distance"  # which says what is heard first
 RECORDING = "recording"
 
 
@@ -71,7 +72,10 @@ def beside_cell(name: str, kind: str, clip: str, path: str, figures: list[tuple[
 
 
 def clip_entries(samples: pd.DataFrame, summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """One entry per clip, evaluation first: the recording or the source, then every model. Paths are relative to the page."""
+    """One entry per clip, evaluation first: the recording or the source, then every model. Paths are relative to the page.
+
+    A split opens with its best and its worst clip.
+    """
     entries = []
     for (split, clip), group in samples.groupby(["split", "clip_id"], sort=True):
         first = next(group.itertuples())
@@ -108,12 +112,31 @@ def clip_entries(samples: pd.DataFrame, summary: dict[str, Any]) -> list[dict[st
                 "seconds": first.seconds,
                 "seed": first.seed,
                 "made_from": made_from(first),
+                "place": "",
                 "figures": sortable,
                 "odd": any(model["warnings"] for model in models),
                 "cells": beside + models,
             }
         )
-    return entries
+    return with_extremes_first(entries, str(samples.run.iloc[-1]))
+
+
+def with_extremes_first(entries: list[dict[str, Any]], model: str) -> list[dict[str, Any]]:
+    """Entries by split, and in each split first the best and the worst clip of a model, by its distance to the recording.
+
+    Nobody chooses what a listener hears first. The other clips stay in their order.
+    """
+    figure = f"{SHOWN[NEARNESS].name}, {model}"
+    ordered: list[dict[str, Any]] = []
+    for split in dict.fromkeys(entry["split"] for entry in entries):
+        rest = [entry for entry in entries if entry["split"] == split]
+        measured = sorted((e for e in rest if figure in e["figures"]), key=lambda e: e["figures"][figure])
+        if len(measured) > 2:
+            for place, entry in (("best", measured[0]), ("worst", measured[-1])):
+                ordered.append(entry | {"place": f"{place} of {len(measured)} by {figure}"})
+                rest.remove(entry)
+        ordered += rest
+    return ordered
 
 
 def measure_rows(summary: dict[str, Any], models: list[str]) -> dict[str, list[dict[str, Any]]]:

@@ -26,14 +26,14 @@ def laid_over(given: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("given", "runs", "clips"),
     [
-        ({}, {"demo": 1000}, {"evaluation": "all", "train": "all"}),
-        ({"cluster": {"walltime": 60}}, {"demo": 1000}, {"evaluation": "all", "train": "all"}),
-        ({"render": {"clips": {"train": 2}}}, {"demo": 1000}, {"evaluation": "all", "train": 2}),
+        ({}, {"demo": 600}, {"evaluation": "all", "train": "all"}),
+        ({"cluster": {"walltime": 60}}, {"demo": 600}, {"evaluation": "all", "train": "all"}),
+        ({"render": {"clips": {"train": 2}}}, {"demo": 600}, {"evaluation": "all", "train": 2}),
         ({"runs": {"mine": MINE}}, {"mine": 7}, None),
         ({"runs": {"mine": MINE}, "render": {"clips": {"train": 2}}}, {"mine": 7}, {"train": 2}),
         ({"runs": {"mine": MINE, "demo": None}}, {"mine": 7, "demo": None}, None),
         ({"runs": {"demo": {"steps": 9}}}, {"demo": 9}, {"evaluation": "all", "train": "all"}),
-        ({"runs": {"mine": MINE, "demo": {}}}, {"demo": 1000, "mine": 7}, {"evaluation": "all", "train": "all"}),
+        ({"runs": {"mine": MINE, "demo": {}}}, {"demo": 600, "mine": 7}, {"evaluation": "all", "train": "all"}),
     ],
     ids=str,
 )

@@ -20,7 +20,7 @@ from sao.models.config import downsampling_ratio
 
 CONFIGS: dict[str, Callable[[], dict[str, Any]]] = {
     "demo": lambda: read_json(BASE_MODEL / "model_config.json"),
-    "on patches": lambda: read_json(ROOT / "resources/base/model/model_config.json"),
+    "on patches": lambda: read_json(ROOT / "resources/demo/base_model/model_config.json"),
     "Stable Audio Open": stable_audio_open,
 }
 

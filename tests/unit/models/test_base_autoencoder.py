@@ -14,16 +14,15 @@ import soundfile
 from conftest import ROOT, assert_succeeds
 
 BASE = ROOT / "resources" / "base"
-CORPUS = ROOT / "resources" / "demo" / "corpus"
 RATE = 16000  # Hz
 
 
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
-    """The rows that judge_autoencoder.py writes for the held-out clips of the demo corpus."""
+    """The rows that judge_autoencoder.py writes for the recordings in unheard/."""
     folder = tmp_path_factory.mktemp("judge")
     for split in ("validation", "evaluation"):
-        with py7zr.SevenZipFile(CORPUS / f"clotho_audio_{split}.7z") as archive:
+        with py7zr.SevenZipFile(BASE / "unheard" / f"{split}.7z") as archive:
             archive.extractall(folder)
     (folder / "judge").mkdir()
     rows = [["file", "package", "source"]]

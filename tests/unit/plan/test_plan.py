@@ -330,7 +330,7 @@ def scheduled(walltime: int | None = None, gpus: int = 1, **run: Any) -> Plan:
     path = ROOT / "config.yaml"
     config = yaml.safe_load(path.read_text(encoding="utf-8"))
     config["base_models"]["demo"]["gpus"] = gpus
-    config["runs"]["demo"] |= run
+    config["runs"]["demo"] |= {"threads": 2, "batch_size": 16, "checkpoint_every": 500} | run
     config["cluster"] = {"walltime": walltime}
     return Plan(resolve(config, [path]))
 
@@ -368,7 +368,7 @@ def test_an_epoch_asks_for_its_clips(tmp_path: Path, monkeypatch: pytest.MonkeyP
     path = ROOT / "config.yaml"
     config = yaml.safe_load(path.read_text(encoding="utf-8"))
     del config["runs"]["demo"]["steps"]
-    config["runs"]["demo"] |= {"epochs": 4, "checkpoint_every": 2, "seconds_per_step": 6}
+    config["runs"]["demo"] |= {"epochs": 4, "checkpoint_every": 2, "seconds_per_step": 6, "batch_size": 16}
     here = Plan(resolve(config, [path]))
     monkeypatch.chdir(tmp_path)
     assert here.training.leg_minutes("demo", "epoch-00000002") == 10

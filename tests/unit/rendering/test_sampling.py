@@ -102,7 +102,8 @@ def test_batch_order_and_neighbours_change_nothing(sampling: ModuleType, models:
         found = render_all(sampling, models["v"], order, size)
         assert set(found) == {clip.clip_id for clip in order}
         for name, audio in found.items():
-            torch.testing.assert_close(audio, alone[name], rtol=1e-3, atol=1e-5)
+            # The decoder takes logarithms of levels, so it multiplies rounding.
+            assert (audio - alone[name]).norm() < 1e-4 * alone[name].norm()
     again = render_all(sampling, models["v"], clips, 3)
     assert all(torch.equal(audio, again[name]) for name, audio in render_all(sampling, models["v"], clips, 3).items())
 

@@ -223,7 +223,7 @@ def test_collated_batch_has_one_entry_an_item(corpus: Path) -> None:
     assert batch["latents"].shape == batch["noise"].shape == (3, 64, FRAMES)
     assert batch["t"].dtype == torch.float32 and batch["t"].tolist() == pytest.approx([item["t"] for item in items])
     assert batch["keep"].tolist() == [item["keep"] for item in items]
-    assert batch["text"].shape == (3, 40, 512) and batch["text_mask"].shape == (3, 40)
+    assert batch["text"].shape == (3, 64, 512) and batch["text_mask"].shape == (3, 64)
     assert {name: values.tolist() for name, values in batch["numbers"].items()} == {
         name: [item["info"][name] for item in items] for name in ("seconds_start", "seconds_total")
     }
@@ -431,14 +431,14 @@ def test_stock_dataset_of_audio_reads_it_and_leaves_other_sides_out(copy: Path, 
     module.with_name("captions.json").write_text(
         json.dumps({name: told for name, told in captions.items() if name not in other_side})
     )
-    stock = WithSoundfile(stock_configs("audio_dir"), sample_size=3 * 44100, sample_rate=44100, random_crop=False)
+    stock = WithSoundfile(stock_configs("audio_dir"), sample_size=3 * RATE, sample_rate=RATE, random_crop=False)
     random.seed(0)
     items = [stock[index] for _ in range(3) for index in range(len(stock))]
     assert "Couldn't load" not in capsys.readouterr().out
     assert len(stock) == 16 and len(other_side) == 6
     assert {info["relpath"] for _, info in items} == set(captions) - set(other_side)
     for audio, info in items:
-        assert audio.shape == (2, 3 * 44100) and info["prompt"] in captions[info["relpath"]]
+        assert audio.shape == (2, 3 * RATE) and info["prompt"] in captions[info["relpath"]]
 
 
 @pytest.mark.parametrize("source", ["latents", "audio_dir"])

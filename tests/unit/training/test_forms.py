@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -144,10 +145,10 @@ def test_parts_of_names_choose_modules(base: Any) -> None:
         return adapted_modules(base.model, settings(target_modules=["to_qkv", "ff.2"], **changes))
 
     layers = [name for name in chosen() if name.endswith("to_qkv")]
-    assert len(layers) == 3 and len(chosen()) == 6
-    assert chosen(include=["layers.[0-1]."]) == [name for name in chosen() if ".layers.2." not in name]
+    assert len(layers) == 4 and len(chosen()) == 8
+    assert chosen(include=["layers.[0-1]."]) == [name for name in chosen() if re.search(r"\.layers\.[01]\.", name)]
     assert chosen(include=["layers.0", "ff"]) == [name for name in chosen() if "layers.0" in name or "ff" in name]
-    assert chosen(exclude=["ff"]) == layers and chosen(include=["layers.2"], exclude=["ff"]) == layers[2:]
+    assert chosen(exclude=["ff"]) == layers and chosen(include=["layers.2"], exclude=["ff"]) == layers[2:3]
     assert not is_adapted("a.b.to_qkv", settings(include=["a+b"])), "a part is no expression"
     with pytest.raises(InputError, match="include and exclude leave no module"):
         chosen(include=["layers.7"])
