@@ -65,6 +65,7 @@ SLOW = {
     "test_benchmarks",
     "test_listing",
     "test_clotho",
+    "test_made_corpora",
 }
 # What takes longest comes first, or one process would be left with it at the end.
 FIRST = [

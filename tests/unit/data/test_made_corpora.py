@@ -1,0 +1,136 @@
+"""resources/base/make_captions.py and make_backwards.py, on a corpus of tones in the form that make_corpus.py writes."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import py7zr
+import pytest
+import soundfile
+from conftest import ROOT, assert_succeeds
+
+RATE, INSTRUMENTS = 8000, 44
+COLUMNS = (
+    "file", "package", "source", "kind", "instrument", "bank", "program", "keys", "velocity", "held_s", "seconds", "licence",
+    "holder",
+)  # fmt: skip
+OTHERS = {
+    "drum": {
+        "instrument": "Jazz Kit 2",
+        "bank": "128",
+        "program": "0",
+        "keys": "38",
+        "velocity": "90",
+        "held_s": "0.2",
+    },
+    "recording": {"source": "data/sfx/animals/dog_bark2.wav"},
+    "speech": {"source": "slt/arctic_a0001.wav"},
+}
+SPLITS = ("development", "validation", "evaluation")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Decaying tones, one per instrument, and four parts each of a drum, a recording and a speaker."""
+    folder = tmp_path_factory.mktemp("corpus")
+    (folder / "train").mkdir()
+    time = np.arange(2 * RATE) / RATE
+    rows = []
+    for program in range(INSTRUMENTS):
+        rows.append(
+            {"kind": "note", "program": program, "bank": 0, "keys": 40 + program, "velocity": 90, "held_s": 1.2}
+        )
+    for kind, row in OTHERS.items():
+        rows += [{"kind": kind} | row for _ in range(4)]
+    for number, row in enumerate(rows):
+        tone = np.exp(-(1 + number % 4) * time) * np.sin(2 * np.pi * (100 + 60 * number) * time)
+        row |= {
+            "file": f"{number:05}.flac",
+            "package": "made-here",
+            "seconds": 2.0,
+            "licence": "CC0-1.0",
+            "holder": "Zoë",
+        }
+        soundfile.write(folder / "train" / row["file"], np.stack([tone, tone], axis=1) / 2, RATE)
+    with (folder / "train.csv").open("w", encoding="utf-8", newline="") as handle:
+        table = csv.DictWriter(handle, COLUMNS, restval="")
+        table.writeheader()
+        table.writerows(rows)
+    return folder
+
+
+def make(script: str, corpus: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, ROOT / "resources/base" / script, "--corpus", corpus, "--out", out, *more]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def tables(folder: Path, split: str) -> tuple[dict[str, list[str]], dict[str, dict[str, str]]]:
+    """Captions and metadata of a split by file name, which have to name the files in the archive."""
+    with (folder / f"clotho_captions_{split}.csv").open(encoding="utf-8", newline="") as handle:
+        captions = {row["file_name"]: [row[f"caption_{n}"] for n in range(1, 6)] for row in csv.DictReader(handle)}
+    with (folder / f"clotho_metadata_{split}.csv").open(encoding="iso-8859-1", newline="") as handle:
+        metadata = {row["file_name"]: row for row in csv.DictReader(handle)}
+    with py7zr.SevenZipFile(folder / f"clotho_audio_{split}.7z") as archive:
+        names = {Path(name).name for name in archive.getnames() if name.endswith(".wav")}
+    assert names == set(captions) == set(metadata)
+    return captions, metadata
+
+
+@pytest.fixture(scope="module")
+def made(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The corpora that the scripts make, by script: twice, with the same bytes."""
+    found = {}
+    for script, more in {"make_captions.py": [], "make_backwards.py": ["--train", "12"]}.items():
+        folders = [tmp_path_factory.mktemp("made") for _ in range(2)]
+        for folder in folders:
+            assert_succeeds(make(script, corpus, folder, *more))
+        first, second = ({path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders)
+        assert len(first) == 9 and first == second
+        found[script] = folders[0]
+    return found
+
+
+@pytest.mark.parametrize("script", ["make_captions.py", "make_backwards.py"])
+def test_every_clip_has_five_captions_and_a_source(made: dict[str, Path], script: str) -> None:
+    sources: list[set[str]] = []
+    for split in SPLITS:
+        captions, metadata = tables(made[script], split)
+        for name, five in captions.items():
+            assert len(set(five)) == 5 and all(8 <= len(caption.split()) <= 20 for caption in five), five
+            about = metadata[name]
+            assert (about["manufacturer"], about["license"]) == ("Zoë", "CC0-1.0") and "made-here" in about[
+                "sound_link"
+            ]
+        sources.append({about["sound_id"] for about in metadata.values()})
+    assert sum(map(len, sources)) == len(set().union(*sources)), "a sound is in two splits"
+
+
+def test_parts_of_a_recording_stay_together(made: dict[str, Path]) -> None:
+    folder = made["make_captions.py"]
+    found = [{about["sound_id"] for about in tables(folder, split)[1].values()} for split in SPLITS]
+    for first in (INSTRUMENTS + 4, INSTRUMENTS + 8):  # recording and speaker; each drum is a sound of its own
+        parts = {f"{number:05}" for number in range(first, first + 4)}
+        assert sum(bool(parts & split) for split in found) == 1 and any(parts <= split for split in found)
+
+
+def test_instruments_swell_to_the_end(made: dict[str, Path], tmp_path: Path) -> None:
+    folder = made["make_backwards.py"]
+    counts = {split: len(tables(folder, split)[0]) for split in SPLITS}
+    assert counts == {"development": 12, "validation": 8, "evaluation": 24}
+    for split in SPLITS:
+        with py7zr.SevenZipFile(folder / f"clotho_audio_{split}.7z") as archive:
+            archive.extractall(tmp_path / "audio")
+    for path in (tmp_path / "audio").rglob("*.wav"):
+        audio, rate = soundfile.read(path, always_2d=True)
+        energy = (audio**2).sum(axis=1)
+        assert rate == RATE and (energy * np.linspace(0, 1, len(energy))).sum() / energy.sum() > 0.6
+        assert 0.9 < np.abs(audio).max() / 10 ** (-6 / 20) < 1.001  # the fade at the end takes a little
+
+
+def test_too_few_instruments_are_told(corpus: Path, tmp_path: Path) -> None:
+    result = make("make_backwards.py", corpus, tmp_path, "--train", "13")
+    assert result.returncode == 2 and "has 44 instruments that show their direction" in result.stderr
