@@ -61,13 +61,11 @@ def main() -> None:
 
 
 def photograph() -> None:
-    """The page as Chromium shows it, from its players on."""
+    """The page as Chromium shows it when it is opened, from its players on."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 820, "height": 900}, color_scheme="light")
         page.goto((SAMPLES / "index.html").resolve().as_uri())
-        page.select_option("#split", "train")
-        page.select_option("#sort", label="Log-mel distance, demo")
         page.evaluate("document.activeElement.blur(); document.getElementById('listen').scrollIntoView()")
         page.wait_for_timeout(1000)  # until the pictures are there
         page.screenshot(path="docs/page.png")
