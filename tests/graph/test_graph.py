@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -12,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from conftest import run_snakemake
-from retrieval import top1
+from retrieval import louder_when_quiet, top1
 
 # What follows from another model, from other settings of the rendering, and from a training.
 PAGES = {"compare": 1, "model_card": 1, "collect": 1}
@@ -106,6 +107,18 @@ def test_fine_tuning_taught_the_captions(finished: Path, samples: pd.DataFrame) 
     print(f"top-1 retrieval among {references}: base {base:.2f}, fine-tuned {tuned:.2f}, chance {1 / references:.2f}")
     assert tuned >= 0.8
     assert base <= 0.25
+
+
+def test_held_out_clips_come_nearer_and_nothing_hums(finished: Path, samples: pd.DataFrame) -> None:
+    runs = json.loads((finished / "results/evaluation/summary.json").read_text(encoding="utf-8"))["runs"]
+    held_out = samples[samples.split == "evaluation"].clip_id.unique()
+    distance = pd.DataFrame({n: {c: r["clips"][c]["log_mel_distance"] for c in held_out} for n, r in runs.items()})
+    gain = distance.base - distance.demo  # dB, paired
+    assert len(gain) == 24 and gain.mean() > 2 * gain.sem()
+    kad = {name: next(m for m in run["measures"] if m["key"] == "evaluation/kad/aisfx") for name, run in runs.items()}
+    assert kad["demo"]["high"] < kad["base"]["low"]
+    for split in ("train", "evaluation"):
+        assert louder_when_quiet(samples, finished, "demo", split) <= 6, split
 
 
 def test_nothing_is_left_to_do(finished: Path) -> None:

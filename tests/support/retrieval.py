@@ -32,3 +32,20 @@ def top1(samples: pd.DataFrame, root: Path, run: str, split: str) -> tuple[float
     rendered = np.stack([log_mel(root / "results/samples" / run / f"{clip}.wav", frames) for clip in rows.clip_id])
     distance = np.abs(rendered[:, None] - references[None]).mean(axis=(2, 3))
     return float((distance.argmin(axis=1) == np.arange(len(rows))).mean()), len(rows)
+
+
+def louder_when_quiet(samples: pd.DataFrame, root: Path, run: str, split: str) -> float:
+    """How much louder a run's renders are than their recordings in the recordings' quietest fifth, in dB; the median clip.
+
+    Both relative to their own loudest cell, so that this is rumble or hiss, not level.
+    """
+    found = []
+    for row in samples[(samples.run == run) & (samples.split == split)].itertuples():
+        frames = int(row.seconds * RATE / HOP)
+        recording, render = (
+            log_mel(path, frames).mean(axis=0)
+            for path in (root / row.reference, root / "results/samples" / run / f"{row.clip_id}.wav")
+        )
+        quiet = recording <= np.quantile(recording, 0.2)
+        found.append(float(np.median(render[quiet] - recording[quiet])))
+    return float(np.median(found))
