@@ -33,7 +33,7 @@ needs_slurm = pytest.mark.skipif(
 )
 
 LEG = 30  # steps; on one thread three seconds, long enough to be caught in the middle
-RUN = {"steps": 2 * LEG, "checkpoint_every": LEG, "validate_every": LEG, "batch_size": 16, "threads": 1}
+RUN = {"steps": 2 * LEG, "checkpoint_every": LEG, "validate_every": LEG, "batch_size": 6, "threads": 1}
 CONFIG = {
     # Two, all of a node: so jobs have to wait for each other.
     "base_models": {"demo": {"gpus": 2, "sampling": {"steps": 2}}},
