@@ -160,7 +160,7 @@ def test_changed_caption_reruns_what_depends_on_it_and_encodes_no_audio(copy: Pa
     ("old", "new", "expected"),
     [
         ("learning_rate: 3.0e-3", "learning_rate: 1.0e-3", TRAINED | {"train": 1, "train_last": 1}),
-        ("steps: 600", "steps: 900", TRAINED | {"train": 1, "train_last": 1}),
+        ("steps: 600", "steps: 1200", TRAINED | {"train": 1, "train_last": 1}),
         ("steps: 600", "steps: 600\n    checkpoint: best", EXPORTED | {"export": 1}),
         ("steps: 600", "steps: 600\n    workers: 2\n    tensorboard: true", {}),
         ("evaluation: all", "evaluation: 2", RENDERED | {"prompts": 1}),

@@ -426,7 +426,7 @@ def test_page_is_accessible_in_both_colours_and_fits(page: Page, width: int, col
 
 def test_default_runs_page_in_the_browser(finished: Path, context: BrowserContext) -> None:
     page, wrong = open_page(context, finished / "results/samples")
-    assert len(shown(page)) == 20 and page.locator("audio").count() == 60
+    assert len(shown(page)) == 40 and page.locator("audio").count() == 120
     page.keyboard.press(" ")
     wait_until_plays(page, page.locator("audio").first.get_attribute("src"))
     assert page.locator("td.best").count() > 0

@@ -226,7 +226,7 @@ def text_encoder() -> dict[str, bytes]:
     files = {
         name: (BASE_MODEL / "text_encoder" / name).read_bytes() for name in ("tokenizer.json", "tokenizer_config.json")
     }
-    config = T5Config(vocab_size=2048, d_model=768, d_kv=8, d_ff=8, num_layers=1, num_heads=1)
+    config = T5Config(vocab_size=4096, d_model=768, d_kv=8, d_ff=8, num_layers=1, num_heads=1)
     with tempfile.TemporaryDirectory() as folder:
         T5EncoderModel(config).save_pretrained(folder)
         return files | {name: Path(folder, name).read_bytes() for name in ("config.json", "model.safetensors")}
@@ -236,10 +236,10 @@ def gemma_encoder() -> dict[str, bytes]:
     """The files of an untrained T5Gemma with one thin layer, as wide as t5gemma-b-b-ul2, and the demo's tokenizer."""
     from transformers import T5GemmaConfig, T5GemmaEncoderModel
 
-    layer = {"vocab_size": 2048, "hidden_size": 768, "intermediate_size": 8, "num_hidden_layers": 1, "head_dim": 8}
+    layer = {"vocab_size": 4096, "hidden_size": 768, "intermediate_size": 8, "num_hidden_layers": 1, "head_dim": 8}
     layer |= {"num_attention_heads": 1, "num_key_value_heads": 1, "query_pre_attn_scalar": 8}
     layer |= {"layer_types": ["full_attention"]}
-    config = T5GemmaConfig(encoder=layer, decoder=layer, is_encoder_decoder=False, vocab_size=2048)
+    config = T5GemmaConfig(encoder=layer, decoder=layer, is_encoder_decoder=False, vocab_size=4096)
     names = ("tokenizer.json", "tokenizer_config.json")
     files = {name: (BASE_MODEL / "text_encoder" / name).read_bytes() for name in names}
     with tempfile.TemporaryDirectory() as folder:

@@ -289,7 +289,7 @@ def test_the_advice_fits_and_names_nothing_needless(run: dict[str, Any], share: 
     ("run", "share", "words"),
     [
         ({"batch_size": 32}, 0.6, ["recompute_activations: true"]),
-        ({"batch_size": 32, "recompute_activations": True}, 0.6, ["batch_size: 8, accumulate: 4"]),
+        ({"batch_size": 32, "recompute_activations": True}, 0.6, ["batch_size: 4, accumulate: 8"]),
         ({"batch_size": 1, "recompute_activations": True, "ema": True}, 0.85, ["ema: false"]),
         ({"batch_size": 1, "recompute_activations": True}, 0.7, ["precision: bf16-true"]),
         ({"batch_size": 1, "recompute_activations": True}, 0.4, ["method: lora"]),
