@@ -216,4 +216,4 @@ def test_bfloat16_with_stochastic_rounding_learns_as_float32_does(curves: dict[s
     off = {name: np.abs(losses[name] - losses["32"])[-8:].mean() / learnt for name in ("stochastic", "rounded")}
     moved = {name: share for name, (_, share) in curves.items()}
     assert off["stochastic"] < 0.05 and off["rounded"] > 0.5
-    assert moved["32"] > 0.99 and moved["stochastic"] > 0.5 and moved["rounded"] < 0.4
+    assert moved["32"] > 0.99 and moved["stochastic"] > 0.5 and moved["rounded"] < 0.3
