@@ -217,6 +217,7 @@ def model_config(autoencoder: dict, scale: float, text_length: int = TEXT_LENGTH
 @torch.inference_mode()
 def latents_deviation(autoencoder: torch.nn.Module, corpus: Path) -> float:
     """Standard deviation of the latents of training clips, padded to the window as a training pads them."""
+    autoencoder.bottleneck = None  # latents are then mean and spread, not drawn
     total, squares, count = 0.0, 0.0, 0
     with tempfile.TemporaryDirectory() as folder:
         with py7zr.SevenZipFile(corpus / "clotho_audio_development.7z") as archive:
@@ -226,7 +227,7 @@ def latents_deviation(autoencoder: torch.nn.Module, corpus: Path) -> float:
             audio, _ = soundfile.read(path, dtype="float32", always_2d=True)
             window = torch.zeros(2, autoencoder.downsampling_ratio * FRAMES)
             window[:, : len(audio)] = torch.from_numpy(audio.T)[:, : window.shape[1]]
-            mean = autoencoder.encode(window[None], skip_bottleneck=True)[0].chunk(2)[0].double()
+            mean = autoencoder.encode(window[None])[0].chunk(2)[0].double()
             total, squares, count = total + mean.sum(), squares + mean.square().sum(), count + mean.numel()
     return float((squares / count - (total / count) ** 2).sqrt())
 

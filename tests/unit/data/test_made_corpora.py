@@ -1,11 +1,14 @@
-"""resources/base/make_captions.py and make_backwards.py, on a corpus of tones in the form that make_corpus.py writes."""
+"""What resources/base makes of a corpus: captions, sounds played backwards, a base model. Here the corpus is of tones."""
 
 from __future__ import annotations
 
 import csv
+import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import py7zr
@@ -134,3 +137,65 @@ def test_instruments_swell_to_the_end(made: dict[str, Path], tmp_path: Path) -> 
 def test_too_few_instruments_are_told(corpus: Path, tmp_path: Path) -> None:
     result = make("make_backwards.py", corpus, tmp_path, "--train", "13")
     assert result.returncode == 2 and "has 44 instruments that show their direction" in result.stderr
+
+
+@pytest.fixture
+def maker(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """resources/base/make_base_model.py, whose text encoder learns for one step."""
+    spec = importlib.util.spec_from_file_location("make_base_model", ROOT / "resources/base/make_base_model.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for name, value in {"TEXT_STEPS": 1, "GLOSSES": 4, "PIECES": 200}.items():
+        monkeypatch.setattr(module, name, value)
+    return module
+
+
+def test_a_base_model_is_started_and_finished(
+    made: dict[str, Path], maker: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from safetensors.torch import load_file
+    from sao.models.autoencoder import moments
+
+    wordnet = tmp_path / "wordnet"
+    wordnet.mkdir()
+    for kind, words in {
+        "noun": "dog 0 domestic_dog",
+        "verb": "bark 0 yelp",
+        "adj": "loud 0 noisy",
+        "adv": "out 0 forth",
+    }.items():
+        line = f'00001740 03 n 02 {words} 0 000 | what is meant; "an example"  \n'
+        (wordnet / f"data.{kind}").write_text(f"  1 This is the licence.  \n{line}", encoding="utf-8")
+    assert 'dog, domestic dog: what is meant; "an example"' in maker.read_glosses(wordnet)
+
+    start, captions = tmp_path / "start", made["make_captions.py"]
+    monkeypatch.setattr(sys, "argv", f"make start --captions {captions} --wordnet {wordnet} --out {start}".split())
+    maker.main()
+    config = json.loads((start / "model_config.json").read_text())
+    model = maker.create(config, start / "text_encoder")
+    model.load_state_dict({key: value.float() for key, value in load_file(start / "model.safetensors").items()})
+    # Of the same clips, by the way that a training's latents go.
+    means = []
+    with py7zr.SevenZipFile(captions / "clotho_audio_development.7z") as archive:
+        archive.extractall(tmp_path)
+    for path in sorted(tmp_path.rglob("*.wav")):
+        audio = torch.from_numpy(soundfile.read(path, dtype="float32", always_2d=True)[0].T)
+        window = torch.nn.functional.pad(audio, (0, config["sample_size"] - audio.shape[1]))
+        with torch.inference_mode():
+            means.append(moments(model.pretransform.model, window)[0])
+    assert config["model"]["pretransform"]["scale"] == pytest.approx(torch.stack(means).std().item(), abs=1e-3)
+
+    trained = tmp_path / "trained"
+    trained.mkdir()
+    for name in ("model_config.json", "model.safetensors"):  # what a training of no step would export
+        (trained / name).write_bytes((start / name).read_bytes())
+    out = tmp_path / "base_model"
+    monkeypatch.setattr(
+        sys, "argv", f"make finish --trained {trained} --start {start / 'text_encoder'} --out {out}".split()
+    )
+    maker.main()
+    names = sorted(path.relative_to(start) for path in start.rglob("*") if path.is_file())
+    assert names == sorted(path.relative_to(out) for path in out.rglob("*") if path.is_file())
+    assert all((start / name).read_bytes() == (out / name).read_bytes() for name in names)
