@@ -11,6 +11,7 @@ from sao.base.files import sha256, whole, write_json, writing
 from sao.base.vouched import Checking, dataset_files, model_files
 from sao.models.build import build_text_conditioner, write_safetensors
 from sao.models.config import read_model_config
+from sao.models.tokens import Reader
 
 
 def main() -> None:
@@ -40,6 +41,13 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     captions, kind = captions_of(args.dataset_configs), this_device().kind
     conditioner.to(kind)
+    tokenizer = getattr(conditioner, "tokenizer", None)  # CLAP's package has its own
+    if tokenizer and (otherwise := Reader(config, args.model / "hub").read_otherwise(tokenizer, captions)):
+        log.warning(
+            "warning: %s: transformers reads %d of %d captions otherwise than tokenizer.json says, such as %r: signs may be "
+            "lost: set tokenizer_class to PreTrainedTokenizerFast in the text encoder's tokenizer_config.json",
+            args.model, len(otherwise), len(captions), otherwise[0],
+        )  # fmt: skip
     shown = progress(captions, "encoding captions", unit="captions")
     with output_to_log():
         encoded = (encode_caption(conditioner, caption, kind) for caption in shown)

@@ -28,9 +28,10 @@ from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 from stable_audio_tools.models.factory import create_model_from_config
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import T5Config, T5EncoderModel, T5TokenizerFast
+from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 HERE = Path(__file__).resolve().parent
+SHIPPED = HERE.parent / "demo" / "base_model"
 FRAMES = 48  # latent frames of the window: 3.07 s
 TEXT_LENGTH = 64  # tokens
 PIECES = 3000  # of the tokenizer
@@ -69,8 +70,12 @@ def read_glosses(folder: Path) -> list[str]:
     return random.Random(0).sample(texts, GLOSSES)
 
 
-def train_tokenizer(captions: list[list[str]], glosses: list[str]) -> T5TokenizerFast:
-    """A Unigram tokenizer with T5's special tokens; single letters, digits and signs keep any ASCII text readable."""
+def train_tokenizer(captions: list[list[str]], glosses: list[str]) -> Tokenizer:
+    """A Unigram tokenizer with T5's special tokens; single letters, digits and signs keep any ASCII text readable.
+
+    The trainer adds up in the order of hashes, which differs from process to process. So two calls give the same pieces with
+    scores that differ in the third decimal, and other text encoders.
+    """
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.NFKD(), normalizers.StripAccents(), normalizers.Lowercase()]
@@ -87,11 +92,17 @@ def train_tokenizer(captions: list[list[str]], glosses: list[str]) -> T5Tokenize
     different = [caption for five in captions for caption in dict.fromkeys(five)]
     tokenizer.train_from_iterator([*different * CAPTION_SHARE, *glosses], trainer)
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    return T5TokenizerFast(tokenizer_object=tokenizer, extra_ids=0, model_max_length=TEXT_LENGTH)
+    return tokenizer
+
+
+def read_by_transformers(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+    """Not as T5's own class, which keeps the pieces only: capitals and accents would be unknown."""
+    signs = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=TEXT_LENGTH, **signs)
 
 
 def text_batches(
-    tokenizer: T5TokenizerFast, captions: list[list[str]], glosses: list[str]
+    tokenizer: PreTrainedTokenizerFast, captions: list[list[str]], glosses: list[str]
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
     """Batches `(token ids, mask, what each text is about)`, half of captions, half of glosses.
 
@@ -118,14 +129,18 @@ def text_batches(
         yield encoded.input_ids, encoded.attention_mask, about / about.sum(1, keepdim=True).clamp_min(1e-6)
 
 
-def make_text_encoder(captions_of: Path, wordnet: Path, folder: Path) -> None:
+def make_text_encoder(captions_of: Path, wordnet: Path, tokenizer_of: Path | None, folder: Path) -> None:
     """A one-layer T5 encoder: each token has to say what its text is about, and which token it is.
 
-    The first brings words of one meaning together, the second keeps `loud` and `soft` apart.
+    The first brings words of one meaning together, the second keeps `loud` and `soft` apart. The tokenizer is that of the
+    folder `tokenizer_of`, or a new one.
     """
     torch.manual_seed(1)
     captions, glosses = read_captions(captions_of), read_glosses(wordnet)
-    tokenizer = train_tokenizer(captions, glosses)
+    if tokenizer_of:
+        tokenizer = read_by_transformers(Tokenizer.from_file(str(tokenizer_of / "tokenizer.json")))
+    else:
+        tokenizer = read_by_transformers(train_tokenizer(captions, glosses))
     config = T5Config(
         vocab_size=len(tokenizer),
         d_model=512,  # the width that stable-audio-tools expects of t5-small
@@ -160,6 +175,9 @@ def make_text_encoder(captions_of: Path, wordnet: Path, folder: Path) -> None:
             print(f"text encoder: step {step}  about {about_loss.item():.3f}  own {own_loss.item():.4f}", flush=True)
     model.to(torch.float16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    about_it = folder / "tokenizer_config.json"
+    told = json.loads(about_it.read_text()) | {"tokenizer_class": "PreTrainedTokenizerFast"}  # transformers 4 knows it too
+    about_it.write_text(json.dumps(told, indent=2) + "\n")
 
 
 def model_config(autoencoder: dict, scale: float, text_length: int = TEXT_LENGTH) -> dict:
@@ -260,7 +278,8 @@ def start(args: argparse.Namespace) -> None:
     autoencoder.load_state_dict(weights, strict=True)
     config = model_config(config, round(latents_deviation(autoencoder.eval(), args.captions), 4))
     if not (folder / "text_encoder").exists() or not args.keep_text_encoder:
-        make_text_encoder(args.captions, args.wordnet, folder / "text_encoder")
+        tokenizer = None if args.new_tokenizer else SHIPPED / "text_encoder"
+        make_text_encoder(args.captions, args.wordnet, tokenizer, folder / "text_encoder")
     torch.manual_seed(2)
     model = create(config, folder / "text_encoder")
     model.pretransform.model.load_state_dict(weights, strict=True)
@@ -269,7 +288,7 @@ def start(args: argparse.Namespace) -> None:
 
 
 def finish(args: argparse.Namespace) -> None:
-    folder = args.out or HERE.parent / "demo" / "base_model"
+    folder = args.out or SHIPPED
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copytree(args.start or HERE / "start" / "text_encoder", folder / "text_encoder", dirs_exist_ok=True)
     config = json.loads((args.trained / "model_config.json").read_text())
@@ -283,6 +302,11 @@ def main() -> None:
     first.add_argument("--captions", type=Path, required=True, help="folder that make_captions.py wrote")
     first.add_argument("--wordnet", type=Path, required=True, help="folder of WordNet 3.0's data files")
     first.add_argument("--keep-text-encoder", action="store_true", help="take the one that an earlier call made")
+    first.add_argument(
+        "--new-tokenizer",
+        action="store_true",
+        help="train a tokenizer instead of taking the one of resources/demo/base_model",
+    )
     first.add_argument("--out", type=Path, help="folder to write; default: start/ beside this script")
     last = commands.add_parser("finish")
     last.add_argument("--trained", type=Path, required=True, help="folder with the exported model")

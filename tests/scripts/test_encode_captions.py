@@ -80,18 +80,39 @@ def test_what_changed_after_it_was_made_is_not_encoded(
     assert not list(tmp_path.glob("*.safetensors")) and not list(tmp_path.glob("*captions.json"))
 
 
+def vouched(model: Path) -> None:
+    """Write the checksums of a base model's folder anew."""
+    from sao.base.names import write_digests
+
+    listing = model / "checksums.sha256"
+    write_digests(listing, model, [path for path in sorted(model.rglob("*")) if path.is_file() and path != listing])
+
+
+@pytest.mark.parametrize("kind", ["PreTrainedTokenizerFast", "T5Tokenizer"])
+def test_captions_that_transformers_reads_otherwise_are_told(
+    corpus: Path, base_model: Path, forks: Forks, tmp_path: Path, kind: str
+) -> None:
+    """transformers makes T5's tokenizer of the pieces alone, without the demo's rule that capitals are small letters."""
+    shutil.copytree(base_model, tmp_path / "demo")
+    path = next((tmp_path / "demo").glob("hub/*/snapshots/*/tokenizer_config.json"))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"tokenizer_class": kind}))
+    vouched(tmp_path / "demo")
+    given = [str(word) for word in options("latents", tmp_path / "demo")]
+    given[-3], given[-1] = str(tmp_path / "out.safetensors"), str(tmp_path / "out.json")
+    result = forks.start("encode_captions", *given, cwd=corpus).finish()
+    assert result.returncode == 0, result.stderr
+    assert ("transformers reads 82 of 82 captions otherwise" in result.stderr) == (kind == "T5Tokenizer")
+
+
 def test_encoder_that_gives_nan_is_refused(corpus: Path, base_model: Path, forks: Forks, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
-    from sao.base.names import write_digests
 
     shutil.copytree(base_model, tmp_path / "demo")
     weights = next((tmp_path / "demo").glob("hub/*/snapshots/*/model.safetensors"))
     tensors = load_file(weights)
     name = next(key for key in tensors if key.endswith("final_layer_norm.weight"))
     save_file(tensors | {name: torch.full_like(tensors[name], torch.nan)}, weights, {"format": "pt"})
-    listing = tmp_path / "demo/checksums.sha256"
-    files = [path for path in sorted((tmp_path / "demo").rglob("*")) if path.is_file() and path != listing]
-    write_digests(listing, tmp_path / "demo", files)
+    vouched(tmp_path / "demo")
     given = [str(word) for word in options("latents", tmp_path / "demo")]
     given[-3], given[-1] = str(tmp_path / "out.safetensors"), str(tmp_path / "out.json")
     result = forks.start("encode_captions", *given, cwd=corpus).finish()

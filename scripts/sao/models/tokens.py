@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sao.base.command import InputError
 
@@ -86,3 +87,15 @@ class Reader:
                 left = " ".join("".join(sign if at in kept else " " for at, sign in enumerate(text)).split())
             readings.append(Reading(len(encoding.ids) + self.marks, unknown, lost, left))
         return readings
+
+    def read_otherwise(self, tokenizer: Any, texts: Sequence[str]) -> list[str]:
+        """Those of `texts` that transformers' `tokenizer`, which the model gets, turns into other numbers than this file.
+
+        For some architectures transformers keeps a file's vocabulary only and takes the rest from its own code, for example
+        T5Tokenizer: a file that lowers capitals has them unknown there.
+        """
+        numbers = tokenizer(list(texts), truncation=False, padding=False)["input_ids"]
+        encodings = self.tokenizer.encode_batch(list(texts))
+        return [
+            text for text, one, other in zip(texts, numbers, encodings, strict=True) if list(one) != list(other.ids)
+        ]

@@ -157,6 +157,8 @@ def test_a_base_model_is_started_and_finished(
     import torch
     from safetensors.torch import load_file
     from sao.models.autoencoder import moments
+    from tokenizers import Tokenizer
+    from transformers import AutoTokenizer
 
     wordnet = tmp_path / "wordnet"
     wordnet.mkdir()
@@ -173,6 +175,11 @@ def test_a_base_model_is_started_and_finished(
     start, captions = tmp_path / "start", made["make_captions.py"]
     monkeypatch.setattr(sys, "argv", f"make start --captions {captions} --wordnet {wordnet} --out {start}".split())
     maker.main()
+    shipped = ROOT / "resources/demo/base_model/text_encoder/tokenizer.json"
+    assert (start / "text_encoder/tokenizer.json").read_bytes() == shipped.read_bytes()
+    text = "Café, a LOUD piano"
+    read = AutoTokenizer.from_pretrained(start / "text_encoder", local_files_only=True)(text)["input_ids"]
+    assert read == Tokenizer.from_file(str(shipped)).encode("cafe, a loud piano").ids and 2 not in read
     config = json.loads((start / "model_config.json").read_text())
     model = maker.create(config, start / "text_encoder")
     model.load_state_dict({key: value.float() for key, value in load_file(start / "model.safetensors").items()})
@@ -199,3 +206,8 @@ def test_a_base_model_is_started_and_finished(
     names = sorted(path.relative_to(start) for path in start.rglob("*") if path.is_file())
     assert names == sorted(path.relative_to(out) for path in out.rglob("*") if path.is_file())
     assert all((start / name).read_bytes() == (out / name).read_bytes() for name in names)
+
+
+def test_a_new_tokenizer_reads_any_ascii(maker: ModuleType) -> None:
+    tokenizer = maker.train_tokenizer([["A dog barks twice", "Two barks of a dog"]], ["dog: it barks", "loud: noisy"])
+    assert 2 not in tokenizer.encode("".join(map(chr, range(32, 127)))).ids
