@@ -183,8 +183,21 @@ def run(main: Callable[[], None]) -> None:
     except Exception as error:  # noqa: BLE001 - the outermost frame: the log gets the traceback, then exit 1
         if message := _full_disk(error):
             fail(message)
+        if is_out_of_memory(error):
+            fail(f"out of memory: {LARGER}")
         _unexpected(error)
     leave(0)
+
+
+LARGER = "end what else uses memory here, take a machine or GPU with more, or, on a cluster, raise mem_mb of this rule"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, in main memory or on a GPU. What torch raises on a CPU and on MPS has no class of its own."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    texts = ("allocate memory", "MPS backend out of memory")
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
 
 
 def _full_disk(error: BaseException) -> str | None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sao.base.command import InputError, output_to_log
+from sao.base.command import InputError, is_out_of_memory, output_to_log
 
 from sao.base.files import UMASK, whole
 from sao.models.config import ModelConfig, has_clap, text_conditioner
@@ -309,12 +309,9 @@ def assert_same_keys(shapes: Mapping[str, Shape], expected: Mapping[str, Shape],
 @contextlib.contextmanager
 def enough_memory(subject: object, cure: str) -> Iterator[None]:
     """Turn an allocation that failed, on a GPU or in main memory, into an InputError with what to do."""
-    import torch
-
     try:
         yield
-    except RuntimeError as error:  # what torch raises on the CPU has no class of its own
-        out = isinstance(error, torch.OutOfMemoryError)
-        if not out and not any(text in str(error) for text in ("allocate memory", "MPS backend out of memory")):
+    except Exception as error:
+        if not is_out_of_memory(error):
             raise
         raise InputError(f"{subject}: out of memory: {cure}") from None

@@ -83,3 +83,12 @@ def test_every_script_imports_the_frame_before_any_library() -> None:
         imports = re.findall(r"^(?:from|import) (\S+)", script.read_text(encoding="utf-8"), re.MULTILINE)
         libraries = [name for name in imports if name.split(".")[0] not in sys.stdlib_module_names]
         assert libraries[0] == "sao.base.command", script.name
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+def test_an_allocation_that_fails_is_one_line(library: str) -> None:
+    """Numbers that no machine holds, asked of the libraries themselves."""
+    code = f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); from sao.base.command import run; import {library}; "
+    code += f"run(lambda: {library}.ones(1 << 55))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert_fails(done, "out of memory", "raise mem_mb of this rule")
