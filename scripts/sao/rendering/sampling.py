@@ -73,6 +73,27 @@ class OwnNoise(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+class Guidance:
+    """One scale of guidance per clip of a batch, where stable-audio-tools takes one number for all.
+
+    It only asks whether the scale is 1, and multiplies by the scale less 1 (DiffusionTransformer.forward, models/dit.py).
+    """
+
+    def __init__(self, scales: Sequence[float], like: torch.Tensor) -> None:
+        self.guides = scales[0] != 1
+        self.less_one = torch.tensor([scale - 1 for scale in scales]).to(like)[:, None, None]
+
+    def __ne__(self, other: object) -> bool:
+        assert other == 1
+        return self.guides
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __sub__(self, other: float) -> torch.Tensor:
+        assert other == 1
+        return self.less_one
+
+
 def source_latents(model: Model, clip: Clip, frames: int) -> torch.Tensor:
     """The latents `[latent channels, frames]` of a clip's source, followed by those of silence; zeros without a source.
 
@@ -142,8 +163,9 @@ def sample(
     """
     device, sampler = next(model.parameters()).device, sampling["sampler"]
     noise = OwnNoise([clip.seed for clip in clips])
-    x = noise.draw(model.io_channels, frames)
-    inputs: dict[str, Any] = {"cfg_scale": clips[0].cfg_scale, "batch_cfg": True, "rescale_cfg": True}
+    x = noise.draw(model.io_channels, frames).to(device)
+    guidance = Guidance([clip.cfg_scale for clip in clips], x)
+    inputs: dict[str, Any] = {"cfg_scale": guidance, "batch_cfg": True, "rescale_cfg": True}
     inputs["apg_scale"] = sampling["apg_scale"]
     with output_to_log():
         sources = torch.stack([source_latents(model, clip, frames) for clip in clips])
@@ -159,7 +181,7 @@ def sample(
             with noise:
                 made = sample_diffusion(
                     model.model,
-                    x.to(device),
+                    x,
                     conditioning,
                     model.diffusion_objective,
                     sampling["steps"],
@@ -207,7 +229,7 @@ def _sample_sde(
 
     return SDE[sampling["sampler"]](
         K.external.VDenoiser(model.model),
-        x.to(device) * sigmas[0].to(device) + (0 if start is None else start),
+        x * sigmas[0].to(device) + (0 if start is None else start),
         sigmas.to(device),
         noise_sampler=lambda *_: next(steps).to(device, non_blocking=True),
         extra_args=inputs,
@@ -257,12 +279,12 @@ def frames_of(model: Model, clip: Clip, window: int, chunk: int) -> int:
 def groups(model: Model, clips: Sequence[Clip], window: int, chunk: int) -> list[tuple[int, list[Clip]]]:
     """`(latent frames, clips)` of clips that may share a batch.
 
-    They have one cfg_scale, negative prompts for all or none, and begin with one level of noise.
+    All have guidance or none, all negative prompts or none, and they begin with one level of noise.
     """
 
-    def key(clip: Clip) -> tuple[int, float, bool, float]:
+    def key(clip: Clip) -> tuple[int, bool, bool, float]:
         level = math.inf if clip.init_noise_level is None else clip.init_noise_level
-        return frames_of(model, clip, window, chunk), clip.cfg_scale, clip.negative_prompt is not None, level
+        return frames_of(model, clip, window, chunk), clip.cfg_scale != 1, clip.negative_prompt is not None, level
 
     return [(of[0], list(group)) for of, group in itertools.groupby(sorted(clips, key=key), key)]
 

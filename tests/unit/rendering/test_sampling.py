@@ -95,8 +95,9 @@ def test_every_sampler_gives_each_clip_what_it_gives_it_alone(
 
 
 def test_batch_order_and_neighbours_change_nothing(sampling: ModuleType, models: Models) -> None:
-    # Three clips, which also differ in settings that cannot be mixed in a batch.
-    clips = [*CLIPS[:6], replace(CLIPS[6], cfg_scale=7.0), replace(CLIPS[7], negative_prompt="A loud engine.")]
+    # Clips that also differ in settings that cannot be mixed in a batch, and one of another guidance, which can.
+    clips = [*CLIPS[:5], replace(CLIPS[5], cfg_scale=1.0), replace(CLIPS[6], cfg_scale=7.3)]
+    clips.append(replace(CLIPS[7], negative_prompt="A loud engine."))
     alone = render_all(sampling, models["v"], clips, 1)
     for order, size in ((clips, 3), (clips[::-1], 8), (clips[2:5], 2), (clips, None)):
         found = render_all(sampling, models["v"], order, size)
@@ -155,13 +156,15 @@ def test_decoding_gives_the_window(sampling: ModuleType, models: Models) -> None
 
 def test_groups_hold_what_one_call_can_guide(sampling: ModuleType, models: Models) -> None:
     clips = [
-        replace(CLIPS[0], cfg_scale=scale, negative_prompt=text) for scale in (1.0, 4.0) for text in (None, "a", "b")
+        replace(CLIPS[0], cfg_scale=scale, negative_prompt=text)
+        for scale in (1.0, 4.0, 7.3)
+        for text in (None, "a", "b")
     ]
     found = sampling.groups(models["v"], clips[::-1], FRAMES, 1)
-    assert sorted(len(group) for _, group in found) == [1, 1, 2, 2]
+    assert sorted(len(group) for _, group in found) == [1, 2, 2, 4]
     for frames, group in found:
         assert frames == FRAMES
-        assert len({(clip.cfg_scale, clip.negative_prompt is None) for clip in group}) == 1
+        assert len({(clip.cfg_scale == 1, clip.negative_prompt is None) for clip in group}) == 1
 
 
 def short_of_memory(model: object, clips: list[Clip], *_: object, most: int) -> torch.Tensor:
