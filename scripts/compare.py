@@ -49,7 +49,8 @@ def legs_of(run: str, evaluations: list[dict[str, Any]]) -> list[dict[str, Any]]
     """The evaluations of a run and its legs, and that of its base model, which is step 0."""
     own = [evaluation for evaluation in evaluations if evaluation["run"] == run]
     same = [[evaluation[key] for key in ("base_model", "corpus")] for evaluation in own[:1]]
-    return [e for e in evaluations if e["run"] is None and [e["base_model"], e["corpus"]] in same] + own
+    bases = [e for e in evaluations if e["run"] is None and [e["base_model"], e["corpus"]] in same]
+    return bases[:1] + own  # the first is in the training's window, the next one, if there is any, in its own
 
 
 def draw(legs: list[dict[str, Any]], title: str, path: Path) -> None:

@@ -40,13 +40,20 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     weights = load_file(model / "model.safetensors")
     drawn = np.random.default_rng(0).standard_normal((281, parts["conditioning"]["cond_dim"]), np.float32)
     save_file(weights | {"conditioner.conditioners.bpm.int_embedder.weight": drawn}, model / "model.safetensors")
-    corpus = {"format": "audiofolder", "path": "sounds", "split": {"method": "fraction"}, "columns": ["bpm"]}
+    corpus = {
+        "format": "audiofolder",
+        "path": "sounds",
+        "split": {"method": "fraction"},
+        "columns": ["bpm"],
+        "train_seconds": 1,
+    }
     run = {"base_model": "drums", "corpus": "sounds", "steps": 2, "batch_size": 4, "threads": 1, "validate_every": 2}
     settings = {
         "corpora": {"sounds": corpus},
         "base_models": {"drums": {"path": "model", "sampling": {"steps": 2, "sigma_max": 100}}},
         "runs": {"drums": run | {"checkpoint_every": 2, "learning_rate": 0.01, "scheduler": {"type": "constant"}}},
-        "render": {"clips": {"evaluation": "all"}, "prompts": "prompts.csv"},
+        "render": {"clips": {"evaluation": "all"}, "prompts": "prompts.csv", "own_window": True},
+        "evaluation": {"embeddings": ["log-mel"], "bootstrap": 10},
     }
     (checkout / "drums.yaml").write_text(yaml.safe_dump(settings))
     (checkout / "prompts.csv").write_text(
@@ -89,6 +96,18 @@ def test_numbers_reach_training_and_renders(checkout: Path) -> None:
     assert changed and changed <= set(table.value_bpm[table.role == "train"])
     sounds = [soundfile.read(checkout / f"results/renders/drums/{name}.wav")[0] for name in ("slow", "fast")]
     assert sounds[0].shape == sounds[1].shape and not np.array_equal(*sounds)
+
+
+def test_the_base_model_is_compared_in_its_own_window_too(checkout: Path) -> None:
+    """The model's window has 3 s, the training's 1 s."""
+    done = snakemake(checkout, "results/evaluation/summary.csv")
+    assert done.returncode == 0, done.stderr[-2000:]
+    names = ["base", "base--own-window", "drums"]
+    assert pd.read_csv(checkout / "results/evaluation/summary.csv").run.drop_duplicates().tolist() == names
+    folders = [checkout / f"results/renders/base--drums--sounds{more}" for more in ("", "--own-window")]
+    one, other = ({path.name: soundfile.read(path)[0] for path in folder.glob("*.wav")} for folder in folders)
+    assert set(one) == set(other) >= {"slow.wav"}
+    assert all(one[name].shape == other[name].shape and not np.array_equal(one[name], other[name]) for name in one)
 
 
 def test_prompts_without_the_number_are_refused(checkout: Path) -> None:

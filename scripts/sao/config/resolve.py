@@ -357,17 +357,23 @@ def _lines(node: yaml.Node | None, path: list[str]) -> Iterator[tuple[list[str],
 
 
 def renders(config: Config) -> dict[str, Config]:
-    """The models to render, by the folder of their renders: `{label, run or None, base_model, corpus}`. Base models first.
+    """The models to render, by the folder of their renders. Base models first.
 
-    The folder of a base model names model and corpus, so different configs can share it. Its label, which is the run's
-    name in `samples.csv`, is `base` if there is only one base model.
+    Each is `{label, run or None, base_model, corpus, own_window}`. The folder of a base model names model and corpus, so
+    different configs can share it. Its label, which is the run's name in `samples.csv`, is `base` if there is only one base
+    model. With `own_window` a base model is rendered in its own window instead of the training's.
     """
     pairs = list(dict.fromkeys((run["base_model"], run["corpus"]) for run in config["runs"].values()))
     out = {}
     for base_model, corpus in pairs:
         folder = f"base--{base_model}--{corpus}"
         label = "base" if len(pairs) == 1 else folder
-        out[folder] = {"label": label, "run": None, "base_model": base_model, "corpus": corpus}
+        shorter = config["corpora"][corpus]["train_seconds"] is not None
+        for own_window in (False, True) if shorter and config["render"]["own_window"] else (False,):
+            more = "--own-window" if own_window else ""
+            model = {"run": None, "base_model": base_model, "corpus": corpus, "own_window": own_window}
+            out[f"{folder}{more}"] = {"label": f"{label}{more}", **model}
     for name, run in config["runs"].items():
-        out[name] = {"label": name, "run": name, "base_model": run["base_model"], "corpus": run["corpus"]}
+        model = {"run": name, "base_model": run["base_model"], "corpus": run["corpus"], "own_window": False}
+        out[name] = {"label": name, **model}
     return out

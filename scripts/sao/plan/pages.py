@@ -35,5 +35,9 @@ class Pages:
 
     def rendering_settings(self) -> dict[str, Config]:
         """The settings that each run is rendered with, to show on the page."""
-        render = {key: value for key, value in self.rendering.render.items() if key not in ("batch_size", "shards")}
+        render = {
+            key: value
+            for key, value in self.rendering.render.items()
+            if key not in ("batch_size", "shards", "own_window")
+        }
         return {run: {"render": render, "sampling": self.models.sampling(run)} for run in self.runs.runs}

@@ -69,8 +69,10 @@ class Rendering:
 
     def settings(self, run: str) -> RenderSettings:
         """The settings that decide how a sound is rendered. The batch size and the number of shards decide nothing."""
-        corpus, base_model = self.runs.corpus(run), self.runs.base_model(run)
-        return pick(RenderSettings, self.render | self._model_settings(corpus, base_model))
+        settings = self.render | self._model_settings(self.runs.corpus(run), self.runs.base_model(run))
+        if self.runs.entry(run)["own_window"]:
+            settings["train_seconds"] = None
+        return pick(RenderSettings, settings)
 
     def batch_size(self) -> list[int]:
         return [] if self.render["batch_size"] is None else [self.render["batch_size"]]
@@ -103,8 +105,8 @@ class Rendering:
         return [*self.data.recordings(self.runs.corpus(run)), self.source_folder(run)]
 
     def with_beside(self, run: str) -> list[str]:
-        """The flag to draw recordings and sources too. Only the base model has it, so that each is drawn once."""
-        return ["--beside"] if self.runs.is_base(run) else []
+        """The flag to draw recordings and sources too. Only one model of a corpus has it, so that each is drawn once."""
+        return ["--beside"] if run == self.runs.base(run) else []
 
     def all(self) -> Sequence[str]:
         """The names of all models to render: the base models and the runs."""

@@ -46,7 +46,7 @@ class Runs:
         return self.entry(run)["run"] is None
 
     def base(self, run: str) -> str:
-        """The untouched base model that a run is compared with, as a folder of renders."""
+        """The untouched base model that a run is compared with, as a folder of renders: in the training's window."""
         entry = self.entry(run)
         pair = (None, entry["base_model"], entry["corpus"])
         return next(k for k, v in self.rendered.items() if (v["run"], v["base_model"], v["corpus"]) == pair)

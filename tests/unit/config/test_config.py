@@ -138,7 +138,13 @@ def test_defaults_are_filled_in_at_every_depth_and_values_kept() -> None:
         "seconds": None,
         "loudness": None,
     }
-    assert resolved["render"] == render | {"format": "wav16", "precision": "auto", "batch_size": None, "shards": 1}
+    assert resolved["render"] == render | {
+        "own_window": False,
+        "format": "wav16",
+        "precision": "auto",
+        "batch_size": None,
+        "shards": 1,
+    }
     assert resolved["base_models"]["demo"]["sampling"]["sampler"] == "dpmpp-3m-sde"
     assert resolved["base_models"]["hub"]["sampling"]["steps"] == 10
     assert resolved["runs"]["demo"]["wandb"] == {"project": "p", "mode": "online"}
