@@ -68,3 +68,53 @@ rule base_model:
             --digest {output.digest:q} \
             --log {log:q}
         """
+
+
+# Lays the weights of an earlier fine-tuning over the base model's, for a run with `init_from`.
+rule init:
+    input:
+        trained=ask(PLAN.models.init_trained, ancient),
+        export=ask(PLAN.models.init_export),
+        before=ask(PLAN.models.init_before, ancient),
+        files=ask(PLAN.models.init_files, given, ancient),
+        base=ask(PLAN.models.weights, ancient),
+        config=ask(PLAN.models.parts, ancient),
+        digest=ask(PLAN.models.digest),
+    output:
+        weights="results/initial/{run}/model.safetensors",
+        config="results/initial/{run}/model_config.json",
+        source="results/initial/{run}/source.json",
+        digest="results/initial/{run}/checksums.sha256",
+    log:
+        "results/logs/init/{run}.log",
+    benchmark:
+        "results/benchmarks/init/{run}.tsv"
+    wildcard_constraints:
+        run=PLAN.models.initialised(),
+    conda:
+        "../envs/model.yaml"
+    resources:
+        mem_mb=mb(PLAN.models.run_mb),
+        runtime=minutes(START, per_mb=0.005, of="base"),
+    params:
+        content=ask(PLAN.models.init_content),
+        weights=ask(PLAN.models.init_weights),
+        settings=settings(PLAN.models.init),
+        model=subpath(input.base, parent=True),
+        folder=subpath(output.config, parent=True),
+        code=code_hash(SCRIPTS / "init.py"),
+    message:
+        "Bring the weights into place that run {wildcards.run} starts from"
+    shell:
+        r"""
+        python "$SCRIPTS/init.py" \
+            --weights {params.weights:q} \
+            --export {input.export:q} \
+            --before {input.before:q} \
+            --settings {params.settings:q} \
+            --model {params.model:q} \
+            --model-digest {input.digest:q} \
+            --output {params.folder:q} \
+            --digest {output.digest:q} \
+            --log {log:q}
+        """

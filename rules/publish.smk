@@ -9,6 +9,7 @@ rule model_card:
         config="results/checkpoints/{exported}/model_config.json",
         model_digest=ask(PLAN.models.digest, run="exported"),
         model_source=ask(PLAN.models.source_file, run="exported"),
+        start_source=ask(PLAN.models.start_source, run="exported"),
         kept=ask(PLAN.publish.kept),
         measures=ask(PLAN.publish.measures),
     output:
@@ -38,6 +39,7 @@ rule model_card:
             --model-config {input.config:q} \
             --model-digest {input.model_digest:q} \
             --model-source {input.model_source:q} \
+            --start-source {input.start_source:q} \
             --settings {params.settings:q} \
             --kept {input.kept:q} \
             --measures {input.measures[0]:q} \

@@ -110,9 +110,10 @@ rule train:
         sound_digests=ask(PLAN.training.sound_digests),
         captions=ask(PLAN.training.captions, ancient),
         captions_digest=ask(PLAN.training.captions_digest),
-        weights=ask(PLAN.models.weights, ancient),
-        model=ask(PLAN.models.parts, ancient),
-        model_digest=ask(PLAN.models.digest),
+        weights=ask(PLAN.models.start_weights, ancient),
+        model=ask(PLAN.models.start_config, ancient),
+        model_digest=ask(PLAN.models.start_digest),
+        base_digest=ask(PLAN.models.base_digest, ancient),
     output:
         # Removed when the next leg is complete.
         state=temp("results/checkpoints/{run}/{leg}/state.ckpt"),
@@ -170,6 +171,7 @@ rule train:
             --captions-digest {input.captions_digest:q} \
             --model {params.model:q} \
             --model-digest {input.model_digest:q} \
+            --base-digest {input.base_digest:q} \
             --code {params.code} \
             --output {params.folder:q} \
             --log {log:q}
@@ -234,9 +236,9 @@ rule export:
         trained=ask(PLAN.training.exported_weights, ancient),
         trainings=ask(PLAN.training.exported_summaries),
         checksums=ask(PLAN.training.exported_checksums, ancient),
-        weights=ask(PLAN.models.weights, ancient, run="exported"),
-        model=ask(PLAN.models.parts, ancient, run="exported"),
-        model_digest=ask(PLAN.models.digest, ancient, run="exported"),
+        weights=ask(PLAN.models.start_weights, ancient, run="exported"),
+        model=ask(PLAN.models.start_config, ancient, run="exported"),
+        model_digest=ask(PLAN.models.start_digest, ancient, run="exported"),
     output:
         weights="results/checkpoints/{exported}/model.safetensors",
         config="results/checkpoints/{exported}/model_config.json",

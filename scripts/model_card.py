@@ -32,6 +32,9 @@ def main() -> None:
     add_settings(parser, CardSettings)
     parser.add_argument("--model-digest", type=Path, required=True, help="checksums.sha256 of the base model")
     parser.add_argument("--model-source", type=Path, required=True, help="source.json of the base model")
+    parser.add_argument(
+        "--start-source", type=Path, nargs="?", help="source.json of other weights that it started from"
+    )
     parser.add_argument("--kept", type=Path, required=True, help="table of the clips that the model can take")
     parser.add_argument("--measures", type=Path, required=True, help="JSON of rule evaluate")
     parser.add_argument("--base-measures", type=Path, required=True, help="the same of the base model")
@@ -57,6 +60,7 @@ def main() -> None:
         clips=clips,
         measures=measures,
         base_measures=read_json(args.base_measures),
+        start=read_json(args.start_source) if args.start_source else None,
     )
     write_table(args.attribution, attribution(clips))
     with whole(args.card) as temporary:

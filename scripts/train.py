@@ -28,8 +28,13 @@ def main() -> None:
     )
     parser.add_argument("--captions", type=Path, required=True, help="encoded captions, a safetensors file")
     parser.add_argument("--captions-digest", type=Path, required=True, help="summary that vouches for them")
-    parser.add_argument("--model", type=Path, required=True, help="folder of the base model")
+    parser.add_argument(
+        "--model", type=Path, required=True, help="folder of the weights to start from: the base model's"
+    )
     parser.add_argument("--model-digest", type=Path, required=True)
+    parser.add_argument(
+        "--base-digest", type=Path, nargs="?", help="listing of the base model, if the weights are others"
+    )
     parser.add_argument("--code", required=True, help="hash of the code that trains")
     parser.add_argument("--output", type=Path, required=True, help="folder of the leg")
     leg = Leg.of(parse(parser))

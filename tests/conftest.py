@@ -64,6 +64,7 @@ SLOW = {
     "test_memory",
     "test_benchmarks",
     "test_listing",
+    "test_chains",
     "test_clotho",
     "test_made_corpora",
 }

@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 from sao.base.command import InputError
 
@@ -261,6 +261,7 @@ def _check_references(config: Config, files: list[Path]) -> None:
         refer(["runs", name, "base_model"], run["base_model"], config["base_models"], "base model")
         refer(["runs", name, "corpus"], run["corpus"], config["corpora"], "corpus")
         _check_run(name, run, config["latents"]["enabled"], files)
+        _check_initial(name, config["runs"], files)
     _check_published(config["runs"], files)
     _check_embeddings(config["evaluation"]["embeddings"], files)
     for name in dict.fromkeys(run["base_model"] for run in config["runs"].values()):
@@ -308,6 +309,48 @@ def _check_run(name: str, run: Config, on_latents: bool, files: list[Path]) -> N
         if is_wrong:
             where = place_of(["runs", name, key], files)
             raise InputError(f"config: runs.{name}.{key}: {message} ({where})")
+
+
+def initial_run(init_from: str | None, runs: Config) -> tuple[str, str | None] | None:
+    """`(run, leg or None)` if `init_from` names a run of the config, as `demo`, `demo@step-00000500` or with a slash."""
+    run, _, leg = re.sub("[@/](?=(step|epoch)-[0-9]{8}$)", "\n", init_from or "").partition("\n")
+    return (run, leg or None) if run in runs else None
+
+
+def _check_initial(name: str, runs: Config, files: list[Path]) -> None:
+    """Raise InputError unless a run starts from a run or file that there is, of the same base model, and not from itself."""
+    run, key = runs[name], ["runs", name, "init_from"]
+
+    def refuse(message: str) -> NoReturn:
+        raise InputError(f"config: {'.'.join(key)}: {message} ({place_of(key, files)})")
+
+    if run["init_from"] is None:
+        return
+    found = initial_run(run["init_from"], runs)
+    if found is None:
+        if not Path(run["init_from"]).exists():
+            refuse(
+                f"found {run['init_from']!r}, which is neither a run of this config ({', '.join(runs)}) nor a file or folder"
+            )
+        return
+    other, leg = found
+    if runs[other]["base_model"] != run["base_model"]:
+        refuse(f"run {other!r} is of base model {runs[other]['base_model']!r}, this one of {run['base_model']!r}")
+    if run["init_weights"] == "online":
+        refuse(
+            "a run of this config exports one set of weights; init_weights: online is for checkpoints that have both"
+        )
+    unit = "step" if "steps" in runs[other] else "epoch"
+    end, every = runs[other][f"{unit}s"], runs[other]["checkpoint_every"]
+    at = int(leg.split("-")[1]) if leg else end
+    if leg and (not leg.startswith(unit) or at > end or not at or (at % every and at != end)):
+        refuse(f"run {other!r} has no leg {leg!r}; its legs end at every {every} {unit}s up to {end}")
+    seen = [name]
+    while found:
+        if found[0] in seen:
+            refuse(f"runs start from each other in a circle: {' from '.join([*seen, found[0]])}")
+        seen.append(found[0])
+        found = initial_run(runs[found[0]]["init_from"], runs)
 
 
 def _check_embeddings(embeddings: list[Any], files: list[Path]) -> None:

@@ -75,6 +75,11 @@ class ModelSource(TypedDict):
     clap: NotRequired[Entry]  # path, or repo, revision and file
 
 
+class InitSettings(TypedDict):
+    init_from: str  # as the config has it: a run, a leg of it, or a path
+    init_weights: str  # ema or online
+
+
 class TrainingSettings(TypedDict):
     """Settings that decide a run's weights. The number of steps is not one of them: a longer training repeats no leg."""
 

@@ -62,6 +62,7 @@ class Card:
     clips: pd.DataFrame  # the training clips
     measures: dict[str, Any]  # this model's JSON of rule `evaluate`
     base_measures: dict[str, Any]  # the base model's
+    start: dict[str, Any] | None  # source.json of rule `init`; None if it started from the base model
 
     def text(self) -> str:
         """README.md, with the Hub's front matter."""
@@ -112,12 +113,13 @@ class Card:
 
     def summary(self) -> str:
         training, export = self.training, self.export
+        started = "those that it started from" if self.start else "the base model's"
         averaged = "; those of the diffusion model are moving averages" if training["moving_average"] else ""
         return (
             f"{self.base()}, fine-tuned with stable-audio-tools for {training['steps']} steps on {len(self.clips)} clips "
             f"of the corpus `{training['settings']['corpus']}`.\n\n"
-            f"{self.changed()}- SHA-256 of `model.safetensors`: `{export['sha256']}`. Of its {export['keys']} tensors "
-            f"{export['changed_keys']} differ from the base model's{averaged}.\n"
+            f"{self.changed()}{self.lineage()}- SHA-256 of `model.safetensors`: `{export['sha256']}`. Of its "
+            f"{export['keys']} tensors {export['changed_keys']} differ from {started}{averaged}.\n"
             f"- SHA-256 of the base model's weights: `{self.digests['model.safetensors']}`.\n"
         )
 
@@ -126,6 +128,18 @@ class Card:
         given = self.training["settings"]["training"]
         told = ", ".join(f"`{key}: {json.dumps(value)}`" for key, value in given.items())
         return f"- Of the base model's `training` settings the run changed {told}.\n" if told else ""
+
+    def lineage(self) -> str:
+        """What the training started from, and what that had started from, back to the base model."""
+        lines, start = "", self.start
+        while start:
+            # A path may reveal something about a machine, so only its last part is shown.
+            name, leg = code(start["init_from"].rsplit("/", 1)[-1]), f", {start['leg']}" if start["leg"] else ""
+            digests = ", ".join(f"`{digest}`" for digest in start["sha256"].values())
+            before = "That" if lines else "The training"
+            lines += f"- {before} started from {name} ({start['kind']}{leg}; SHA-256 {digests}).\n"
+            start = start["before"]
+        return lines
 
     def base(self) -> str:
         """The base model and its source."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from sao.base.files import content_key
-from sao.config.resolve import Config
-from sao.config.settings import ModelSource, Sampling, TrainingSettings, pick
-from sao.plan.runs import Runs
+from sao.config.resolve import Config, initial_run
+from sao.config.settings import InitSettings, ModelSource, Sampling, TrainingSettings, pick
+from sao.plan.runs import Runs, pattern
 
 
 class Models:
@@ -55,6 +55,71 @@ class Models:
         """
         runs = {name: run for name, run in self.runs.runs.items() if run["base_model"] == base_model}
         return {name: {**pick(TrainingSettings, run), "steps": run.get("steps")} for name, run in runs.items()}
+
+    # Rule init: the weights that a run starts from, if they are not the base model's.
+
+    def initialised(self) -> str:
+        """A pattern of the runs that start from others' weights."""
+        return pattern([name for name, run in self.runs.runs.items() if run["init_from"]])
+
+    def init(self, run: str) -> InitSettings:
+        return pick(InitSettings, self.runs.runs[run])
+
+    def init_weights(self, run: str) -> str:
+        """The file or folder of the weights."""
+        found = self._initial_run(run)
+        return f"results/checkpoints/{'/'.join(found)}/model.safetensors" if found else self.runs.runs[run]["init_from"]
+
+    def _initial_run(self, run: str) -> list[str]:
+        """The run of the config that a run starts from, and its leg if one is named."""
+        found = initial_run(self.runs.runs[run]["init_from"], self.runs.runs)
+        return [part for part in found if part] if found else []
+
+    def init_trained(self, run: str) -> list[str]:
+        """The same, if a run of the config makes it."""
+        return [self.init_weights(run)] if self._initial_run(run) else []
+
+    def init_export(self, run: str) -> list[str]:
+        """The summary that vouches for it."""
+        return [path.replace("model.safetensors", "export.json") for path in self.init_trained(run)]
+
+    def init_before(self, run: str) -> list[str]:
+        """What the run that a run starts from started from itself, if it did not start from the base model."""
+        before = self._initial_run(run)[:1]
+        return [f"results/initial/{name}/source.json" for name in before if self.runs.runs[name]["init_from"]]
+
+    def init_files(self, run: str) -> list[str]:
+        """A user's own files of such weights. A change in them is a change of the training."""
+        path = Path(self.init_weights(run))
+        if self.init_trained(run) or not path.exists():
+            return []
+        files = sorted(path.glob("*")) if path.is_dir() else [path]
+        return [file.as_posix() for file in files if file.is_file()]
+
+    def init_content(self, run: str) -> list[str]:
+        return [content_key(Path(file)) for file in self.init_files(run)]
+
+    def start(self, run: str) -> str:
+        """The folder of the weights that a run (`demo`, `demo/step-00000500`) starts from."""
+        name = run.split("/")[0]
+        return f"results/initial/{name}" if self.runs.runs[name]["init_from"] else self.folder(run)
+
+    def start_weights(self, run: str) -> str:
+        return f"{self.start(run)}/model.safetensors"
+
+    def start_config(self, run: str) -> str:
+        return f"{self.start(run)}/model_config.json"
+
+    def start_digest(self, run: str) -> str:
+        return f"{self.start(run)}/checksums.sha256"
+
+    def base_digest(self, run: str) -> list[str]:
+        """The listing of the base model, for a run that starts from other weights."""
+        return [self.digest(run)] if self.start(run) != self.folder(run) else []
+
+    def start_source(self, run: str) -> list[str]:
+        """What the weights are, if they are not the base model's."""
+        return [f"{self.start(run)}/source.json"] if self.start(run) != self.folder(run) else []
 
     # The base model that a run renders or trains with.
 

@@ -196,9 +196,9 @@ def merged_weights(base: dict[str, torch.Tensor], folder: Path) -> dict[str, tor
     import torch
 
     if not (folder / CONFIG).is_file():
-        from sao.training.forms import merged_form
+        from sao.training.forms import FILE, merged_form
 
-        return merged_form(base, folder)
+        return merged_form(base, folder / FILE)
     config, state = read_adapter(folder)
     state_in_dit = {key.removeprefix(PREFIX): value for key, value in state.items()}
     # `model.` leads from the bare model to its DiT, which the adapter's names start from.

@@ -41,7 +41,7 @@ def check_leg(leg: Leg) -> None:
     config = read_model_config(leg.model / "model_config.json")
     with about(f"run {leg.run}"):
         training_config(config, leg.settings)
-    check_latents(leg.sound_digest, sha256(leg.model_digest))
+    check_latents(leg.sound_digest, sha256(leg.encoded_with))
     check_captions(leg)
 
 
@@ -66,7 +66,7 @@ def check_captions(leg: Leg) -> None:
     """Encoded captions have to be of the base model and of the dataset configs whose listings have these digests."""
     summary = read_json(leg.captions_digest)
     for key, what, listing in (
-        ("base_model", "another base model", leg.model_digest),
+        ("base_model", "another base model", leg.encoded_with),
         ("datasets", "other dataset configs", leg.datasets_digest),
     ):
         if summary[key] != sha256(listing):

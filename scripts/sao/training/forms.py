@@ -128,12 +128,11 @@ def write_form(folder: Path, state: Mapping[str, torch.Tensor], method: str, ada
         write_safetensors(weights, temporary, ("lora_config", json.dumps(config)))
 
 
-def merged_form(base: Mapping[str, torch.Tensor], folder: Path) -> dict[str, torch.Tensor]:
+def merged_form(base: Mapping[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
     """`base`, the bare model's state dict, with the adapter of a `lora.safetensors` merged in, in float32.
 
     Raises InputError on an adapter of another model, and where the merged weights are not finite.
     """
-    path = folder / FILE
     state = read_safetensors(path)
     method, adapter = _config(path)
     merged, expected = dict(base), dict[str, tuple[int, ...]]()

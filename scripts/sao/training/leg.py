@@ -34,12 +34,18 @@ class Leg:
     captions_digest: Path
     model: Path
     model_digest: Path
+    base_digest: Path | None  # of the base model that encoded the clips, if the weights to start from are others
     code: str
     output: Path
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> Leg:
         return cls(**{field.name: getattr(args, field.name) for field in dataclasses.fields(cls)})
+
+    @property
+    def encoded_with(self) -> Path:
+        """The listing of the base model that encoded latents and captions."""
+        return self.base_digest or self.model_digest
 
     @property
     def processes(self) -> int:

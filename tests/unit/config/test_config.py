@@ -620,3 +620,41 @@ def test_every_number_has_a_largest_one() -> None:
     """Absurd numbers are refused, except for sizes, counts of clips and fractions, which are checked elsewhere."""
     free = {key for key, node in numbers(SCHEMA_TREE) if "maximum" not in node and "exclusiveMaximum" not in node}
     assert {key.split(".")[-1] for key in free} <= {"size", "validation", "evaluation", "count", "sigma_max"}, free
+
+
+CHAINED = {"base_model": "demo", "corpus": "demo", "steps": 9, "batch_size": 4, "checkpoint_every": 4}
+
+
+def chained(**runs: dict[str, object]) -> dict[str, Any]:
+    return load(DEMO) | {"runs": {name: CHAINED | run for name, run in runs.items()}}
+
+
+@pytest.mark.parametrize(
+    "given", ["a", "a@step-00000004", "a/step-00000008", "a@step-00000009", str(DEMO), str(DEMO.parent)]
+)
+def test_a_run_starts_from_a_run_a_leg_or_a_file(given: str) -> None:
+    assert resolve(chained(a={}, b={"init_from": given}), [DEMO])["runs"]["b"]["init_from"] == given
+
+
+@pytest.mark.parametrize(
+    ("runs", "words"),
+    [
+        ({"a": {}, "b": {"init_from": "c"}}, "'c', which is neither a run of this config (a, b) nor a file or folder"),
+        ({"a": {}, "b": {"init_from": "a@step-00000003"}}, "run 'a' has no leg 'step-00000003'; its legs end at every 4 steps"),
+        ({"a": {}, "b": {"init_from": "a@step-00000000"}}, "run 'a' has no leg 'step-00000000'"),
+        ({"a": {}, "b": {"init_from": "a@step-00000012"}}, "run 'a' has no leg 'step-00000012'"),
+        ({"a": {}, "b": {"init_from": "a@epoch-00000004"}}, "run 'a' has no leg 'epoch-00000004'"),
+        ({"a": {}, "b": {"init_from": "b"}}, "in a circle: b from b"),
+        ({"a": {"init_from": "b@step-00000004"}, "b": {"init_from": "a"}}, "in a circle: a from b from a"),
+        ({"a": {}, "b": {"init_from": "a", "init_weights": "online"}}, "exports one set of weights"),
+    ],
+)  # fmt: skip
+def test_a_run_that_cannot_start_is_one_line(runs: dict[str, dict[str, object]], words: str) -> None:
+    found = complaint(chained(**runs))
+    assert found.startswith("config: runs.") and ".init_from: " in found and words in found, found
+
+
+def test_a_run_starts_from_one_of_its_base_model() -> None:
+    config = chained(a={}, b={"base_model": "other", "init_from": "a"})
+    config["base_models"] = config["base_models"] | {"other": config["base_models"]["demo"]}
+    assert "run 'a' is of base model 'demo', this one of 'other'" in complaint(config)

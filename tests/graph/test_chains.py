@@ -1,0 +1,70 @@
+"""Runs that start from runs: the first is trained first, and what changes it trains all that follow anew."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from conftest import checksum, link_checkout, run_snakemake
+from sao.base.files import read_json
+
+RUN = {"base_model": "demo", "corpus": "demo", "steps": 4, "checkpoint_every": 2, "validate_every": 2, "batch_size": 4}
+CONFIG: dict[str, Any] = {
+    "base_models": {"demo": {"sampling": {"steps": 2}}},
+    "runs": {
+        "demo": None,
+        "first": RUN | {"learning_rate": 1e-3},
+        "second": RUN | {"init_from": "first@step-00000002", "learning_rate": 1e-3, "method": "lora"},
+        "third": RUN | {"init_from": "second", "steps": 2, "learning_rate": 1e-4},
+    },
+    "render": {"clips": {"evaluation": 1, "train": None}},
+    "evaluation": {"embeddings": ["log-mel"], "bootstrap": 10},
+}
+
+
+def snakemake(checkout: Path, *arguments: str, **first: object) -> subprocess.CompletedProcess[str]:
+    """Snakemake with other settings of the first run."""
+    runs = CONFIG["runs"] | {"first": CONFIG["runs"]["first"] | first}
+    (checkout / "chain.yaml").write_text(json.dumps(CONFIG | {"runs": runs}))
+    done = run_snakemake("--cores", "2", "--configfile=chain.yaml", *arguments, cwd=checkout)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    checkout = link_checkout(tmp_path_factory.mktemp("chains") / "checkout")
+    snakemake(checkout, "results/samples")
+    return checkout
+
+
+def test_each_run_starts_from_what_the_one_before_exported(checkout: Path) -> None:
+    results = checkout / "results"
+    leg = results / "checkpoints/first/step-00000002/model.safetensors"
+    second, third = (read_json(results / f"initial/{run}/source.json") for run in ("second", "third"))
+    assert second["sha256"] == {"model.safetensors": checksum(leg, "sha256")} and second["before"] is None
+    assert second["leg"] == "step-00000002" and third["before"] == second
+    # The model that a run starts from is the other's, to the bit.
+    assert checksum(results / "initial/second/model.safetensors") == checksum(leg)
+    card = (results / "checkpoints/third/README.md").read_text(encoding="utf-8")
+    assert re.search(
+        r"The training started from `second` \(model, step-00000004.*\)\.\n- That started from `first@step-", card
+    )
+    # A first step from elsewhere has another loss than the base model's, and all are compared with one base model.
+    losses = [pd.read_csv(results / f"checkpoints/{run}/metrics.csv").validation_loss[0] for run in ("first", "third")]
+    assert losses[1] < losses[0]
+    assert set(pd.read_csv(results / "evaluation/summary.csv").run) == {"base", "first", "second", "third"}
+
+
+def test_a_changed_first_run_trains_all_anew(checkout: Path) -> None:
+    nothing = snakemake(checkout, "-n", "results/samples")
+    assert "Nothing to be done" in nothing.stdout + nothing.stderr
+    dry = snakemake(checkout, "-n", "results/samples", learning_rate=2e-3)
+    counts = dict(re.findall(r"^(\w+) +(\d+)$", dry.stdout + dry.stderr, re.M))
+    assert (counts["init"], counts["train"], counts["train_last"]) == ("2", "2", "3")
+    assert not {"encode", "encode_captions", "base_model"} & set(counts)
