@@ -36,6 +36,7 @@ rule rehearse:
 rule base_model:
     input:
         files=ask(PLAN.models.files, given, ancient),
+        exported=ask(PLAN.models.exported),
         rehearsal=ancient("results/models/{base_model}/rehearsal.json"),
     output:
         config="results/models/{base_model}/model_config.json",

@@ -35,19 +35,19 @@ CLAP = "hub/clap.pt"  # place of a CLAP checkpoint in the output
 
 
 def from_folder(source: Source, folder: Path) -> dict[str, Path]:
-    """The files of a local model, by their names below the output."""
-    names = [source.model_config, source.weights, *(f"text_encoder/{name}" for name in ENCODER_FILES)]
-    for name in names:
-        if not (folder / name).is_file():
+    """The files of a local model, by their names below the output; those of its text encoder if it is local too."""
+    files = {"model_config.json": folder / source.model_config, "model.safetensors": folder / source.weights}
+    place = source.encoder_folder()
+    encoder = [place / name for name in ENCODER_FILES] if place else []
+    for path in [*files.values(), *encoder]:
+        if not path.is_file():
             raise InputError(
-                f"{folder / name}: missing; a local base model needs {source.model_config}, {source.weights} and "
-                f"text_encoder/ with {', '.join(ENCODER_FILES)}"
+                f"{path}: missing; a local base model needs {source.model_config}, {source.weights} and a folder text_encoder/ "
+                f"with {', '.join(ENCODER_FILES)}, or `text_encoder` in the config, which says where that is"
             )
     config = read_model_config(folder / source.model_config)
     check_clap(source, has_clap(config), folder / source.model_config)
-    encoder = [folder / name for name in names[2:]]
     revision = digest([sha256(path) for path in encoder])[:40]
-    files = {"model_config.json": folder / source.model_config, "model.safetensors": folder / source.weights}
     return files | {encoder_place(config, revision, path.name): path for path in encoder}
 
 
@@ -59,7 +59,7 @@ def encoder_place(config: ModelConfig, revision: str, name: str) -> str:
 def from_hub(source: Source, output: Path, partial: Path) -> dict[str, Path]:
     """Fetch a model from pinned commits on the Hub into `partial`. Returns its files, by their names below the output."""
     # Imported here: a local model needs neither the Hub client nor its start-up time.
-    from sao.hub.fetch import NoSuchFile, describe, fetch
+    from sao.hub.fetch import describe, fetch
 
     # Before gigabytes are fetched, check that the model can be fine-tuned and has the declared text encoder.
     described = describe(source.repo, source.revision, source.model_config)
@@ -67,11 +67,20 @@ def from_hub(source: Source, output: Path, partial: Path) -> dict[str, Path]:
     files = {"model_config.json": described}
     config = read_model_config(described.path(partial))
     check_clap(source, has_clap(config), f"{source.repo}: {source.model_config}")
-    named = text_encoder_names(config)
+    encoder = encoder_on_hub(source, config, partial)
+    files["model.safetensors"] = describe(source.repo, source.revision, source.weights)
+    return fetch_all(files | clap_on_hub(source) | encoder, output, partial)
+
+
+def encoder_on_hub(source: Source, config: ModelConfig, partial: Path) -> dict[str, HubFile]:
+    """Describe the files of a text encoder on the Hub. Raises InputError if it is not the one that the model config names."""
+    from sao.hub.fetch import NoSuchFile, describe, fetch
+
+    named, files = text_encoder_names(config), {}
     if source.text_encoder_repo.split("/")[-1] not in {name.split("/")[-1] for name in named}:
         raise InputError(
-            f"{source.repo}: its {source.model_config} names the text encoder {' or '.join(map(repr, named))}, but the "
-            f"config's text_encoder.repo is {source.text_encoder_repo!r}: correct it"
+            f"{source.name(source.model_config)}: names the text encoder {' or '.join(map(repr, named))}, but the config's "
+            f"text_encoder.repo is {source.text_encoder_repo!r}: correct it"
         )
 
     def add_encoder(name: str) -> HubFile:
@@ -79,8 +88,6 @@ def from_hub(source: Source, output: Path, partial: Path) -> dict[str, Path]:
         files[encoder_place(config, source.text_encoder_revision, name)] = file
         return file
 
-    files["model.safetensors"] = describe(source.repo, source.revision, source.weights)
-    files |= clap_on_hub(source)
     for name in ENCODER_FILES[:-1]:
         add_encoder(name)
     try:
@@ -94,7 +101,7 @@ def from_hub(source: Source, output: Path, partial: Path) -> dict[str, Path]:
         fetch([index], partial)
         for name in sorted(set(read_json(index.path(partial))["weight_map"].values())):
             add_encoder(name)
-    return fetch_all(files, output, partial)
+    return files
 
 
 def clap_on_hub(source: Source) -> dict[str, HubFile]:
@@ -155,7 +162,7 @@ def check_files(files: dict[str, Path], source: Source) -> None:
     for path in weights:
         check_numbers(path, path)
     if CLAP not in files:  # a CLAP checkpoint contains the weights of its text encoder
-        place = source.text_encoder_repo or f"{source.path}/text_encoder"
+        place = source.encoder_folder() or source.text_encoder_repo
         check_text_encoder(kind, encoder["config.json"], weights, encoder["tokenizer.json"], place)
     if is_safe(files["model.safetensors"].name):
         check_numbers(files["model.safetensors"], source.name(source.weights))
@@ -174,8 +181,11 @@ def main() -> None:
     partial = args.output / ".partial"
     args.output.mkdir(parents=True, exist_ok=True)
     files = from_folder(source, source.path) if source.path else from_hub(source, args.output, partial)
-    if source.path and source.clap_repo:
-        files |= fetch_all(clap_on_hub(source), args.output, partial)
+    if source.path:
+        config = read_model_config(files["model_config.json"])
+        fetched = encoder_on_hub(source, config, partial) if source.text_encoder_repo else {}
+        if fetched := fetched | clap_on_hub(source):
+            files |= fetch_all(fetched, args.output, partial)
     if source.clap_path:
         files[CLAP] = source.clap_path
     refuse_pickles(files)

@@ -68,3 +68,27 @@ def test_a_changed_first_run_trains_all_anew(checkout: Path) -> None:
     counts = dict(re.findall(r"^(\w+) +(\d+)$", dry.stdout + dry.stderr, re.M))
     assert (counts["init"], counts["train"], counts["train_last"]) == ("2", "2", "3")
     assert not {"encode", "encode_captions", "base_model"} & set(counts)
+
+
+def test_a_run_becomes_a_base_model(checkout: Path) -> None:
+    """Its folder has no text encoder: the config says where that is."""
+    encoder = {"path": "resources/demo/base_model/text_encoder"}
+    mine = {"path": "results/checkpoints/first", "text_encoder": encoder, "sampling": {"steps": 2}}
+    config = CONFIG | {"base_models": CONFIG["base_models"] | {"mine": mine}}
+    config["runs"] = CONFIG["runs"] | {"fourth": RUN | {"base_model": "mine"}}
+    (checkout / "base.yaml").write_text(json.dumps(config))
+    command = ("--cores", "2", "--configfile=base.yaml", "--", "results/models/mine/checksums.sha256")
+    done = run_snakemake(*command, cwd=checkout)
+    assert done.returncode == 0, done.stderr[-3000:]
+    results = checkout / "results"
+    assert checksum(results / "models/mine/model.safetensors") == checksum(
+        results / "checkpoints/first/model.safetensors"
+    )
+    (found,) = (results / "models/mine").glob("hub/*/snapshots/*/model.safetensors")
+    assert checksum(found) == checksum(checkout / encoder["path"] / "model.safetensors")
+    # Another first run makes another base model.
+    config["runs"] = config["runs"] | {"first": CONFIG["runs"]["first"] | {"learning_rate": 2e-3}}
+    (checkout / "base.yaml").write_text(json.dumps(config))
+    dry = run_snakemake("-n", *command, cwd=checkout)
+    counts = dict(re.findall(r"^(\w+) +(\d+)$", dry.stdout + dry.stderr, re.M))
+    assert (counts["base_model"], counts["train_last"], counts["export"]) == ("1", "1", "1"), counts

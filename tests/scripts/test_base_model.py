@@ -113,6 +113,15 @@ def test_local_model_is_brought_into_place(source: Path, tmp_path: Path) -> None
     assert_whole(output, source)
 
 
+def test_text_encoder_of_a_local_model_may_be_elsewhere(source: Path, tmp_path: Path) -> None:
+    elsewhere = (source / "text_encoder").rename(tmp_path / "t5")
+    line = assert_fails(take(source, tmp_path / "out"), f"{source / 'text_encoder' / 'config.json'}: missing")
+    assert "or `text_encoder` in the config, which says where that is" in line
+    assert_succeeds(take(source, tmp_path / "out", "--text-encoder-path", elsewhere))
+    shutil.copytree(elsewhere, source / "text_encoder")
+    assert_whole(tmp_path / "out", source)
+
+
 def test_local_model_is_not_what_is_in_place(source: Path, tmp_path: Path) -> None:
     """If a program writes into one of the two in place, the other does not change."""
     output, before = tmp_path / "mine", {path: path.read_bytes() for path in source.rglob("*") if path.is_file()}
@@ -649,6 +658,21 @@ def test_text_encoder_that_the_model_does_not_name_is_refused(tmp_path: Path, hu
     line = assert_fails(fetch(hub, tmp_path / "out", encoder="someone/other-t5"), "someone/model", ENCODER)
     assert "'someone/other-t5'" in line
     assert not hub.transfers("model.safetensors")
+
+
+def test_text_encoder_of_a_local_model_is_fetched(source: Path, tmp_path: Path, hub: Hub) -> None:
+    """What is published has no text encoder, and what is exported has none."""
+    kept = (source / "text_encoder").rename(tmp_path / "t5")
+    pinned = ["--text-encoder-repo", ENCODER, "--text-encoder-revision", ENCODER_REVISION]
+    shapes = write_shapes(tmp_path / "shapes.json", SHAPES)
+    out = tmp_path / "out"
+    given = ["--path", source, "--shapes", shapes, "--output", out, "--digest", out / "checksums.sha256", *pinned]
+    env = {"HF_ENDPOINT": hub.endpoint, "HF_HUB_OFFLINE": "0"}
+    assert_succeeds(run_script("base_model", *given, env=env))
+    shutil.copytree(kept, source / "text_encoder")
+    assert_whole(out, source)
+    described = json.loads((out / "source.json").read_text())
+    assert described == {"text_encoder": {"repo": ENCODER, "revision": ENCODER_REVISION}}
 
 
 def test_text_encoder_in_parts_is_fetched(tmp_path: Path, hub: Hub) -> None:

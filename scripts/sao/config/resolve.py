@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import math
+import os
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -271,7 +272,16 @@ def _check_references(config: Config, files: list[Path]) -> None:
                 f"config: {'.'.join(key)}: {sampling['sigma_min']} is not below sigma_max, {sampling['sigma_max']}: noise goes "
                 f"from sigma_max down to sigma_min; lower it ({place_of(key, files)})"
             )
-        _check_folder(["base_models", name, "path"], config["base_models"][name].get("path"), files)
+        entry = config["base_models"][name]
+        encoder, key = entry.get("text_encoder", {}), ["base_models", name, "text_encoder", "path"]
+        if "repo" in entry and "path" in encoder:
+            raise InputError(
+                f"config: {'.'.join(key)}: is for a model in a folder; give repo and revision ({place_of(key, files)})"
+            )
+        if exporting_run(entry.get("path"), config["runs"]) is None:
+            _check_folder(["base_models", name, "path"], entry.get("path"), files)
+        _check_folder(key, encoder.get("path"), files)
+    _check_circles(config, files)
 
 
 def _check_folder(key: list[Any], folder: str | None, files: list[Path]) -> None:
@@ -345,12 +355,42 @@ def _check_initial(name: str, runs: Config, files: list[Path]) -> None:
     at = int(leg.split("-")[1]) if leg else end
     if leg and (not leg.startswith(unit) or at > end or not at or (at % every and at != end)):
         refuse(f"run {other!r} has no leg {leg!r}; its legs end at every {every} {unit}s up to {end}")
-    seen = [name]
-    while found:
-        if found[0] in seen:
-            refuse(f"runs start from each other in a circle: {' from '.join([*seen, found[0]])}")
-        seen.append(found[0])
-        found = initial_run(runs[found[0]]["init_from"], runs)
+
+
+def exporting_run(folder: str | None, runs: Config) -> str | None:
+    """The run of the config that exports its model, or a leg's, to a folder; None for any other folder."""
+    start, _, name = os.path.normpath(folder or "").partition("results/checkpoints/")
+    found = initial_run(name, runs) if not start else None
+    return found[0] if found else None
+
+
+def _check_circles(config: Config, files: list[Path]) -> None:
+    """Raise InputError if a run starts from itself, by `init_from` or by a base model that a run exports."""
+    runs = config["runs"]
+
+    def before(run: str) -> Iterator[tuple[str, list[str]]]:
+        """The runs that have to end before this one begins, with the keys that say so."""
+        if found := initial_run(runs[run]["init_from"], runs):
+            yield found[0], ["runs", run, "init_from"]
+        base_model = runs[run]["base_model"]
+        if other := exporting_run(config["base_models"][base_model].get("path"), runs):
+            yield other, ["base_models", base_model, "path"]
+
+    done: set[str] = set()
+
+    def follow(way: list[str]) -> None:
+        for run, key in before(way[-1]):
+            if run in way:
+                circle = " from ".join([*way[way.index(run) :], run])
+                raise InputError(
+                    f"config: {'.'.join(key)}: runs start from each other in a circle: {circle} ({place_of(key, files)})"
+                )
+            if run not in done:
+                follow([*way, run])
+        done.add(way[-1])
+
+    for run in runs:
+        follow([run])
 
 
 def _check_embeddings(embeddings: list[Any], files: list[Path]) -> None:

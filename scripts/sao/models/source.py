@@ -22,6 +22,7 @@ class Source:
     revision: str
     model_config: str  # file name
     weights: str  # file name
+    text_encoder_path: Path | None  # of a model in a folder; None for its folder text_encoder/, or the repository
     text_encoder_repo: str
     text_encoder_revision: str
     text_encoder_folder: str  # in its repository; empty for the repository itself
@@ -39,6 +40,7 @@ class Source:
             revision=settings.get("revision", ""),
             model_config=settings["model_config"],
             weights=settings["weights"],
+            text_encoder_path=Path(encoder["path"]) if "path" in encoder else None,
             text_encoder_repo=encoder.get("repo", ""),
             text_encoder_revision=encoder.get("revision", ""),
             text_encoder_folder=encoder.get("subfolder", ""),
@@ -67,12 +69,15 @@ class Source:
     def described(self) -> dict[str, Any]:
         """The content of source.json: the keys of the config that say where the model comes from, with commits."""
         clap = {"repo": self.clap_repo, "revision": self.clap_revision, "file": self.clap_file}
-        clapped = {"clap": clap} if self.clap_repo else {}
-        if self.path:
-            return clapped
-        encoder = {"repo": self.text_encoder_repo, "revision": self.text_encoder_revision}
-        encoder |= {"subfolder": self.text_encoder_folder} if self.text_encoder_folder else {}
-        return {"repo": self.repo, "revision": self.revision, "text_encoder": encoder} | clapped
+        found: dict[str, Any] = {} if self.path else {"repo": self.repo, "revision": self.revision}
+        if self.text_encoder_repo:
+            found["text_encoder"] = {"repo": self.text_encoder_repo, "revision": self.text_encoder_revision}
+            found["text_encoder"] |= {"subfolder": self.text_encoder_folder} if self.text_encoder_folder else {}
+        return found | ({"clap": clap} if self.clap_repo else {})
+
+    def encoder_folder(self) -> Path | None:
+        """The folder of the text encoder of a model in a folder; None if it comes from a repository."""
+        return None if not self.path or self.text_encoder_repo else self.text_encoder_path or self.path / "text_encoder"
 
     def in_text_encoder(self, file: str) -> str:
         """The path of one of the text encoder's files in its repository."""

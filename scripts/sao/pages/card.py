@@ -173,7 +173,7 @@ class Card:
         )
         digest = next((d for path, d in self.digests.items() if is_encoder(path, name)), None)
         trained_with = f"It was trained with that of SHA-256 `{digest}`" if digest else "It was trained with that"
-        if encoder := self.source.get("text_encoder"):
+        if "repo" in (encoder := self.source.get("text_encoder") or {}):
             text += f"{trained_with}, `{encoder['repo']}` at revision `{encoder['revision']}`."
         else:
             text += (

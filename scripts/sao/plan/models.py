@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sao.base.files import content_key
-from sao.config.resolve import Config, initial_run
+from sao.config.resolve import Config, exporting_run, initial_run
 from sao.config.settings import InitSettings, ModelSource, Sampling, TrainingSettings, pick
 from sao.plan.runs import Runs, pattern
 
@@ -21,20 +21,30 @@ class Models:
     def files(self, base_model: str) -> list[str]:
         """The files of a local base model. A change in them is a change of the model.
 
-        Missing ones are left out here; base_model.py reports them.
+        Missing ones are left out here; base_model.py reports them. Those of a run of this config are made first.
         """
-        return [file for file in self._files(base_model) if Path(file).is_file()]
+        return [file for file in self._files(base_model) if Path(file).is_file() or self._is_exported(file)]
 
     def _files(self, base_model: str) -> list[str]:
         entry = self.base_models[base_model]
-        names = [entry["model_config"], entry["weights"]]
-        names += [f"text_encoder/{name}" for name in ("model.safetensors", "config.json", "tokenizer.json")]
-        clap = [entry["clap"]["path"]] if "path" in entry.get("clap", {}) else []
-        return [f"{entry['path']}/{name}" for name in names if "path" in entry] + clap
+        encoder = entry.get("text_encoder", {})
+        folder = encoder.get("path", f"{entry['path']}/text_encoder" if "path" in entry and not encoder else None)
+        files = [f"{entry['path']}/{name}" for name in (entry["model_config"], entry["weights"]) if "path" in entry]
+        files += [f"{folder}/{name}" for name in ("model.safetensors", "config.json", "tokenizer.json") if folder]
+        return files + ([entry["clap"]["path"]] if "path" in entry.get("clap", {}) else [])
+
+    def _is_exported(self, file: str) -> bool:
+        """Whether a run of this config exports the file."""
+        return exporting_run(str(Path(file).parent), self.runs.runs) is not None
+
+    def exported(self, base_model: str) -> list[str]:
+        """What tells that a run of this config exported the model anew, if it comes from one."""
+        path = f"{self.base_models[base_model].get('path', '')}/export.json"
+        return [path] if self._is_exported(path) else []
 
     def content(self, base_model: str) -> list[str]:
         """Keys of the content of those files, as a rerun trigger in place of their time stamps."""
-        return [content_key(Path(file)) for file in self._files(base_model)]
+        return [content_key(Path(file)) for file in self._files(base_model) if not self._is_exported(file)]
 
     def place_mb(self, base_model: str) -> int:
         """Memory to fetch a model. To convert a pickled checkpoint takes the model's own; everything else is streamed."""

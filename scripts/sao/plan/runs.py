@@ -85,4 +85,4 @@ class Runs:
 
     def exported_pattern(self) -> str:
         """A pattern of the folder of checkpoints of a run or of one of its legs."""
-        return rf"[^/]+|{self.legs_pattern()}"
+        return f"{pattern(list(self.runs))}|{self.legs_pattern()}"

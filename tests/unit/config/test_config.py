@@ -310,7 +310,7 @@ WRONG = [
     ("base_models.demo.repo", "a/b", "has path, repo, sampling; needs either path, or repo"),
     ("base_models.hub", {"repo": "a/b"}, "has repo; needs either path, or repo + revision + text_encoder"),
     ("base_models.hub", HUB | {"revision": "v1"}, "found 'v1'; allowed: text that matches ^([0-9a-f]{40}|main)$"),
-    ("base_models.hub", HUB | {"text_encoder": {"repo": "t5-base"}}, "missing"),
+    ("base_models.hub", HUB | {"text_encoder": {"repo": "t5-base"}}, "needs either repo + revision, or path"),
     ("base_models.demo.sampling.sampler", "eular", "found 'eular'; allowed: dpmpp-3m-sde"),
     ("render.clips", {}, "non-empty"),
     ("render.clips.train", "some", "found 'some'; allowed: `all`, a number of clips, or `null`"),
@@ -658,3 +658,25 @@ def test_a_run_starts_from_one_of_its_base_model() -> None:
     config = chained(a={}, b={"base_model": "other", "init_from": "a"})
     config["base_models"] = config["base_models"] | {"other": config["base_models"]["demo"]}
     assert "run 'a' is of base model 'demo', this one of 'other'" in complaint(config)
+
+
+def with_base(path: str, **more: object) -> dict[str, Any]:
+    """Run `b` of a base model in a folder, beside run `a` of the demo's."""
+    config = chained(a={}, b={"base_model": "mine"})
+    return config | {"base_models": config["base_models"] | {"mine": {"path": path, "sampling": {"steps": 2}, **more}}}
+
+
+def test_a_run_is_a_base_model_before_it_is_trained() -> None:
+    for path in ("results/checkpoints/a", "./results/checkpoints/a/", "results/checkpoints/a/step-00000004"):
+        resolve(with_base(path, text_encoder={"path": str(DEMO.parent)}), [DEMO])
+    assert "found 'results/checkpoints/c', which is no folder" in complaint(with_base("results/checkpoints/c"))
+    assert "in a circle: b from b" in complaint(with_base("results/checkpoints/b"))
+    encoder = {"text_encoder": {"path": "nowhere"}}
+    assert "text_encoder.path: found 'nowhere', which is no folder" in complaint(with_base(str(DEMO.parent), **encoder))
+
+
+def test_a_local_text_encoder_is_for_a_local_model() -> None:
+    config = chained(a={}, b={"base_model": "hub"})
+    hub = {"repo": "a/b", "revision": "0" * 40, "text_encoder": {"path": str(DEMO.parent)}}
+    found = complaint(config | {"base_models": config["base_models"] | {"hub": hub}})
+    assert "base_models.hub.text_encoder.path: is for a model in a folder; give repo and revision" in found
