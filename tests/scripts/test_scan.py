@@ -33,6 +33,7 @@ from sao.base.names import clip_id, read_digests
 from sao.base.tables import read_table
 from sao.data.captions import listed
 from sao.data.formats.audiofolder import as_text, files_below, guess_caption_columns, read_folder
+from sao.data.formats.tables import READERS
 from sao.sound.read import measure
 
 NAMES = (*ODD_NAMES, "LOUD.WAV", "`whoami` $(id).Wav", "50%.wav", "#1 & <b>.wav", "sub dir/-x.wav", "sub dir/{a}.wav")
@@ -310,6 +311,60 @@ def test_chosen_columns_and_the_others_do_not_mix(tmp_path: Path) -> None:
     assert table.loc[0].tolist() == ["a.wav", "1", "yes", "me, myself", "train"]
 
 
+KINDS: dict[str, Callable[[Path, list[dict[str, str]]], object]] = {
+    "metadata.csv": write_csv,
+    "metadata.tsv": lambda path, rows: pd.DataFrame(rows).to_csv(path, sep="\t", index=False),
+    "metadata.jsonl": jsonl,
+    "metadata.parquet": lambda path, rows: pd.DataFrame(rows).to_parquet(path),
+    "prompts.json": lambda path, rows: path.write_text(json.dumps({row.pop("file_name"): row for row in rows})),
+}
+
+
+@pytest.mark.parametrize("kind", READERS)
+def test_tables_of_every_kind_say_the_same(tmp_path: Path, kind: str) -> None:
+    folder = sounds(tmp_path / "in", "a.wav", "b.wav")
+    rows = [{"file_name": f"{n}.wav", "caption": f'A "{n}", loud', "artist": "me"} for n in "ab"]
+    KINDS[kind](folder / kind, rows)
+    assert_succeeds(scan(folder, tmp_path / "out"))
+    table = read_table(tmp_path / "out/captions.csv")
+    assert table.file_name.tolist() == ["a.wav", "b.wav"] and table.artist.tolist() == ["me", "me"]
+    assert table.caption_1.tolist() == ['A "a", loud', 'A "b", loud']
+
+
+@pytest.mark.parametrize("column", ["file", "filename", "File Name", "path", "audio", "fname"])
+def test_other_names_of_the_column_of_files(tmp_path: Path, column: str) -> None:
+    folder = sounds(tmp_path, "a.wav")
+    write_csv(folder / "metadata.csv", [{"caption": "A.", column: "a.wav"}])
+    assert captions(folder, None) == {"a.wav": ["A."]}
+    # Beside a file_name it is a column like any other.
+    write_csv(folder / "metadata.csv", [{"file_name": "a.wav", "caption": "A.", "path": "elsewhere"}])
+    assert captions(folder, None) == {"a.wav": ["A."]}
+
+
+def test_a_sound_may_have_several_rows(tmp_path: Path) -> None:
+    """As in AudioCaps, whose test clips have five rows each."""
+    folder = sounds(tmp_path, "a.wav", "b.wav")
+    rows = [("a.wav", "One."), ("b.wav", "Two."), ("a.wav", "Three."), ("./a.wav", "Four.")]
+    write_csv(folder / "metadata.csv", [{"file_name": n, "caption": c, "youtube_id": n[-5:]} for n, c in rows])
+    assert captions(folder, None) == {"a.wav": ["One.", "Three.", "Four."], "b.wav": ["Two."]}
+
+
+def test_captions_and_columns_beside_a_sound(tmp_path: Path) -> None:
+    """JSON beside a sound, as stable-audio-tools and AudioCraft read it; other JSON is not used, which is told."""
+    folder = sounds(tmp_path / "in", "a.wav", "b.wav", "c.wav")
+    (folder / "a.json").write_text('{"prompt": "A bell.", "bpm": 120}')
+    (folder / "b.wav.json").write_text('{"captions": ["A door.", "It shuts."]}')
+    (folder / "c.txt").write_text("A dog.")
+    (folder / "c.json").write_text('{"peaks": [0, 1]}')
+    (folder / "settings.json").write_text("no JSON")
+    done = scan(folder, tmp_path / "out")
+    assert_succeeds(done)
+    assert "'c.json' has no caption" in done.stderr and "not used (1 such)" in done.stderr
+    table = read_table(tmp_path / "out/captions.csv").set_index("file_name")
+    assert table.caption_1.tolist() == ["A bell.", "A door.", "A dog."] and table.bpm["a.wav"] == "120"
+    assert table.caption_2["b.wav"] == "It shuts."
+
+
 def test_rows_of_unlike_length(tmp_path: Path) -> None:
     folder = sounds(tmp_path / "in", "a.wav", "b.wav", "c.wav")
     rows = [
@@ -356,13 +411,23 @@ WRONG: list[tuple[str, Callable[[Path], object], list[str]]] = [
     ("text not UTF-8", lambda f: (f / "a.txt").write_bytes(b"A.\n" + "é".encode("latin-1")), ["a.txt, row 2", "0xe9", "UTF-8"]),
     ("text with NUL", lambda f: (f / "a.txt").write_bytes("A.\n".encode("utf-16-le")), ["a.txt, row 1", "NUL"]),
     ("broken JSON", lambda f: jsonl(f / "metadata.jsonl", [ROW, '{"file_name": "a.wav",']), ["metadata.jsonl, row 2", "not valid JSON"]),
-    ("JSON no object", lambda f: jsonl(f / "metadata.jsonl", ['["a.wav"]']), ["metadata.jsonl, row 1", "`file_name`"]),
-    ("JSON no file_name", lambda f: jsonl(f / "metadata.jsonl", [{"file": "a.wav"}]), ["metadata.jsonl, row 1", "`file_name`"]),
+    ("JSON no object", lambda f: jsonl(f / "metadata.jsonl", ['["a.wav"]']), ["metadata.jsonl, row 1", "not a JSON object"]),
+    ("JSON no file_name", lambda f: jsonl(f / "metadata.jsonl", [{"caption": "A."}]), ["metadata.jsonl, row 1", "'file_name' is missing"]),
+    ("JSON name no text", lambda f: jsonl(f / "metadata.jsonl", [{"file_name": 3, "caption": "A."}]), ["metadata.jsonl, row 1", "'file_name' is no text"]),
+    ("two names", lambda f: write_csv(f / "metadata.csv", [{"file": "a.wav", "path": "a.wav", "caption": "A."}]), ["metadata.csv", "'file' and 'path' may all name the sound", "call one of them"]),
+    ("rows that differ", lambda f: write_csv(f / "metadata.csv", [ROW | {"tag": "x"}, ROW | {"caption": "B.", "tag": "y"}]), ["row 3", "another 'tag' than in", "row 2"]),
+    ("tsv of commas", lambda f: (f / "metadata.tsv").write_text("file_name,caption\na.wav,A.\n"), ["metadata.tsv", "'file_name' is missing"]),
+    ("prompts of numbers", lambda f: (f / "prompts.json").write_text('{"a.wav": 3}'), ["prompts.json, 'a.wav'", "found 3"]),
+    ("prompts without sound", lambda f: (f / "prompts.json").write_text('{"a.wav": "A.", "b.wav": "B."}'), ["prompts.json, 'b.wav'", "no sound 'b.wav'"]),
+    ("parquet that is none", lambda f: (f / "metadata.parquet").write_text("PAR1"), ["metadata.parquet: not a parquet file"]),
+    ("parquet with sounds", lambda f: pd.DataFrame([{"audio": {"bytes": b"RIFF", "path": "a.wav"}, "caption": "A."}]).to_parquet(f / "metadata.parquet"), ["metadata.parquet, row 1", "'audio' holds a sound instead of its name"]),
+    ("JSON beside is none", lambda f: (f / "a.json").write_text("{"), ["a.json", "not valid JSON"]),
+    ("text and JSON beside", lambda f: ((f / "a.json").write_text('{"caption": "A."}'), (f / "a.txt").write_text("A.")), ["a.txt", "has captions already, from", "a.json"]),
     ("JSON half a pair", lambda f: jsonl(f / "metadata.jsonl", ['{"file_name": "a.wav", "caption": "\\ud83d"}']), ["metadata.jsonl, row 1", "surrogate"]),
     ("JSON with NUL", lambda f: jsonl(f / "metadata.jsonl", ['{"file_name": "a.wav", "caption": "\\u0000"}']), ["metadata.jsonl, row 1", "NUL"]),
     ("JSON too deep", lambda f: jsonl(f / "metadata.jsonl", [ROW, '{"file_name": "a.wav", "caption": "A.", "x": ' + "[" * 20000 + "]" * 20000 + "}"]), ["metadata.jsonl, row 2", "not valid JSON"]),
     *((f"caption {v!r}", lambda f, v=v: jsonl(f / "metadata.jsonl", [ROW | {"caption": v}]), ["metadata.jsonl, row 1: caption is not text", "'caption'"]) for v in (True, {"en": "A."}, [["A."]], ["A.", False])),
-    ("csv no file_name", lambda f: write_csv(f / "metadata.csv", [{"file": "a.wav", "caption": "A."}]), ["metadata.csv", "'file_name' is missing", "file, caption"]),
+    ("csv no file_name", lambda f: write_csv(f / "metadata.csv", [{"sound_id": "a.wav", "caption": "A."}]), ["metadata.csv", "'file_name' is missing", "sound_id, caption"]),
     ("csv empty", lambda f: (f / "metadata.csv").write_bytes(b""), ["metadata.csv", "an empty file"]),
     ("csv ragged", lambda f: (f / "metadata.csv").write_text("file_name,caption\na.wav,one, two\n"), ["metadata.csv, row 2", "3 fields", "quote"]),
     ("no caption column", lambda f: write_csv(f / "metadata.csv", [{"file_name": "a.wav", "title": "A.", "bpm": "7"}]), ["metadata.csv, row 2", "no caption column", "`caption_columns`", "file_name, title, bpm"]),

@@ -8,7 +8,7 @@ import functools
 import io
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,16 @@ from sao.base.files import bad_byte, whole
 CAPTION = re.compile("caption_[1-9][0-9]*")
 
 
-def read_rows(path: Path, required: list[str], encoding: str = "utf-8") -> list[tuple[int, dict[str, str]]]:
+def read_rows(
+    path: Path,
+    required: list[str],
+    encoding: str = "utf-8",
+    delimiter: str = ",",
+    look: Callable[[list[str]], object] = lambda header: None,
+) -> list[tuple[int, dict[str, str]]]:
     """The rows of a published CSV as text, each with the line that it begins in. Raises InputError with file and row.
 
-    A file that is valid UTF-8 is read as UTF-8, whatever `encoding` says.
+    A file that is valid UTF-8 is read as UTF-8, whatever `encoding` says. `look` is called with the header.
     """
     data = path.read_bytes()
     if data.startswith(codecs.BOM_UTF8) or is_utf8(data):
@@ -39,7 +45,7 @@ def read_rows(path: Path, required: list[str], encoding: str = "utf-8") -> list[
         ) from None
     if "\0" in text:
         raise InputError(f"{path}, row {text.count(chr(10), 0, text.index(chr(0))) + 1}: holds a NUL byte: remove it")
-    reader = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), strict=True)
+    reader = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), delimiter=delimiter, strict=True)
     rows: list[tuple[int, dict[str, str]]] = []
     try:
         header = next(reader, [])
@@ -49,6 +55,7 @@ def read_rows(path: Path, required: list[str], encoding: str = "utf-8") -> list[
         if len(set(header)) != len(header):
             raise InputError(f"{path}: a column name appears twice in the header: {', '.join(header)}")
         check_columns(header, str(path))
+        look(header)
         line = reader.line_num
         for fields in reader:
             first, line = line + 1, reader.line_num  # a quoted field may span lines
@@ -57,7 +64,7 @@ def read_rows(path: Path, required: list[str], encoding: str = "utf-8") -> list[
             if len(fields) != len(header):
                 raise InputError(
                     f"{path}, row {first}: {len(fields)} fields, the header has {len(header)}: "
-                    "quote fields that hold commas"
+                    f"quote fields that hold {'commas' if delimiter == ',' else 'tabs'}"
                 )
             rows.append((first, dict(zip(header, fields, strict=True))))
     except csv.Error as error:

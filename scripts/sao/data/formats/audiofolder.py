@@ -15,15 +15,15 @@ from typing import Any
 
 from sao.base.command import InputError, log
 
-from sao.base.files import bad_byte
 from sao.base.names import same_name
-from sao.base.tables import check_columns, read_rows
+from sao.base.tables import check_columns
 from sao.config.resolve import ROLES, Config, alike
 from sao.data.captions import like_caption, listed
 from sao.data.formats.base import WHOLE, Captioned, InPlace, Problem, Sides, is_file, is_utf8
+from sao.data.formats.tables import READERS, as_object, read_text
 from sao.sound.suffixes import SUFFIXES, is_sound, may_be_sound, suffix
 
-TABLES = ("metadata.csv", "metadata.jsonl")
+TEXTS = (".txt", ".json")  # beside a sound: captions, one per line, or an object of columns
 
 
 class AudioFolder(InPlace):
@@ -97,11 +97,11 @@ def walk(root: Path) -> Iterator[str]:
 
 def matters(name: str) -> bool:
     """Whether a file is a sound, a table or a text."""
-    return is_sound(name) or is_text(name) or name.rpartition("/")[2] in TABLES
+    return is_sound(name) or is_text(name) or name.rpartition("/")[2] in READERS
 
 
 def is_text(name: str) -> bool:
-    return suffix(name) == ".txt"
+    return suffix(name) in TEXTS and name.rpartition("/")[2] not in READERS
 
 
 def files_below(root: Path) -> list[str]:
@@ -111,7 +111,7 @@ def files_below(root: Path) -> list[str]:
 
 def own_tables(top: Path) -> list[Path]:
     """The metadata tables in a folder itself, not in its subfolders."""
-    return [top / name for name in TABLES if (top / name).is_file()]
+    return [top / name for name in READERS if (top / name).is_file()]
 
 
 def read_folder(
@@ -131,7 +131,7 @@ def read_folder(
     reader = _Reader(root, top, splits, lost)
     reader.list_sounds()
     reader.read_tables(caption_columns)
-    reader.read_texts()
+    reader.read_texts(caption_columns)
     reader.find_uncaptioned()
     return reader.captioned
 
@@ -149,6 +149,7 @@ class _Reader:
         self.by_name: dict[str, str] = {}  # sounds by their names in the form of `same_name`
         self.beside: dict[str, list[str]] = {}  # sounds by the names of their texts, without the suffix
         self.captioned: dict[str, Captioned] = {}
+        self.table_of: dict[str, Path] = {}  # the table that a sound's captions come from
 
     def lose(self, name: str, problem: str) -> None:
         if self.lost is None:
@@ -160,6 +161,20 @@ class _Reader:
             other = self.captioned[name].where
             raise InputError(f"{entry.where}: {name!r} has captions already, from {other}: keep one")
         self.captioned[name] = entry
+
+    def add_row(self, table: Path, name: str, entry: Captioned) -> None:
+        """A sound may have several rows in one table, with a caption each. All other columns have to agree."""
+        other = self.captioned.get(name)
+        if other is None or self.table_of.get(name) != table or set(entry.captions) & set(other.captions):
+            self.add(name, entry)
+            self.table_of[name] = table
+            return
+        if odd := next((key for key, value in entry.columns.items() if other.columns.get(key) != value), None):
+            raise InputError(
+                f"{entry.where}: {name!r} has another {odd!r} than in {other.where}: make them equal, or remove the "
+                "column: the rows of a sound may differ in their captions alone"
+            )
+        self.captioned[name] = Captioned([*other.captions, *entry.captions], other.where, other.columns)
 
     def list_sounds(self) -> None:
         """Find the sounds. Raises InputError on names that cannot be used."""
@@ -187,14 +202,14 @@ class _Reader:
         above = own_tables(self.top) if self.top else []
         alike_below = functools.cache(alike_sounds)
         unused = []
-        for path in [*above, *(self.root / name for name in self.names if Path(name).name in TABLES)]:
+        for path in [*above, *(self.root / name for name in self.names if Path(name).name in READERS)]:
             base = self.top if self.top and path in above else self.root
-            for where, row in read_csv_rows(path) if path.suffix == ".csv" else read_jsonl_rows(path):
+            for where, row in READERS[path.name](path):
                 sound = os.path.relpath(path.parent / row["file_name"], self.root)
                 sound = self.by_name.get(same_name(sound), sound)
                 if sound in self.sounds:
                     captions, columns = split_row(row, caption_columns, where)
-                    self.add(sound, Captioned(captions, where, columns))
+                    self.add_row(path, sound, Captioned(captions, where, columns))
                     continue
                 inside = Path(os.path.relpath(path.parent / row["file_name"], base)).parts
                 elsewhere = path in above and sound.startswith("..") and inside[:1] != ("..",)
@@ -210,26 +225,35 @@ class _Reader:
                 len(unused),
             )
 
-    def read_texts(self) -> None:
+    def read_texts(self, caption_columns: list[str] | None) -> None:
         """Read the texts beside the sounds. Warns of texts without a sound beside them."""
         unread: dict[str, str] = {}  # files that may be sounds, by their names with and without the suffix
         for name in filter(may_be_sound, self.every):
             unread |= dict.fromkeys((name, name.removesuffix(Path(name).suffix)), name)
-        alone = []
+        alone, silent = [], []
         for name in filter(is_text, self.names):
-            stem = name[: -len(".txt")]
+            stem = name.removesuffix(Path(name).suffix)
             key = same_name(stem)
             owners = [self.by_name[key]] if key in self.by_name else self.beside.get(key, [])
-            for sound in owners:
-                self.add(sound, Captioned(read_lines(self.root / name), f"{self.root / name}"))
+            if owners and (said := read_beside(self.root / name, caption_columns)):
+                for sound in owners:
+                    self.add(sound, said)
+            elif owners:
+                silent.append(name)
             if not owners and stem in unread:
                 self.lose(
                     unread[stem],
                     f"{self.root / unread[stem]}: has a caption, {Path(name).name}, but libsndfile cannot read it: convert "
                     "it, to FLAC say",
                 )
-            elif not owners:
+            elif not owners and suffix(name) == ".txt":  # a folder may have other files of JSON
                 alone.append(name)
+        if silent:
+            log.warning(
+                "warning: %s: %r has no caption (a key caption, text or prompt, or the corpus's caption_columns): not used "
+                "(%d such)",
+                self.root, silent[0], len(silent),
+            )  # fmt: skip
         if alone:
             log.warning("warning: %s: %r has no sound beside it: not used (%d such)", self.root, alone[0], len(alone))
 
@@ -240,8 +264,8 @@ class _Reader:
         for name in uncaptioned:
             self.lose(
                 name,
-                f"{self.root}: {name!r} has no caption, neither a row in metadata.csv or metadata.jsonl nor a .txt beside "
-                f"it{more}",
+                f"{self.root}: {name!r} has no caption, neither a row in {' or '.join(READERS)} nor a .txt or .json "
+                f"beside it{more}",
             )
 
 
@@ -264,39 +288,17 @@ def alike_sounds(base: Path) -> dict[str, str]:
     return {alike(name): name for name in filter(is_sound, walk(base))}
 
 
-def no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make a dict of a JSON object. Raises ValueError on a key that it has twice."""
-    row = dict(pairs)
-    if len(row) != len(pairs):
-        twice = next(key for at, (key, _) in enumerate(pairs) if key in dict(pairs[:at]))
-        raise ValueError(f"the key {twice!r} is there twice: keep one")
-    return row
-
-
-def read_csv_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """`(where, row)` of a metadata.csv."""
-    return [(f"{path}, row {number}", row) for number, row in read_rows(path, ["file_name"])]
-
-
-def read_jsonl_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """`(where, row)` of a metadata.jsonl."""
-    rows: list[tuple[str, dict[str, Any]]] = []
-    seen: set[tuple[str, ...]] = set()  # the columns of rows that were checked; most rows have the same
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"{path}, row {number}"
-        try:
-            row = json.loads(line, object_pairs_hook=no_key_twice)
-        except (ValueError, RecursionError) as error:  # nested ever deeper
-            raise InputError(f"{where}: not valid JSON ({error})") from None
-        if not isinstance(row, dict) or not isinstance(row.get("file_name"), str):
-            raise InputError(f"{where}: not an object with a `file_name`")
-        if tuple(row) not in seen:
-            check_columns(tuple(row), where)
-            seen.add(tuple(row))
-        rows.append((where, row))
-    return rows
+def read_beside(path: Path, caption_columns: list[str] | None) -> Captioned | None:
+    """What a file beside a sound says of it; None if it is JSON about something else."""
+    where = str(path)
+    if suffix(path.name) == ".txt":
+        return Captioned(read_lines(path), where)
+    row = as_object(read_text(path), where)
+    check_columns(tuple(row), where)
+    if not any(name in row for name in caption_columns or guess_caption_columns(list(row), where)):
+        return None
+    captions, columns = split_row(row, caption_columns, where)
+    return Captioned(captions, where, columns)
 
 
 def read_lines(path: Path) -> list[str]:
@@ -305,17 +307,6 @@ def read_lines(path: Path) -> list[str]:
     return [text for n, line in enumerate(lines, 1) if line.strip() for text in listed(line, f"{path}, row {n}")] or [
         ""
     ]
-
-
-def read_text(path: Path) -> str:
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        row, byte = bad_byte(error)
-        raise InputError(f"{path}, row {row}: {byte} is not UTF-8: save the file as UTF-8") from None
-    if "\0" in text:
-        raise InputError(f"{path}, row {text.count(chr(10), 0, text.index(chr(0))) + 1}: holds a NUL byte: remove it")
-    return text
 
 
 def split_row(row: dict[str, Any], caption_columns: list[str] | None, where: str) -> tuple[list[str], dict[str, str]]:
