@@ -18,22 +18,29 @@ def best_leg(legs: list[dict[str, Any]]) -> dict[str, Any]:
     return min(legs, key=lambda leg: leg["validation_loss"])
 
 
+PREFIX = "validation_loss_"  # of the columns for single timesteps
+
+
 def draw(table: pd.DataFrame, best: int, title: str, path: Path) -> None:
-    """Training and validation loss by step, the best leg marked."""
+    """Training and validation loss by step, the best leg marked. Beside it the validation loss of each timestep."""
     import matplotlib
 
     matplotlib.use("Agg")
     matplotlib.rcParams |= {"svg.hashsalt": "loss", "font.size": 10}
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(7, 3.5), layout="constrained")
+    figure, (axes, beside) = pyplot.subplots(1, 2, figsize=(10, 3.5), width_ratios=(3, 2), layout="constrained")
     axes.plot(table.step, table.train_loss, label="training")
     validated = table.dropna(subset="validation_loss")
     axes.plot(validated.step, validated.validation_loss, marker="o", label="validation")
     axes.axvline(best, color="0.6", linestyle=":", label=f"best leg, step {best}")
     axes.set(xlabel="step", ylabel="loss", title=title)
-    axes.grid(alpha=0.3)
-    axes.legend()
+    for column in filter(lambda name: name.startswith(PREFIX), table.columns):
+        beside.plot(validated.step, validated[column].astype(float), marker=".", label=column.removeprefix(PREFIX))
+    beside.set(xlabel="step", title="validation by timestep (1: noise)")
+    for panel in (axes, beside):
+        panel.grid(alpha=0.3)
+        panel.legend()
     with whole(path) as temporary:
         figure.savefig(temporary, format="svg", metadata={"Date": None})
 

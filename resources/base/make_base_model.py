@@ -176,9 +176,8 @@ def make_text_encoder(captions_of: Path, wordnet: Path, tokenizer_of: Path | Non
     model.to(torch.float16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     about_it = folder / "tokenizer_config.json"
-    told = json.loads(about_it.read_text()) | {
-        "tokenizer_class": "PreTrainedTokenizerFast"
-    }  # transformers 4 knows it too
+    # Not the name that transformers 5 gives it, which transformers 4 does not know.
+    told = json.loads(about_it.read_text()) | {"tokenizer_class": "PreTrainedTokenizerFast"}
     about_it.write_text(json.dumps(told, indent=2) + "\n")
 
 

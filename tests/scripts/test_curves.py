@@ -10,7 +10,13 @@ import pytest
 from conftest import assert_succeeds, run_script
 from sao.base.files import read_json, write_json
 
-METRICS = "step,train_loss,validation_loss,learning_rate\n50,1.5,,1e-3\n100,1.25,1.4,1e-3\n200,1,1.2,1e-3\n300,0.75,1.3,1e-3\n"
+METRICS = """\
+step,train_loss,validation_loss,learning_rate,validation_loss_0.1,validation_loss_0.9
+50,1.5,,1e-3,,
+100,1.25,1.4,1e-3,0.4,2.4
+200,1,1.2,1e-3,0.3,2.1
+300,0.75,1.3,1e-3,0.2,2.4
+"""
 LOSSES = {100: 1.4, 200: 1.2, 300: 1.3}
 
 

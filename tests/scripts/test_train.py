@@ -235,6 +235,9 @@ def test_low_precision_from_audio_is_that_on_latents(trainer: Trainer, tmp_path:
     pd.testing.assert_frame_equal(found, expected, rtol=1e-5)
     # Training and validation have the same objective, with drawn and fixed timesteps, so their first losses are alike.
     assert expected.validation_loss.between(0.3, 3).all() and expected.train_loss.between(0.3, 3).all()
+    by_timestep = expected.filter(regex=r"^validation_loss_0\.[13579]$")
+    assert by_timestep.shape[1] == 5 and by_timestep.nunique(axis=1).eq(5).all()
+    assert by_timestep.mean(axis=1).tolist() == pytest.approx(expected.validation_loss.tolist(), rel=1e-6)
 
 
 def test_crops_from_audio_have_the_losses_of_those_of_latents(trainer: Trainer, runs: Path) -> None:
@@ -745,7 +748,8 @@ def test_loggers_go_on_from_leg_to_leg(trainer: Trainer, tmp_path: Path) -> None
     events = EventAccumulator(str(run / "tensorboard")).Reload()
     table = losses(run / leg(8))
     assert table.step.tolist() == [4, 8]
-    for name, column in {"train/loss": "train_loss", "validation/loss": "validation_loss"}.items():
+    columns = {"train/loss": "train_loss", "validation/loss": "validation_loss"}
+    for name, column in (columns | {"validation/loss_0.9": "validation_loss_0.9"}).items():
         scalars = events.Scalars(name)
         assert [scalar.step for scalar in scalars] == [4, 8]
         assert [scalar.value for scalar in scalars] == pytest.approx(table[column].tolist(), rel=1e-6)

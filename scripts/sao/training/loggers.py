@@ -9,6 +9,8 @@ from typing import Any
 
 from sao.base.command import InputError, is_first, output_to_log
 
+from sao.training.dataset import VALIDATION_TIMESTEPS
+
 DECIDES_NO_RESULT = "it shows what metrics.csv holds, elsewhere"
 
 Row = list[float | None]
@@ -19,6 +21,7 @@ NAMES = (
     "validation/loss",
     "learning_rate",
     "train/gradient_norm",
+    *(f"validation/loss_{t}" for t in VALIDATION_TIMESTEPS),
     "speed/clips_per_second",
     "speed/waiting_for_data",
     "speed/peak_memory_gb",

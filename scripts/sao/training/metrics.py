@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sao.models.device import this_device
+from sao.training.dataset import VALIDATION_TIMESTEPS
 
 Row = list[float | None]
 JUMP = 2  # a loss so many times the lowest is no noise: rows are means over many steps
@@ -24,21 +25,33 @@ class Metrics:
     because they alone differ each time.
     """
 
+    # The validation loss, and behind the others that of each timestep: it is their mean.
     COLUMNS = ("step", "train_loss", "validation_loss", "learning_rate", "gradient_norm")
+    TIMESTEPS = tuple(f"validation_loss_{t}" for t in VALIDATION_TIMESTEPS)
     SPEEDS = ("clips_per_second", "waiting_for_data", "peak_memory_gb")
 
     def __init__(self, rows: list[Row], losses: list[float], norms: list[float], speeds: list[Row]) -> None:
         self.rows, self.losses, self.norms, self.speeds = rows, losses, norms, speeds
 
-    def close_row(self, step: int, rate: float, validation_loss: float | None, speed: Row) -> Row | None:
-        """Make the row of this step, with means since the last one; None where the step has a row."""
+    def close_row(self, step: int, rate: float, validation: Row | None, speed: Row) -> Row | None:
+        """Make the row of this step, with means since the last one; None where the step has a row.
+
+        `validation` has the validation loss, and that of each timestep.
+        """
         if self.rows and self.rows[-1][0] == step:
             return None
         loss, norm = (sum(values) / len(values) for values in (self.losses, self.norms))
-        self.rows.append([step, loss, validation_loss, rate, norm])
+        self.rows.append([step, loss, None, rate, norm, *[None] * len(self.TIMESTEPS)])
+        if validation:
+            self.validated(validation)
         self.speeds.append(speed)
         self.losses, self.norms = [], []
         return [*self.rows[-1], *speed]
+
+    def validated(self, validation: Row) -> None:
+        """Put the validation losses into the last row."""
+        row = self.rows[-1]
+        row[2], row[len(self.COLUMNS) :] = validation[0], validation[1:]
 
     def jump(self) -> str | None:
         """What happened, if the loss of the last row, and not yet that of the row before, is far above an earlier one.
@@ -53,7 +66,7 @@ class Metrics:
         return f"the mean loss rose from {before} to {now}"
 
     def csv(self) -> str:
-        lines = [",".join((*self.COLUMNS, *self.SPEEDS))]
+        lines = [",".join((*self.COLUMNS, *self.TIMESTEPS, *self.SPEEDS))]
         for row, speed in zip(self.rows, self.speeds, strict=True):
             exact = ["" if value is None else f"{value:.8g}" for value in row]
             lines.append(",".join([*exact, *("" if value is None else f"{value:.4g}" for value in speed)]))

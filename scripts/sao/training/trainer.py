@@ -26,7 +26,16 @@ from sao.models.device import this_device
 from sao.training.average import MovingAverage
 from sao.training.captions import EncodedCaptions
 from sao.training.checks import check_batch, check_devices, finish_checking, start_checking
-from sao.training.dataset import Clips, ClipSet, Item, TrainingClips, ValidationClips, load, positions
+from sao.training.dataset import (
+    VALIDATION_TIMESTEPS,
+    Clips,
+    ClipSet,
+    Item,
+    TrainingClips,
+    ValidationClips,
+    load,
+    positions,
+)
 from sao.training.failures import explained
 from sao.training.leg import Leg, least_batch, provenance
 from sao.training.loggers import loggers
@@ -315,8 +324,8 @@ class Trainer:
         """End a row of the metrics, and send it to the run's loggers."""
         self.read_losses()
         speed = self.speed.measured()
-        loss = self.validate() if self.validation_is_due() else None
-        row = self.metrics.close_row(self.step, self.rate, loss, speed)
+        validation = self.validate() if self.validation_is_due() else None
+        row = self.metrics.close_row(self.step, self.rate, validation, speed)
         if row:
             self.send_row(row)
             self.warn_of_a_jump()
@@ -327,8 +336,8 @@ class Trainer:
         if said and self.fabric.is_global_zero:
             log.warning("warning: %s: %s: lower learning_rate, or set gradient_clip", self.run_name, said)
 
-    def validate(self) -> float:
-        """Mean loss over all validation clips and timesteps, of the weights that are exported."""
+    def validate(self) -> Row:
+        """Mean loss over all validation clips, of the weights that are exported: of all timesteps, and of each."""
         if self.average:
             self.average.swap()
         batch, rank = self.settings["batch_size"], self.fabric.global_rank
@@ -337,24 +346,27 @@ class Trainer:
         # Split weights are exchanged in each pass, so every process takes as many; what is too much counts nothing.
         most = math.ceil(math.ceil(len(self.validation_set) / self.leg.processes) / batch)
         batches += [[] for _ in range(most - len(batches))]
-        counts = [len(items) for items in batches]
         # Blocks would be compiled anew for a last batch of another size.
         full = [items + (items[-1:] or [0]) * ((batch if self.compiled else 1) - len(items)) for items in batches]
-        losses = torch.zeros((), dtype=this_device().double, device=self.fabric.device)
+        # A clip's timesteps follow each other.
+        at_timestep = torch.eye(len(VALIDATION_TIMESTEPS), dtype=this_device().double, device=self.fabric.device)
+        losses, count_of = torch.zeros_like(at_timestep[0]), torch.zeros_like(at_timestep[0])
         self.objective.eval()
         # Past DistributedDataParallel, which has nothing to exchange here.
         with torch.no_grad():
             workers = self.settings["workers"] if this_device().is_gpu else 0
-            for items, count in zip(self.load(self.validation_set, full, workers), counts, strict=True):
-                losses += self.objective.module(items, validating=True)[:count].to(losses).sum()
-        sums = torch.stack([losses, torch.tensor(len(mine), device=self.fabric.device)])
+            for items, batch_of in zip(self.load(self.validation_set, full, workers), batches, strict=True):
+                found = self.objective.module(items, validating=True)[: len(batch_of)].to(losses)
+                which = at_timestep[[item % len(VALIDATION_TIMESTEPS) for item in batch_of]]
+                losses, count_of = losses + found @ which, count_of + which.sum(dim=0)
+        sums = torch.stack([losses, count_of])
         self.objective.train()
         if self.average:
             self.average.swap()
         summed: Any = self.fabric.all_reduce(sums, reduce_op="sum")
-        loss = float(summed[0] / summed[1])
+        loss = float(summed[0].sum() / summed[1].sum())
         self.assert_finite("validation loss", loss, self.step)
-        return loss
+        return [loss, *(summed[0] / summed[1]).tolist()]
 
     def is_stopped(self) -> bool:
         """Whether any process got a signal. All processes have to ask. A leg that is done is not stopped any more."""
@@ -379,7 +391,7 @@ class Trainer:
         if self.metrics.losses:  # of a training that was interrupted at what is its end now
             self.metrics.close_row(self.step, self.learning_rate(), None, self.speed.measured())
         if self.metrics.rows[-1][2] is None:
-            self.metrics.rows[-1][2] = self.validate()
+            self.metrics.validated(self.validate())
         weights = {key: weight.detach() for key, weight in self.trained.items()}
         weights |= self.average.average if self.average else {}
         weights = gathered(weights, keep=self.fabric.is_global_zero)

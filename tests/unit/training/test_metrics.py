@@ -12,15 +12,27 @@ def test_metrics_average_the_steps_since_the_last_row() -> None:
     metrics = Metrics([], [], [], [])
     metrics.losses += [1.0, 2.0]
     metrics.norms += [3.0, 4.0]
-    assert metrics.close_row(2, 0.1, None, [20.0, 0.25, None]) == [2, 1.5, None, 0.1, 3.5, 20.0, 0.25, None]
-    assert metrics.close_row(2, 0.1, 3.0, [1.0, 0.0, None]) is None
+    assert metrics.close_row(2, 0.1, None, [20.0, 0.25, None]) == [
+        2,
+        1.5,
+        None,
+        0.1,
+        3.5,
+        *[None] * 5,
+        20.0,
+        0.25,
+        None,
+    ]
+    assert metrics.close_row(2, 0.1, [3.0] * 6, [1.0, 0.0, None]) is None
     metrics.losses.append(0.123456789)
     metrics.norms.append(math.inf)  # of a step that was passed over, in 16-mixed
-    metrics.close_row(3, 0.1, 1 / 3, [123.456, 0.0, 5.43211])
+    metrics.close_row(3, 0.1, [1 / 3, 0.1, 0.2, 0.3, 0.4, 2 / 3], [123.456, 0.0, 5.43211])
+    assert metrics.rows[-1][2] == 1 / 3 and metrics.rows[-1][-1] == 2 / 3
     assert metrics.csv() == (
-        "step,train_loss,validation_loss,learning_rate,gradient_norm,clips_per_second,waiting_for_data,peak_memory_gb\n"
-        "2,1.5,,0.1,3.5,20,0.25,\n"
-        "3,0.12345679,0.33333333,0.1,inf,123.5,0,5.432\n"
+        "step,train_loss,validation_loss,learning_rate,gradient_norm,validation_loss_0.1,validation_loss_0.3,"
+        "validation_loss_0.5,validation_loss_0.7,validation_loss_0.9,clips_per_second,waiting_for_data,peak_memory_gb\n"
+        "2,1.5,,0.1,3.5,,,,,,20,0.25,\n"
+        "3,0.12345679,0.33333333,0.1,inf,0.1,0.2,0.3,0.4,0.66666667,123.5,0,5.432\n"
     )
 
 
