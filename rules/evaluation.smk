@@ -195,6 +195,7 @@ rule compare:
         runtime=minutes(10),
     params:
         pictures=expand("results/evaluation/{run}.svg", run=PLAN.evaluation.by_step()),
+        families=to_text(PLAN.evaluation.families()),
         code=code_hash(SCRIPTS / "compare.py"),
     message:
         "Compare all runs: results/evaluation/summary.csv"
@@ -204,6 +205,7 @@ rule compare:
             --evaluation {input:q} \
             --table {output.table:q} \
             --summary {output.summary:q} \
+            --families {params.families:q} \
             --picture {params.pictures:q} \
             --log {log:q}
         """

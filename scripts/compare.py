@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,23 @@ def legs_of(run: str, evaluations: list[dict[str, Any]]) -> list[dict[str, Any]]
     return bases[:1] + own  # the first is in the training's window, the next one, if there is any, in its own
 
 
+def spreads(families: dict[str, list[str]], evaluations: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """By family of runs that differ only in their seed: mean and standard deviation of each measure over these runs."""
+    by_name = {evaluation["name"]: evaluation["measures"] for evaluation in evaluations}
+    out: dict[str, list[dict[str, Any]]] = {}
+    for family, members in families.items():
+        values: dict[str, list[dict[str, Any]]] = {}
+        for measure in (measure for name in members for measure in by_name[name] if measure["value"] is not None):
+            values.setdefault(measure["key"], []).append(measure)
+        out[family] = [
+            {key: same[0][key] for key in ("key", "split", "name", "unit", "better")}
+            | {"mean": statistics.fmean(each), "deviation": statistics.stdev(each), "runs": len(each)}
+            for same in values.values()
+            if len(each := [measure["value"] for measure in same]) > 1
+        ]
+    return out
+
+
 def draw(legs: list[dict[str, Any]], title: str, path: Path) -> None:
     """The main measures by step with their intervals, one panel for each."""
     import matplotlib
@@ -92,6 +111,9 @@ def main() -> None:
     parser.add_argument("--evaluation", type=Path, required=True, nargs="+", help="JSON of each run and leg")
     parser.add_argument("--table", type=Path, required=True, help="CSV, one row for each run and measure")
     parser.add_argument("--summary", type=Path, required=True, help="JSON")
+    parser.add_argument(
+        "--families", type=json.loads, default={}, help="JSON: runs that differ only in their seed, by name"
+    )
     parser.add_argument("--picture", type=Path, nargs="*", default=[], help="<run>.svg of runs with several legs")
     args = parse(parser)
 
@@ -108,6 +130,7 @@ def main() -> None:
         {
             "settings": evaluations[0]["settings"],
             "best": winners,
+            "spreads": spreads(args.families, evaluations),
             "runs": {
                 evaluation["name"]: {k: v for k, v in evaluation.items() if k not in ("name", "settings")}
                 for evaluation in evaluations

@@ -76,7 +76,9 @@ def summary() -> dict[str, object]:
         "evaluation/silent": {"run": "base", "value": 0.0},
         "train/fad": {"run": "two@step-00000001", "value": 1.0},
     }
-    return {"settings": {"level": 0.95}, "best": best, "runs": runs}
+    kad = {"key": "evaluation/kad", "split": "evaluation", "name": "KAD", "unit": "", "better": "lower"}
+    spread = [kad | {"mean": 8.5, "deviation": 0.71, "runs": 2}]
+    return {"settings": {"level": 0.95}, "best": best, "runs": runs, "spreads": {"both": spread}}
 
 
 def make_inputs(root: Path) -> list[object]:
@@ -297,6 +299,8 @@ def test_page_loads_all_pictures_and_can_play_every_sound(page: Page) -> None:
 def test_summary_tells_measures_settings_and_corpus(page: Page) -> None:
     text = page.locator("section").first.inner_text()
     assert "10 [9, 11] n = 2" in text and "KAD, evaluation: go by KAD." in text
+    assert "both: 2 seeds" in text and "8.5 ± 0.71 n = 2" in text
+    assert "the best was chosen on these very clips" in text
     best = page.eval_on_selector_all("td.best", "cells => cells.map(c => c.textContent.trim())")
     assert best == ["8 [7, 9] n = 2"]  # neither a measure that is equal for all, nor one that is best elsewhere
     assert "5 clips, 26 left out (leak: 25, tokens: 1), 1 warnings. Licences: CC0-1.0: 4, CC-BY-3.0: 1." in text

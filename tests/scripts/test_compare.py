@@ -69,6 +69,29 @@ def test_best_run_and_step_by_each_measure(files: list[Path], tmp_path: Path) ->
     assert table[(table.run == "other") & (table.measure == "kad")].value.isna().all()
 
 
+def test_runs_that_differ_in_their_seed_are_a_spread(files: list[Path], tmp_path: Path) -> None:
+    for seed, kad in enumerate([4.0, 5.0, 9.0]):
+        path = tmp_path / f"s--seed-{seed}.json"
+        path.write_text(json.dumps(evaluated(path.stem, path.stem, 10, kad=kad, clap_score=0.5 if seed else None)))
+        files.append(path)
+    families = {"s": [f"s--seed-{seed}" for seed in range(3)]}
+    assert_succeeds(compare(files, tmp_path, "--families", json.dumps(families)))
+    kad, clap = json.loads((tmp_path / "summary.json").read_text())["spreads"]["s"]
+    assert (kad["key"], kad["mean"], kad["runs"]) == ("evaluation/kad", 6.0, 3)
+    assert kad["deviation"] == pytest.approx(7**0.5) and (clap["runs"], clap["deviation"]) == (2, 0)
+
+
+def test_families_of_seeds_are_found() -> None:
+    config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    config["runs"]["demo"] |= {"seed": [0, 1], "learning_rate": [1e-3, 1e-4]}
+    config["runs"]["other"] = config["runs"]["demo"] | {"seed": 5, "learning_rate": 1e-3, "batch_size": 4}
+    plan = Plan(resolve(config, [ROOT / "config.yaml"]))
+    assert plan.evaluation.families() == {
+        f"demo--learning_rate-{rate}": [f"demo--learning_rate-{rate}--seed-{seed}" for seed in (0, 1)]
+        for rate in ("0.001", "0.0001")
+    }
+
+
 def test_curves_are_drawn_from_the_base_model_on(files: list[Path], tmp_path: Path) -> None:
     pictures = [tmp_path / "demo.svg"]
     assert_succeeds(compare(files, tmp_path, "--picture", *pictures))

@@ -19,6 +19,7 @@ import yaml
 
 from sao.base.files import bad_byte
 from sao.config.embeddings import embedding_folder, embedding_name
+from sao.config.sweeps import expanded
 
 SCHEMA = Path(__file__).resolve().parents[3] / "schemas" / "config.schema.yaml"
 ROLES = ("train", "validation", "evaluation")
@@ -77,6 +78,9 @@ def check_config(config: Config, files: list[Path]) -> Config:
     for section in SECTIONS:
         if isinstance(config.get(section), dict):
             config[section] = {name: entry for name, entry in config[section].items() if entry is not None}
+    if isinstance(config.get("runs"), dict):
+        keys = schema["$defs"]["run"]["properties"]
+        config["runs"] = expanded(config["runs"], {key: deref(entry, schema) for key, entry in keys.items()})
     _check(config, schema, files)
     for section in SECTIONS:
         check_names([section], config[section], files)

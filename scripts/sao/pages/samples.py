@@ -162,6 +162,16 @@ def measure_rows(summary: dict[str, Any], models: list[str]) -> dict[str, list[d
     return dict(sorted(splits.items(), key=lambda item: (item[0] != "evaluation", item[0])))
 
 
+def spread_rows(summary: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """By family of seeds: one row per measure, with mean and standard deviation over its runs."""
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for family, measures in summary["spreads"].items():
+        for m in sorted(measures, key=lambda m: (m["split"] != "evaluation", m["split"])):
+            text = f"{m['mean']:.{DIGITS}g} ± {m['deviation']:.2g}"
+            rows.setdefault(family, []).append(m | {"text": text})
+    return rows
+
+
 def corpus_entry(report: dict[str, Any], dropped: list[pd.DataFrame], page: str) -> dict[str, Any]:
     """A corpus on the page: its clips, and those that were left out, with the reasons. `report` is its validation.json."""
     left_out = [*report["left_out"], *(row for table in dropped for row in table.to_dict("records"))]
@@ -217,6 +227,7 @@ def render_page(
         sortable=list(dict.fromkeys(key for clip in clips for key in clip["figures"])),
         measures=measure_rows(summary, models),
         notes=notes(m for name in models for m in summary["runs"][name]["measures"]),
+        spreads=spread_rows(summary),
         level=summary["settings"]["level"],
         corpora=corpora,
         runs=[

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from sao.config.resolve import ROLES, Config
 from sao.config.settings import EmbedSettings, EvaluateSettings, pick
 from sao.data.corpora import published_splits
@@ -127,6 +129,15 @@ class Evaluation:
     def by_step(self) -> list[str]:
         """The runs whose legs are measured, so that their measures can be drawn over the steps."""
         return [run for run in self.runs.runs if any(name.startswith(f"{run}@") for name in self.evaluated())]
+
+    def families(self) -> dict[str, list[str]]:
+        """The runs that differ only in their seed, by the name that they share."""
+        alike: dict[str, list[str]] = {}
+        for run, settings in self.runs.runs.items():
+            rest = {key: value for key, value in settings.items() if key not in ("seed", "publish")}
+            alike.setdefault(repr(sorted(rest.items())), []).append(run)
+        named = {re.sub(r"--seed-\d+", "", runs[0]): runs for runs in alike.values()}
+        return {name: runs for name, runs in named.items() if len(runs) > 1}
 
     def label(self, run: str) -> str:
         """The name of a measured model in tables and on pages: `base`, a run, or a run's leg."""

@@ -680,3 +680,43 @@ def test_a_local_text_encoder_is_for_a_local_model() -> None:
     hub = {"repo": "a/b", "revision": "0" * 40, "text_encoder": {"path": str(DEMO.parent)}}
     found = complaint(config | {"base_models": config["base_models"] | {"hub": hub}})
     assert "base_models.hub.text_encoder.path: is for a model in a folder; give repo and revision" in found
+
+
+SWEEP = {"learning_rate": [1e-5, 5e-5], "method": "lora", "adapter": {"rank": [8, 16], "target_modules": ["to_qkv"]}}
+
+
+def test_a_run_with_lists_is_a_family_of_runs() -> None:
+    """What takes a list anyway, as target_modules does, is no sweep."""
+    runs = resolve(chained(a=SWEEP, b={"seed": [0, 1]}, c={}), [DEMO])["runs"]
+    assert list(runs) == [
+        "a--learning_rate-1e-05--rank-8",
+        "a--learning_rate-1e-05--rank-16",
+        "a--learning_rate-5e-05--rank-8",
+        "a--learning_rate-5e-05--rank-16",
+        "b--seed-0",
+        "b--seed-1",
+        "c",
+    ]
+    one = runs["a--learning_rate-5e-05--rank-8"]
+    assert (one["learning_rate"], one["adapter"]["rank"], one["adapter"]["target_modules"]) == (5e-5, 8, ["to_qkv"])
+    assert [runs[name]["seed"] for name in ("b--seed-0", "b--seed-1")] == [0, 1]
+    assert resolve(chained(a={"init_from": "b--seed-1"}, b={"seed": [0, 1]}), [DEMO])["runs"]["a"]
+
+
+@pytest.mark.parametrize(
+    ("run", "words"),
+    [
+        ({"seed": []}, "runs.a.seed: found an empty list"),
+        ({"seed": [1, 1]}, "runs.a.seed: found a value twice"),
+        ({"learning_rate": [1e-5, "high"]}, "runs.a--learning_rate-high.learning_rate: found 'high'"),
+        ({"seed": [[1]]}, "runs.a--seed-.1..seed: found [1], array"),
+        ({"publish": {"repo": ["a/b", "a/c"]}}, "runs.a.publish.repo: found ['a/b', 'a/c']"),
+        ({"captions": ["random", "first"], "method": ["full", "x" * 50]}, "letters; at most 64"),
+    ],
+)  # fmt: skip
+def test_a_sweep_that_cannot_be_is_one_line(run: dict[str, object], words: str) -> None:
+    assert words in complaint(chained(a=run, b={}))
+
+
+def test_a_family_may_not_take_the_name_of_a_run() -> None:
+    assert "'a--seed-1' is there twice" in complaint(chained(**{"a--seed-1": {}, "a": {"seed": [1, 2]}}))
