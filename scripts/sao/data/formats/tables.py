@@ -52,7 +52,7 @@ def file_column(columns: Sequence[str], where: str) -> str:
 def named(row: dict[str, Any], column: str, where: str) -> dict[str, Any]:
     """A row with the name of its sound under `file_name`. Raises InputError if that is no text."""
     name = row[column]
-    if isinstance(name, dict) or not isinstance(name, str):
+    if not isinstance(name, str):
         what = (
             "holds a sound instead of its name: save it as a file" if isinstance(name, dict | bytes) else "is no text"
         )
