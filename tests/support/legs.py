@@ -33,6 +33,7 @@ def make_leg(folder: Path, **changes: Any) -> Leg:
         "captions_digest": folder / "captions.json",
         "model": folder / "model",
         "model_digest": folder / "checksums.sha256",
+        "base_digest": None,
         "code": "x",
         "output": folder / "run/step-00000008",
     }

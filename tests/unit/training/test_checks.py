@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -105,6 +106,16 @@ def test_leg_with_what_is_wrong_with_it(leg: Leg) -> None:
     (leg.model / "model_config.json").write_text("{}")
     with pytest.raises(InputError, match="model_type is None"):
         check_leg(leg)
+
+
+def test_other_weights_to_start_from_are_on_the_base_models_latents(leg: Leg, tmp_path: Path) -> None:
+    """With `init_from` the weights are others, and latents and captions stay the base model's."""
+    other = tmp_path / "initial.sha256"
+    other.write_text("of other weights")
+    started = dataclasses.replace(leg, model_digest=other)
+    with pytest.raises(InputError, match="latents are of another base model"):
+        check_leg(started)
+    check_leg(dataclasses.replace(started, base_digest=leg.model_digest))
 
 
 def test_files_that_a_leg_reads_are_compared(leg: Leg, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_loss_is_stable_audio_tools(
             torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-7)
     # The loss depends on each of the draws, and on each setting.
     for key, other in {"noise": -batch["noise"], "t": batch["t"] * 0.9, "latents": batch["latents"] + 0.1}.items():
-        assert objective(batch | {key: other}).mean().item() != pytest.approx(expected.item(), rel=2e-4)
+        assert objective(batch | {key: other}).mean().item() != pytest.approx(expected.item(), rel=2e-5)
     if training and "inpainting" not in training:
         assert Objective(model, {})(batch).mean().item() != pytest.approx(expected.item(), rel=1e-4)
 
