@@ -27,6 +27,8 @@ from sao.sound.read import SILENT_DBFS, decibels
 from sao.sound.write import write_sound
 
 LOUDNESS_BLOCK = 0.4  # s, as in ITU-R BS.1770-4
+CLOSE = 0.01  # LU
+TRIALS = 10  # most need one
 FORMATS = {"wav16": ("wav", "PCM_16"), "wav24": ("wav", "PCM_24"), "flac": ("flac", "PCM_16")}
 COLUMNS = (
     "clip_id", "split", "prompt", "negative_prompt", "cfg_scale", "seed", "seconds", "run", "checkpoint", "model_sha256",
@@ -73,8 +75,12 @@ def finish(audio: np.ndarray, rate: int, loudness: float | None, clip: str, prec
 
         # A clip that is shorter than a block is measured as one block.
         meter = pyloudnorm.Meter(rate, block_size=min(LOUDNESS_BLOCK, len(audio) / rate))
-        measured = meter.integrated_loudness(audio)
-        gain = loudness - measured if np.isfinite(measured) else 0.0
+        # Parts below -70 LUFS do not count (ITU-R BS.1770-4), and with more gain more of a quiet sound counts.
+        for _ in range(TRIALS):
+            measured = meter.integrated_loudness(audio * 10 ** (gain / 20))
+            if not np.isfinite(measured) or abs(loudness - measured) < CLOSE:
+                break
+            gain += loudness - measured
         audio = audio * 10 ** (gain / 20)
     overs = int((np.abs(audio) > 1).sum())
     return Finished(audio, peak, gain, overs, f"{overs} samples over full scale, clipped" if overs else "")
