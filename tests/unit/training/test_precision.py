@@ -38,7 +38,7 @@ RATE = 1e-3
 # The largest differences of a loss and of the gradients (the norm of their difference), relative to those of stock. In low
 # precision, stock also runs the text encoder and the autoencoder in it, and rounds timesteps. Ours are in float32.
 LOW = (2e-3, 3e-2)
-TOLERANCE = {"32-true": (1e-6, 1e-5), "16-mixed": (1e-3, 5e-3), "bf16-mixed": LOW, "bf16-true": LOW}
+TOLERANCE = {"32-true": (1e-6, 1e-5), "16-mixed": (1e-3, 1e-2), "bf16-mixed": LOW, "bf16-true": LOW}
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
 
 
