@@ -10,7 +10,7 @@ from sao.base.command import InputError, log, parse, run
 
 from sao.base.files import read_json, sha256, whole, write_json
 from sao.base.vouched import Checking, leg_files, model_files
-from sao.models.build import assert_same_keys, read_safetensors, write_safetensors
+from sao.models.build import assert_same_keys, changed_keys, read_safetensors, write_safetensors
 
 if TYPE_CHECKING:
     import torch
@@ -58,7 +58,7 @@ def main() -> None:
     weights = full_model(base, folder)
     checking.finish(f"{folder} and base model {args.model}")
     assert_same_keys({k: v.shape for k, v in weights.items()}, {k: v.shape for k, v in base.items()}, folder)
-    changed = [k for k, v in weights.items() if not torch.equal(v.float(), base[k].float())]
+    changed = changed_keys(weights, base)
     if not any(key.startswith("model.") for key in changed):
         raise InputError(f"{folder}: no weight of the diffusion model differs from the base model's")
     bad = [key for key, value in weights.items() if not torch.isfinite(value).all()]

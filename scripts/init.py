@@ -26,7 +26,6 @@ def main() -> None:
     parser.add_argument("--digest", type=Path, required=True, help="listing of its files")
     args = parse(parser)
 
-    import torch
     from sao.training.initial import read_initial
 
     path, settings = args.weights, args.settings
@@ -37,9 +36,8 @@ def main() -> None:
     given = [Vouched(path, exported["sha256"], args.export, cure)] if exported else []
     checking = Checking([*model_files(args.model, args.model_digest, text_encoder=False), *given])
     base = read_safetensors(args.model / "model.safetensors")
-    weights, kind = read_initial(path, base, settings["init_weights"] == "ema")
+    weights, kind, changed = read_initial(path, base, settings["init_weights"] == "ema")
     checking.finish(f"base model {args.model}")
-    changed = sum(not torch.equal(value.float(), base[key].float()) for key, value in weights.items())
 
     args.output.mkdir(parents=True, exist_ok=True)
     size = sum(value.numel() * value.element_size() for value in weights.values())
@@ -48,7 +46,7 @@ def main() -> None:
     with whole(files[1], size) as temporary:
         write_safetensors({key: value.contiguous() for key, value in weights.items()}, temporary)
     write_digests(args.digest, args.output, files)
-    read = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    read = sorted(file for file in path.glob("*") if file.is_file()) if path.is_dir() else [path]
     source = {
         "init_from": settings["init_from"],
         "kind": kind,

@@ -137,10 +137,8 @@ def make_text_encoder(captions_of: Path, wordnet: Path, tokenizer_of: Path | Non
     """
     torch.manual_seed(1)
     captions, glosses = read_captions(captions_of), read_glosses(wordnet)
-    if tokenizer_of:
-        tokenizer = read_by_transformers(Tokenizer.from_file(str(tokenizer_of / "tokenizer.json")))
-    else:
-        tokenizer = read_by_transformers(train_tokenizer(captions, glosses))
+    kept = Tokenizer.from_file(str(tokenizer_of / "tokenizer.json")) if tokenizer_of else None
+    tokenizer = read_by_transformers(kept or train_tokenizer(captions, glosses))
     config = T5Config(
         vocab_size=len(tokenizer),
         d_model=512,  # the width that stable-audio-tools expects of t5-small

@@ -292,6 +292,13 @@ def read_safetensors(path: Path, prefix: str = "") -> dict[str, torch.Tensor]:
         raise InputError(f"{path}: not a whole safetensors file ({error})") from None
 
 
+def changed_keys(weights: Mapping[str, torch.Tensor], base: Mapping[str, torch.Tensor]) -> list[str]:
+    """The keys of `weights` whose numbers are others than those of `base`, in whatever precision."""
+    import torch
+
+    return [key for key, value in weights.items() if not torch.equal(value.float(), base[key].float())]
+
+
 def assert_same_keys(shapes: Mapping[str, Shape], expected: Mapping[str, Shape], path: object) -> None:
     """Raise InputError, with counts and an example, unless both have the same keys and shapes."""
     missing = sorted(set(expected) - set(shapes))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sao.base.command import InputError, log
 
-from sao.models.build import assert_same_keys, read_pickled, read_safetensors
+from sao.models.build import assert_same_keys, changed_keys, read_pickled, read_safetensors
 from sao.training.adapters import CONFIG, WEIGHTS, merged_weights
 from sao.training.forms import BETWEEN, FILE, merged_form
 
@@ -26,8 +26,8 @@ COUNTERS = ("diffusion_ema.initted", "diffusion_ema.step")
 ONLINE = "diffusion_ema.online_model."  # the same weights a second time
 
 
-def read_initial(path: Path, base: Weights, average: bool) -> tuple[Weights, str]:
-    """All weights of the base model, with those that `path` has instead, and the kind of file that this is.
+def read_initial(path: Path, base: Weights, average: bool) -> tuple[Weights, str, int]:
+    """All weights of the base model, with those that `path` has instead, the kind of file, and how many keys differ.
 
     `base` has the untouched weights by key. `path` is a safetensors file or a pickled checkpoint of a whole model or of its
     trained part, or a folder or file of an adapter, which is merged. Of a checkpoint with a moving average and the weights
@@ -51,9 +51,10 @@ def read_initial(path: Path, base: Weights, average: bool) -> tuple[Weights, str
             weights = replaced(base, trained, file)
     if bad := [key for key, value in weights.items() if not torch.isfinite(value).all()]:
         raise InputError(f"{path}: {len(bad)} weights are NaN or infinite ({bad[0]} …): its training diverged")
-    if all(torch.equal(value.float(), base[key].float()) for key, value in weights.items()):
+    changed = len(changed_keys(weights, base))
+    if not changed:
         raise InputError(f"{path}: all weights are those of the base model: remove init_from, or name another file")
-    return weights, kind
+    return weights, kind, changed
 
 
 def unwrapped(state: Weights, path: Path, average: bool) -> tuple[Weights, str]:
@@ -77,17 +78,10 @@ def unwrapped(state: Weights, path: Path, average: bool) -> tuple[Weights, str]:
 
 def replaced(base: Weights, trained: Weights, path: Path) -> Weights:
     """`base` with the weights of `trained`, in float32, which need not have the autoencoder."""
-    import torch
-
     whole = any(key.startswith(FROZEN) for key in trained)
     expected = {key: value.shape for key, value in base.items() if whole or not key.startswith(FROZEN)}
     assert_same_keys({key: value.shape for key, value in trained.items()}, expected, path)
-    other = [
-        key
-        for key, value in trained.items()
-        if key.startswith(FROZEN) and not torch.equal(value.float(), base[key].float())
-    ]
-    if other:
+    if other := changed_keys({key: value for key, value in trained.items() if key.startswith(FROZEN)}, base):
         raise InputError(
             f"{path}: has another autoencoder than the base model ({len(other)} weights, {other[0]} …): declare it as a base "
             "model of its own"
