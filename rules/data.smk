@@ -245,6 +245,7 @@ rule dataset_configs:
         model_config=ancient("results/models/{base_model}/model_config.json"),
         hub=ancient("results/models/{base_model}/hub"),
         model_digest="results/models/{base_model}/checksums.sha256",
+        hook=ask(PLAN.data.hooks, given, ancient),
     output:
         datasets=directory("results/data/{corpus}/dataset_configs/{base_model}"),
         kept="results/data/{corpus}/dataset_configs/{base_model}.csv",
@@ -261,6 +262,7 @@ rule dataset_configs:
     params:
         splits=ask(PLAN.data.split_folder),
         settings=settings(PLAN.data.datasets),
+        hook=ask(PLAN.data.hook_content),
         # The configs contain their own path, which has to be this one in object storage too.
         output=ask(PLAN.data.dataset_folder),
         # Not a rerun trigger, because the training checks the batch size again.

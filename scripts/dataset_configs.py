@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import shutil
@@ -13,13 +14,15 @@ from sao.base.command import InputError, about, log, parse, progress, run
 
 import pandas as pd
 from sao.base.files import whole_folder, write_json
-from sao.base.names import shard_name, shard_of, write_digests
+from sao.base.names import seed_for, shard_name, shard_of, write_digests
 from sao.base.placeholders import is_blank
-from sao.base.tables import caption_columns, captions_of, each, read_table, records, write_table
+from sao.base.tables import each, read_table, records, write_table
 from sao.config.resolve import ROLES
 from sao.config.settings import Batches, DatasetSettings, add_settings
 from sao.data.findings import Findings
 from sao.data.splits import assert_disjoint
+from sao.data.templates import draw
+from sao.data.texts import Texts, texts_by_clip
 from sao.models.config import (
     ModelConfig,
     downsampling_ratio,
@@ -29,30 +32,35 @@ from sao.models.config import (
 )
 from sao.models.numbers import Number, check_columns, column_of, numbers_of
 from sao.models.tokens import Reader
+from sao.pages.prompts import Drawn, page
 from sao.training import caption_hook
 from sao.training.checks import check_batch
 
 SHOWN = 5  # warnings of each kind that are logged; the table has all
+PROMPTS_SHOWN = 50
+DRAWN = "prompts.html"
 
 
-def check_captions(table: pd.DataFrame, reader: Reader, max_length: int, findings: Findings) -> int:
-    """Find captions that are empty, too long or not understood. Returns the tokens of the longest caption that fits."""
+def check_captions(
+    table: pd.DataFrame, texts: Texts, kind: str, reader: Reader, max_length: int, findings: Findings
+) -> int:
+    """Find captions or prompts that are empty, too long or not understood. Returns the tokens of the longest that fits."""
     longest = 0
-    columns = caption_columns(table)
     for row in progress(each(table), "counting tokens", total=len(table), unit="clips"):
-        captions = [getattr(row, column) for column in columns[: row.caption_count]]
-        for column, text, reading in zip(columns, captions, reader.read(captions), strict=False):
+        given = [text for text, _ in texts[row.path]]
+        for at, (text, reading) in enumerate(zip(given, reader.read(given), strict=True), start=1):
+            name = f"{kind}_{at}"
             if is_blank(text):
-                findings.error("caption", row, f"{column} is empty ({text!r})")
+                findings.error("caption", row, f"{name} is empty ({text!r})")
             elif problem := reading.problem():
-                findings.error("unknown", row, f"{column} ({text[:60]!r}) {problem}")
+                findings.error("unknown", row, f"{name} ({text[:60]!r}) {problem}")
             elif caveat := reading.caveat():
-                findings.warning("unknown", row, f"{column} ({text[:60]!r}) {caveat}")
+                findings.warning("unknown", row, f"{name} ({text[:60]!r}) {caveat}")
             if reading.tokens > max_length:
                 findings.error(
                     "tokens",
                     row,
-                    f"{column} has {reading.tokens} tokens, the text encoder cuts it after {max_length}: shorten it "
+                    f"{name} has {reading.tokens} tokens, the text encoder cuts it after {max_length}: shorten it "
                     f"({text[:60]!r}…)",
                 )
             else:
@@ -98,11 +106,14 @@ def check_batches(table: pd.DataFrame, runs: dict[str, Batches]) -> None:
             check_batch(items, settings["batch"])
 
 
-def write_hook(folder: Path, key: str, table: pd.DataFrame, numbers: list[Number]) -> None:
+def write_hook(folder: Path, key: str, table: pd.DataFrame, texts: Texts, numbers: list[Number]) -> None:
     """Write the metadata module that a dataset config points to, and the captions and numbers that it reads, by `key`."""
     folder.mkdir(parents=True, exist_ok=True)
-    columns, rows = caption_columns(table), records(table)
-    write_json(folder / "captions.json", {row[key]: captions_of(row, columns) for row in rows})
+    rows = records(table)
+    write_json(folder / "captions.json", {row[key]: [text for text, _ in texts[row["path"]]] for row in rows})
+    weights = {row[key]: [weight for _, weight in texts[row["path"]]] for row in rows}
+    if any(len(set(given)) > 1 for given in weights.values()):
+        write_json(folder / "weights.json", weights)
     if numbers:
         values = {row[key]: {n.name: n.read(row[column_of(n)]) for n in numbers} for row in rows}
         write_json(folder / "numbers.json", values)
@@ -110,13 +121,13 @@ def write_hook(folder: Path, key: str, table: pd.DataFrame, numbers: list[Number
 
 
 def latent_datasets(
-    folder: Path, place: Path, table: pd.DataFrame, numbers: list[Number], latents: Path, shards: int
+    folder: Path, place: Path, table: pd.DataFrame, texts: Texts, numbers: list[Number], latents: Path, shards: int
 ) -> list[dict[str, str]]:
     """The entry of a `pre_encoded` dataset config. Its path is a folder with the `filelist.txt` of the clips' latents.
 
     Files are written to `folder`, which will be moved to `place`.
     """
-    write_hook(folder, "clip_id", table, numbers)
+    write_hook(folder, "clip_id", table, texts, numbers)
     up = Path(os.path.relpath(latents, place)).as_posix()
     files = [
         f"{up}/{split}/{shard_name(shard_of(clip, shards), shards)}/{clip}.npy\n"
@@ -128,15 +139,28 @@ def latent_datasets(
 
 
 def audio_datasets(
-    folder: Path, place: Path, table: pd.DataFrame, numbers: list[Number], audio: dict[str, str]
+    folder: Path, place: Path, table: pd.DataFrame, texts: Texts, numbers: list[Number], audio: dict[str, str]
 ) -> list[dict[str, str]]:
     """The entries of an `audio_dir` dataset config, one for each published split that has clips in it."""
     entries = []
     for split in sorted(set(table.published_split)):
-        write_hook(folder / split, "file_name", table[table.published_split == split], numbers)
+        write_hook(folder / split, "file_name", table[table.published_split == split], texts, numbers)
         hook = (place / split / "metadata.py").as_posix()
         entries.append({"id": split, "path": audio[split], "custom_metadata_module": hook})
     return entries
+
+
+def drawn_prompts(table: pd.DataFrame, texts: Texts, reader: Reader, seed: int = 0) -> list[Drawn]:
+    """The prompts of some clips, chosen by lot, as the first epochs draw them."""
+    rows = sorted(records(table), key=lambda row: seed_for("shown", row["clip_id"]))
+    drawn: list[Drawn] = []
+    for epoch, row in itertools.islice(((epoch, row) for epoch in itertools.count() for row in rows), PROMPTS_SHOWN):
+        given = texts[row["path"]]
+        weights = [weight for _, weight in given]
+        which = draw(len(given), weights if len(set(weights)) > 1 else None, seed, epoch, row["clip_id"])
+        (reading,) = reader.read([given[which][0]])
+        drawn.append((row["file_name"], given[which][0], f"{which + 1} of {len(given)}", reading.tokens))
+    return drawn
 
 
 def read_splits(folder: Path) -> dict[str, pd.DataFrame]:
@@ -151,8 +175,8 @@ def read_splits(folder: Path) -> dict[str, pd.DataFrame]:
 
 def check_clips(
     tables: dict[str, pd.DataFrame], config: ModelConfig, hub: Path, settings: DatasetSettings
-) -> tuple[Findings, int]:
-    """`(findings about clips for this model, tokens of the longest caption that fits)`.
+) -> tuple[Findings, Texts, int]:
+    """`(findings about clips for this model, the texts of every clip, tokens of the longest text that fits)`.
 
     Raises InputError on the first clip that does not fit, unless the settings leave such clips out.
     """
@@ -162,16 +186,19 @@ def check_clips(
         window_frames(config, settings["train_seconds"]),
     )
     findings, longest, numbers = Findings(), 0, numbers_of(config)
+    prompts = settings.get("prompts")
+    texts = texts_by_clip(tables, prompts, findings)
+    kind = "prompt" if prompts else "caption"
     for role, table in tables.items():
         check_columns(numbers, [*map(str, table)], f"{role}.csv")
         check_numbers(table, numbers, findings)
         if not settings["random_crop"]:
             check_durations(table, config, frames, findings)
-        longest = max(longest, check_captions(table, reader, limit, findings))
+        longest = max(longest, check_captions(table, texts, kind, reader, limit, findings))
     if findings.errors and settings["on_invalid"] == "fail":
         raise findings.failure("; on_invalid: drop leaves such clips out")
     findings.drop_errors()
-    return findings, longest
+    return findings, texts, longest
 
 
 def write_dataset(
@@ -179,6 +206,7 @@ def write_dataset(
     place: Path,
     role: str,
     table: pd.DataFrame,
+    texts: Texts,
     numbers: list[Number],
     frames: int,
     settings: DatasetSettings,
@@ -186,10 +214,10 @@ def write_dataset(
     """Write the dataset config of a side to `folder`, which will be moved to `place`."""
     if settings["latents"] is not None and settings["shards"] is not None:
         kind, latents = "pre_encoded", Path(settings["latents"])
-        entries = latent_datasets(folder / role, place / role, table, numbers, latents, settings["shards"])
+        entries = latent_datasets(folder / role, place / role, table, texts, numbers, latents, settings["shards"])
     else:
         kind = "audio_dir"
-        entries = audio_datasets(folder / role, place / role, table, numbers, settings["audio"] or {})
+        entries = audio_datasets(folder / role, place / role, table, texts, numbers, settings["audio"] or {})
     dataset: dict[str, Any] = {
         "dataset_type": kind,
         "datasets": entries,
@@ -218,7 +246,7 @@ def main() -> None:
 
     config = read_model_config(args.model_config)
     tables = read_splits(args.splits)
-    findings, longest = check_clips(tables, config, args.hub, settings)
+    findings, texts, longest = check_clips(tables, config, args.hub, settings)
     dropped = findings.paths(findings.left_out)
     warnings = [entry for entry in findings.warnings if entry["path"] not in dropped]
     for warning in Findings.first(warnings, SHOWN):
@@ -227,20 +255,28 @@ def main() -> None:
     if empty := next((role for role, table in kept.items() if not len(table)), None):
         raise InputError(f"{args.splits / empty}.csv: no clip fits {args.model_config}: all are left out")
     check_batches(kept["train"], args.batches)
-    log.info("longest caption: %d of %d tokens", longest, text_max_length(config))
+    prompts = settings.get("prompts")
+    kind = "prompt" if prompts else "caption"
+    log.info("longest %s: %d of %d tokens", kind, longest, text_max_length(config))
 
     frames = window_frames(config, settings["train_seconds"])
     with whole_folder(args.output) as written:
         for role in ("train", "validation"):
-            write_dataset(written, args.output, role, kept[role], numbers_of(config), frames, settings)
+            write_dataset(written, args.output, role, kept[role], texts, numbers_of(config), frames, settings)
         # Clips that this model cannot take, and captions that it half understands. They are for a person, not for a training.
         asides = {"dropped.csv": findings.left_out} | ({"warnings.csv": warnings} if warnings else {})
         for name, entries in asides.items():
             write_table(written / name, pd.DataFrame(entries, columns=Findings.COLUMNS))
-    write_table(args.kept, pd.concat([table.assign(role=role) for role, table in kept.items()]))
+        drawn = drawn_prompts(kept["train"], texts, Reader(config, args.hub))
+        (written / DRAWN).write_text(page(args.splits.parent.name, drawn, text_max_length(config)), encoding="utf-8")
+    whole = pd.concat([table.assign(role=role) for role, table in kept.items()])
+    # What is rendered for a clip, if the config renders templates instead of captions.
+    write_table(args.kept, whole.assign(prompt=[texts[path][0][0] for path in whole.path]) if prompts else whole)
     files = sorted(path for path in args.output.rglob("*") if path.is_file())
     write_digests(
-        args.digest, args.output, [path for path in files if path.relative_to(args.output).as_posix() not in asides]
+        args.digest,
+        args.output,
+        [path for path in files if path.relative_to(args.output).as_posix() not in (*asides, DRAWN)],
     )
 
 

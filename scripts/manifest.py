@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import itertools
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from sao.base.tables import read_table, records, write_table
 from sao.config.settings import ManifestSettings, add_settings
 from sao.data.formats import FORMATS
 from sao.data.origin import Row, lost_links, one_line, origin
+from sao.data.templates import FIELD
 from sao.sound.read import Measured
 
 
@@ -79,6 +81,7 @@ def main() -> None:
     columns = [f"caption_{i}" for i in range(1, max(map(len, captions.values())) + 1)]
     further = {f"given_{kind}": args.settings[f"{kind}_column"] for kind in ("split", "group")}
     further |= {f"value_{column}": column for column in args.settings["columns"]}
+    further |= {f"{FIELD}{column}": column for column in args.settings.get("fields", [])}
     rows: list[dict[str, Any]] = []
     odd: list[str] = []
     for name, fact in sorted(facts.items(), key=lambda item: item[1]["file_name"]):
@@ -91,10 +94,11 @@ def main() -> None:
             if source is None:
                 continue
             if source not in cells and name not in lost:
+                key = {"value": "columns", "field": "prompts"}.get(column.split("_")[0], "split")
+                near = difflib.get_close_matches(source, cells, n=1)
                 raise InputError(
-                    f"{tables}: column {source!r}, which the config's "
-                    f"`{'columns' if column.startswith('value_') else 'split'}` names, is missing for {file!r}; found "
-                    f"{', '.join(cells)}"
+                    f"{tables}: column {source!r}, which the config's `{key}` names, is missing for {file!r}; "
+                    f"{f'did you mean {near[0]!r}? ' if near else ''}found {', '.join(cells)}"
                 )
             row[column] = one_line(cells.get(source, ""))
         row["caption_count"] = len(texts)

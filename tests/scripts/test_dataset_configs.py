@@ -27,7 +27,7 @@ from sao.models.tokens import Reader
 ROLES = ("train", "validation")
 FILES = {f"{role}/{name}" for role in ROLES for name in ("filelist.txt", "captions.json", "metadata.py")}
 DIGESTED = FILES | {f"{role}.json" for role in ROLES}
-OUTPUTS = DIGESTED | {"dropped.csv"}
+OUTPUTS = DIGESTED | {"dropped.csv", "prompts.html"}
 
 MODEL = json.loads((BASE_MODEL / "model_config.json").read_text(encoding="utf-8"))
 RATIO = MODEL["model"]["pretransform"]["config"]["downsampling_ratio"]
@@ -432,3 +432,113 @@ def test_missing_tokenizer_is_named(tmp_path: Path, splits: Path, base_model: Pa
     result = configure(tmp_path, splits, base_model, model_config=tmp_path / "model_config.json")
     assert_fails(result, "models--t5-none")
     assert listing(tmp_path / "results") == set()
+
+
+def templates(*entries: str | tuple[str, float], **more: object) -> list[object]:
+    """The option for a corpus's prompts."""
+    texts = [(entry, 1) if isinstance(entry, str) else entry for entry in entries]
+    prompts = {"templates": [{"text": text, "weight": weight} for text, weight in texts], "tags": {}, "columns": []}
+    return ["--prompts", json.dumps(prompts | {"variants": 3} | more)]
+
+
+@pytest.fixture
+def tagged(tmp_path: Path, splits: Path) -> Path:
+    """Splits with a column `mood`, blank for the second clip of each side."""
+
+    def add(table: pd.DataFrame) -> None:
+        table["field_mood"] = [("unknown" if at == 1 else f"calm;dark;m{at}") for at in range(len(table))]
+
+    for path in splits.glob("*.csv"):
+        edit_table(path, tmp_path / "splits" / path.name, add)
+    return tmp_path / "splits"
+
+
+def test_templates_give_every_clip_its_texts_and_their_weights(
+    tmp_path: Path, tagged: Path, base_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tags = {"mood": {"separator": None, "shuffle": True, "drop": 0.0, "join": ", "}}
+    options = templates(("zxq, {caption}", 3), "{caption}: {mood}", tags=tags)
+    result = configure(tmp_path, tagged, base_model, *options)
+    assert_succeeds(result)
+    assert "'mood' is blank for" in result.stderr and "longest prompt:" in result.stderr
+    monkeypatch.chdir(tmp_path)
+    folder = Path("results/datasets/train")
+    captions, weights = (json.loads((folder / name).read_text()) for name in ("captions.json", "weights.json"))
+    first, second, *_ = rows(tagged, "train")
+    own = [first["caption_1"], first["caption_2"]]
+    texts = captions[first["clip_id"]]
+    assert texts[:2] == [f"zxq, {caption}" for caption in own]
+    assert {text.split(": ")[0] for text in texts[2:]} == set(own) and len(texts) > 4
+    assert sum(weights[first["clip_id"]][:2]) == pytest.approx(0.75) and sum(
+        weights[first["clip_id"]]
+    ) == pytest.approx(1)
+    assert captions[second["clip_id"]] == [f"zxq, {second['caption_1']}", f"zxq, {second['caption_2']}"]
+    hook = hook_of(folder / "metadata.py")
+    assert {hook({"clip_id": first["clip_id"]}, None)["prompt"] for _ in range(60)} <= set(texts)
+    kept = read_table(Path("results/datasets.csv"))
+    assert kept.prompt[kept.clip_id == first["clip_id"]].item() == texts[0]
+    assert "weights.json" in Path("results/datasets.sha256").read_text()
+    page = Path("results/datasets/prompts.html").read_text()
+    assert (
+        page.count("<tr>") == 51
+        and page.count("zxq, ") > 20
+        and "prompts.html" not in Path("results/datasets.sha256").read_text()
+    )
+    digest = Path("results/datasets.sha256").read_text()
+    assert_succeeds(configure(tmp_path, tagged, base_model, *options))
+    assert Path("results/datasets.sha256").read_text() == digest
+
+
+def test_every_text_that_templates_can_give_is_checked(tmp_path: Path, tagged: Path, base_model: Path) -> None:
+    long = templates(("{caption}", 1000), ("{caption} " + "rain " * 200, 0.001))
+    path = rows(tagged, "train")[0]["path"]
+    lines = error_lines(configure(tmp_path, tagged, base_model, *long))
+    assert len(lines) == 28 and f"{path} prompt_3 has" in lines[-1] and f"after {TOKENS}" in lines[-1]
+    lines = error_lines(configure(tmp_path, tagged, base_model, *templates("{mood}", "{caption}, {mood}")))
+    path = rows(tagged, "train")[1]["path"]
+    words = f"{path} every template has a field that is blank for it (mood): fill it in, or add a template without it"
+    assert len(lines) == 3 and words in lines[-1]
+    assert_succeeds(configure(tmp_path, tagged, base_model, *templates("{mood}"), "--on-invalid", "drop"))
+    assert path in read_table(tmp_path / "results/datasets/dropped.csv").path.tolist()
+
+
+HOOK = """
+import random
+
+def get_custom_metadata(info, audio):
+    assert audio is None
+    if info["clip_id"] == REJECTED:
+        return {"__reject__": True}
+    return {"prompt": random.choice(["loud", "soft"]) + " " + info["captions"][0] + ", " + info["mood"]}
+"""
+
+
+def test_a_hook_gives_prompts_that_are_known_before_the_training(
+    tmp_path: Path, tagged: Path, base_model: Path
+) -> None:
+    table = rows(tagged, "train")
+    (tmp_path / "mine.py").write_text(HOOK.replace("REJECTED", repr("none")))
+    prompts = {"hook": str(tmp_path / "mine.py"), "tags": {}, "columns": ["mood"], "variants": 6}
+    run = ["--prompts", json.dumps(prompts)]
+    assert_succeeds(configure(tmp_path, tagged, base_model, *run))
+    captions = json.loads((tmp_path / "results/datasets/train/captions.json").read_text())
+    assert sorted({text.split()[0] for texts in captions.values() for text in texts}) == ["loud", "soft"]
+    assert all(text.endswith(f"{table[0]['caption_1']}, calm;dark;m0") for text in captions[table[0]["clip_id"]])
+    digest = (tmp_path / "results/datasets.sha256").read_text()
+    assert_succeeds(configure(tmp_path, tagged, base_model, *run))
+    assert (tmp_path / "results/datasets.sha256").read_text() == digest
+
+    (tmp_path / "mine.py").write_text(HOOK.replace("REJECTED", repr(table[2]["clip_id"])))
+    assert_fails(configure(tmp_path, tagged, base_model, *run), table[2]["path"], "the hook rejected the clip")
+    for text, words in (
+        (
+            "def get_custom_metadata(info, audio): return {'prompt': info['colour']}",
+            "the hook failed (KeyError: 'colour')",
+        ),
+        ("def get_custom_metadata(info, audio): return 'rain'", "the hook gave no prompt, but 'rain'"),
+        ("def get_custom_metadata(info, audio): return {'prompt': ' '}", "prompt_1 is empty"),
+        ("import no_such_module", "cannot be loaded (ModuleNotFoundError"),
+        ("x = 1", "has no function get_custom_metadata(info, audio)"),
+    ):
+        (tmp_path / "mine.py").write_text(text)
+        assert words in error_lines(configure(tmp_path, tagged, base_model, *run))[-1]

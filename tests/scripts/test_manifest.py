@@ -376,3 +376,14 @@ def test_lost_link_is_told_once(tmp_path: Path, split: PublishedSplit) -> None:
     warnings = [line for line in result.stderr.splitlines() if "warning" in line]
     assert len(warnings) == 1 and "'somewhere'" in warnings[0] and "(1 such)" in warnings[0], result.stderr
     assert set(read(tmp_path / "manifest.csv").sound_link.fillna("")) == {""}
+
+
+def test_columns_for_prompts_are_kept_and_a_missing_one_is_guessed(tmp_path: Path, split: PublishedSplit) -> None:
+    rows = [{"file_name": n, "caption_1": "A.", "Mood": f"{n}\n calm"} for n in ("one.wav", "two, too.wav")]
+    write_csv(split.captions, rows)
+    assert_succeeds(manifest(tmp_path, split, "--metadata", "--fields", '["Mood"]'))
+    assert read(tmp_path / "manifest.csv").field_Mood.tolist() == ["one.wav calm", "two, too.wav calm"]
+    line = assert_fails(
+        manifest(tmp_path, split, "--metadata", "--fields", '["mood"]'), "column 'mood'", "`prompts` names"
+    )
+    assert "did you mean 'Mood'?" in line

@@ -16,7 +16,14 @@ NESTED = {
 }
 DEFAULTS: dict[str, dict[str, Any]] = {
     "scan": {"format": "audiofolder", "folder": None, "top": None, "caption_columns": None, "splits": None},
-    "manifest": {"format": "clotho", "audio": None, "split_column": None, "group_column": None, "columns": []},
+    "manifest": {
+        "format": "clotho",
+        "audio": None,
+        "split_column": None,
+        "group_column": None,
+        "columns": [],
+        "fields": [],
+    },
     "validate": {
         "split": None,
         "on_invalid": "fail",
@@ -26,7 +33,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "train_seconds": None,
     },
     "split": {"split": None},
-    "dataset_configs": {"latents": None, "shards": 1, "audio": None, "on_invalid": "fail", **WINDOW},
+    "dataset_configs": {"latents": None, "shards": 1, "audio": None, "on_invalid": "fail", "prompts": None, **WINDOW},
     "encode": WINDOW,
     "embed": {"embedding": None},
     "evaluate": {"source": None, "embeddings": None, "bootstrap": None, "level": None, "seed": None},

@@ -26,6 +26,7 @@ class ManifestSettings(TypedDict):
     split_column: str | None  # metadata column that names the split, if there is one
     group_column: str | None
     columns: list[str]  # whose numbers conditioners take
+    fields: NotRequired[list[str]]  # that prompts are made from
 
 
 class SplitSettings(TypedDict):
@@ -56,6 +57,7 @@ class DatasetSettings(EncodeSettings):
     shards: int | None
     audio: dict[str, str] | None  # folder of each published split
     on_invalid: str
+    prompts: NotRequired[Entry]  # how they are made; without it, captions are prompts
 
 
 class Batches(TypedDict):
@@ -130,6 +132,7 @@ class Sampling(TypedDict):
 class PromptSettings(TypedDict):
     clips: dict[str, str | int]  # by side: how many, or all
     caption: int  # which caption of a clip is its prompt, counted from 1
+    templates: NotRequired[bool]  # the first text of the corpus's templates is
     seconds: float | None  # length of a sound that is rendered from a file of prompts
     seed: int
     sampling: Sampling

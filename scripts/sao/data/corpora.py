@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from sao.base.command import InputError
 
+from sao.base.placeholders import is_blank
 from sao.config.resolve import ROLES, Config, check_config, check_names, place_of
 from sao.data.formats import FORMATS
 from sao.data.formats.base import Problem, Sides, first
+from sao.data.templates import OWN, fields_of
 
 # The values of the metadata column that name the sides, if the config does not list any.
 COLUMN_SIDES: Sides = {
@@ -28,12 +32,25 @@ def resolve(config: Config, files: list[Path]) -> Config:
     config = check_config(config, files)
     for name, corpus in config["corpora"].items():
         _fill_sides(corpus)
+        _fill_templates(corpus)
         _refuse(name, _problems(corpus), files)
         check_names(["corpora", name, "splits"], corpus.get("splits") or published_splits(corpus), files)
     for name in dict.fromkeys(run["corpus"] for run in config["runs"].values()):
         corpus = config["corpora"][name]
         _refuse(name, FORMATS[corpus["format"]].missing(corpus), files)
+    _check_rendered(config, files)
     return config
+
+
+def _check_rendered(config: Config, files: list[Path]) -> None:
+    """Raise InputError if templates are to be rendered, and there are none, or another caption than theirs is."""
+    render = config["render"]
+    without = all(config["corpora"][run["corpus"]]["prompts"] is None for run in config["runs"].values())
+    problem = "no run's corpus has prompts; set them, or leave templates false" if without else ""
+    if not problem and render["caption"] != 1:
+        problem = f"renders the first text of the templates, so caption: {render['caption']} has no effect; remove one of them"
+    if render["templates"] and problem:
+        raise InputError(f"config: render.templates: {problem} ({place_of(['render', 'templates'], files)})")
 
 
 def published_splits(corpus: Config) -> list[str]:
@@ -55,6 +72,13 @@ def _fill_sides(corpus: Config) -> None:
         corpus.setdefault(role, list(sides[role]))
 
 
+def _fill_templates(corpus: Config) -> None:
+    """Give every template a weight."""
+    if (prompts := corpus["prompts"]) and "templates" in prompts:
+        entries = ({"text": entry} if isinstance(entry, str) else entry for entry in prompts["templates"])
+        prompts["templates"] = [{"weight": 1} | entry for entry in entries]
+
+
 def _problems(corpus: Config) -> Iterator[Problem]:
     form, method = corpus["format"], corpus["split"]["method"]
     needed = FORMATS[form].key
@@ -69,6 +93,42 @@ def _problems(corpus: Config) -> Iterator[Problem]:
     yield from FORMATS[form].problems(corpus)
     yield from _shared(corpus)
     yield from _shares(corpus)
+    yield from _prompts(corpus["prompts"])
+
+
+def _prompts(prompts: Config | None) -> Iterator[Problem]:
+    """Problems of templates and of a hook."""
+    if prompts is None:
+        return
+    if ("hook" in prompts) == ("templates" in prompts):
+        yield ["prompts"], "needs either templates or a hook"
+        return
+    if "hook" in prompts:
+        if prompts["tags"]:
+            yield ["prompts", "tags"], "is for templates; a hook makes its texts from the columns itself"
+        if not Path(prompts["hook"]).is_file():
+            yield ["prompts", "hook"], f"the file {prompts['hook']!r} does not exist"
+        return
+    names: list[str] = []
+    for number, entry in enumerate(prompts["templates"]):
+        key: list[Any] = ["prompts", "templates", number]
+        try:
+            fields = fields_of(entry["text"])
+        except ValueError as error:
+            yield key, f"found {entry['text']!r}: {error}"
+            continue
+        if not fields and is_blank(entry["text"]):
+            yield key, f"found {entry['text']!r}, which says nothing"
+        names += fields
+    for name in prompts["tags"]:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            yield ["prompts", "tags", name], f"no template names it; {hint}they name {', '.join(names) or 'no column'}"
+        elif name in OWN:
+            yield ["prompts", "tags", name], "is no column of tags"
+    if prompts["columns"]:
+        yield ["prompts", "columns"], "is for a hook; templates name their columns themselves"
 
 
 def _shared(corpus: Config) -> Iterator[Problem]:

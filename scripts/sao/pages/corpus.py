@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import io
 import re
 import warnings
@@ -14,6 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from sao.base.tables import caption_columns
+from sao.pages.document import document, escape
 
 # SVGs with text as text, and with the same bytes for the same data.
 matplotlib.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "sao", "font.size": 9}
@@ -25,10 +25,6 @@ STOPWORDS = frozenset(
     """a an and are as at be being by down for from has in into is it its of off on or out over some someone something
     that the then there they this through to up while with""".split()
 )
-STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#222}
-table{border-collapse:collapse;font-size:13px}td,th{border-bottom:1px solid #ddd;padding:.25rem .7rem;text-align:left;
-vertical-align:top}td.n{text-align:right}.plots{display:flex;flex-wrap:wrap;gap:1rem}.bad{color:#b00020}
-td.path{overflow-wrap:anywhere;max-width:26rem}"""
 
 
 def page(table: pd.DataFrame, summary: dict[str, Any]) -> str:
@@ -53,15 +49,7 @@ def page(table: pd.DataFrame, summary: dict[str, Any]) -> str:
         parts.append(f"<h2>Plots</h2><div class='plots'>{''.join(plots(table))}</div>")
     for title, key in (("Errors", "errors"), ("Left out", "left_out"), ("Warnings", "warnings")):
         parts.append(f"<h2>{title}: {len(summary[key])}</h2>{findings(summary[key])}")
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"/><title>Corpus report</title>'
-        f"<style>{STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
-    )
-
-
-def escape(text: str) -> str:
-    """Escape a text for HTML. Control characters, which HTML does not allow, are replaced."""
-    return html.escape(re.sub(r"[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text))
+    return document("Corpus report", "".join(parts))
 
 
 def counts(values: dict[str, int]) -> str:

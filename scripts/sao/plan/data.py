@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from sao.base.files import content_key
 from sao.config.resolve import ROLES, Config
 from sao.config.settings import (
     Batches,
@@ -22,6 +23,7 @@ from sao.data.formats import FORMATS
 from sao.data.formats.base import Format, InPlace
 from sao.data.formats.clotho import file_name
 from sao.data.listing import Scanned, folder_key
+from sao.data.templates import columns_of
 from sao.plan.runs import Runs, pattern
 from sao.training.leg import least_batch
 
@@ -166,13 +168,16 @@ class Data:
     def manifest(self, corpus: str, split: str) -> ManifestSettings:
         """The settings of a manifest: the folder of the sounds, and the metadata columns that the split needs."""
         entry = self.corpora[corpus]["split"]
-        return {
+        settings: ManifestSettings = {
             "format": self.corpora[corpus]["format"],
             "audio": self.audio(corpus, split),
             "split_column": entry["column"] if entry["method"] == "column" else None,
             "group_column": entry["group"] or None,
             "columns": self.corpora[corpus]["columns"],
         }
+        if prompts := self.corpora[corpus]["prompts"]:
+            settings["fields"] = columns_of(prompts)
+        return settings
 
     def manifests(self, corpus: str) -> list[str]:
         return [f"results/data/{corpus}/manifests/{split}.csv" for split in published_splits(self.corpora[corpus])]
@@ -223,13 +228,26 @@ class Data:
 
     def datasets(self, corpus: str, base_model: str) -> DatasetSettings:
         """The settings of dataset configs: where a training finds the clips (latents in shards, or audio), and the window."""
-        return {
+        window = self.window(corpus)
+        settings: DatasetSettings = {
             "latents": f"results/latents/{base_model}/{corpus}" if self.on_latents else None,
             "shards": self.shards if self.on_latents else None,
             "audio": None if self.on_latents else self.audio_by_split(corpus),
             "on_invalid": self.on_invalid(corpus),
-            **self.window(corpus),
+            "train_seconds": window["train_seconds"],
+            "random_crop": window["random_crop"],
         }
+        if prompts := self.corpora[corpus]["prompts"]:
+            settings["prompts"] = prompts
+        return settings
+
+    def hooks(self, corpus: str) -> list[str]:
+        """A user's own metadata module that gives the prompts, if there is one."""
+        prompts = self.corpora[corpus]["prompts"] or {}
+        return [prompts["hook"]] if "hook" in prompts else []
+
+    def hook_content(self, corpus: str) -> list[str]:
+        return [content_key(Path(path)) for path in self.hooks(corpus)]
 
     def dataset_folder(self, corpus: str, base_model: str) -> str:
         """The folder of the dataset configs. They contain this path themselves."""

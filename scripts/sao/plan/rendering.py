@@ -48,7 +48,10 @@ class Rendering:
 
     def prompt_settings(self, corpus: str, base_model: str) -> PromptSettings:
         """The settings that decide which sounds are rendered, besides the file of prompts."""
-        return pick(PromptSettings, self.render | self._model_settings(corpus, base_model))
+        settings = self.render | self._model_settings(corpus, base_model)
+        if not self.render["templates"] or not self.data.corpora[corpus]["prompts"]:
+            del settings["templates"]
+        return pick(PromptSettings, settings)
 
     def _model_settings(self, corpus: str, base_model: str) -> Config:
         """The settings of rendering that are not in `render`: those of the base model and of the corpus."""

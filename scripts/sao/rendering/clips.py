@@ -85,7 +85,7 @@ def corpus_clips(kept: pd.DataFrame, settings: PromptSettings, numbers: Sequence
             Clip(
                 clip_id=row["clip_id"],
                 split=split,
-                prompt=row[f"caption_{settings['caption']}"],
+                prompt=row["prompt" if settings.get("templates") else f"caption_{settings['caption']}"],
                 seconds=row["seconds"],
                 seed=render_seed(settings["seed"], row["clip_id"]),
                 cfg_scale=float(settings["sampling"]["cfg_scale"]),

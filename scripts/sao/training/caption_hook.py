@@ -1,7 +1,8 @@
 """Custom metadata module for stable-audio-tools: gives every clip its caption, its numbers, and the second at which it starts.
 
-A copy lies beside the `captions.json` of each dataset config, and beside `numbers.json` if the model's conditioners take numbers. It raises on a clip without a caption. Mind that
-stable-audio-tools' own dataset classes swallow what a hook raises and train on another clip; this project's do not.
+A copy lies beside the `captions.json` of each dataset config, beside `weights.json` if templates make the captions, and beside
+`numbers.json` if the model's conditioners take numbers. It raises on a clip without a caption. Mind that stable-audio-tools'
+own dataset classes swallow what a hook raises and train on another clip; this project's do not.
 """
 
 import functools
@@ -13,6 +14,12 @@ from pathlib import Path
 @functools.cache
 def captions_by_clip() -> dict[str, list[str]]:
     return json.loads(Path(__file__).with_name("captions.json").read_text(encoding="utf-8"))
+
+
+@functools.cache
+def weights_by_clip() -> dict[str, list[float]]:
+    path = Path(__file__).with_name("weights.json")
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 @functools.cache
@@ -30,11 +37,12 @@ def get_custom_metadata(info: dict, audio: object) -> dict:
     captions = captions_by_clip()
     if "clip_id" not in info and info["relpath"] not in captions:
         return {"__reject__": True}  # stable-audio-tools reads the whole folder, other sides of the split included
-    given = captions[info["clip_id"] if "clip_id" in info else info["relpath"]]
-    index = info["caption_index"] if "caption_index" in info else random.randrange(len(given))
+    name = info["clip_id"] if "clip_id" in info else info["relpath"]
+    given, weights = captions[name], weights_by_clip().get(name)
+    index = info["caption_index"] if "caption_index" in info else random.choices(range(len(given)), weights)[0]
     if not given[index].strip():
-        raise ValueError(f"caption {index + 1} of clip {info.get('clip_id', info.get('relpath'))} is empty")
-    told = {"prompt": given[index]} | numbers_by_clip().get(info["clip_id" if "clip_id" in info else "relpath"], {})
+        raise ValueError(f"caption {index + 1} of clip {name} is empty")
+    told = {"prompt": given[index]} | numbers_by_clip().get(name, {})
     if "latent_crop_start" in info:
         told["seconds_start"] = info["latent_crop_start"] * info["samples_per_frame"] // info["sample_rate"]
     return told

@@ -22,7 +22,8 @@ import numpy as np
 import torch
 
 from sao.base.files import read_json
-from sao.base.names import clip_id, seed_for
+from sao.base.names import clip_id
+from sao.data.templates import draw
 from sao.models.autoencoder import clip_facts, load_audio, padded
 from sao.models.config import ModelConfig, downsampling_ratio, input_of
 from sao.training import draws
@@ -37,12 +38,16 @@ VALIDATION_TIMESTEPS = (0.1, 0.3, 0.5, 0.7, 0.9)  # stable-audio-tools' (trainin
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip of a dataset config: its latents or its audio, the hook that knows its captions, and how many it has."""
+    """A clip of a dataset config: its latents or its audio, the hook that knows its captions, and how many it has.
+
+    `weights` are those of the captions, if they differ.
+    """
 
     clip_id: str
     path: Path
     hook: Hook
     captions: int
+    weights: tuple[float, ...] | None = None
 
 
 class Clips:
@@ -151,22 +156,36 @@ class Clips:
 def _latent_clips(entry: dict[str, str]) -> list[Clip]:
     folder, hook = Path(entry["path"]), load_hook(Path(entry["custom_metadata_module"]))
     counts = {clip: len(captions) for clip, captions in read_json(folder / "captions.json").items()}
+    weights = _weights(folder)
     clips = []
     for line in (folder / "filelist.txt").read_text(encoding="utf-8").splitlines():
         path = Path(folder, line)
         if path.stem not in counts:
             raise InputError(f"{folder / 'captions.json'}: clip {path.stem} has no caption")
-        clips.append(Clip(path.stem, path, hook, counts[path.stem]))
+        clips.append(Clip(path.stem, path, hook, counts[path.stem], weights.get(path.stem)))
     return clips
 
 
 def _audio_clips(entry: dict[str, str]) -> list[Clip]:
     module = Path(entry["custom_metadata_module"])
     captions, hook = read_json(module.with_name("captions.json")), load_hook(module)
+    weights = _weights(module.parent)
     return [
-        Clip(clip_id(entry["id"], name), Path(entry["path"], name), functools.partial(_by_name, hook, name), len(texts))
+        Clip(
+            clip_id(entry["id"], name),
+            Path(entry["path"], name),
+            functools.partial(_by_name, hook, name),
+            len(texts),
+            weights.get(name),
+        )
         for name, texts in sorted(captions.items())
     ]
+
+
+def _weights(folder: Path) -> dict[str, tuple[float, ...]]:
+    """The weights of captions, by clip. There are none where captions are drawn evenly."""
+    path = folder / "weights.json"
+    return {clip: tuple(weights) for clip, weights in read_json(path).items()} if path.is_file() else {}
 
 
 def _by_name(hook: Hook, name: str, info: dict, audio: Any) -> dict:
@@ -212,7 +231,7 @@ class TrainingClips(torch.utils.data.Dataset):
         epoch, place = divmod(position, len(self.items))
         clip, caption = self.items[self.order(epoch)[place]]
         if caption is None:
-            caption = 0 if self.first else seed_for(self.seed, "caption", epoch, clip.clip_id) % clip.captions
+            caption = 0 if self.first else draw(clip.captions, clip.weights, self.seed, epoch, clip.clip_id)
         flip = self.phase_flip and draws.uniform(self.seed, "flip", position) < 0.5
         crop = draws.uniform(self.seed, "crop", position) if self.clips.random_crop else 0.0
         sound, info = self.clips.read(clip, caption, crop, flip)

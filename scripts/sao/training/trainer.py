@@ -199,6 +199,7 @@ class Trainer:
         self.metrics = Metrics([], [], [], [])
         self.speed = Speed(self.leg.items_per_step)
         self.unread: list[torch.Tensor] = []  # `[loss, norm]` of each step since they were read
+        self.newest = math.nan  # the loss that was read last
         if synchronises(settings):
             for line in seats(self.fabric.device):
                 log.info("%s", line)
@@ -283,8 +284,8 @@ class Trainer:
         return float(self.scheduler.get_last_lr()[0])
 
     def last_loss(self) -> str:
-        """The loss of this process's last step, for people who watch."""
-        last = float(self.unread[-1][0]) if self.unread else (self.metrics.losses or [math.nan])[-1]
+        """The loss of the last step, for people who watch: of this process alone, if the losses were not read since."""
+        last = float(self.unread[-1][0]) if self.unread else self.newest
         return f"loss {last:.4f}"
 
     def read_losses(self) -> None:
@@ -302,6 +303,7 @@ class Trainer:
                 self.assert_finite("norm of the gradient", norm, step)
             self.metrics.losses.append(loss)
             self.metrics.norms.append(norm)
+            self.newest = loss
 
     def assert_finite(self, what: str, number: float, step: int) -> None:
         """Stop a training that has diverged, before anything of it is saved."""

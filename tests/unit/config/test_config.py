@@ -140,6 +140,7 @@ def test_defaults_are_filled_in_at_every_depth_and_values_kept() -> None:
     }
     assert resolved["render"] == render | {
         "own_window": False,
+        "templates": False,
         "format": "wav16",
         "precision": "auto",
         "batch_size": None,
@@ -323,6 +324,45 @@ def test_wrong_value_is_named_with_what_is_allowed(key: str, value: Any, words: 
     message = complaint(put(load(DEMO), key, value))
     assert words in message
     assert message.startswith("config: ") and str(DEMO) in message
+
+
+@pytest.mark.parametrize(
+    ("prompts", "words"),
+    [
+        ({"templates": ["{caption}"], "hook": "mine.py"}, "prompts: needs either templates or a hook"),
+        ({}, "prompts: needs either templates or a hook"),
+        ({"templates": ["{caption", "x"]}, "prompts.templates.0: found '{caption'"),
+        (
+            {"templates": ["x", "{caption:>9}"]},
+            "prompts.templates.1: found '{caption:>9}': a field is a name in braces",
+        ),
+        ({"templates": ["- -"]}, "prompts.templates.0: found '- -', which says nothing"),
+        ({"templates": [{"text": "x", "weight": 0}]}, "prompts.templates.0.weight: 0"),
+        ({"templates": [{"text": "x", "weight": -1}]}, "prompts.templates.0.weight: -1"),
+        ({"templates": [{"weight": 1}]}, "prompts.templates.0.text: missing"),
+        ({"templates": []}, "prompts.templates: []"),
+        (
+            {"templates": ["{keywords}"], "tags": {"keyword": {}}},
+            "prompts.tags.keyword: no template names it; did you mean 'keywords'?",
+        ),
+        ({"templates": ["{caption}"], "tags": {"caption": {}}}, "prompts.tags.caption: is no column of tags"),
+        ({"templates": ["{x}"], "tags": {"x": {"drop": 1}}}, "prompts.tags.x.drop: 1"),
+        ({"templates": ["{x}"], "columns": ["y"]}, "prompts.columns: is for a hook"),
+        ({"hook": "no_such.py"}, "prompts.hook: the file 'no_such.py' does not exist"),
+        ({"hook": str(ROOT / "docs/make_cards.py"), "tags": {"x": {}}}, "prompts.tags: is for templates"),
+    ],
+)
+def test_prompts_that_cannot_be_made_are_named(prompts: Config, words: str) -> None:
+    assert complaint(put(load(DEMO), "corpora.demo.prompts", prompts)).startswith(f"config: corpora.demo.{words}")
+
+
+def test_templates_are_rendered_only_where_there_are_some() -> None:
+    config = put(load(DEMO), "render.templates", True)
+    assert "no run's corpus has prompts" in complaint(config)
+    config = put(config, "corpora.demo.prompts", {"templates": ["{caption}", {"text": "x {caption}", "weight": 3}]})
+    templates = resolve(config, [DEMO])["corpora"]["demo"]["prompts"]["templates"]
+    assert templates == [{"text": "{caption}", "weight": 1}, {"text": "x {caption}", "weight": 3}]
+    assert "caption: 2 has no effect" in complaint(put(config, "render.caption", 2))
 
 
 def test_two_runs_are_not_published_to_one_repository() -> None:
