@@ -181,6 +181,8 @@ rule validate:
         "results/logs/validate/{corpus}.log",
     benchmark:
         "results/benchmarks/validate/{corpus}.tsv"
+    wildcard_constraints:
+        corpus=PLAN.data.plain(),
     conda:
         "../envs/data.yaml"
     threads: 8
@@ -216,6 +218,8 @@ rule split:
         "results/logs/split/{corpus}.log",
     benchmark:
         "results/benchmarks/split/{corpus}.tsv"
+    wildcard_constraints:
+        corpus=PLAN.data.plain(),
     conda:
         "../envs/data.yaml"
     resources:
@@ -234,6 +238,49 @@ rule split:
             --settings {params.settings:q} \
             --validation-report {input.report:q} \
             --dropped {input.dropped:q} \
+            --output {params.folder:q} \
+            --log {log:q}
+        """
+
+
+# The same for a mixture of corpora, which are validated and split before.
+rule mix:
+    input:
+        splits=ask(PLAN.data.split_tables),
+    output:
+        report="results/data/{corpus}/validation.json",
+        page=report(
+            "results/data/{corpus}/validation.html",
+            caption="../report/corpus.rst",
+            category="Corpora",
+            labels={"corpus": "{corpus}"},
+        ),
+        splits=expand("results/data/{{corpus}}/splits/{role}.csv", role=ROLES),
+    log:
+        "results/logs/mix/{corpus}.log",
+    benchmark:
+        "results/benchmarks/mix/{corpus}.tsv"
+    wildcard_constraints:
+        corpus=PLAN.data.mixed(),
+    conda:
+        "../envs/data.yaml"
+    resources:
+        mem_mb=mb(600, per_mb=10),
+        runtime=minutes(10, per_mb=1),
+    params:
+        splits=ask(PLAN.data.split_folders),
+        settings=settings(PLAN.data.mix),
+        folder=ask(PLAN.data.split_folder),
+        code=code_hash(SCRIPTS / "mix.py"),
+    message:
+        "Mix corpora: {wildcards.corpus}"
+    shell:
+        r"""
+        python "$SCRIPTS/mix.py" \
+            --splits {params.splits:q} \
+            --settings {params.settings:q} \
+            --report {output.report:q} \
+            --page {output.page:q} \
             --output {params.folder:q} \
             --log {log:q}
         """

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,15 @@ def best_leg(legs: list[dict[str, Any]]) -> dict[str, Any]:
     return min(legs, key=lambda leg: leg["validation_loss"])
 
 
-PREFIX = "validation_loss_"  # of the columns for single timesteps
+AT_TIMESTEP = re.compile(r"validation_loss_([0-9.]+)")
+OF_CORPUS = re.compile(r"validation_loss_of_(.+)")
+
+
+def matched(table: pd.DataFrame, pattern: re.Pattern[str]) -> Iterator[tuple[str, str]]:
+    """The columns whose whole name matches, each with the pattern's group."""
+    for column in map(str, table.columns):
+        if match := pattern.fullmatch(column):
+            yield column, match[1]
 
 
 def draw(table: pd.DataFrame, best: int, title: str, path: Path) -> None:
@@ -33,10 +43,12 @@ def draw(table: pd.DataFrame, best: int, title: str, path: Path) -> None:
     axes.plot(table.step, table.train_loss, label="training")
     validated = table.dropna(subset="validation_loss")
     axes.plot(validated.step, validated.validation_loss, marker="o", label="validation")
+    for column, found in matched(table, OF_CORPUS):
+        axes.plot(validated.step, validated[column].astype(float), marker=".", label=f"validation, {found}")
     axes.axvline(best, color="0.6", linestyle=":", label=f"best leg, step {best}")
     axes.set(xlabel="step", ylabel="loss", title=title)
-    for column in filter(lambda name: name.startswith(PREFIX), table.columns):
-        beside.plot(validated.step, validated[column].astype(float), marker=".", label=column.removeprefix(PREFIX))
+    for column, found in matched(table, AT_TIMESTEP):
+        beside.plot(validated.step, validated[column].astype(float), marker=".", label=found)
     beside.set(xlabel="step", title="validation by timestep (1: noise)")
     for panel in (axes, beside):
         panel.grid(alpha=0.3)

@@ -14,12 +14,13 @@ from sao.base.command import InputError, about, log, parse, progress, run
 
 import pandas as pd
 from sao.base.files import whole_folder, write_json
-from sao.base.names import seed_for, shard_name, shard_of, write_digests
+from sao.base.names import own_id, seed_for, shard_name, shard_of, write_digests
 from sao.base.placeholders import is_blank
 from sao.base.tables import each, read_table, records, write_table
 from sao.config.resolve import ROLES
-from sao.config.settings import Batches, DatasetSettings, add_settings
+from sao.config.settings import Batches, DatasetSettings, Member, add_settings
 from sao.data.findings import Findings
+from sao.data.mixing import per_epoch
 from sao.data.splits import assert_disjoint
 from sao.data.templates import draw
 from sao.data.texts import Texts, texts_by_clip
@@ -47,7 +48,7 @@ def check_captions(
     """Find captions or prompts that are empty, too long or not understood. Returns the tokens of the longest that fits."""
     longest = 0
     for row in progress(each(table), "counting tokens", total=len(table), unit="clips"):
-        given = [text for text, _ in texts[row.path]]
+        given = [text for text, _ in texts[row.clip_id]]
         for at, (text, reading) in enumerate(zip(given, reader.read(given), strict=True), start=1):
             name = f"{kind}_{at}"
             if is_blank(text):
@@ -98,26 +99,64 @@ def check_numbers(table: pd.DataFrame, numbers: list[Number], findings: Findings
                 findings.error("number", row, f"{number.name} {error}: correct its row in the metadata")
 
 
-def check_batches(table: pd.DataFrame, runs: dict[str, Batches]) -> None:
-    """Raise InputError if the training clips do not fill one batch of a run."""
-    for run_name, settings in runs.items():
-        items = table.caption_count.sum() if settings["captions"] == "all" else len(table)
+def check_batches(
+    table: pd.DataFrame, texts: Texts, settings: DatasetSettings, runs: dict[str, Batches], where: Path
+) -> None:
+    """Raise InputError if the training clips do not fill one batch of a run, or a corpus has none."""
+    for run_name, run_settings in runs.items():
+        items = 0
+        for corpus, source in sources_of(settings).items():
+            clips = of_corpus(table, corpus).clip_id
+            if not len(clips):
+                raise InputError(
+                    f"{where}: no training clip of corpus {corpus} is left: take it out of the run's corpora"
+                )
+            own = sum(len(texts[clip]) for clip in clips) if run_settings["captions"] == "all" else len(clips)
+            items += per_epoch(own, source["weight"])
         with about(f"run {run_name}"):
-            check_batch(items, settings["batch"])
+            check_batch(items, run_settings["batch"])
 
 
 def write_hook(folder: Path, key: str, table: pd.DataFrame, texts: Texts, numbers: list[Number]) -> None:
     """Write the metadata module that a dataset config points to, and the captions and numbers that it reads, by `key`."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = records(table)
-    write_json(folder / "captions.json", {row[key]: [text for text, _ in texts[row["path"]]] for row in rows})
-    weights = {row[key]: [weight for _, weight in texts[row["path"]]] for row in rows}
+    write_json(folder / "captions.json", {row[key]: [text for text, _ in texts[row["clip_id"]]] for row in rows})
+    weights = {row[key]: [weight for _, weight in texts[row["clip_id"]]] for row in rows}
     if any(len(set(given)) > 1 for given in weights.values()):
         write_json(folder / "weights.json", weights)
     if numbers:
         values = {row[key]: {n.name: n.read(row[column_of(n)]) for n in numbers} for row in rows}
         write_json(folder / "numbers.json", values)
     shutil.copyfile(caption_hook.__file__, folder / "metadata.py")
+
+
+def sources_of(settings: DatasetSettings) -> dict[str, Member]:
+    """Where the clips of each corpus are, by its name. That of a corpus which is no mixture is empty."""
+    if "members" in settings:
+        return settings["members"]
+    alone: Member = {"latents": settings["latents"], "audio": settings["audio"], "weight": 1}
+    if "prompts" in settings:
+        alone["prompts"] = settings["prompts"]
+    return {"": alone}
+
+
+def of_corpus(table: pd.DataFrame, corpus: str) -> pd.DataFrame:
+    """The clips of a corpus of a mixture; of a corpus alone, all."""
+    return table[table.corpus == corpus] if corpus else table
+
+
+def texts_of_corpora(tables: dict[str, pd.DataFrame], settings: DatasetSettings, findings: Findings) -> Texts:
+    """The texts of every clip, made as its corpus says."""
+    texts: Texts = {}
+    for corpus, source in sources_of(settings).items():
+        own = {role: of_corpus(table, corpus) for role, table in tables.items()}
+        texts |= texts_by_clip(own, source.get("prompts"), findings)
+    return texts
+
+
+def makes_prompts(settings: DatasetSettings) -> bool:
+    return any(source.get("prompts") for source in sources_of(settings).values())
 
 
 def latent_datasets(
@@ -155,7 +194,7 @@ def drawn_prompts(table: pd.DataFrame, texts: Texts, reader: Reader, seed: int =
     rows = sorted(records(table), key=lambda row: seed_for("shown", row["clip_id"]))
     drawn: list[Drawn] = []
     for epoch, row in itertools.islice(((epoch, row) for epoch in itertools.count() for row in rows), PROMPTS_SHOWN):
-        given = texts[row["path"]]
+        given = texts[row["clip_id"]]
         weights = [weight for _, weight in given]
         which = draw(len(given), weights if len(set(weights)) > 1 else None, seed, epoch, row["clip_id"])
         (reading,) = reader.read([given[which][0]])
@@ -186,9 +225,8 @@ def check_clips(
         window_frames(config, settings["train_seconds"]),
     )
     findings, longest, numbers = Findings(), 0, numbers_of(config)
-    prompts = settings.get("prompts")
-    texts = texts_by_clip(tables, prompts, findings)
-    kind = "prompt" if prompts else "caption"
+    texts = texts_of_corpora(tables, settings, findings)
+    kind = "prompt" if makes_prompts(settings) else "caption"
     for role, table in tables.items():
         check_columns(numbers, [*map(str, table)], f"{role}.csv")
         check_numbers(table, numbers, findings)
@@ -199,6 +237,15 @@ def check_clips(
         raise findings.failure("; on_invalid: drop leaves such clips out")
     findings.drop_errors()
     return findings, texts, longest
+
+
+def mixed(entry: dict[str, str], corpus: str, weight: float) -> dict[str, Any]:
+    """What the entry of a mixture's corpus has besides. stable-audio-tools does not know weights.
+
+    It runs the hook of the dataset whose path is a part of the clip's path; with the slash no other begins so.
+    """
+    name = corpus if entry["id"] == corpus else f"{corpus}--{entry['id']}"
+    return {"id": name, "path": f"{entry['path']}/", "corpus": corpus, "weight": weight}
 
 
 def write_dataset(
@@ -212,12 +259,21 @@ def write_dataset(
     settings: DatasetSettings,
 ) -> None:
     """Write the dataset config of a side to `folder`, which will be moved to `place`."""
-    if settings["latents"] is not None and settings["shards"] is not None:
-        kind, latents = "pre_encoded", Path(settings["latents"])
-        entries = latent_datasets(folder / role, place / role, table, texts, numbers, latents, settings["shards"])
-    else:
-        kind = "audio_dir"
-        entries = audio_datasets(folder / role, place / role, table, texts, numbers, settings["audio"] or {})
+    entries: list[dict[str, Any]] = []
+    for corpus, source in sources_of(settings).items():
+        rows, own, below = of_corpus(table, corpus), texts, role
+        if corpus:
+            rows = rows.assign(clip_id=[own_id(corpus, clip) for clip in rows.clip_id])
+            own, below = {own_id(corpus, clip): given for clip, given in texts.items()}, f"{role}/{corpus}"
+        if not len(rows):
+            continue
+        if source["latents"] is not None and settings["shards"] is not None:
+            latents, shards = Path(source["latents"]), settings["shards"]
+            made = latent_datasets(folder / below, place / below, rows, own, numbers, latents, shards)
+        else:
+            made = audio_datasets(folder / below, place / below, rows, own, numbers, source["audio"] or {})
+        entries += [entry | mixed(entry, corpus, source["weight"]) for entry in made] if corpus else made
+    kind = "audio_dir" if settings["shards"] is None else "pre_encoded"
     dataset: dict[str, Any] = {
         "dataset_type": kind,
         "datasets": entries,
@@ -254,9 +310,8 @@ def main() -> None:
     kept = {role: table[~table.path.isin(dropped)] for role, table in tables.items()}
     if empty := next((role for role, table in kept.items() if not len(table)), None):
         raise InputError(f"{args.splits / empty}.csv: no clip fits {args.model_config}: all are left out")
-    check_batches(kept["train"], args.batches)
-    prompts = settings.get("prompts")
-    kind = "prompt" if prompts else "caption"
+    check_batches(kept["train"], texts, settings, args.batches, args.splits / "train.csv")
+    kind = "prompt" if makes_prompts(settings) else "caption"
     log.info("longest %s: %d of %d tokens", kind, longest, text_max_length(config))
 
     frames = window_frames(config, settings["train_seconds"])
@@ -271,7 +326,10 @@ def main() -> None:
         (written / DRAWN).write_text(page(args.splits.parent.name, drawn, text_max_length(config)), encoding="utf-8")
     whole = pd.concat([table.assign(role=role) for role, table in kept.items()])
     # What is rendered for a clip, if the config renders templates instead of captions.
-    write_table(args.kept, whole.assign(prompt=[texts[path][0][0] for path in whole.path]) if prompts else whole)
+    write_table(
+        args.kept,
+        whole.assign(prompt=[texts[clip][0][0] for clip in whole.clip_id]) if makes_prompts(settings) else whole,
+    )
     files = sorted(path for path in args.output.rglob("*") if path.is_file())
     write_digests(
         args.digest,

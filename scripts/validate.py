@@ -16,11 +16,11 @@ import pandas as pd
 from sao.base.files import sha256, whole, write_json
 from sao.base.placeholders import is_blank, is_placeholder
 from sao.base.tables import caption_columns, each, read_tables, write_table
-from sao.config.resolve import ROLES
 from sao.config.settings import ValidateSettings, add_settings
 from sao.data.findings import Findings
-from sao.data.leaks import find_leaks
-from sao.data.licenses import NO_LICENSE, allowed, is_known, label, short_name
+from sao.data.leaks import check_duplicates, check_leaks
+from sao.data.licenses import NO_LICENSE, allowed, is_known, short_name
+from sao.data.report import summary_of
 from sao.data.splits import assign, names_recording
 from sao.pages.corpus import page
 
@@ -100,21 +100,6 @@ def check_ids(table: pd.DataFrame, findings: Findings) -> None:
     """Check that no two clips have the same clip_id."""
     for row in each(table[table.clip_id.duplicated(keep=False)]):
         findings.error("clip_id", row, f"shares its clip_id {row.clip_id}")
-
-
-def check_leaks(table: pd.DataFrame, on_leak: str, findings: Findings) -> None:
-    """Report leaks from one side into another as errors, or leave the clips out."""
-    report = findings.leave_out if on_leak == "drop" else findings.error
-    for leak in find_leaks(table):
-        report("leak", leak.row, leak.message)
-
-
-def check_duplicates(table: pd.DataFrame, findings: Findings) -> None:
-    """Warn of identical audio within a side."""
-    for _, group in table[table.audio_sha256.duplicated(keep=False)].groupby("audio_sha256", sort=True):
-        first, *others = each(group.sort_values("clip_id"))
-        for row in others:
-            findings.warning("duplicate", row, f"has the same audio as {first.path}")
 
 
 def check_corpus(table: pd.DataFrame, findings: Findings) -> None:
@@ -211,22 +196,8 @@ def main() -> None:
     warn_of_licenses(kept, settings["licenses"], findings)
     if len(good):
         check_corpus(good, findings)
-    counts = Counter(kept.role)
-    empty = [role for role in ROLES if not counts[role]]
-
-    summary = {
-        "corpus": args.page.parent.name,
-        "on_invalid": settings["on_invalid"],
-        "on_leak": settings["on_leak"],
-        "clips": {role: counts[role] for role in ROLES},
-        "seconds": round(float(kept.seconds.sum()), 3),
-        "captions": int(kept.caption_count.sum()),
-        "sample_rates": {str(k): int(v) for k, v in sorted(Counter(kept.sample_rate).items())},
-        "licenses": dict(sorted(Counter(map(label, kept.license)).items())),
-        "errors": findings.errors,
-        "warnings": findings.warnings,
-        "left_out": findings.left_out,
-    }
+    summary = summary_of(args.page.parent.name, kept, findings, settings["on_invalid"], settings["on_leak"])
+    empty = [role for role, clips in summary["clips"].items() if not clips]
     for finding in findings.first(findings.left_out, SHOWN):
         log.info("left out: %s", finding)
     for finding in findings.first(findings.warnings, SHOWN):

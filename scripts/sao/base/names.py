@@ -65,3 +65,22 @@ def write_known_digests(listing: Path, digests: Mapping[str, str], first: str = 
     lines = [first, *(f"{digest}  {name}\n" for name, digest in digests.items())]
     with whole(listing) as temporary:
         temporary.write_text("".join(lines), encoding="utf-8")
+
+
+MEMBER = "--"  # between the corpus and the clip_id of a clip in a mixture; no clip_id of a corpus has it
+
+
+def member_id(corpus: str, clip_id: str) -> str:
+    """The clip_id of a corpus's clip in a mixture."""
+    return f"{corpus}{MEMBER}{clip_id}"
+
+
+def own_id(corpus: str, clip_id: str) -> str:
+    """The clip_id of a mixture's clip in its corpus."""
+    return clip_id.removeprefix(f"{corpus}{MEMBER}")
+
+
+def corpus_of(clip_id: str) -> str:
+    """The corpus of a clip in a mixture; empty for a clip that is in none."""
+    corpus, joined, _ = clip_id.partition(MEMBER)
+    return corpus if joined else ""

@@ -19,6 +19,7 @@ import yaml
 
 from sao.base.files import bad_byte
 from sao.config.embeddings import embedding_folder, embedding_name
+from sao.config.mixtures import corpus_entry, is_named, name_corpora
 from sao.config.sweeps import expanded
 
 SCHEMA = Path(__file__).resolve().parents[3] / "schemas" / "config.schema.yaml"
@@ -94,6 +95,7 @@ def check_config(config: Config, files: list[Path]) -> Config:
         raise InputError(f"config: render.prompts: the file {prompts!r} does not exist ({where})")
     config["render"]["clips"] = clips
     _check_references(config, files)
+    name_corpora(config, place_of, files)
     for run in config["runs"].values():
         if run["adapter"]["base_precision"] is None:
             run["adapter"]["base_precision"] = "bf16" if run["precision"] == "bf16-mixed" else "fp32"
@@ -264,7 +266,10 @@ def _check_references(config: Config, files: list[Path]) -> None:
         raise InputError(f"config: runs: found no run; define at least one ({place_of(['runs'], files)})")
     for name, run in config["runs"].items():
         refer(["runs", name, "base_model"], run["base_model"], config["base_models"], "base model")
-        refer(["runs", name, "corpus"], run["corpus"], config["corpora"], "corpus")
+        if "corpus" in run and not is_named(run):
+            refer(["runs", name, "corpus"], run["corpus"], config["corpora"], "corpus")
+        for corpus in run["corpora"] or ():
+            refer(["runs", name, "corpora", corpus], corpus, config["corpora"], "corpus")
         _check_run(name, run, config["latents"]["enabled"], files)
         _check_initial(name, config["runs"], files)
     _check_published(config["runs"], files)
@@ -455,7 +460,7 @@ def renders(config: Config) -> dict[str, Config]:
     for base_model, corpus in pairs:
         folder = f"base--{base_model}--{corpus}"
         label = "base" if len(pairs) == 1 else folder
-        shorter = config["corpora"][corpus]["train_seconds"] is not None
+        shorter = corpus_entry(config, corpus)["train_seconds"] is not None
         for own_window in (False, True) if shorter and config["render"]["own_window"] else (False,):
             more = "--own-window" if own_window else ""
             model = {"run": None, "base_model": base_model, "corpus": corpus, "own_window": own_window}

@@ -52,12 +52,29 @@ class EncodeSettings(TypedDict):
     random_crop: bool  # clips may be longer than the window
 
 
-class DatasetSettings(EncodeSettings):
+class MixSettings(TypedDict):
+    corpora: list[str]
+    on_leak: str
+
+
+class ClipSource(TypedDict):
+    """Where the clips of a corpus are."""
+
     latents: str | None  # folder of the shards; None trains from audio
-    shards: int | None
     audio: dict[str, str] | None  # folder of each published split
-    on_invalid: str
     prompts: NotRequired[Entry]  # how they are made; without it, captions are prompts
+
+
+class Member(ClipSource):
+    """A corpus of a mixture."""
+
+    weight: float
+
+
+class DatasetSettings(EncodeSettings, ClipSource):
+    shards: int | None
+    on_invalid: str
+    members: NotRequired[dict[str, Member]]  # of a mixture, in place of its own source
 
 
 class Batches(TypedDict):
@@ -161,6 +178,7 @@ class EvaluateSettings(TypedDict):
 
 class CardSettings(TypedDict):
     source: Entry  # of the base model: name, repo, …
+    corpora: dict[str, float]  # with their weights; one, if it is no mixture
     sampling: Sampling
     train_seconds: float | None
 

@@ -10,6 +10,7 @@ from typing import Any
 from sao.base.command import InputError
 
 from sao.base.placeholders import is_blank
+from sao.config.mixtures import members
 from sao.config.resolve import ROLES, Config, check_config, check_names, place_of
 from sao.data.formats import FORMATS
 from sao.data.formats.base import Problem, Sides, first
@@ -35,7 +36,7 @@ def resolve(config: Config, files: list[Path]) -> Config:
         _fill_templates(corpus)
         _refuse(name, _problems(corpus), files)
         check_names(["corpora", name, "splits"], corpus.get("splits") or published_splits(corpus), files)
-    for name in dict.fromkeys(run["corpus"] for run in config["runs"].values()):
+    for name in used_corpora(config):
         corpus = config["corpora"][name]
         _refuse(name, FORMATS[corpus["format"]].missing(corpus), files)
     _check_rendered(config, files)
@@ -45,12 +46,17 @@ def resolve(config: Config, files: list[Path]) -> Config:
 def _check_rendered(config: Config, files: list[Path]) -> None:
     """Raise InputError if templates are to be rendered, and there are none, or another caption than theirs is."""
     render = config["render"]
-    without = all(config["corpora"][run["corpus"]]["prompts"] is None for run in config["runs"].values())
+    without = all(config["corpora"][name]["prompts"] is None for name in used_corpora(config))
     problem = "no run's corpus has prompts; set them, or leave templates false" if without else ""
     if not problem and render["caption"] != 1:
         problem = f"renders the first text of the templates, so caption: {render['caption']} has no effect; remove one of them"
     if render["templates"] and problem:
         raise InputError(f"config: render.templates: {problem} ({place_of(['render', 'templates'], files)})")
+
+
+def used_corpora(config: Config) -> list[str]:
+    """The corpora that the runs train on, those of their mixtures among them."""
+    return list(dict.fromkeys(name for run in config["runs"].values() for name in members(run)))
 
 
 def published_splits(corpus: Config) -> list[str]:

@@ -8,7 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from sao.base.tables import each
 from sao.config.resolve import ROLES
+from sao.data.findings import Findings
 from sao.data.splits import ties
 
 JUDGES_FIRST = ROLES[::-1]  # evaluation, validation, train: a clip stays on the first side that it is tied to
@@ -67,3 +69,18 @@ def find_leaks(table: pd.DataFrame) -> list[Leak]:
 
     leaking = [at for at in tied if roles[at] != side[at]]
     return [Leak(row, message(at)) for at, row in zip(leaking, table.iloc[leaking].itertuples(), strict=True)]
+
+
+def check_leaks(table: pd.DataFrame, on_leak: str, findings: Findings) -> None:
+    """Report leaks from one side into another as errors, or leave the clips out."""
+    report = findings.leave_out if on_leak == "drop" else findings.error
+    for leak in find_leaks(table):
+        report("leak", leak.row, leak.message)
+
+
+def check_duplicates(table: pd.DataFrame, findings: Findings) -> None:
+    """Warn of identical audio within a side."""
+    for _, group in table[table.audio_sha256.duplicated(keep=False)].groupby("audio_sha256", sort=True):
+        first, *others = each(group.sort_values("clip_id"))
+        for row in others:
+            findings.warning("duplicate", row, f"has the same audio as {first.path}")

@@ -17,7 +17,7 @@ from sao.data.hooks import load_hook
 from sao.data.hooks import texts_of as hooked
 from sao.data.templates import FIELD, Prompts, Source, Weighted, columns_of, texts_of
 
-Texts = dict[str, list[Weighted]]  # by the path of a clip's sound
+Texts = dict[str, list[Weighted]]  # by clip_id
 Maker = Callable[[dict[str, Any], list[str]], list[Weighted]]
 
 
@@ -30,10 +30,12 @@ def texts_by_clip(tables: dict[str, pd.DataFrame], prompts: Prompts | None, find
         rows = zip(table.itertuples(), records(table), strict=True)
         for row, record in progress(rows, "making prompts", len(table), "clips"):
             try:
-                texts[record["path"]] = make(record, [record[column] for column in columns[: record["caption_count"]]])
+                texts[record["clip_id"]] = make(
+                    record, [record[column] for column in columns[: record["caption_count"]]]
+                )
             except ValueError as error:
                 findings.error("prompt", row, str(error))
-                texts[record["path"]] = []
+                texts[record["clip_id"]] = []
     for column in columns_of(prompts) if prompts and "templates" in prompts else []:
         blank = sum(is_placeholder(cell) for table in tables.values() for cell in table[f"{FIELD}{column}"])
         if blank:

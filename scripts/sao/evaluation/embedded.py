@@ -12,6 +12,8 @@ from sao.base.command import InputError
 
 import numpy as np
 
+from sao.base.names import corpus_of
+
 
 @dataclass
 class Embedded:
@@ -54,6 +56,10 @@ class Embedded:
     def of_splits(self, *splits: str) -> Embedded:
         """The set of the clips of these splits."""
         return self._rows([row for row, split in enumerate(self.splits) if split in splits])
+
+    def of_corpus(self, corpus: str) -> Embedded:
+        """The set of the clips of one corpus of a mixture; all, if it is empty."""
+        return self._rows([row for row, clip in enumerate(self.ids) if corpus in ("", corpus_of(clip))])
 
     def _rows(self, rows: list[int]) -> Embedded:
         text = None if self.text is None else self.text[rows]

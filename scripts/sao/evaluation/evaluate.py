@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from sao.base.names import seed_for
+from sao.base.names import corpus_of, seed_for
+from sao.config.resolve import ROLES
 from sao.evaluation.distances import mean_interval
 from sao.evaluation.embedded import Embedded
 from sao.evaluation.embeddings.embedding import Embedding
@@ -58,9 +59,18 @@ def clip_table(rows: pd.DataFrame, renders: Signals, recordings: Signals) -> pd.
     )
 
 
+@dataclass(frozen=True)
+class Group:
+    """The renders that are summed up together: those of a split, or of one corpus of a mixture in it."""
+
+    name: str
+    split: str
+    corpus: str  # empty for all
+
+
 @dataclass
 class Evaluation:
-    """Fills `clips`, with one row per render, and `measures`, the summary of each split."""
+    """Fills `clips`, with one row per render, and `measures`, the summary of each split, and of each corpus of a mixture in it."""
 
     clips: pd.DataFrame  # from `clip_table`
     draws: int
@@ -73,13 +83,27 @@ class Evaluation:
         """All splits, `evaluation` first, because models are compared by it."""
         return sorted(self.clips.split.unique(), key=lambda split: (split != "evaluation", split))
 
+    def groups(self) -> list[Group]:
+        """All splits, and behind them the corpora of a mixture in each."""
+        groups = [Group(split, split, "") for split in self.splits()]
+        for split in self.splits():
+            own = self.clips.clip_id[self.clips.split == split] if split in ROLES else ()  # prompts are of no corpus
+            corpora = sorted({corpus_of(clip) for clip in own} - {""})
+            groups += [Group(f"{split}, {corpus}", split, corpus) for corpus in corpora]
+        return groups
+
+    def rows_of(self, group: Group) -> pd.Series:
+        """Which renders are in a group."""
+        own = self.clips.split == group.split
+        return own & (self.clips.clip_id.map(corpus_of) == group.corpus) if group.corpus else own
+
     def measure_in(self, embedding: Embedding, renders: Embedded, recordings: Embedded) -> None:
         """Take all measures in an embedding. `renders` and `self.clips` have the same clips in the same order."""
-        for split in self.splits() if embedding.compares_sets else []:
-            x = renders.of(self.clips.clip_id[self.clips.split == split].tolist()).vectors
-            y = recordings.of_splits(split).vectors
+        for group in self.groups() if embedding.compares_sets else []:
+            x = renders.of(self.clips.clip_id[self.rows_of(group)].tolist()).vectors
+            y = recordings.of_splits(group.split).of_corpus(group.corpus).vectors
             for measure in of_kind(BetweenSets) if len(y) else []:  # prompts have no recordings
-                self._compare_sets(measure, split, embedding, x, y)
+                self._compare_sets(measure, group.name, embedding, x, y)
         for per_clip in of_kind(InEmbedding):
             self._score_clips(per_clip, embedding, renders, recordings)
 
@@ -111,11 +135,11 @@ class Evaluation:
     def _average(self, measure: Measure, embedding: Embedding | None = None) -> None:
         """Add the mean of a column over the clips of each split that have a value."""
         column = f"{measure.key}/{embedding.name}" if embedding else measure.key
-        for split in self.splits() if column in self.clips else []:
-            values = self.clips[column][self.clips.split == split].dropna().to_numpy(float)
+        for group in self.groups() if column in self.clips else []:
+            values = self.clips[column][self.rows_of(group)].dropna().to_numpy(float)
             if len(values):
-                interval = mean_interval(values, *self._resampling(split, measure, embedding))
-                self._add(measure, split, float(values.mean()), interval, len(values), embedding)
+                interval = mean_interval(values, *self._resampling(group.name, measure, embedding))
+                self._add(measure, group.name, float(values.mean()), interval, len(values), embedding)
 
     def _add(
         self,

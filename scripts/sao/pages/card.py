@@ -57,6 +57,7 @@ class Card:
     config: ModelConfig
     source: dict[str, Any]  # source of the base model: name, repo, revision, path, text_encoder, clap
     digests: dict[str, str]  # SHA-256 of the files of the base model, by path
+    corpora: dict[str, float]  # with their weights
     sampling: dict[str, Any]  # settings of the sampler
     train_seconds: float | None  # the training window, None for the model's own
     clips: pd.DataFrame  # the training clips
@@ -85,7 +86,7 @@ class Card:
         """The front matter, which the Hub reads."""
         from huggingface_hub import EvalResult, ModelCardData
 
-        run, corpus = self.training["run"], self.training["settings"]["corpus"]
+        run, corpus = self.training["run"], " + ".join(self.corpora)
         results = [
             EvalResult(
                 task_type="text-to-audio",
@@ -117,11 +118,17 @@ class Card:
         averaged = "; those of the diffusion model are moving averages" if training["moving_average"] else ""
         return (
             f"{self.base()}, fine-tuned with stable-audio-tools for {training['steps']} steps on {len(self.clips)} clips "
-            f"of the corpus `{training['settings']['corpus']}`.\n\n"
+            f"of {self.trained_on()}.\n\n"
             f"{self.changed()}{self.lineage()}- SHA-256 of `model.safetensors`: `{export['sha256']}`. Of its "
             f"{export['keys']} tensors {export['changed_keys']} differ from {started}{averaged}.\n"
             f"- SHA-256 of the base model's weights: `{self.digests['model.safetensors']}`.\n"
         )
+
+    def trained_on(self) -> str:
+        """The corpora, with their weights if there are several."""
+        if len(self.corpora) == 1:
+            return f"the corpus `{next(iter(self.corpora))}`"
+        return f"the corpora {', '.join(f'`{name}` (weight {weight:g})' for name, weight in self.corpora.items())}"
 
     def changed(self) -> str:
         """What the run changed of how the base model was trained."""

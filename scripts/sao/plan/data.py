@@ -7,12 +7,15 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from sao.base.files import content_key
+from sao.config.mixtures import mixtures
 from sao.config.resolve import ROLES, Config
 from sao.config.settings import (
     Batches,
+    ClipSource,
     DatasetSettings,
     EncodeSettings,
     ManifestSettings,
+    MixSettings,
     ScanSettings,
     SplitSettings,
     ValidateSettings,
@@ -33,7 +36,8 @@ FILE_MB, FILE_MINUTES = 0.01, 0.002
 
 class Data:
     def __init__(self, config: Config, runs: Runs, remembers: Callable[[], bool]) -> None:
-        self.corpora, self.runs, self._remembers = config["corpora"], runs, remembers
+        self.corpora, self.mixtures = config["corpora"], mixtures(config)
+        self.runs, self._remembers = runs, remembers
         self.on_latents, self.shards = config["latents"]["enabled"], config["latents"]["shards"]
         # Each folder is read once, however often Snakemake asks.
         self._names: dict[tuple[str, str], list[str]] = {}
@@ -41,6 +45,18 @@ class Data:
 
     def _format(self, corpus: str) -> Format:
         return FORMATS[self.corpora[corpus]["format"]]
+
+    def entry(self, corpus: str) -> Config:
+        """What the config says of a corpus, or of a mixture."""
+        return self.mixtures.get(corpus) or self.corpora[corpus]
+
+    def members(self, corpus: str) -> list[str]:
+        """The corpora of a mixture; of a corpus, itself."""
+        return list(self.weights(corpus))
+
+    def weights(self, corpus: str) -> dict[str, float]:
+        """The weight of each corpus of a mixture; of a corpus, 1."""
+        return self.mixtures[corpus]["corpora"] if corpus in self.mixtures else {corpus: 1}
 
     # Rules download and extract.
 
@@ -85,7 +101,7 @@ class Data:
         """All files that have to be downloaded for the corpora of the runs."""
         return [
             f"results/data/{corpus}/archives/{file_name(file['url'])}"
-            for corpus in self.runs.used_corpora()
+            for corpus in self.runs.used_corpora
             for file in self.files(corpus, used=True)
         ]
 
@@ -116,7 +132,8 @@ class Data:
 
     def recordings(self, corpus: str) -> list[str]:
         """The folders that a corpus was unpacked into. A corpus that is read in place has none."""
-        return [] if self._format(corpus).in_place else list(self.audio_by_split(corpus).values())
+        unpacked = [member for member in self.members(corpus) if not self._format(member).in_place]
+        return [folder for member in unpacked for folder in self.audio_by_split(member).values()]
 
     def _in_place(self, corpus: str) -> InPlace:
         in_place = self._format(corpus)
@@ -183,7 +200,7 @@ class Data:
         return [f"results/data/{corpus}/manifests/{split}.csv" for split in published_splits(self.corpora[corpus])]
 
     def on_invalid(self, corpus: str) -> str:
-        return self.corpora[corpus]["on_invalid"]
+        return self.entry(corpus)["on_invalid"]
 
     def validate(self, corpus: str) -> ValidateSettings:
         entry = self.corpora[corpus]
@@ -214,8 +231,28 @@ class Data:
         return f"results/data/{corpus}/splits"
 
     def reports(self) -> list[str]:
-        """The validation reports of the corpora that the runs use."""
-        return [f"results/data/{corpus}/validation.json" for corpus in self.runs.used_corpora()]
+        """The validation reports of the corpora that the runs use, and of their mixtures."""
+        return [f"results/data/{corpus}/validation.json" for corpus in (*self.runs.used_corpora, *self.mixtures)]
+
+    # Rule mix.
+
+    def plain(self) -> str:
+        """A pattern of the corpora that are no mixtures."""
+        return pattern(list(self.corpora))
+
+    def mixed(self) -> str:
+        """A pattern of the mixtures."""
+        return pattern(list(self.mixtures))
+
+    def mix(self, corpus: str) -> MixSettings:
+        return {"corpora": self.members(corpus), "on_leak": self.entry(corpus)["on_leak"]}
+
+    def split_folders(self, corpus: str) -> list[str]:
+        """The folders of the splits of a mixture's corpora."""
+        return [self.split_folder(member) for member in self.members(corpus)]
+
+    def split_tables(self, corpus: str) -> list[str]:
+        return [f"{folder}/{role}.csv" for folder in self.split_folders(corpus) for role in ROLES]
 
     def report_pages(self) -> list[str]:
         return [path.removesuffix("json") + "html" for path in self.reports()]
@@ -224,27 +261,45 @@ class Data:
 
     def window(self, corpus: str) -> EncodeSettings:
         """The settings of encoding: the training window, and whether clips may be longer."""
-        return pick(EncodeSettings, self.corpora[corpus])
+        return pick(EncodeSettings, self.entry(corpus))
 
     def datasets(self, corpus: str, base_model: str) -> DatasetSettings:
         """The settings of dataset configs: where a training finds the clips (latents in shards, or audio), and the window."""
-        window = self.window(corpus)
+        window, mixture = self.window(corpus), corpus in self.mixtures
+        sources = {member: self._source(member, base_model) for member in self.members(corpus)}
         settings: DatasetSettings = {
-            "latents": f"results/latents/{base_model}/{corpus}" if self.on_latents else None,
+            "latents": None if mixture else sources[corpus]["latents"],
             "shards": self.shards if self.on_latents else None,
-            "audio": None if self.on_latents else self.audio_by_split(corpus),
+            "audio": None if mixture else sources[corpus]["audio"],
             "on_invalid": self.on_invalid(corpus),
             "train_seconds": window["train_seconds"],
             "random_crop": window["random_crop"],
         }
-        if prompts := self.corpora[corpus]["prompts"]:
-            settings["prompts"] = prompts
+        if not mixture and "prompts" in sources[corpus]:
+            settings["prompts"] = sources[corpus]["prompts"]
+        if mixture:
+            weights = self.weights(corpus)
+            settings["members"] = {name: {**source, "weight": weights[name]} for name, source in sources.items()}
         return settings
 
+    def _source(self, corpus: str, base_model: str) -> ClipSource:
+        """Where the clips of a corpus are, and how their prompts are made."""
+        source: ClipSource = {
+            "latents": f"results/latents/{base_model}/{corpus}" if self.on_latents else None,
+            "audio": None if self.on_latents else self.audio_by_split(corpus),
+        }
+        if prompts := self.corpora[corpus]["prompts"]:
+            source["prompts"] = prompts
+        return source
+
+    def has_prompts(self, corpus: str) -> bool:
+        """Whether templates or a hook make the prompts of a corpus, or of one of a mixture's corpora."""
+        return any(self.corpora[member]["prompts"] for member in self.members(corpus))
+
     def hooks(self, corpus: str) -> list[str]:
-        """A user's own metadata module that gives the prompts, if there is one."""
-        prompts = self.corpora[corpus]["prompts"] or {}
-        return [prompts["hook"]] if "hook" in prompts else []
+        """A user's own metadata modules that give the prompts."""
+        prompts = (self.corpora[member]["prompts"] or {} for member in self.members(corpus))
+        return [entry["hook"] for entry in prompts if "hook" in entry]
 
     def hook_content(self, corpus: str) -> list[str]:
         return [content_key(Path(path)) for path in self.hooks(corpus)]

@@ -73,7 +73,8 @@ class Evaluation:
         if kind == "renders":
             # The table of renders also names recordings and sources.
             return [f"results/renders/{name}", *self.rendering.beside(name)]
-        return [self.data.audio(name, split) for split in published_splits(self.data.corpora[name])]
+        corpora = {corpus: published_splits(self.data.corpora[corpus]) for corpus in self.data.members(name)}
+        return [self.data.audio(corpus, split) for corpus, splits in corpora.items() for split in splits]
 
     def renders(self, kind: str, name: str) -> list[str]:
         """The folder that the paths in a table of renders are relative to. Tables of recordings have full paths."""

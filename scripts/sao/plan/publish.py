@@ -28,8 +28,9 @@ class Publish:
         keys = ("repo", "revision", "path", "text_encoder", "clap")
         return {
             "source": {"name": name} | {k: v for k, v in self.models.base_models[name].items() if k in keys},
+            "corpora": self.data.weights(self.runs.corpus(exported)),
             "sampling": self.models.sampling(exported),
-            "train_seconds": self.data.corpora[self.runs.corpus(exported)]["train_seconds"],
+            "train_seconds": self.data.entry(self.runs.corpus(exported))["train_seconds"],
         }
 
     def _published(self, run: str) -> Config:

@@ -49,7 +49,7 @@ class Rendering:
     def prompt_settings(self, corpus: str, base_model: str) -> PromptSettings:
         """The settings that decide which sounds are rendered, besides the file of prompts."""
         settings = self.render | self._model_settings(corpus, base_model)
-        if not self.render["templates"] or not self.data.corpora[corpus]["prompts"]:
+        if not self.render["templates"] or not self.data.has_prompts(corpus):
             del settings["templates"]
         return pick(PromptSettings, settings)
 
@@ -57,7 +57,7 @@ class Rendering:
         """The settings of rendering that are not in `render`: those of the base model and of the corpus."""
         return {
             "sampling": self.models.base_models[base_model]["sampling"],
-            "train_seconds": self.data.corpora[corpus]["train_seconds"],
+            "train_seconds": self.data.entry(corpus)["train_seconds"],
         }
 
     # Rules render and gather.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from sao.config.resolve import Config, renders
+from sao.data.corpora import used_corpora
 
 
 def leg_name(unit: str, at: int) -> str:
@@ -27,10 +28,7 @@ class Runs:
     def __init__(self, config: Config) -> None:
         self.runs = config["runs"]
         self.rendered = renders(config)
-
-    def used_corpora(self) -> list[str]:
-        """The corpora that the runs train on."""
-        return list(dict.fromkeys(run["corpus"] for run in self.runs.values()))
+        self.used_corpora = used_corpora(config)
 
     def entry(self, run: str) -> Config:
         return self.rendered[re.split("[@/]", run)[0]]

@@ -13,6 +13,7 @@ from sao.base.names import shard_name
 from sao.config.resolve import Config
 from sao.config.settings import RunningSettings, TrainingSettings, pick
 from sao.data.corpora import published_splits
+from sao.data.mixing import per_epoch
 from sao.plan.data import Data
 from sao.plan.models import Models
 from sao.plan.resources import MARGIN, START, STEP, grown, rows
@@ -35,29 +36,29 @@ class Training:
     def dataset_digest(self, run: str) -> str:
         return f"{self.dataset_folder(run)}.sha256"
 
-    def _splits(self, run: str) -> list[str]:
-        """The published splits that a run trains or validates on."""
-        corpus = self.data.corpora[self.runs.corpus(run)]
-        splits = published_splits(corpus)
-        if corpus["split"]["method"] != "column":
-            splits = [split for split in splits if split not in corpus["evaluation"]]
-        return splits
+    def _splits(self, run: str) -> list[tuple[str, str]]:
+        """`(corpus, published split)` of all that a run trains or validates on."""
+        pairs = []
+        for name in self.data.members(self.runs.corpus(run)):
+            corpus = self.data.corpora[name]
+            judged = corpus["evaluation"] if corpus["split"]["method"] != "column" else ()
+            pairs += [(name, split) for split in published_splits(corpus) if split not in judged]
+        return pairs
 
     def sounds(self, run: str) -> list[str]:
         """The folders of latents or of audio that a run trains from."""
         if not self.data.on_latents:
-            return [self.data.audio(self.runs.corpus(run), split) for split in self._splits(run)]
+            return [self.data.audio(corpus, split) for corpus, split in self._splits(run)]
         return [path.removesuffix(".json") for path in self.sound_digests(run)]
 
     def sound_digests(self, run: str) -> list[str]:
         """The small files that hold the checksums of a run's latents or audio."""
-        corpus = self.runs.corpus(run)
         if not self.data.on_latents:
-            return [f"results/data/{corpus}/audio/{split}.csv" for split in self._splits(run)]
-        folder, shards = f"results/latents/{self.runs.base_model(run)}/{corpus}", self.data.shards
+            return [f"results/data/{corpus}/audio/{split}.csv" for corpus, split in self._splits(run)]
+        folder, shards = f"results/latents/{self.runs.base_model(run)}", self.data.shards
         return [
-            f"{folder}/{split}/{shard_name(shard, shards)}.json"
-            for split in self._splits(run)
+            f"{folder}/{corpus}/{split}/{shard_name(shard, shards)}.json"
+            for corpus, split in self._splits(run)
             for shard in range(shards)
         ]
 
@@ -191,9 +192,10 @@ class Training:
         settings = self.runs.runs[run]
         minutes = MARGIN / 60 * self.seconds_per_step(run)
         if unit == "epoch":
-            clips = Path(f"results/data/{settings['corpus']}/splits/train.csv")
-            # Unknown until the corpus is split. Snakemake asks again when the job is ready to run.
-            count = rows(clips) if clips.is_file() else 0
+            weights = self.data.weights(settings["corpus"])
+            tables = {name: Path(self.data.split_folder(name), "train.csv") for name in weights}
+            # Unknown until the corpora are split. Snakemake asks again when the job is ready to run.
+            count = sum(per_epoch(rows(path), weights[name]) for name, path in tables.items() if path.is_file())
             minutes *= math.ceil(count / (self.runs.processes(run) * settings["batch_size"] * passes(settings)))
         return minutes
 

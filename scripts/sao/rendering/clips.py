@@ -12,7 +12,7 @@ from sao.base.command import InputError, log
 
 import pandas as pd
 
-from sao.base.names import seed_for
+from sao.base.names import corpus_of, seed_for
 from sao.base.tables import read_rows, records, write_table
 from sao.config.settings import PromptSettings
 from sao.models.config import ModelConfig, text_max_length
@@ -74,7 +74,11 @@ def corpus_clips(kept: pd.DataFrame, settings: PromptSettings, numbers: Sequence
     """
     clips = []
     for split, count in settings["clips"].items():
-        table = choose(kept[kept.role == split], count, settings["seed"])
+        table = kept[kept.role == split]
+        of_corpus = table.clip_id.map(corpus_of)  # the number is that of each corpus of a mixture
+        table = pd.concat(
+            [choose(table[of_corpus == corpus], count, settings["seed"]) for corpus in of_corpus.unique()]
+        )
         few = table[table.caption_count < settings["caption"]]
         if len(few):
             raise InputError(

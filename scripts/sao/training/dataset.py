@@ -7,8 +7,10 @@ draw of a training step, from the seed and the position of a clip in the endless
 
 from __future__ import annotations
 
+import bisect
 import functools
 import importlib.util
+import itertools
 import json
 import math
 from collections.abc import Callable, Generator
@@ -23,6 +25,7 @@ import torch
 
 from sao.base.files import read_json
 from sao.base.names import clip_id
+from sao.data.mixing import per_epoch
 from sao.data.templates import draw
 from sao.models.autoencoder import clip_facts, load_audio, padded
 from sao.models.config import ModelConfig, downsampling_ratio, input_of
@@ -40,7 +43,7 @@ VALIDATION_TIMESTEPS = (0.1, 0.3, 0.5, 0.7, 0.9)  # stable-audio-tools' (trainin
 class Clip:
     """A clip of a dataset config: its latents or its audio, the hook that knows its captions, and how many it has.
 
-    `weights` are those of the captions, if they differ.
+    `weights` are those of the captions, if they differ. `corpus` is empty where all clips are of one.
     """
 
     clip_id: str
@@ -48,6 +51,7 @@ class Clip:
     hook: Hook
     captions: int
     weights: tuple[float, ...] | None = None
+    corpus: str = ""
 
 
 class Clips:
@@ -68,6 +72,10 @@ class Clips:
         read = _latent_clips if self.on_latents else _audio_clips
         self.folders = {entry["id"]: Path(entry["path"]) for entry in config["datasets"]}
         self.clips = [clip for entry in config["datasets"] for clip in read(entry)]
+        # How often an epoch takes each clip of a corpus, by corpus.
+        self.weights: dict[str, float] = {
+            entry.get("corpus", ""): entry.get("weight", 1) for entry in config["datasets"]
+        }
         self.masks_attention: bool = model_config["model"]["diffusion"].get("mask_padding_attention", False)
         self.places: dict[Path, Path] = {}  # by folder, the copy of it that is read instead
         # Mean and standard deviation, in float32. With random_crop, what is stored may be longer than the window.
@@ -162,7 +170,7 @@ def _latent_clips(entry: dict[str, str]) -> list[Clip]:
         path = Path(folder, line)
         if path.stem not in counts:
             raise InputError(f"{folder / 'captions.json'}: clip {path.stem} has no caption")
-        clips.append(Clip(path.stem, path, hook, counts[path.stem], weights.get(path.stem)))
+        clips.append(Clip(path.stem, path, hook, counts[path.stem], weights.get(path.stem), entry.get("corpus", "")))
     return clips
 
 
@@ -177,6 +185,7 @@ def _audio_clips(entry: dict[str, str]) -> list[Clip]:
             functools.partial(_by_name, hook, name),
             len(texts),
             weights.get(name),
+            entry.get("corpus", ""),
         )
         for name, texts in sorted(captions.items())
     ]
@@ -203,8 +212,32 @@ def load_hook(path: Path) -> Hook:
     return module.get_custom_metadata
 
 
+class Stream:
+    """The items of one corpus without end: round for round each item once. An epoch takes the next `count` of them.
+
+    Where epochs take whole rounds, the order of items in a round is theirs to decide.
+    """
+
+    def __init__(self, corpus: str, items: list[tuple[Clip, int | None]], weight: float, seed: int) -> None:
+        self.corpus, self.items, self.seed = corpus, items, seed
+        self.count = per_epoch(len(items), weight)
+        self.whole = self.count % len(items) == 0
+        self.order = functools.lru_cache(2 * (self.count // len(items) + 2))(self._order)
+
+    def _order(self, number: int) -> np.ndarray:
+        return draws.generator(self.seed, "round", self.corpus, number).permutation(len(self.items))
+
+    def at(self, position: int) -> tuple[Clip, int | None, int]:
+        """`(clip, caption, round)` of a position in the stream."""
+        number, place = divmod(position, len(self.items))
+        clip, caption = self.items[place if self.whole else self.order(number)[place]]
+        return clip, caption, number
+
+
 class TrainingClips(torch.utils.data.Dataset):
     """Items by their position in the stream of epochs. Each epoch is a permutation that depends only on (seed, epoch).
+
+    An epoch takes from each corpus as many items as its weight says (`sao.data.mixing`); without weights, each item once.
 
     `captions` is `first`, `random` (one per clip and epoch, which depends only on seed, epoch and clip) or `all` (every
     caption of a clip is an item). `training` is the model config's section with the timestep sampler and dropout.
@@ -213,25 +246,36 @@ class TrainingClips(torch.utils.data.Dataset):
     def __init__(self, clips: Clips, captions: str, seed: int, training: dict[str, Any], phase_flip: bool) -> None:
         self.clips, self.seed, self.training, self.phase_flip = clips, seed, training, phase_flip
         self.sampler = training.get("timestep_sampler", "uniform")
-        self.items: list[tuple[Clip, int | None]] = []
+        items: dict[str, list[tuple[Clip, int | None]]] = {}
         for clip in clips.clips:
-            self.items += [(clip, n) for n in range(clip.captions)] if captions == "all" else [(clip, None)]
+            each = [(clip, n) for n in range(clip.captions)] if captions == "all" else [(clip, None)]
+            items.setdefault(clip.corpus, []).extend(each)
+        self.streams = [Stream(corpus, own, clips.weights[corpus], seed) for corpus, own in items.items()]
+        self.ends = list(itertools.accumulate(stream.count for stream in self.streams))
         self.first = captions == "first"
         self.order = functools.lru_cache(2)(self._order)
 
     def __len__(self) -> int:
         """The number of items in one epoch. Positions continue without end."""
-        return len(self.items)
+        return self.ends[-1]
 
     def _order(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng([self.seed, epoch]).permutation(len(self.items))
+        return np.random.default_rng([self.seed, epoch]).permutation(len(self))
+
+    def item_at(self, position: int) -> tuple[Clip, int]:
+        """The clip and the number of its caption at a position."""
+        epoch, place = divmod(position, len(self))
+        slot = int(self.order(epoch)[place])
+        which = bisect.bisect_right(self.ends, slot)
+        stream = self.streams[which]
+        clip, caption, number = stream.at(epoch * stream.count + slot - (self.ends[which] - stream.count))
+        if caption is None:
+            caption = 0 if self.first else draw(clip.captions, clip.weights, self.seed, number, clip.clip_id)
+        return clip, caption
 
     def __getitem__(self, position: int) -> Item:
         """`latents` (or `audio`, `start`, `posterior`), `noise` `[channels, frames]`, `t`, `keep`, masks, conditions, `info`."""
-        epoch, place = divmod(position, len(self.items))
-        clip, caption = self.items[self.order(epoch)[place]]
-        if caption is None:
-            caption = 0 if self.first else draw(clip.captions, clip.weights, self.seed, epoch, clip.clip_id)
+        clip, caption = self.item_at(position)
         flip = self.phase_flip and draws.uniform(self.seed, "flip", position) < 0.5
         crop = draws.uniform(self.seed, "crop", position) if self.clips.random_crop else 0.0
         sound, info = self.clips.read(clip, caption, crop, flip)

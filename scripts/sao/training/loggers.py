@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +15,26 @@ DECIDES_NO_RESULT = "it shows what metrics.csv holds, elsewhere"
 
 Row = list[float | None]
 Values = dict[str, float]
-# Of the columns after the step (sao/training/metrics.py).
-NAMES = (
-    "train/loss",
-    "validation/loss",
-    "learning_rate",
-    "train/gradient_norm",
-    *(f"validation/loss_{t}" for t in VALIDATION_TIMESTEPS),
-    "speed/clips_per_second",
-    "speed/waiting_for_data",
-    "speed/peak_memory_gb",
-)
+
+
+def names(corpora: Sequence[str]) -> list[str]:
+    """The names of the columns after the step (sao/training/metrics.py)."""
+    return [
+        "train/loss",
+        "validation/loss",
+        "learning_rate",
+        "train/gradient_norm",
+        *(f"validation/loss_{t}" for t in VALIDATION_TIMESTEPS),
+        *(f"validation/loss_of_{corpus}" for corpus in corpora),
+        "speed/clips_per_second",
+        "speed/waiting_for_data",
+        "speed/peak_memory_gb",
+    ]
 
 
 @contextlib.contextmanager
 def loggers(
-    run: str, settings: Mapping[str, Any], identity: str, folder: Path, start: int
+    run: str, settings: Mapping[str, Any], identity: str, folder: Path, start: int, corpora: Sequence[str] = ()
 ) -> Iterator[Callable[[Row], None]]:
     """A function that sends one row of the metrics; `folder` is the run's, `start` the step that the leg goes on from.
 
@@ -46,7 +50,7 @@ def loggers(
 
         def send(row: Row) -> None:
             step, *rest = row
-            values = {name: value for name, value in zip(NAMES, rest, strict=True) if value is not None}
+            values = {name: value for name, value in zip(names(corpora), rest, strict=True) if value is not None}
             for sink in sinks:
                 sink(int(step or 0), values)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sao.models.device import this_device
@@ -28,20 +28,24 @@ class Metrics:
     # The validation loss, and behind the others that of each timestep: it is their mean.
     COLUMNS = ("step", "train_loss", "validation_loss", "learning_rate", "gradient_norm")
     TIMESTEPS = tuple(f"validation_loss_{t}" for t in VALIDATION_TIMESTEPS)
+    OF_CORPUS = "validation_loss_of_"  # before the name of a mixture's corpus
     SPEEDS = ("clips_per_second", "waiting_for_data", "peak_memory_gb")
 
-    def __init__(self, rows: list[Row], losses: list[float], norms: list[float], speeds: list[Row]) -> None:
+    def __init__(
+        self, rows: list[Row], losses: list[float], norms: list[float], speeds: list[Row], corpora: Sequence[str] = ()
+    ) -> None:
         self.rows, self.losses, self.norms, self.speeds = rows, losses, norms, speeds
+        self.parts = (*self.TIMESTEPS, *(f"{self.OF_CORPUS}{corpus}" for corpus in corpora))
 
     def close_row(self, step: int, rate: float, validation: Row | None, speed: Row) -> Row | None:
         """Make the row of this step, with means since the last one; None where the step has a row.
 
-        `validation` has the validation loss, and that of each timestep.
+        `validation` has the validation loss, that of each timestep, and that of each corpus of a mixture.
         """
         if self.rows and self.rows[-1][0] == step:
             return None
         loss, norm = (sum(values) / len(values) for values in (self.losses, self.norms))
-        self.rows.append([step, loss, None, rate, norm, *[None] * len(self.TIMESTEPS)])
+        self.rows.append([step, loss, None, rate, norm, *[None] * len(self.parts)])
         if validation:
             self.validated(validation)
         self.speeds.append(speed)
@@ -66,7 +70,7 @@ class Metrics:
         return f"the mean loss rose from {before} to {now}"
 
     def csv(self) -> str:
-        lines = [",".join((*self.COLUMNS, *self.TIMESTEPS, *self.SPEEDS))]
+        lines = [",".join((*self.COLUMNS, *self.parts, *self.SPEEDS))]
         for row, speed in zip(self.rows, self.speeds, strict=True):
             exact = ["" if value is None else f"{value:.8g}" for value in row]
             lines.append(",".join([*exact, *("" if value is None else f"{value:.4g}" for value in speed)]))

@@ -107,6 +107,7 @@ class Trainer:
         self.clips = [clips, held_out]
         self.train_set = TrainingClips(clips, captions, seed, self.training, flip)
         self.validation_set = ValidationClips(held_out)
+        self.corpora = sorted({clip.corpus for clip in held_out.clips} - {""})  # of a mixture
         self.end = self.leg.end(len(self.train_set))
 
     def check_fit(self) -> None:
@@ -177,7 +178,7 @@ class Trainer:
             signal.signal(number, lambda number, _: self.signals.append(number))
 
     def loggers(self) -> contextlib.AbstractContextManager[Callable[[Row], None]]:
-        return loggers(self.leg.run, self.settings, self.identity, self.leg.output.parent, self.start)
+        return loggers(self.leg.run, self.settings, self.identity, self.leg.output.parent, self.start, self.corpora)
 
     def start_devices(self) -> None:
         """Start the processes of this node, where Lightning does, and give model and optimiser to the devices."""
@@ -196,7 +197,7 @@ class Trainer:
         self.scheduler = make_scheduler(self.training, optimizer.optimizer)
         dit = {key: weight for key, weight in self.trained.items() if key.startswith("model.")}
         self.average = MovingAverage(dit) if self.training["use_ema"] else None
-        self.metrics = Metrics([], [], [], [])
+        self.metrics = Metrics([], [], [], [], self.corpora)
         self.speed = Speed(self.leg.items_per_step)
         self.unread: list[torch.Tensor] = []  # `[loss, norm]` of each step since they were read
         self.newest = math.nan  # the loss that was read last
@@ -216,7 +217,9 @@ class Trainer:
         self.update.scaler.load_state_dict(self.state["scaler"])
         if self.average:
             self.average.load_state_dict(self.state["average"])
-        self.metrics = Metrics(*(self.state[key] for key in ("rows", "losses", "norms", "speeds")))
+        self.metrics = Metrics(
+            *(self.state[key] for key in ("rows", "losses", "norms", "speeds")), corpora=self.corpora
+        )
         log.info("resuming at step %d of %d, from %s", self.start, self.end, self.came_from)
 
     def save(self, path: Path) -> None:
@@ -339,7 +342,7 @@ class Trainer:
             log.warning("warning: %s: %s: lower learning_rate, or set gradient_clip", self.run_name, said)
 
     def validate(self) -> Row:
-        """Mean loss over all validation clips, of the weights that are exported: of all timesteps, and of each."""
+        """Mean loss over all validation clips, of the weights that are exported: of all timesteps, of each, of each corpus."""
         if self.average:
             self.average.swap()
         batch, rank = self.settings["batch_size"], self.fabric.global_rank
@@ -350,25 +353,35 @@ class Trainer:
         batches += [[] for _ in range(most - len(batches))]
         # Blocks would be compiled anew for a last batch of another size.
         full = [items + (items[-1:] or [0]) * ((batch if self.compiled else 1) - len(items)) for items in batches]
-        # A clip's timesteps follow each other.
-        at_timestep = torch.eye(len(VALIDATION_TIMESTEPS), dtype=this_device().double, device=self.fabric.device)
-        losses, count_of = torch.zeros_like(at_timestep[0]), torch.zeros_like(at_timestep[0])
+        counted_in = self.counted_in()
+        losses, count_of = torch.zeros_like(counted_in[0]), torch.zeros_like(counted_in[0])
         self.objective.eval()
         # Past DistributedDataParallel, which has nothing to exchange here.
         with torch.no_grad():
             workers = self.settings["workers"] if this_device().is_gpu else 0
             for items, batch_of in zip(self.load(self.validation_set, full, workers), batches, strict=True):
                 found = self.objective.module(items, validating=True)[: len(batch_of)].to(losses)
-                which = at_timestep[[item % len(VALIDATION_TIMESTEPS) for item in batch_of]]
+                which = counted_in[batch_of]
                 losses, count_of = losses + found @ which, count_of + which.sum(dim=0)
         sums = torch.stack([losses, count_of])
         self.objective.train()
         if self.average:
             self.average.swap()
         summed: Any = self.fabric.all_reduce(sums, reduce_op="sum")
-        loss = float(summed[0].sum() / summed[1].sum())
+        loss = float(summed[0, : len(VALIDATION_TIMESTEPS)].sum() / summed[1, : len(VALIDATION_TIMESTEPS)].sum())
         self.assert_finite("validation loss", loss, self.step)
         return [loss, *(summed[0] / summed[1]).tolist()]
+
+    def counted_in(self) -> torch.Tensor:
+        """`[items, timesteps + corpora]`: 1 where an item of the validation counts, 0 elsewhere. A clip's timesteps follow each other."""
+        steps = len(VALIDATION_TIMESTEPS)
+        items = torch.arange(len(self.validation_set))
+        columns = [items % steps == step for step in range(steps)]
+        corpora = [clip.corpus for clip in self.validation_set.clips.clips]
+        columns += [
+            torch.tensor([own == corpus for own in corpora]).repeat_interleave(steps) for corpus in self.corpora
+        ]
+        return torch.stack(columns, dim=1).to(self.fabric.device, this_device().double)
 
     def is_stopped(self) -> bool:
         """Whether any process got a signal. All processes have to ask. A leg that is done is not stopped any more."""

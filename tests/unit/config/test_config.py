@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sao.base.command import InputError
 from sao.config.layers import stand_alone
+from sao.config.mixtures import mixture_name, mixtures
 from sao.config.resolve import ROLES, SCHEMA, check_file, deref, renders
 from sao.data.corpora import published_splits, resolve
 from sao.data.formats.clotho import file_name
@@ -324,6 +325,45 @@ def test_wrong_value_is_named_with_what_is_allowed(key: str, value: Any, words: 
     message = complaint(put(load(DEMO), key, value))
     assert words in message
     assert message.startswith("config: ") and str(DEMO) in message
+
+
+@pytest.mark.parametrize(
+    ("run", "words"),
+    [
+        ({"corpora": {"demo": 1, "none": 1}}, "corpora.none: found 'none', an unknown corpus"),
+        ({"corpora": {"demo": 1, "mine": 0}}, "corpora.mine: 0"),
+        ({"corpora": {"demo": 1, "mine": -1}}, "corpora.mine: -1"),
+        ({"corpora": {"demo": 1}}, "corpora: {'demo': 1}"),
+        (
+            {"corpora": {"demo": 1, "short": 1}},
+            "corpora: the clips of a batch have one window, and train_seconds differs",
+        ),
+        ({"corpora": {"demo": 1, "mine": 1}, "corpus": "demo"}, "has corpus and corpora; keep one"),
+        ({}, "corpus: missing; a run needs it, or corpora"),
+    ],
+)
+def test_corpora_that_cannot_be_mixed_are_named(run: Config, words: str) -> None:
+    config = put(load(DEMO), "corpora.mine", FOLDER | {"path": str(ROOT)})
+    config = put(config, "corpora.short", config["corpora"]["mine"] | {"train_seconds": 1})
+    line = complaint(put(config, "runs.both", {"base_model": "demo", "steps": 1} | run))
+    assert line.startswith("config: runs.both") and words in line
+
+
+def test_runs_on_several_corpora_share_a_mixture() -> None:
+    config = put(load(DEMO), "corpora.mine", load(DEMO)["corpora"]["demo"])
+    both = {"base_model": "demo", "steps": 1}
+    runs = {
+        "x": both | {"corpora": {"mine": 3, "demo": 0.5}},
+        "y": both | {"corpora": {"demo": 0.5, "mine": 3}, "seed": 1},
+    }
+    resolved = resolve(put(config, "runs", runs), [DEMO])
+    assert {run["corpus"] for run in resolved["runs"].values()} == {"demo-0.5+mine-3"} == set(mixtures(resolved))
+    assert resolve(resolved, [DEMO]) == resolved
+    assert list(renders(resolved)) == ["base--demo--demo-0.5+mine-3", "x", "y"]
+    assert mixture_name({f"corpus-{n}": n + 1 for n in range(9)}) != mixture_name(
+        {f"corpus-{n}": n + 2 for n in range(9)}
+    )
+    assert len(mixture_name({f"corpus-{n}": 1 for n in range(9)})) == 64
 
 
 @pytest.mark.parametrize(
