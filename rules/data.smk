@@ -123,9 +123,58 @@ rule scan:
         """
 
 
+rule cut:
+    input:
+        # The table of facts has the hashes of the recordings, so their time stamps do not count.
+        audio=ask(PLAN.data.source, given, ancient),
+        facts="results/data/{corpus}/audio/{split}.csv",
+        captions=ask(PLAN.data.source_captions),
+        metadata=ask(PLAN.data.source_metadata),
+    output:
+        audio=directory("results/data/{corpus}/cuts/audio/{split}"),
+        facts="results/data/{corpus}/cuts/audio/{split}.csv",
+        table="results/data/{corpus}/cuts/{split}.csv",
+        left_out="results/data/{corpus}/cuts/left_out/{split}.csv",
+    log:
+        "results/logs/cut/{corpus}/{split}.log",
+    benchmark:
+        "results/benchmarks/cut/{corpus}/{split}.tsv"
+    wildcard_constraints:
+        corpus=PLAN.data.cut_pattern(),
+    conda:
+        "../envs/data.yaml"
+    threads: 8
+    resources:
+        mem_mb=mb(800, per_mb=12, of="facts"),
+        # A recording may last for hours.
+        runtime=minutes(30, per_row=0.2, of="facts"),
+    params:
+        settings=settings(PLAN.data.cut),
+        # Not a rerun trigger: if no clip is invalid, both values give the same result.
+        on_invalid=untracked(PLAN.data.on_invalid),
+        code=code_hash(SCRIPTS / "cut.py"),
+    message:
+        "Cut the recordings of {wildcards.split} of corpus {wildcards.corpus}"
+    shell:
+        r"""
+        python "$SCRIPTS/cut.py" \
+            --settings {params.settings:q} \
+            --facts {input.facts:q} \
+            --captions {input.captions:q} \
+            --metadata {input.metadata:q} \
+            --on-invalid {params.on_invalid} \
+            --threads {threads} \
+            --output {output.audio:q} \
+            --clip-facts {output.facts:q} \
+            --table {output.table:q} \
+            --left-out {output.left_out:q} \
+            --log {log:q}
+        """
+
+
 rule manifest:
     input:
-        facts="results/data/{corpus}/audio/{split}.csv",
+        facts=ask(PLAN.data.facts),
         captions=ask(PLAN.data.captions),
         metadata=ask(PLAN.data.metadata),
     output:
@@ -286,9 +335,42 @@ rule mix:
         """
 
 
+# Only for a corpus with `train_seconds: auto`.
+rule window:
+    input:
+        splits=expand("results/data/{{corpus}}/splits/{role}.csv", role=ROLES),
+        model_config=ancient("results/models/{base_model}/model_config.json"),
+        model_digest="results/models/{base_model}/checksums.sha256",
+    output:
+        "results/data/{corpus}/windows/{base_model}.json",
+    log:
+        "results/logs/window/{corpus}/{base_model}.log",
+    benchmark:
+        "results/benchmarks/window/{corpus}/{base_model}.tsv"
+    conda:
+        "../envs/data.yaml"
+    resources:
+        mem_mb=mb(400, per_mb=6, of="splits"),
+        runtime=minutes(10),
+    params:
+        splits=ask(PLAN.data.split_folder),
+        code=code_hash(SCRIPTS / "window.py"),
+    message:
+        "Choose the training window of corpus {wildcards.corpus} for base model {wildcards.base_model}"
+    shell:
+        r"""
+        python "$SCRIPTS/window.py" \
+            --splits {params.splits:q} \
+            --model-config {input.model_config:q} \
+            --output {output:q} \
+            --log {log:q}
+        """
+
+
 rule dataset_configs:
     input:
         splits=expand("results/data/{{corpus}}/splits/{role}.csv", role=ROLES),
+        window=ask(PLAN.data.window_files),
         model_config=ancient("results/models/{base_model}/model_config.json"),
         hub=ancient("results/models/{base_model}/hub"),
         model_digest="results/models/{base_model}/checksums.sha256",

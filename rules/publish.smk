@@ -11,6 +11,7 @@ rule model_card:
         model_source=ask(PLAN.models.source_file, run="exported"),
         start_source=ask(PLAN.models.start_source, run="exported"),
         kept=ask(PLAN.publish.kept),
+        window=ask(PLAN.publish.window_files),
         measures=ask(PLAN.publish.measures),
     output:
         card="results/checkpoints/{exported}/README.md",

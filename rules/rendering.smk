@@ -5,6 +5,7 @@
 rule prompts:
     input:
         kept="results/data/{corpus}/dataset_configs/{base_model}.csv",
+        window=ask(PLAN.data.window_files),
         prompts=given(PLAN.rendering.prompts()),
         # The sounds that the prompts name.
         sources=given(PLAN.rendering.sources()),
@@ -53,6 +54,7 @@ rule render:
         model=ask(PLAN.models.parts, ancient),
         model_digest=ask(PLAN.models.digest, ancient),
         clips=ask(PLAN.rendering.clips),
+        window=ask(PLAN.rendering.window_files),
         sources=ask(PLAN.rendering.source_folder, ancient),
     output:
         audio=directory("results/renders/{run}"),

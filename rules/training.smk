@@ -4,7 +4,8 @@
 rule encode:
     input:
         audio=ask(PLAN.data.audio, given, ancient),
-        facts="results/data/{corpus}/audio/{split}.csv",
+        facts=ask(PLAN.data.facts),
+        window=ask(PLAN.data.window_files),
         weights=ancient("results/models/{base_model}/model.safetensors"),
         model=ancient(
             expand("results/models/{{base_model}}/{file}", file=["model_config.json", "hub"])

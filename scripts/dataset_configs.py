@@ -89,6 +89,15 @@ def check_durations(table: pd.DataFrame, config: ModelConfig, frames: int, findi
         )
 
 
+def check_cuts(table: pd.DataFrame, config: ModelConfig, findings: Findings) -> None:
+    """Find clips that rule cut made shorter than one latent frame: most of what a model would learn from them is padding."""
+    least = downsampling_ratio(config) / config["sample_rate"]
+    for row in each(table[table.seconds < least]) if "source_file" in table else ():
+        findings.error(
+            "cut", row, f"lasts {row.seconds:.6g} s, less than a latent frame of {least:.6g} s: raise cut.min_seconds"
+        )
+
+
 def check_numbers(table: pd.DataFrame, numbers: list[Number], findings: Findings) -> None:
     """Find clips without a number that the model's conditioners take."""
     for number in numbers:
@@ -232,6 +241,7 @@ def check_clips(
         check_numbers(table, numbers, findings)
         if not settings["random_crop"]:
             check_durations(table, config, frames, findings)
+        check_cuts(table, config, findings)
         longest = max(longest, check_captions(table, texts, kind, reader, limit, findings))
     if findings.errors and settings["on_invalid"] == "fail":
         raise findings.failure("; on_invalid: drop leaves such clips out")

@@ -11,37 +11,15 @@ from typing import Any
 from sao.base.command import InputError, log, parse, run
 
 import pandas as pd
-from sao.base.names import clip_id, same_name
-from sao.base.tables import read_table, records, write_table
+from sao.base.names import clip_id
+from sao.base.tables import read_table, write_table
 from sao.config.settings import ManifestSettings, add_settings
+from sao.data.cuts import SOURCE
 from sao.data.formats import FORMATS
-from sao.data.origin import Row, lost_links, one_line, origin
+from sao.data.lost import facts_by_name, find_lost
+from sao.data.origin import lost_links, one_line, origin
 from sao.data.templates import FIELD
 from sao.sound.read import Measured
-
-
-def facts_by_name(facts: pd.DataFrame, audio: Path) -> dict[str, dict[str, Any]]:
-    """The facts by file name, in the form of `same_name`. Raises InputError if two files have one name."""
-    by_name: dict[str, dict[str, Any]] = {}
-    for fact in records(facts):
-        other = by_name.setdefault(same_name(fact["file_name"]), fact)
-        if other is not fact:
-            names = f"{other['file_name']!a} and {fact['file_name']!a}"
-            raise InputError(f"{audio}: {names} are one name in two Unicode forms: keep one, or rename one")
-    return by_name
-
-
-def find_lost(rows: dict[str, Row], facts: dict[str, dict[str, Any]], audio: Path, tables: str) -> dict[str, str]:
-    """The reason for each clip, by name, that cannot be used: it has only captions or only audio, or scan.py misses one of them."""
-    lost = {}
-    for name in sorted(rows.keys() | facts.keys(), key=lambda name: (name in facts, name)):
-        if name not in facts:
-            lost[name] = f"{tables}: {rows[name]['file_name']!r} has a row but no audio in {audio}"
-        elif not facts[name]["sha256"]:
-            lost[name] = facts[name]["problem"]
-        elif name not in rows:
-            lost[name] = f"{audio}: {facts[name]['file_name']!r} has audio but no row in {tables}"
-    return lost
 
 
 def main() -> None:
@@ -63,11 +41,7 @@ def main() -> None:
     facts, tables = facts_by_name(measured, audio), ", ".join(map(str, args.captions))
     if not captions:
         raise InputError(f"{tables}: no clip; an empty split cannot be used: add clips or remove it from the config")
-    lost = find_lost(rows_of, facts, audio, tables)
-    if lost and args.on_invalid == "fail":
-        first = next(iter(lost))
-        count = sum((name in facts) == (first in facts) for name in lost)
-        raise InputError(f"{lost[first]} ({count} such): correct it, or set the corpus's on_invalid to drop")
+    lost = find_lost(rows_of, facts, audio, tables, args.on_invalid)
     for name, problem in lost.items():
         # It gets no hash, so validation leaves it out and lists it.
         file = (facts[name] if name in facts else rows_of[name])["file_name"]
@@ -82,6 +56,7 @@ def main() -> None:
     further = {f"given_{kind}": args.settings[f"{kind}_column"] for kind in ("split", "group")}
     further |= {f"value_{column}": column for column in args.settings["columns"]}
     further |= {f"{FIELD}{column}": column for column in args.settings.get("fields", [])}
+    further |= {column: column for column in SOURCE if args.settings.get("cut")}
     rows: list[dict[str, Any]] = []
     odd: list[str] = []
     for name, fact in sorted(facts.items(), key=lambda item: item[1]["file_name"]):

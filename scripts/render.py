@@ -151,7 +151,7 @@ def main() -> None:
     settings["precision"] = precision
 
     identity = digest(
-        about["model_sha256"], args.model_digest.read_text(encoding="utf-8"), rendering, precision, args.code
+        about["model_sha256"], args.model_digest.read_text(encoding="utf-8"), rendering, frames, precision, args.code
     )
     partial = args.output.with_name(f".{args.output.name}.{identity[:16]}")
     for stale in args.output.parent.glob(f".{glob.escape(args.output.name)}.*"):

@@ -13,26 +13,32 @@ from sao.base.files import sha256
 from sao.base.names import write_known_digests
 from sao.base.tables import check_columns, plain, write_table
 from sao.config.settings import ScanSettings, add_settings
-from sao.data.captions import like_caption
+from sao.data.captions import DESCRIBED, like_caption
+from sao.data.cuts import times_of
 from sao.data.formats import FORMATS
 from sao.data.formats.base import Captioned, InPlace, is_file
 from sao.data.listing import stamps_of, write_listing
 from sao.sound.read import Measured, Measuring
 from sao.sound.suffixes import is_sound
 
-OURS = ("file_name", "caption_count")  # columns that this script writes itself
+OURS = ("file_name", "caption_count", DESCRIBED)  # columns that this script writes itself
 
 
-def caption_table(captioned: dict[str, Captioned], folder: Path) -> pd.DataFrame:
-    """One row per sound: its captions in Clotho's form, and the further columns of its row."""
-    most = max((len(entry.captions) for entry in captioned.values()), default=1)
+def caption_table(captioned: dict[str, Captioned], folder: Path, is_cut: bool = False) -> pd.DataFrame:
+    """One row per sound: its captions in Clotho's form, and the further columns of its row.
+
+    Where sounds are cut, parts have rows of their own, and a column says where each row comes from.
+    """
+    entries = [(name, part) for name, entry in sorted(captioned.items()) for part in (entry, *entry.parts)]
+    most = max((len(part.captions) for _, part in entries), default=1)
     blank = {f"caption_{i + 1}": "" for i in range(most)}
     rows: list[dict[str, Any]] = []
-    for name, entry in sorted(captioned.items()):
-        captions = {f"caption_{i + 1}": text for i, text in enumerate(entry.captions)}
-        rows.append({"file_name": name, "caption_count": len(entry.captions)} | blank | captions)
+    for name, part in entries:
+        captions = {f"caption_{i + 1}": text for i, text in enumerate(part.captions)}
+        described = {DESCRIBED: part.where} if is_cut else {}
+        rows.append({"file_name": name, "caption_count": len(part.captions)} | described | blank | captions)
     table = pd.DataFrame(rows)
-    others = pd.DataFrame([captioned[name].columns for name in table.file_name], index=table.index).fillna("")
+    others = pd.DataFrame([part.columns for _, part in entries], index=table.index).fillna("")
     columns = list(map(str, others))
     check_columns(columns, f"{folder}, all tables together")
     # A column with the name of one of these, or of a caption column that is not used, is left out.
@@ -61,12 +67,15 @@ def main() -> None:
     texts = {name: sha256(folder / name) for name in names if not is_sound(name) and is_file(folder / name)}
     lost: dict[str, str] | None = {} if args.on_invalid == "drop" else None
     captioned = form.read(folder, options, lost)
+    if options.get("segments") and lost is None:  # rule cut would say the same, but only after all sounds are read
+        for part in (part for entry in captioned.values() for part in (entry, *entry.parts)):
+            times_of(part.columns, options["segments"], part.where)
     if lost and not captioned:
         raise InputError(next(iter(lost.values())))
     measuring = Measuring(args.threads)
     for name in captioned:
         measuring.add(name, folder / name)
-    table = caption_table(captioned, folder)
+    table = caption_table(captioned, folder, is_cut="segments" in options)
     facts = measuring.finish(f"measuring {folder}")
     if lost:
         left_out = [{"file_name": name} | vars(Measured(problem=problem)) for name, problem in lost.items()]

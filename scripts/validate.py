@@ -106,7 +106,9 @@ def check_corpus(table: pd.DataFrame, findings: Findings) -> None:
     """Warn of clips that differ much from the others, and of captions that hardly do."""
     low, middle, high = table.seconds.quantile([0.25, 0.5, 0.75])
     reach = max(OUTLIER * (high - low), middle / 10)  # most clips may be of one length
-    for row in each(table[(table.seconds < low - reach) | (table.seconds > high + reach)]):
+    # The last clip that is cut from a recording is short, and captions are those of the whole recording.
+    whole = pd.Series("", index=table.index) if "source_file" not in table else table.source_file
+    for row in each(table[((table.seconds < low - reach) | (table.seconds > high + reach)) & (whole == "")]):
         findings.warning(
             "duration", row, f"lasts {row.seconds:.2f} s, far from the other clips ({low:.1f} to {high:.1f} s)"
         )
@@ -119,10 +121,11 @@ def check_corpus(table: pd.DataFrame, findings: Findings) -> None:
         return_counts=True,
     )
     shared = set(keys[counts > 1].tolist())
-    seen: dict[str, tuple[str, str]] = {}
+    seen: dict[str, tuple[str, str, str]] = {}
     for row, column, text in captions(table):
-        near = [seen.setdefault(key, (text, row.path)) for key in near_keys(text) if hash(key) in shared]
-        if other := next((entry for entry in near if entry[1] != row.path), None):
+        recording = getattr(row, "source_sha256", "") or row.path
+        near = [seen.setdefault(key, (text, row.path, recording)) for key in near_keys(text) if hash(key) in shared]
+        if other := next((entry for entry in near if entry[2] != recording), None):
             findings.warning("caption", row, f"{column} ({text!r}) is nearly that of {other[1]} ({other[0]!r})")
 
 

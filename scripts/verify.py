@@ -27,17 +27,21 @@ def archives(results: Path) -> Iterator[Entry]:
 
 
 def own_folder(facts: Path) -> Path | None:
-    """The folder of a user's sounds, from the paths in the manifest; None if there is no manifest."""
-    manifest = facts.parents[1] / "manifests" / facts.name
-    if not manifest.is_file():
-        return None
-    first = read_table(manifest).iloc[0]
-    return Path(first.path.removesuffix(first.file_name))
+    """The folder of a user's sounds, from the paths in the manifest, or in the table of cuts; None if there is none yet."""
+    cuts, manifest = (facts.parents[1] / folder / facts.name for folder in ("cuts", "manifests"))
+    for table, path, name in ((cuts, "source_path", "source_file"), (manifest, "path", "file_name")):
+        if table.is_file():
+            first = read_table(table).iloc[0]
+            return Path(first[path].removesuffix(first[name]))
+    return None
 
 
 def sounds(results: Path) -> Iterator[Entry]:
-    """The recordings of the corpora: unpacked ones, and a user's own in their folder, with their texts and tables."""
-    for facts in sorted(results.glob("data/*/audio/*.csv")):
+    """The recordings of the corpora: unpacked ones, and a user's own in their folder, with their texts and tables.
+
+    Clips that were cut from them come last.
+    """
+    for facts in [*sorted(results.glob("data/*/audio/*.csv")), *sorted(results.glob("data/*/cuts/audio/*.csv"))]:
         scanned = facts.with_suffix(".sha256")
         if not scanned.is_file():
             yield from sound_files(facts, facts.with_suffix(""))

@@ -171,6 +171,26 @@ def test_caption_of_the_greatest_length_is_taken(
     assert f"{TOKENS} of {TOKENS} tokens" in result.stderr
 
 
+def test_clip_that_was_cut_shorter_than_a_latent_frame_is_named(tmp_path: Path, splits: Path, base_model: Path) -> None:
+    """Other clips may be as short."""
+    least = RATIO / MODEL["sample_rate"]
+    shutil.copytree(splits, tmp_path / "splits")
+    for cut, fails in ((False, False), (True, True)):
+        for role in ("train", "validation", "evaluation"):
+            table = pd.read_csv(splits / f"{role}.csv", dtype=str, keep_default_na=False)
+            table.loc[0, "seconds"] = str(0.9 * least if role == "train" else least)
+            if cut:
+                table["source_file"] = "a.wav"
+            table.to_csv(tmp_path / f"splits/{role}.csv", index=False)
+        done = configure(tmp_path, tmp_path / "splits", base_model)
+        if fails:
+            assert_fails(
+                done, f"lasts {0.9 * least:g} s, less than a latent frame of {least:g} s: raise cut.min_seconds"
+            )
+        else:
+            assert_succeeds(done)
+
+
 @pytest.mark.parametrize(
     ("column", "value", "options", "words"),
     [

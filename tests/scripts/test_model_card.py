@@ -26,7 +26,7 @@ from sao.data.corpora import resolve
 from sao.evaluation.embedded import Embedded
 from sao.evaluation.embeddings import find
 from sao.evaluation.evaluate import Evaluation
-from sao.pages.card import code, markdown, no_formula
+from sao.pages.card import attribution, code, markdown, no_formula
 from sao.plan.plan import Plan
 
 LEG = "step-00000300"
@@ -343,6 +343,14 @@ def test_text_of_others_is_text_in_the_card_and_in_spreadsheets(
     credits = pd.read_csv(tmp_path / "ATTRIBUTION.csv", dtype=str, keep_default_na=False)
     assert credits.author.tolist()[:3] == ["'=1+1|cmd", "'@SUM(A1)", "Jürgen = me"]
     assert (credits.file_name[0], credits.license[1], credits.license[0]) == ("'-dash.wav", "'+1", evil)
+
+
+def test_attribution_says_where_a_clip_was_cut() -> None:
+    columns = {"manufacturer": "Ann", "sound_link": "", "license": "CC0"}
+    clips = pd.DataFrame([{"clip_id": f"{n}", "file_name": f"{n}.wav"} | columns for n in range(2)])
+    cut = clips.assign(source_file="=a.wav", source_start=["0", "2.0"], source_end=["2.0", "4.25"])
+    assert attribution(cut).cut_from.tolist() == ["'=a.wav, 0 to 2 s", "'=a.wav, 2 to 4.25 s"]
+    assert "cut_from" not in attribution(clips)
 
 
 @given(st.text())

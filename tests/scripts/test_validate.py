@@ -333,6 +333,40 @@ def test_oddities_are_warned_of_and_allowed(tmp_path: Path) -> None:
         assert warning["path"] in text and warning["message"] in text
 
 
+def cut_from(recording: str, start: float, end: float) -> dict[str, str]:
+    """The columns of a clip that rule cut made."""
+    times = {"source_start": str(start), "source_end": str(end)}
+    return {"source_file": f"{recording}.wav", "source_sha256": recording} | times
+
+
+def test_clips_that_were_cut_share_captions_and_the_last_is_short(tmp_path: Path) -> None:
+    """No warning of either. The page tells where each recording was cut."""
+    text = ["A dog barks loudly at the red gate."]
+    clips = [
+        Clip(split, f"{split} {n}.wav", noise(f"{split} {n}", 0.5 if n < 3 else 0.1), text if split == "development" else None,
+             columns=cut_from(split, n / 2, n / 2 + 0.5))
+        for split in SPLITS for n in range(4)
+    ]  # fmt: skip
+    assert_succeeds(validate(tmp_path, write_corpus(tmp_path, clips)))
+    assert not {"caption", "duration"} & set(checks(report_of(tmp_path)["warnings"]))
+    page = page_text(tmp_path / "out/validation.html")
+    assert "Recordings: 3" in page and "development/development.wav" in page and "0–0.5, 0.5–1, 1–1.5, 1.5–2" in page
+    # The same caption in two recordings is told once.
+    clips[-1].captions = text
+    assert_succeeds(validate(tmp_path, write_corpus(tmp_path, clips)))
+    assert checks(report_of(tmp_path)["warnings"])["caption"] == [clips[-1].name]
+
+
+def test_one_recording_in_two_splits_leaks(tmp_path: Path) -> None:
+    clips = [Clip(split, f"{n}.wav", columns=cut_from(f"{split} {n}", 0, 1)) for split in SPLITS for n in range(3)]
+    clips += [Clip(split, "x.wav", columns=cut_from("both", 0, 1)) for split in ("development", "evaluation")]
+    manifests = write_corpus(tmp_path, clips)
+    assert_fails(validate(tmp_path, manifests), "development/x.wav (train) has the same source as", "evaluation/x.wav")
+    assert_succeeds(validate(tmp_path, manifests, "--on-leak", "drop"))
+    (left,) = report_of(tmp_path)["left_out"]
+    assert left["path"].endswith("development/x.wav") and left["check"] == "leak"
+
+
 def test_sound_that_touches_full_scale_is_not_called_clipped(tmp_path: Path) -> None:
     """All of Clotho's clips touch it. The warning about a longer run of samples has its length."""
     peaks = np.tile([0.1, -0.1, 0.2, -0.2], 200)

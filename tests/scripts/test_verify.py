@@ -113,6 +113,33 @@ def test_what_is_as_it_was_made_is_counted(copy: Path) -> None:
     assert f"{2 + sounds + 3 + 1 + model + 3 + 1 + 3} files" in result.stderr and "wrong" not in result.stderr
 
 
+def test_recordings_that_were_cut_are_checked_in_their_folder_and_so_are_their_clips(tmp_path: Path) -> None:
+    """There, the manifest names the clips instead of the recordings."""
+    data, clips = tmp_path / "results/data/own", tmp_path / "results/data/own/cuts/audio/all"
+    write_wav(tmp_path / "own/sub/a.wav", noise("a", 2))
+    write_csv(tmp_path / "own/metadata.csv", [{"file_name": "sub/a.wav", "text": "A."}])
+    options = {"caption_columns": None, "top": None, "splits": None, "segments": None}
+    scanned = {"format": "audiofolder", "folder": str(tmp_path / "own"), "options": options}
+    given = ["--captions", data / "captions/all.csv", "--facts", data / "audio/all.csv"]
+    more = ["--digests", data / "audio/all.sha256", "--listing", data / "folder/all.txt", "--key", "0" * 64]
+    assert_succeeds(run_script("scan", *given, *more, "--settings", json.dumps(scanned)))
+    chosen = {"method": "length", "seconds": 1, "hop": None, "min_seconds": 0.5}
+    settings = {"format": "audiofolder", "source": str(tmp_path / "own"), "silence_dbfs": -60, "cut": chosen}
+    more = ["--output", clips, "--clip-facts", f"{clips}.csv", "--table", data / "cuts/all.csv"]
+    more += ["--left-out", data / "cuts/left_out/all.csv"]
+    assert_succeeds(run_script("cut", *given, *more, "--settings", json.dumps(settings)))
+    given = ["--captions", data / "cuts/all.csv", "--facts", f"{clips}.csv", "--output", data / "manifests/all.csv"]
+    assert_succeeds(run_script("manifest", "--split", "all", "--audio", clips, *given))
+    done = verify(tmp_path / "results")
+    assert_succeeds(done)
+    assert "4 files" in done.stderr  # a recording, a table and two clips
+    victims = [tmp_path / "own/sub/a.wav", clips / "sub/a_00001-00002.wav"]
+    for victim in victims:
+        change(victim)
+    assert_fails(done := verify(tmp_path / "results"), "2 of 4 checked files are wrong")
+    assert all(f"wrong: {victim}: has the SHA-256" in done.stderr for victim in victims)
+
+
 VICTIMS = [
     "results/data/mine/archives/clotho_audio_development.7z",
     "results/data/mine/archives/clotho_audio_validation.7z",

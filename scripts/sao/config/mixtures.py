@@ -47,6 +47,11 @@ def name_corpora(config: Config, place_of: Callable[[list[Any], list[Path]], str
                     f"config: {'.'.join(key)}: the clips of a batch have one window, and {shared} differs ({text}): give the "
                     f"corpora the same ({place_of(key, files)})"
                 )
+        if config["corpora"][next(iter(run["corpora"]))]["train_seconds"] == "auto":
+            raise InputError(
+                f"config: {'.'.join(key)}: train_seconds: auto gives each corpus a window of its own: give all of them one length "
+                f"in seconds ({place_of(key, files)})"
+            )
         run["corpus"] = mixture_name(run["corpora"])
 
 

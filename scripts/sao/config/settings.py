@@ -12,6 +12,9 @@ from typing import Any, NotRequired, TypedDict, TypeVar, is_typeddict
 
 Kind = TypeVar("Kind")
 Entry = dict[str, Any]  # an entry of the config, as the schema describes it
+TrainSeconds = (
+    float | str | None
+)  # the training window: None means the model's own, a text is the file that rule window writes
 
 
 class ScanSettings(TypedDict):
@@ -20,9 +23,17 @@ class ScanSettings(TypedDict):
     options: Entry  # what the format reads them by
 
 
+class CutSettings(TypedDict):
+    format: str  # of the corpus
+    source: str  # folder of the recordings
+    silence_dbfs: float  # of the corpus: a clip with a lower peak is silent
+    cut: Entry  # the corpus's `cut`: its method, and what this method looks at
+
+
 class ManifestSettings(TypedDict):
     format: str
     audio: str  # folder of the sounds
+    cut: NotRequired[bool]  # true if the sounds are clips that rule cut made; absent if they are not
     split_column: str | None  # metadata column that names the split, if there is one
     group_column: str | None
     columns: list[str]  # whose numbers conditioners take
@@ -48,7 +59,7 @@ class ValidateSettings(TypedDict):
 
 
 class EncodeSettings(TypedDict):
-    train_seconds: float | None  # the training window; None means the model's own
+    train_seconds: TrainSeconds
     random_crop: bool  # clips may be longer than the window
 
 
@@ -153,7 +164,7 @@ class PromptSettings(TypedDict):
     seconds: float | None  # length of a sound that is rendered from a file of prompts
     seed: int
     sampling: Sampling
-    train_seconds: float | None
+    train_seconds: TrainSeconds
 
 
 class RenderSettings(TypedDict):
@@ -161,7 +172,7 @@ class RenderSettings(TypedDict):
     format: str
     precision: str  # auto, fp32, bf16 or fp16
     sampling: Sampling
-    train_seconds: float | None
+    train_seconds: TrainSeconds
 
 
 class EmbedSettings(TypedDict):
@@ -180,7 +191,7 @@ class CardSettings(TypedDict):
     source: Entry  # of the base model: name, repo, …
     corpora: dict[str, float]  # with their weights; one, if it is no mixture
     sampling: Sampling
-    train_seconds: float | None
+    train_seconds: TrainSeconds
 
 
 def pick(kind: type[Kind], entry: Entry) -> Kind:

@@ -7,6 +7,7 @@ import functools
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,22 @@ from sao.base.tables import CAPTION, plain, read_rows
 from sao.data.origin import Row
 
 Captions = list[str]  # of one sound
+DESCRIBED = "described_in"  # column of a table that scan.py writes: the file and row that a row comes from
 
 # pandas writes a list of texts as Python prints it, or as numpy does, with only white space between the texts.
 STRING = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 ITEM = rf"{STRING}|None|nan|NaN|null"
 ITEMS = re.compile(rf"\s*(?:(?:{ITEM})(?:\s*,\s*|\s+|$))+")
 PAIRS = {"[": "]", "(": ")", "{": "}"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A row that describes a sound, or a part of it: the file and row that it comes from, its cells and its captions."""
+
+    where: str
+    row: Row
+    captions: Captions
 
 
 def like_caption(column: str, stem: str = "captions?") -> bool:
@@ -54,6 +65,21 @@ def read_captions(paths: list[Path]) -> tuple[dict[str, Row], dict[str, Captions
         names = columns(tuple(row), where.rpartition(", row ")[0])
         captions[name] = published_captions(row, names, where)
     return {name: row for name, (_, row) in rows.items()}, captions
+
+
+def read_parts(paths: list[Path]) -> dict[str, list[Part]]:
+    """The rows of tables in Clotho's form, by `file_name` in the form of `same_name`. A sound may have several.
+
+    Where scan.py wrote the table, its column `described_in` names the user's own file and row.
+    """
+    parts: dict[str, list[Part]] = {}
+    columns = functools.cache(published_columns)
+    for path in paths:
+        for number, row in read_rows(path, ["file_name", "caption_1"]):
+            where = row.get(DESCRIBED) or f"{path}, row {number}"
+            captions = published_captions(row, columns(tuple(row), str(path)), where)
+            parts.setdefault(same_name(row["file_name"]), []).append(Part(where, row, captions))
+    return parts
 
 
 def published_columns(header: Sequence[str], where: str) -> list[str]:

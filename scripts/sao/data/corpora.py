@@ -12,6 +12,7 @@ from sao.base.command import InputError
 from sao.base.placeholders import is_blank
 from sao.config.mixtures import members
 from sao.config.resolve import ROLES, Config, check_config, check_names, place_of
+from sao.data.cuts import check_cut
 from sao.data.formats import FORMATS
 from sao.data.formats.base import Problem, Sides, first
 from sao.data.templates import OWN, fields_of
@@ -99,6 +100,7 @@ def _problems(corpus: Config) -> Iterator[Problem]:
     yield from FORMATS[form].problems(corpus)
     yield from _shared(corpus)
     yield from _shares(corpus)
+    yield from check_cut(corpus)
     yield from _prompts(corpus["prompts"])
 
 

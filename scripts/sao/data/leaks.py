@@ -58,7 +58,7 @@ def find_leaks(table: pd.DataFrame) -> list[Leak]:
 
     def message(at: int) -> str:
         near, (kind, key) = tie[at]
-        label = kind if kind == "audio" else f"{kind} {key}"
+        label = kind if kind in ("audio", "source") else f"{kind} {key}"
         text = f"({roles[at]}) has the same {label} as {paths[near]} ({roles[near]})"
         last = near
         while last in tie:

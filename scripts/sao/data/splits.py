@@ -64,11 +64,13 @@ def ties(table: pd.DataFrame) -> dict[str, pd.Series]:
     if "given_group" in table:
         group = table.given_group.map(plain_id)
         keys["group"] = group.mask(group.map(is_placeholder), "")
+    if "source_sha256" in table:
+        keys["source"] = table.source_sha256
     return keys
 
 
 def assert_disjoint(splits: dict[str, pd.DataFrame]) -> None:
-    """Raise InputError if two splits share a clip, audio, a recording or a group."""
+    """Raise InputError if two splits share a clip, audio, a recording or a group, or clips that were cut from one sound."""
     owner: dict[tuple[str, str], str] = {}
     for role, table in splits.items():
         for kind, keys in ({"clip": table.clip_id} | ties(table)).items():
@@ -80,12 +82,17 @@ def assert_disjoint(splits: dict[str, pd.DataFrame]) -> None:
 def groups(table: pd.DataFrame) -> pd.Series:
     """The name of each clip's group: the group in its metadata, else its recording (`sound_id`), else the clip itself.
 
-    Clips of identical audio stay together even if these names differ. They take the first of them.
+    Clips that were cut from one file have the name of this file instead of their own, so another cut moves none of them. Clips
+    of identical audio, and all that were cut from identical audio, stay together even if these names differ. They take the
+    first of them.
     """
     # The more reliable name comes first in the alphabet, so a clip that joins a group does not change its name. A lone clip
     # is named by its id and not by its audio, so a file that is encoded anew stays on its side.
     keys = ties(table)
-    names = ("sound " + table.clip_id).where(keys["sound_id"] == "", "recording " + keys["sound_id"])
+    own = "sound " + table.clip_id
+    if "source" in keys:
+        own = own.where(keys["source"] == "", "source " + table.published_split + "/" + table.source_file)
+    names = own.where(keys["sound_id"] == "", "recording " + keys["sound_id"])
     if "group" in keys:
         names = names.where(keys["group"] == "", "group " + keys["group"])
     parent = {name: name for name in names}
@@ -95,8 +102,8 @@ def groups(table: pd.DataFrame) -> pd.Series:
             name = parent[name]
         return name
 
-    for kind in ("audio", "sound_id"):
-        for key, together in names.groupby(keys[kind]):
+    for kind in ("audio", "sound_id", "source"):
+        for key, together in names.groupby(keys[kind]) if kind in keys else ():
             first, *others = sorted({root(name) for name in together}) if key else [""]
             for other in others:
                 parent[other] = first

@@ -11,6 +11,7 @@ from typing import Any
 from sao.base.command import InputError, about
 
 from sao.base.files import read_json
+from sao.config.settings import TrainSeconds
 
 ModelConfig = dict[str, Any]
 
@@ -179,12 +180,14 @@ def downsampling_ratio(config: ModelConfig) -> int:
     return config["model"]["pretransform"]["config"]["downsampling_ratio"]
 
 
-def window_frames(config: ModelConfig, train_seconds: float | None) -> int:
+def window_frames(config: ModelConfig, train_seconds: TrainSeconds) -> int:
     """Latent frames of the training window: `train_seconds`, or the model's own `sample_size`.
 
     The number is rounded up to whole patches of the diffusion transformer and whole chunks of the autoencoder. Raises
     InputError if the window is longer than the model's own.
     """
+    if isinstance(train_seconds, str):
+        train_seconds = read_json(Path(train_seconds))["train_seconds"]
     own, rate = config["sample_size"], config["sample_rate"]
     samples = own if train_seconds is None else max(round(train_seconds * rate), 1)
     if samples > own:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from sao.base.tables import caption_columns, captions_of
+from sao.config.settings import TrainSeconds
+from sao.data.cuts import in_times
 from sao.data.licenses import MISSING, UNKNOWN, forbids_derivatives, is_non_commercial, label
 from sao.evaluation.printed import interval, notes
 from sao.models.config import ModelConfig, downsampling_ratio, has_clap, objective, text_encoder_name, window_frames
@@ -28,7 +30,10 @@ COMPARED_BY = "evaluation"  # the split that models are compared by
 
 
 def attribution(clips: pd.DataFrame) -> pd.DataFrame:
-    """Clip, author, link and licence of every training clip, as text that no spreadsheet reads as a formula."""
+    """Clip, author, link and licence of every training clip, as text that no spreadsheet reads as a formula.
+
+    Clips that were cut from a recording have its name and the times.
+    """
     return pd.DataFrame(
         {
             "clip_id": clips.clip_id,
@@ -37,6 +42,7 @@ def attribution(clips: pd.DataFrame) -> pd.DataFrame:
             "link": clips.sound_link.map(no_formula),
             "license": clips.license.map(no_formula),
         }
+        | ({"cut_from": in_times(clips).map(no_formula)} if "source_file" in clips else {})
     )
 
 
@@ -59,7 +65,7 @@ class Card:
     digests: dict[str, str]  # SHA-256 of the files of the base model, by path
     corpora: dict[str, float]  # with their weights
     sampling: dict[str, Any]  # settings of the sampler
-    train_seconds: float | None  # the training window, None for the model's own
+    train_seconds: TrainSeconds
     clips: pd.DataFrame  # the training clips
     measures: dict[str, Any]  # this model's JSON of rule `evaluate`
     base_measures: dict[str, Any]  # the base model's

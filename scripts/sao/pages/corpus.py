@@ -20,7 +20,8 @@ matplotlib.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "sao", "font.siz
 SIZE = (4.6, 2.6)  # inches
 # Of a histogram, in parts of its size, with room for counts of six digits. matplotlib's own layouts take as long as the drawing.
 MARGINS = {"left": 0.17, "right": 0.97, "bottom": 0.19, "top": 0.89}
-ROWS = 500  # findings shown; the JSON report has all
+ROWS = 500  # findings, and recordings, that are shown; the JSON report has all findings
+TIMES = 20  # clips of a recording whose times are shown
 STOPWORDS = frozenset(
     """a an and are as at be being by down for from has in into is it its of off on or out over some someone something
     that the then there they this through to up while with""".split()
@@ -47,6 +48,8 @@ def page(table: pd.DataFrame, summary: dict[str, Any]) -> str:
     parts += [f"<h2>{title}</h2>{counts(values)}" for title, values in counted]
     if len(table):
         parts.append(f"<h2>Plots</h2><div class='plots'>{''.join(plots(table))}</div>")
+    if "source_file" in table and len(table):
+        parts.append(f"<h2>Recordings: {table.source_sha256.nunique()}</h2>{recordings(table)}")
     for title, key in (("Errors", "errors"), ("Left out", "left_out"), ("Warnings", "warnings")):
         parts.append(f"<h2>{title}: {len(summary[key])}</h2>{findings(summary[key])}")
     return document("Corpus report", "".join(parts))
@@ -55,6 +58,22 @@ def page(table: pd.DataFrame, summary: dict[str, Any]) -> str:
 def counts(values: dict[str, int]) -> str:
     rows = (f'<tr><td>{escape(str(key))}</td><td class="n">{value}</td></tr>' for key, value in values.items())
     return f"<table>{''.join(rows)}</table>"
+
+
+def recordings(table: pd.DataFrame) -> str:
+    """What was cut from each recording, in a fold: the number of its clips, their length together, and their times."""
+    rows = []
+    for (split, file), clips in table.groupby(["published_split", "source_file"], sort=True):
+        spans = sorted(zip(clips.source_start.astype(float), clips.source_end.astype(float), strict=True))
+        times = [f"{start:g}–{end:g}" for start, end in spans]
+        more = f" and {len(times) - TIMES} more" if len(times) > TIMES else ""
+        numbers = "".join(f'<td class="n">{value}</td>' for value in (len(clips), f"{clips.seconds.sum():.1f}"))
+        name = escape(f"{split}/{file}")
+        rows.append(f'<tr><td class="path">{name}</td>{numbers}<td>{", ".join(times[:TIMES])}{more}</td></tr>')
+    more = f"<p>{len(rows) - ROWS} more in the manifests.</p>" if len(rows) > ROWS else ""
+    head = "<tr><th>Recording</th><th>Clips</th><th>Seconds</th><th>Cut at (s)</th></tr>"
+    cut = f"<table>{head}{''.join(rows[:ROWS])}</table>{more}"
+    return f"<details><summary>Clips and their times</summary>{cut}</details>"
 
 
 def findings(entries: list[dict[str, str]]) -> str:

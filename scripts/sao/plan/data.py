@@ -12,24 +12,27 @@ from sao.config.resolve import ROLES, Config
 from sao.config.settings import (
     Batches,
     ClipSource,
+    CutSettings,
     DatasetSettings,
     EncodeSettings,
     ManifestSettings,
     MixSettings,
     ScanSettings,
     SplitSettings,
+    TrainSeconds,
     ValidateSettings,
-    pick,
 )
 from sao.data.corpora import published_splits
+from sao.data.cuts import columns_of, relevant
 from sao.data.formats import FORMATS
 from sao.data.formats.base import Format, InPlace
 from sao.data.formats.clotho import file_name
 from sao.data.listing import Scanned, folder_key
-from sao.data.templates import columns_of
+from sao.data.templates import columns_of as templates_columns
 from sao.plan.runs import Runs, pattern
 from sao.training.leg import least_batch
 
+AUTO = "auto"  # train_seconds by the lengths of the clips
 SCAN_MB, SCAN_MINUTES = 800, 10  # for a scan, whatever the folder holds; each file adds:
 FILE_MB, FILE_MINUTES = 0.01, 0.002
 
@@ -122,18 +125,29 @@ class Data:
 
     # Rule scan.
 
-    def audio(self, corpus: str, split: str) -> str:
-        """The folder of a published split's sounds: a user's folder if the corpus is read in place."""
+    def source(self, corpus: str, split: str) -> str:
+        """The folder of a published split's recordings: a user's folder if the corpus is read in place."""
         user_folder = self._format(corpus).folder(self.corpora[corpus], split)
         return user_folder or f"results/data/{corpus}/audio/{split}"
+
+    def audio(self, corpus: str, split: str) -> str:
+        """The folder of a published split's clips: that of the recordings, or of what was cut from them."""
+        return f"results/data/{corpus}/cuts/audio/{split}" if self._is_cut(corpus) else self.source(corpus, split)
+
+    def facts(self, corpus: str, split: str) -> str:
+        """The table of facts of these clips, with their hashes."""
+        return f"results/data/{corpus}/{'cuts/' if self._is_cut(corpus) else ''}audio/{split}.csv"
 
     def audio_by_split(self, corpus: str) -> dict[str, str]:
         return {split: self.audio(corpus, split) for split in published_splits(self.corpora[corpus])}
 
     def recordings(self, corpus: str) -> list[str]:
-        """The folders that a corpus was unpacked into. A corpus that is read in place has none."""
-        unpacked = [member for member in self.members(corpus) if not self._format(member).in_place]
-        return [folder for member in unpacked for folder in self.audio_by_split(member).values()]
+        """The folders of a corpus's clips that the graph makes. A corpus that is used in place has none."""
+        made = [member for member in self.members(corpus) if not self._format(member).in_place or self._is_cut(member)]
+        return [folder for member in made for folder in self.audio_by_split(member).values()]
+
+    def _is_cut(self, corpus: str) -> bool:
+        return self.corpora[corpus]["cut"] is not None
 
     def _in_place(self, corpus: str) -> InPlace:
         in_place = self._format(corpus)
@@ -143,7 +157,9 @@ class Data:
     def scan(self, corpus: str, split: str) -> ScanSettings:
         entry = self.corpora[corpus]
         options = self._in_place(corpus).options(entry, split)
-        return {"format": entry["format"], "folder": self.audio(corpus, split), "options": options}
+        if self._is_cut(corpus):
+            options = options | {"segments": columns_of(entry["cut"])}
+        return {"format": entry["format"], "folder": self.source(corpus, split), "options": options}
 
     def _files_in_place(self, corpus: str, split: str) -> list[str]:
         if (corpus, split) not in self._names:
@@ -162,7 +178,7 @@ class Data:
                 touched=folder / f"folder/{split}.seen",
             )
             names = self._files_in_place(corpus, split)
-            self._keys[corpus, split] = folder_key(Path(self.audio(corpus, split)), names, scanned, self._remembers())
+            self._keys[corpus, split] = folder_key(Path(self.source(corpus, split)), names, scanned, self._remembers())
         return self._keys[corpus, split]
 
     def scan_mb(self, corpus: str, split: str) -> float:
@@ -171,16 +187,40 @@ class Data:
     def scan_minutes(self, corpus: str, split: str) -> float:
         return SCAN_MINUTES + FILE_MINUTES * len(self._files_in_place(corpus, split))
 
-    # Rules manifest, validate and split.
+    # Rule cut.
 
-    def captions(self, corpus: str, split: str) -> list[str]:
-        """The tables of captions: the published ones, or the one that rule scan writes for a user's folder."""
+    def cut_pattern(self) -> str:
+        """A pattern, for wildcards, of the corpora whose recordings are cut."""
+        return pattern([corpus for corpus in self.corpora if self._is_cut(corpus)])
+
+    def cut(self, corpus: str, split: str) -> CutSettings:
+        entry = self.corpora[corpus]
+        return {
+            "format": entry["format"],
+            "source": self.source(corpus, split),
+            "silence_dbfs": entry["silence_dbfs"],
+            "cut": relevant(entry["cut"]),
+        }
+
+    def source_captions(self, corpus: str, split: str) -> list[str]:
+        """The tables of captions of the recordings: the published ones, or the one that rule scan writes."""
         if self._format(corpus).in_place:
             return [f"results/data/{corpus}/captions/{split}.csv"]
         return self._archives(corpus, split, "captions")
 
-    def metadata(self, corpus: str, split: str) -> list[str]:
+    def source_metadata(self, corpus: str, split: str) -> list[str]:
         return [] if self._format(corpus).in_place else self._archives(corpus, split, "metadata")
+
+    # Rules manifest, validate and split.
+
+    def captions(self, corpus: str, split: str) -> list[str]:
+        """The tables of captions of the clips: those of the recordings, or the table of cuts, which has metadata too."""
+        return (
+            [f"results/data/{corpus}/cuts/{split}.csv"] if self._is_cut(corpus) else self.source_captions(corpus, split)
+        )
+
+    def metadata(self, corpus: str, split: str) -> list[str]:
+        return [] if self._is_cut(corpus) else self.source_metadata(corpus, split)
 
     def manifest(self, corpus: str, split: str) -> ManifestSettings:
         """The settings of a manifest: the folder of the sounds, and the metadata columns that the split needs."""
@@ -193,7 +233,9 @@ class Data:
             "columns": self.corpora[corpus]["columns"],
         }
         if prompts := self.corpora[corpus]["prompts"]:
-            settings["fields"] = columns_of(prompts)
+            settings["fields"] = templates_columns(prompts)
+        if self._is_cut(corpus):
+            settings["cut"] = True
         return settings
 
     def manifests(self, corpus: str) -> list[str]:
@@ -210,7 +252,7 @@ class Data:
             "on_leak": entry["on_leak"],
             "licenses": None if entry["licenses"] is None else entry["licenses"]["allow"],
             "silence_dbfs": entry["silence_dbfs"],
-            "train_seconds": None if entry["random_crop"] else entry["train_seconds"],
+            "train_seconds": None if entry["random_crop"] or entry["train_seconds"] == AUTO else entry["train_seconds"],
         }
 
     def split(self, corpus: str) -> SplitSettings:
@@ -257,15 +299,27 @@ class Data:
     def report_pages(self) -> list[str]:
         return [path.removesuffix("json") + "html" for path in self.reports()]
 
-    # Rules dataset_configs and encode.
+    # Rules window, dataset_configs and encode.
 
-    def window(self, corpus: str) -> EncodeSettings:
+    def window_files(self, corpus: str, base_model: str) -> list[str]:
+        """The file of a window that follows from the lengths of the clips, or nothing if the config gives the window."""
+        by_lengths = self.entry(corpus)["train_seconds"] == AUTO
+        return [f"results/data/{corpus}/windows/{base_model}.json"] if by_lengths else []
+
+    def train_seconds(self, corpus: str, base_model: str) -> TrainSeconds:
+        """The training window, or the file that has it."""
+        return next(iter(self.window_files(corpus, base_model)), self.entry(corpus)["train_seconds"])
+
+    def window(self, corpus: str, base_model: str) -> EncodeSettings:
         """The settings of encoding: the training window, and whether clips may be longer."""
-        return pick(EncodeSettings, self.entry(corpus))
+        return {
+            "train_seconds": self.train_seconds(corpus, base_model),
+            "random_crop": self.entry(corpus)["random_crop"],
+        }
 
     def datasets(self, corpus: str, base_model: str) -> DatasetSettings:
         """The settings of dataset configs: where a training finds the clips (latents in shards, or audio), and the window."""
-        window, mixture = self.window(corpus), corpus in self.mixtures
+        window, mixture = self.window(corpus, base_model), corpus in self.mixtures
         sources = {member: self._source(member, base_model) for member in self.members(corpus)}
         settings: DatasetSettings = {
             "latents": None if mixture else sources[corpus]["latents"],

@@ -30,8 +30,11 @@ class Publish:
             "source": {"name": name} | {k: v for k, v in self.models.base_models[name].items() if k in keys},
             "corpora": self.data.weights(self.runs.corpus(exported)),
             "sampling": self.models.sampling(exported),
-            "train_seconds": self.data.entry(self.runs.corpus(exported))["train_seconds"],
+            "train_seconds": self.data.train_seconds(self.runs.corpus(exported), name),
         }
+
+    def window_files(self, exported: str) -> list[str]:
+        return self.data.window_files(self.runs.corpus(exported), self.runs.base_model(exported))
 
     def _published(self, run: str) -> Config:
         return self.runs.runs[run]["publish"]

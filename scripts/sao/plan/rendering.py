@@ -57,7 +57,7 @@ class Rendering:
         """The settings of rendering that are not in `render`: those of the base model and of the corpus."""
         return {
             "sampling": self.models.base_models[base_model]["sampling"],
-            "train_seconds": self.data.entry(corpus)["train_seconds"],
+            "train_seconds": self.data.train_seconds(corpus, base_model),
         }
 
     # Rules render and gather.
@@ -76,6 +76,12 @@ class Rendering:
         if self.runs.entry(run)["own_window"]:
             settings["train_seconds"] = None
         return pick(RenderSettings, settings)
+
+    def window_files(self, run: str) -> list[str]:
+        """The file of the window, if it follows from the lengths of the clips and sounds are rendered in it."""
+        if self.runs.entry(run)["own_window"]:
+            return []
+        return self.data.window_files(self.runs.corpus(run), self.runs.base_model(run))
 
     def batch_size(self) -> list[int]:
         return [] if self.render["batch_size"] is None else [self.render["batch_size"]]

@@ -54,7 +54,7 @@ class Training:
     def sound_digests(self, run: str) -> list[str]:
         """The small files that hold the checksums of a run's latents or audio."""
         if not self.data.on_latents:
-            return [f"results/data/{corpus}/audio/{split}.csv" for corpus, split in self._splits(run)]
+            return [self.data.facts(corpus, split) for corpus, split in self._splits(run)]
         folder, shards = f"results/latents/{self.runs.base_model(run)}", self.data.shards
         return [
             f"{folder}/{corpus}/{split}/{shard_name(shard, shards)}.json"

@@ -217,9 +217,8 @@ class Trainer:
         self.update.scaler.load_state_dict(self.state["scaler"])
         if self.average:
             self.average.load_state_dict(self.state["average"])
-        self.metrics = Metrics(
-            *(self.state[key] for key in ("rows", "losses", "norms", "speeds")), corpora=self.corpora
-        )
+        rows, losses, norms, speeds = (self.state[key] for key in ("rows", "losses", "norms", "speeds"))
+        self.metrics = Metrics(rows, losses, norms, speeds, self.corpora)
         log.info("resuming at step %d of %d, from %s", self.start, self.end, self.came_from)
 
     def save(self, path: Path) -> None:

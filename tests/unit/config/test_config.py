@@ -73,6 +73,7 @@ def full() -> Config:
     config = load(DEMO)
     config = put(config, "base_models.hub", HUB | {"sampling": {"steps": 10}})
     config = put(config, "corpora.folder", FOLDER | {"split": {"seed": 1}, "licenses": {"allow": ["CC0"]}})
+    config = put(config, "corpora.folder.cut", {"method": "silences"})
     config = put(config, "runs.demo.adapter", {"rank": 4})
     config = put(config, "runs.demo.publish", {"repo": "a/b"})
     return put(put(config, "runs.demo.wandb", {"project": "p"}), "latents", {"shards": 2})
@@ -271,6 +272,17 @@ WRONG = [
     ("corpora.demo.evaluation", ["validation"], "'validation' is already used for validation: its clips would leak"),
     ("corpora.demo.train_seconds", math.inf, "found inf, not finite"),
     ("corpora.demo.train_seconds", 0, "minimum of 0"),
+    ("corpora.demo.train_seconds", "longest", "found 'longest'; allowed: text that matches ^auto$"),
+    ("corpora.demo.cut", {}, "cut.method: missing"),
+    ("corpora.demo.cut", {"seconds": 5}, "cut.method: missing"),
+    ("corpora.demo.cut", {"method": "beats"}, "found 'beats'; allowed: length, silences, columns"),
+    ("corpora.demo.cut", {"method": "length"}, "corpora.demo.cut.seconds: missing; method length needs it"),
+    ("corpora.demo.cut", {"method": "length", "seconds": 0.05}, "minimum of 0.1"),
+    ("corpora.demo.cut", {"method": "length", "seconds": 5, "min_seconds": 0.01}, "minimum of 0.1"),
+    ("corpora.demo.cut", {"method": "length", "seconds": 5, "hop": 0}, "minimum of 0"),
+    ("corpora.demo.cut", {"method": "silences", "silence_dbfs": 3}, "maximum of 0"),
+    ("corpora.demo.cut", {"method": "columns", "seconds": 3}, "corpora.demo.cut.seconds: the column of `end`"),
+    ("corpora.demo.cut", {"method": "columns", "start": None}, "found None, null; allowed: string"),
     ("corpora.demo.splits.validation.captions.0.md5", ..., "has url; needs either md5, or sha256"),
     ("corpora.demo.splits.validation.captions.0.sha256", "0" * 64, "has md5, sha256, url; needs either md5, or sha256"),
     ("corpora.demo.splits.validation.captions.0.md5", "ABC", "found 'ABC'; allowed: text that matches ^[0-9a-f]{32}$"),

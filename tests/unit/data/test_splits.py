@@ -6,9 +6,10 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sao.base.command import InputError
 from sao.base.names import seed_for
 from sao.config.resolve import ROLES
-from sao.data.splits import assign, groups, names_recording
+from sao.data.splits import assert_disjoint, assign, groups, names_recording
 
 FRACTION = {"method": "fraction", "train": ["all"], "validation": [], "evaluation": []}
 Clip = tuple[str, str, str]  # audio, sound_id, group
@@ -238,3 +239,46 @@ def test_numbers_that_pandas_wrote_as_floats_are_the_same() -> None:
 @pytest.mark.parametrize("text", ["1", "00", "207809", "not a word for nothing"])
 def test_recordings(text: str) -> None:
     assert names_recording(text)
+
+
+def cut_table(clips: list[tuple[str, str, str, str]]) -> pd.DataFrame:
+    """Clips of `(published split, recording, hash of the recording, group)`, each with audio of its own."""
+    rows = table([(f"{n:064x}", "", group) for n, (*_, group) in enumerate(clips)])
+    split, file, key, _ = zip(*clips, strict=True)
+    return rows.assign(published_split=split, source_file=file, source_sha256=key)
+
+
+CUT = st.lists(
+    st.tuples(
+        st.sampled_from(["a", "b"]),
+        st.sampled_from(["x.wav", "y.wav", "z.wav"]),
+        st.sampled_from(["k", "l", "m", "n", "o"]),
+        st.sampled_from(["", "ann", "bob"]),
+    ),
+    min_size=1,
+    max_size=40,
+)
+
+
+@given(CUT, SPLITS)
+def test_all_clips_of_a_recording_are_on_one_side(
+    clips: list[tuple[str, str, str, str]], split: dict[str, Any]
+) -> None:
+    """Even if their groups differ, or the recording is there under two names."""
+    rows = cut_table(clips)
+    sides = assign(rows, split | {"train": ["a", "b"]})
+    assert (sides.groupby(rows.source_sha256).nunique() == 1).all()
+    assert_disjoint({role: rows[sides == role] for role in ROLES})
+
+
+def test_another_cut_moves_no_recording() -> None:
+    few, many = (cut_table([("all", f"{n}.wav", f"{n:064x}", "") for n in range(60) for _ in range(k)]) for k in (1, 3))
+    many["clip_id"] = "other " + many.clip_id
+    sides = [assign(rows, fraction()).groupby(rows.source_file).first().to_dict() for rows in (few, many)]
+    assert sides[0] == sides[1] and set(sides[0].values()) == set(ROLES)
+
+
+def test_clips_of_one_recording_on_two_sides_are_refused() -> None:
+    rows = cut_table([("a", "x.wav", "k", ""), ("b", "x.wav", "k", "")])
+    with pytest.raises(InputError, match="source k is both in train and in validation: it would leak"):
+        assert_disjoint({"train": rows[:1], "validation": rows[1:]})

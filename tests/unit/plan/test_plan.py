@@ -18,6 +18,7 @@ from sao.base.command import InputError
 from sao.base.files import write_json
 from sao.config.resolve import MOST_LEGS
 from sao.config.settings import (
+    CutSettings,
     DatasetSettings,
     EncodeSettings,
     InitSettings,
@@ -53,6 +54,66 @@ def test_folder_is_read_where_it_is_by_a_path_that_snakemake_takes(path: str) ->
     assert drawn.manifests("mine") == ["results/data/mine/manifests/all.csv"]
     options = {"caption_columns": None, "top": None, "splits": None}
     assert drawn.scan("mine", "all") == {"format": "audiofolder", "folder": "sounds", "options": options}
+
+
+def test_a_corpus_that_is_cut_has_its_clips_below_results() -> None:
+    split = {"method": "fraction"}
+    whole, by_length, by_rows = (
+        plan(split=split, cut=cut).data
+        for cut in (None, {"method": "length", "seconds": 5}, {"method": "columns", "start": "onset", "end": "offset"})
+    )
+    assert whole.cut_pattern() == "(?!)" and by_length.cut_pattern() == "mine"
+    assert (whole.facts("mine", "all"), whole.recordings("mine")) == ("results/data/mine/audio/all.csv", [])
+    for here in (by_length, by_rows):
+        assert here.source("mine", "all") == here.scan("mine", "all")["folder"] == "sounds"
+        clips = "results/data/mine/cuts/audio/all"
+        assert here.recordings("mine") == [here.audio("mine", "all")] == [clips]
+        assert here.facts("mine", "all") == f"{clips}.csv"
+        assert here.captions("mine", "all") == ["results/data/mine/cuts/all.csv"]
+        assert here.source_captions("mine", "all") == ["results/data/mine/captions/all.csv"]
+        assert here.manifest("mine", "all") == whole.manifest("mine", "all") | {"audio": clips, "cut": True}
+        assert from_text(CutSettings, to_text(here.cut("mine", "all"))) == here.cut("mine", "all")
+    # Other settings of a cut read no recording anew.
+    assert by_length.scan("mine", "all")["options"]["segments"] is None
+    assert by_rows.scan("mine", "all")["options"]["segments"] == {"start": "onset", "end": "offset"}
+    assert by_length.cut("mine", "all")["cut"] == {"method": "length", "seconds": 5, "hop": None, "min_seconds": 0.5}
+
+
+def test_archives_are_unpacked_and_then_cut() -> None:
+    path = ROOT / "config.yaml"
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config["corpora"]["demo"]["cut"] = {"method": "silences"}
+    here = Plan(resolve(config, [path])).data
+    assert here.source("demo", "validation") == "results/data/demo/audio/validation"
+    assert here.audio("demo", "validation") == "results/data/demo/cuts/audio/validation"
+    assert len(here.source_captions("demo", "validation")) == len(here.source_metadata("demo", "validation")) == 1
+    assert here.metadata("demo", "validation") == []
+
+
+def test_a_window_by_lengths_is_a_file_wherever_it_is_used() -> None:
+    path = ROOT / "config.yaml"
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config["render"]["own_window"] = True
+    plans = {}
+    for window in ("auto", 2.5, None):
+        config["corpora"]["demo"]["train_seconds"] = window
+        plans[window] = Plan(resolve(config, [path]))
+    file = "results/data/demo/windows/demo.json"
+    for window, here in plans.items():
+        expected = file if window == "auto" else window
+        used = [here.data.window("demo", "demo"), here.data.datasets("demo", "demo"), here.rendering.settings("demo")]
+        used += [here.rendering.prompt_settings("demo", "demo"), here.publish.card("demo")]
+        assert {settings["train_seconds"] for settings in used} == {expected}
+        files = [
+            here.data.window_files("demo", "demo"),
+            here.rendering.window_files("demo"),
+            here.publish.window_files("demo"),
+        ]
+        assert files == [[file] if window == "auto" else []] * 3
+        assert here.data.validate("demo")["train_seconds"] == (2.5 if window == 2.5 else None)
+    own = next(name for name in plans["auto"].runs.rendered if name.endswith("--own-window"))
+    assert plans["auto"].rendering.settings(own)["train_seconds"] is None
+    assert plans["auto"].rendering.window_files(own) == []
 
 
 def test_table_above_the_top_folders_is_listed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

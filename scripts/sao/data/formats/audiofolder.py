@@ -74,7 +74,8 @@ class AudioFolder(InPlace):
 
     def read(self, folder: Path, options: dict[str, Any], lost: dict[str, str] | None) -> dict[str, Captioned]:
         top = Path(options["top"]) if options["top"] else None
-        return read_folder(folder, options["caption_columns"], top, options["splits"] or (), lost)
+        apart = bool(options.get("segments"))
+        return read_folder(folder, options["caption_columns"], top, options["splits"] or (), lost, apart)
 
 
 # Folders are listed at every start of Snakemake, and may have a million names. So these functions avoid Path, which is slow.
@@ -120,15 +121,16 @@ def read_folder(
     top: Path | None = None,
     splits: Sequence[str] = (),
     lost: dict[str, str] | None = None,
+    apart: bool = False,
 ) -> dict[str, Captioned]:
     """Every sound's captions and further columns, by its path in `root`.
 
     If `root` is one of the folders in `top`, a table in `top` may have rows for its sounds, and for those in the other
     folders, `splits`. Raises InputError on a sound with two sources of captions, and on a row without a sound or a sound
     without a caption. If there is a `lost`, it gets the last two instead, by the path in `root`. Names are compared in the
-    form of `same_name`.
+    form of `same_name`. Several rows of a sound are its captions or, if they stand `apart`, describe parts of it.
     """
-    reader = _Reader(root, top, splits, lost)
+    reader = _Reader(root, top, splits, lost, apart)
     reader.list_sounds()
     reader.read_tables(caption_columns)
     reader.read_texts(caption_columns)
@@ -139,10 +141,12 @@ def read_folder(
 class _Reader:
     """The state of reading a folder."""
 
-    def __init__(self, root: Path, top: Path | None, splits: Sequence[str], lost: dict[str, str] | None) -> None:
+    def __init__(
+        self, root: Path, top: Path | None, splits: Sequence[str], lost: dict[str, str] | None, apart: bool
+    ) -> None:
         if not root.is_dir():
             raise InputError(f"{root}: no such folder; correct the corpus's `path` in the config")
-        self.root, self.top, self.splits, self.lost = root, top, splits, lost
+        self.root, self.top, self.splits, self.lost, self.apart = root, top, splits, lost, apart
         self.every = sorted(walk(root))
         self.names = list(filter(matters, self.every))  # sounds, tables and texts
         self.sounds = {name for name in self.names if is_sound(name)}
@@ -163,8 +167,14 @@ class _Reader:
         self.captioned[name] = entry
 
     def add_row(self, table: Path, name: str, entry: Captioned) -> None:
-        """A sound may have several rows in one table, with a caption each. All other columns have to agree."""
+        """A sound may have several rows in one table, with a caption each. All other columns have to agree.
+
+        Rows that stand apart describe parts of the sound.
+        """
         other = self.captioned.get(name)
+        if self.apart and other is not None and self.table_of.get(name) == table:
+            other.parts.append(entry)
+            return
         if other is None or self.table_of.get(name) != table or set(entry.captions) & set(other.captions):
             self.add(name, entry)
             self.table_of[name] = table

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from sao.config.resolve import ROLES, Config
-from sao.data.captions import Captions, read_captions, unique_rows
+from sao.data.captions import Captions, Part, read_captions, read_parts, unique_rows
 from sao.data.origin import Row
 
 WHOLE = "all"  # the name of the only split of a corpus that has no published splits
@@ -29,6 +29,7 @@ class Captioned:
     captions: list[str]
     where: str
     columns: dict[str, str] = field(default_factory=dict)
+    parts: list[Captioned] = field(default_factory=list)  # further rows, which describe other parts of the sound
 
 
 class Format(ABC):
@@ -66,6 +67,10 @@ class Format(ABC):
     def read_captions(self, paths: list[Path]) -> tuple[dict[str, Row], dict[str, Captions]]:
         """`(rows, captions)` by `file_name`, in the form of `same_name`. Rule `scan` writes tables in Clotho's form, too."""
         return read_captions(paths)
+
+    def read_parts(self, paths: list[Path]) -> dict[str, list[Part]]:
+        """The same rows for rule `cut`; a recording may have one for each of its parts."""
+        return read_parts(paths)
 
     def read_metadata(self, paths: list[Path]) -> dict[str, Row]:
         """Rows of further published tables by `file_name`, in the form of `same_name`."""
@@ -132,7 +137,8 @@ class InPlace(Format):
         """The captions of every sound, by its path in `folder`.
 
         Raises InputError on a row without a sound or a sound without a caption. If there is a `lost`, it gets the problem
-        instead, by the path in `folder`.
+        instead, by the path in `folder`. For a corpus that is cut, the plan adds the option `segments`: the columns of start
+        and end, or None. With columns, further rows of a sound are its `parts`.
         """
 
 
