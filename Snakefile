@@ -89,6 +89,7 @@ if config["cluster"]["container"]:
 # These fetch from the internet, and the nodes of a cluster may have none.
 localrules:
     download,
+    fetch,
     rehearse,
     base_model,
     embedding_model,

@@ -80,8 +80,44 @@ rule extract:
         """
 
 
+rule fetch:
+    output:
+        audio=directory("results/data/{corpus}/audio/{split}"),
+        source="results/data/{corpus}/hub/{split}.json",
+    log:
+        "results/logs/fetch/{corpus}/{split}.log",
+    benchmark:
+        "results/benchmarks/fetch/{corpus}/{split}.tsv"
+    wildcard_constraints:
+        corpus=PLAN.data.fetched_pattern(),
+        split=PLAN.data.fetched_splits(),
+    conda:
+        "../envs/data.yaml"
+    resources:
+        mem_mb=mb(2000),
+        runtime=minutes(720),
+        download=1,
+    params:
+        settings=settings(PLAN.data.fetch),
+        code=code_hash(SCRIPTS / "fetch.py"),
+    message:
+        "Fetch {wildcards.split} of corpus {wildcards.corpus} from the Hub"
+    shell:
+        r"""
+        python "$SCRIPTS/fetch.py" \
+            --settings {params.settings:q} \
+            --split {wildcards.split:q} \
+            --output {output.audio:q} \
+            --source {output.source:q} \
+            --log {log:q}
+        """
+
+
 rule scan:
-    # No input: there may be a million files. A key of the state of the folder stands for them.
+    # A user's folder is no input: there may be a million files. A key of the state of the folder stands for them.
+    input:
+        fetched=ask(PLAN.data.fetched_folder, ancient),
+        source=ask(PLAN.data.fetched_source),
     output:
         captions="results/data/{corpus}/captions/{split}.csv",
         facts="results/data/{corpus}/audio/{split}.csv",

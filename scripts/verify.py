@@ -42,9 +42,12 @@ def sounds(results: Path) -> Iterator[Entry]:
     Clips that were cut from them come last.
     """
     for facts in [*sorted(results.glob("data/*/audio/*.csv")), *sorted(results.glob("data/*/cuts/audio/*.csv"))]:
-        scanned = facts.with_suffix(".sha256")
+        scanned, made = facts.with_suffix(".sha256"), facts.with_suffix("")
         if not scanned.is_file():
-            yield from sound_files(facts, facts.with_suffix(""))
+            yield from sound_files(facts, made)
+        elif made.is_dir():  # rule fetch made it
+            cure = f"delete {made} and run again"
+            yield from (Vouched(made / name, digest, scanned, cure) for name, digest in read_digests(scanned).items())
         elif folder := own_folder(facts):
             yield from (Vouched(folder / name, digest, scanned, OWN) for name, digest in read_digests(scanned).items())
         else:

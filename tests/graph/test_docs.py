@@ -53,6 +53,7 @@ def test_commands_work_as_a_dry_run(command: tuple[str, ...], checkout: Path, tm
         "downloads": "base_model",
         "results/data/sounds/validation.html": "validate",
         "results/data/sounds/dataset_configs/demo": "dataset_configs",
+        "results/data/esc50/validation.html": "fetch",
         "results/checkpoints/demo/step-00000300/model.safetensors": "export",
         "results/renders/demo@step-00000300": "render",
         "results/renders/demo": "render",

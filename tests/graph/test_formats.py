@@ -69,7 +69,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / REGISTRY).write_text(f"{registry}from sao.data.formats import jsonlines\n{line}\n")
     schema = folder / "schemas/config.schema.yaml"
     schema.write_text(
-        schema.read_text().replace("enum: [clotho, audiofolder]", "enum: [clotho, audiofolder, jsonlines]")
+        schema.read_text().replace("enum: [clotho, audiofolder, hub]", "enum: [clotho, audiofolder, hub, jsonlines]")
     )
 
     rows = []
@@ -120,7 +120,7 @@ def test_new_format_goes_from_manifest_to_dataset_configs(checkout: Path, base_m
         ({"split": {"method": "fraction"}, "path": "none.jsonl"}, "corpora.mine.path: found 'none.jsonl'"),
         (
             {"split": {"method": "fraction"}, "format": "jsonl"},
-            "found 'jsonl'; allowed: clotho, audiofolder, jsonlines",
+            "found 'jsonl'; allowed: clotho, audiofolder, hub, jsonlines",
         ),
     ],
 )

@@ -19,6 +19,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import SCRIPTS, assert_fails, assert_succeeds, listing, run_script, write_wav
+from media import write_media
+from sao.sound.read import read_sound
 from settings import as_options
 
 if TYPE_CHECKING:
@@ -215,6 +217,25 @@ def test_recordings_of_ones_own_are_copied_and_links_followed(tmp_path: Path, fo
             assert found.samefile(sound) is not mine
             rendered = tmp_path / f"renders/one/{clip}.wav"
             assert (tmp_path / f"samples/one/{clip}.wav").samefile(rendered)
+
+
+def test_recordings_that_browsers_do_not_play_are_written_as_flac(tmp_path: Path) -> None:
+    arguments = make_inputs(tmp_path)
+    audio = np.random.default_rng(0).integers(-9000, 9000, (44100, 2)) / 32768
+    kinds = {"b clip": write_media(tmp_path / "b.wv", audio), "a-clip": write_media(tmp_path / "a.m4a", audio)}
+    for model in MODELS:
+        path = tmp_path / f"renders/{model}.csv"
+        table = pd.read_csv(path, keep_default_na=False, dtype=str)
+        table["reference"] = [
+            str(kinds.get(clip, old)) for clip, old in zip(table.clip_id, table.reference, strict=True)
+        ]
+        table.to_csv(path, index=False)
+    assert_succeeds(run_script("collect", *arguments))
+    found = {path.name for path in (tmp_path / "samples/reference").iterdir()}
+    assert found == {"b clip.flac", "a-clip.m4a", "c%23.wav"}
+    assert np.array_equal(read_sound(tmp_path / "samples/reference/b clip.flac")[0], audio)
+    page = (tmp_path / "samples/index.html").read_text()
+    assert "reference/b%20clip.flac" in page and "reference/a-clip.m4a" in page
 
 
 def test_missing_wav_fails_and_names_it(tmp_path: Path) -> None:

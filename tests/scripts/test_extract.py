@@ -28,6 +28,7 @@ from conftest import (
 from extract import ARCHIVES, PROGRAM, STREAMS, contents
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from media import write_media
 from sao.base.command import InputError
 from sao.base.tables import read_table
 from sao.sound.read import measure
@@ -85,6 +86,13 @@ def test_file_that_is_no_audio_is_recorded(tmp_path: Path) -> None:
     assert facts.sha256.tolist() == [
         checksum(tmp_path / "audio/development" / name, "sha256") for name in ("empty.wav", "page.wav")
     ]
+
+
+def test_sound_that_ffmpeg_reads_is_measured(tmp_path: Path) -> None:
+    path = write_media(tmp_path / "a.m4a", noise("m", 1, 44100, 2))
+    assert_succeeds(extract(tmp_path, pack(tmp_path / "a.7z", {"development/a.m4a": path.read_bytes()})))
+    (row,) = read_table(tmp_path / "audio/development.csv").to_dict("records")
+    assert row.pop("file_name") == "a.m4a" and row == vars(measure(path)) and row["problem"] == ""
 
 
 def test_several_archives_make_one_folder_and_replace_the_old_one(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from conftest import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
+from media import write_media
 from sao.base.command import InputError
 from sao.base.names import clip_id, read_digests
 from sao.base.tables import read_table
@@ -35,6 +36,7 @@ from sao.data.captions import listed
 from sao.data.formats.audiofolder import as_text, files_below, guess_caption_columns, read_folder
 from sao.data.formats.tables import READERS
 from sao.sound.read import measure
+from sao.sound.tags import TAGS
 
 NAMES = (*ODD_NAMES, "LOUD.WAV", "`whoami` $(id).Wav", "50%.wav", "#1 & <b>.wav", "sub dir/-x.wav", "sub dir/{a}.wav")
 
@@ -238,16 +240,128 @@ def test_text_without_a_sound_is_told_and_one_of_an_unreadable_sound_stops(tmp_p
     for name in ("a", "b", "sub/README", "z"):
         (folder / f"{name}.txt").parent.mkdir(exist_ok=True)
         (folder / f"{name}.txt").write_text("Words.")
-    for name in ("README.md", "sub/z.m4a", "a.m4a", "b.wav.bak", "LICENSE"):
+    for name in ("README.md", "sub/z.ape", "a.ape", "b.wav.bak", "LICENSE"):
         (folder / name).write_bytes(b"")
     result = scan(folder, tmp_path / "out")
     assert_succeeds(result)
     assert "'sub/README.txt' has no sound beside it: not used (2 such)" in result.stderr
-    for name, text in (("z.m4a", "z.txt"), ("y.WMA", "y.WMA.txt")):
+    for name, text in (("z.ape", "z.txt"), ("y.RAW", "y.RAW.txt")):
         (folder / name).write_bytes(b"")
         (folder / text).write_text("Words.")
-        assert_fails(scan(folder, tmp_path / "out"), folder / name, text, "libsndfile cannot read it", "convert")
+        assert_fails(scan(folder, tmp_path / "out"), folder / name, text, "a kind that is not read", "convert")
         (folder / name).unlink()
+
+
+def test_sounds_that_ffmpeg_reads_are_scanned_like_others(tmp_path: Path) -> None:
+    """A film belongs to the corpus if it has a caption of its own. `c.txt` is of the sound that was taken from the film."""
+    folder = sounds(tmp_path / "in", "a.wav", "c.wav")
+    audio = noise("m", 1, 44100, 2)
+    for name in ("b.m4a", "c.mp4", "d.mp4", "e.mp4", "sub/f.WEBM"):
+        write_media(folder / name.lower(), audio).rename(folder / name)
+    rows = [{"file_name": n, "caption": f"It is {n}."} for n in ("a.wav", "b.m4a", "d.mp4")]
+    write_csv(folder / "metadata.csv", rows)
+    (folder / "c.txt").write_text("It is c.wav.")
+    (folder / "sub/f.txt").write_text("It is sub/f.WEBM.")
+    before = state(folder)
+    done = scan(folder, tmp_path / "out")
+    assert_succeeds(done)
+    assert state(folder) == before
+    assert "'c.mp4' has no caption: not used (2 such films)" in done.stderr and done.stderr.count("warning") == 1
+    facts, told = (read_table(tmp_path / "out" / name) for name in ("facts.csv", "captions.csv"))
+    assert facts.file_name.tolist() == ["a.wav", "b.m4a", "c.wav", "d.mp4", "sub/f.WEBM"] == told.file_name.tolist()
+    assert told.caption_1.tolist() == [f"It is {name}." for name in told.file_name]
+    assert (facts.problem == "").all() and facts.sample_rate.tolist() == [8000, 44100, 8000, 44100, 48000]
+    digests = read_digests(tmp_path / "out/digests.sha256")
+    assert digests.keys() == {*facts.file_name, "metadata.csv", "c.txt", "sub/f.txt"}
+    assert all(checksum(folder / name, "sha256") == digest for name, digest in digests.items())
+
+
+def test_ffmpeg_that_is_not_there_is_one_line_at_once(tmp_path: Path) -> None:
+    folder = sounds(tmp_path / "in", "a.wav", "b.m4a")
+    write_csv(folder / "metadata.csv", [{"file_name": n, "caption": "Hm."} for n in ("a.wav", "b.m4a")])
+    (tmp_path / "hidden").mkdir()
+    (tmp_path / "hidden/av.py").write_text("raise ImportError('not installed')")
+    outputs = ["--captions", tmp_path / "c.csv", "--facts", tmp_path / "f.csv", "--digests", tmp_path / "d.sha256"]
+    outputs += ["--listing", tmp_path / "l.txt", "--key", KEY]
+    env = {"PYTHONPATH": str(tmp_path / "hidden")}
+    done = run_script("scan", "--folder", folder, *outputs, env=env, fresh=True)
+    assert_fails(done, folder / "b.m4a", "FFmpeg is needed", "uv sync --group media", "convert")
+    done = run_script("scan", "--folder", folder, *outputs, "--tags", env=env, fresh=True)
+    assert_fails(done, "to read tags, FFmpeg is needed", "uv sync --group media", "remove `tags`")
+    assert not (tmp_path / "f.csv").exists()
+
+
+def tagged(path: Path, **tags: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with soundfile.SoundFile(path, "w", 8000, 1) as sound:
+        for name, text in tags.items():
+            setattr(sound, name, text)
+        sound.write(noise(path.name))
+
+
+def test_tags_are_columns_like_those_of_a_table(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    tagged(folder / "a.wav", title="Rain", artist="Ann", comment="On a\ntin roof.")
+    tagged(folder / "sub/b.flac", title="Wind", artist="Bo", license="CC0", date="2020")
+    write_media(folder / "c.m4a", noise("c", 1, 44100), tags={"title": "Sea"})
+    sounds(folder, "d.wav")
+    write_csv(folder / "metadata.csv", [{"file_name": n, "caption": f"It is {n}."} for n in ("a.wav", "c.m4a")])
+    (folder / "sub/b.txt").write_text("It is b.")
+    (folder / "d.json").write_text('{"caption": "It is d.", "artist": "Dee"}')
+    before = state(folder)
+    assert_succeeds(scan(folder, tmp_path / "out", "--tags"))
+    assert state(folder) == before
+    told = read_table(tmp_path / "out/captions.csv").set_index("file_name")
+    assert set(told) == {"caption_count", "caption_1", "artist", *TAGS}
+    assert told.tag_title.tolist() == ["Rain", "Sea", "", "Wind"] == told.loc[["a.wav", "c.m4a", "d.wav", "sub/b.flac"], "tag_title"].tolist()  # fmt: skip
+    assert told.loc["a.wav", ["tag_artist", "tag_comment", "tag_date"]].tolist() == ["Ann", "On a tin roof.", ""]
+    made = tmp_path / "manifest.csv", Split("all", tmp_path / "out/captions.csv"), folder, tmp_path / "out/facts.csv"
+    assert_succeeds(run_manifest(*made, "--metadata", "--group-column", "tag_title"))
+    table = read_table(tmp_path / "manifest.csv").set_index("file_name")
+    assert table.manufacturer.to_dict() == {"a.wav": "Ann", "c.m4a": "", "d.wav": "Dee", "sub/b.flac": "Bo"}
+    assert table.license["sub/b.flac"] == "CC0" and table.given_group["a.wav"] == "Rain"
+    # Without the setting the table is as it was.
+    assert_succeeds(scan(folder, tmp_path / "plain"))
+    assert set(read_table(tmp_path / "plain/captions.csv")) == {"file_name", "caption_count", "caption_1", "artist"}
+
+
+def test_captions_come_from_tags_where_they_are_named(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    tagged(folder / "a.wav", title="Rain", comment="Rain on tin.")
+    tagged(folder / "b.wav", comment="Wind.")
+    tagged(folder / "c.wav", title="Sea")
+    write_media(folder / "film.mp4", noise("c", 1, 44100))
+    named = ["--tags", "--caption-columns", '["tag_title", "tag_comment"]']
+    done = scan(folder, tmp_path / "out", *named)
+    assert_succeeds(done)
+    assert "'film.mp4' has no caption: not used" in done.stderr
+    told = read_table(tmp_path / "out/captions.csv").set_index("file_name")
+    assert told.caption_count.tolist() == [2, 1, 1] and told.caption_1.tolist() == ["Rain", "Wind.", "Sea"]
+    assert told.caption_2["a.wav"] == "Rain on tin." and "tag_title" not in told and "tag_artist" in told
+
+    tagged(folder / "d.wav", artist="Dee")
+    assert_fails(
+        scan(folder, tmp_path / "no", *named), folder / "d.wav", "no text in its tags (tag_title, tag_comment)"
+    )
+    assert_succeeds(scan(folder, tmp_path / "out", *named, "--on-invalid", "drop"))
+    assert "no text" in read_table(tmp_path / "out/facts.csv").set_index("file_name").problem["d.wav"]
+    # A text beside a sound is its caption all the same.
+    (folder / "d.txt").write_text("It is d.")
+    assert_succeeds(scan(folder, tmp_path / "out", *named))
+    assert read_table(tmp_path / "out/captions.csv").set_index("file_name").caption_1["d.wav"] == "It is d."
+
+
+def test_captions_of_a_table_and_of_tags_together(tmp_path: Path) -> None:
+    tagged(tmp_path / "in/a.wav", title="Rain")
+    write_csv(tmp_path / "in/metadata.csv", [{"file_name": "a.wav", "caption": "It rains.", "bpm": "7"}])
+    both = read_folder(tmp_path / "in", ["caption", "tag_title"], tags=True)
+    assert both["a.wav"].captions == ["It rains.", "Rain"] and both["a.wav"].columns["bpm"] == "7"
+    with pytest.raises(InputError, match=r"row 2: has no column 'tag_title'; .*; set `tags: true`"):
+        read_folder(tmp_path / "in", ["tag_title"])
+    write_csv(tmp_path / "in/metadata.csv", [{"file_name": "a.wav", "caption": "It rains.", "tag_title": "x"}])
+    with pytest.raises(InputError, match=r"metadata.csv, row 2: has a column 'tag_title', which `tags`"):
+        read_folder(tmp_path / "in", None, tags=True)
+    assert read_folder(tmp_path / "in", None)["a.wav"].columns == {"tag_title": "x"}
 
 
 def test_text_named_after_the_whole_file_name(tmp_path: Path) -> None:
@@ -390,13 +504,15 @@ WRONG: list[tuple[str, Callable[[Path], object], list[str]]] = [
     ("absolute row", lambda f: jsonl(f / "metadata.jsonl", [ROW | {"file_name": "/b.wav"}]), ["row 1", "'/b.wav' lies outside", "move it in"]),
     ("row in another case", lambda f: jsonl(sounds(f, "Sub/b.wav") / "metadata.jsonl", [ROW, ROW | {"file_name": "sub/B.wav"}]), ["row 2", "no sound 'sub/B.wav'", "but 'Sub/b.wav'", "correct"]),
     ("two forms of a name", lambda f: sounds(f, "é.wav", "e\u0301.wav"), [r"'e\u0301.wav' and '\xe9.wav'", "Unicode forms", "rename"]),
+    ("films without captions", lambda f: (f / "a.wav").rename(f / "a.mp4"), ["none of its films has a caption", ".txt"]),
+    ("sound of FFmpeg without caption", lambda f: (sounds(f, "b.m4a").joinpath("a.txt").write_text("A.")), ["'b.m4a' has no caption"]),
     ("two columns alike", lambda f: write_csv(f / "metadata.csv", [ROW | {"license": "CC0", "License": "?"}]), ["metadata.csv", "'license' and 'License'", "keep one"]),
     ("two keys alike", lambda f: jsonl(f / "metadata.jsonl", [ROW | {"license": "CC0", "License": "?"}]), ["metadata.jsonl, row 1", "'license' and 'License'"]),
     ("key twice", lambda f: jsonl(f / "metadata.jsonl", ['{"file_name": "a.wav", "caption": "A.", "caption": "B."}']), ["metadata.jsonl, row 1", "'caption' is there twice"]),
     ("column like a caption", lambda f: write_csv(f / "metadata.csv", [{"file_name": "a.wav", "caption_1": "A.", "caption_\u00b2": "B."}]), ["metadata.csv, row 2", "'caption_\u00b2'", "'caption_1'", "`caption_columns`"]),
     ("list of no texts", lambda f: write_csv(f / "metadata.csv", [ROW | {"caption": "[1, 2]"}]), ["metadata.csv, row 2 (caption)", "no list of texts"]),
     ("list cut short", lambda f: write_csv(f / "metadata.csv", [ROW | {"caption": "['a' 'b' ... 'z']"}]), ["metadata.csv, row 2 (caption)", "no list of texts"]),
-    ("row of an unread kind", lambda f: ((f / "b.m4a").write_bytes(b""), jsonl(f / "metadata.jsonl", [ROW, ROW | {"file_name": "b.m4a"}])), ["row 2", "'b.m4a'", "libsndfile cannot read", "convert"]),
+    ("row of an unread kind", lambda f: ((f / "b.ape").write_bytes(b""), jsonl(f / "metadata.jsonl", [ROW, ROW | {"file_name": "b.ape"}])), ["row 2", "'b.ape'", "a kind that is not read", "convert"]),
     ("row of a long name", lambda f: jsonl(f / "metadata.jsonl", [ROW | {"file_name": "b" * 999}]), ["row 1", "remove the row"]),
     ("link to nowhere", lambda f: ((f / "b.wav").symlink_to("c.wav"), jsonl(f / "metadata.jsonl", [ROW, ROW | {"file_name": "b.wav"}])), ["'b.wav' is a link that leads nowhere", "remove"]),
     ("pipe", lambda f: os.mkfifo(f / "b.wav"), ["'b.wav'", "no file", "remove"]),
@@ -494,16 +610,16 @@ def test_names_of_another_unicode_form_are_the_same(tmp_path: Path) -> None:
 def test_what_is_lost_is_left_out_where_it_may_be(tmp_path: Path) -> None:
     """The cases are rows without a sound, sounds without a caption, a broken link, and a caption of an unreadable file."""
     folder = sounds(tmp_path / "in", "a.wav", "lonely.wav", "B.wav")
-    rows = [ROW, *(ROW | {"file_name": name} for name in ("gone.wav", "b.wav", "../out.wav", "c.m4a", "link.wav"))]
+    rows = [ROW, *(ROW | {"file_name": name} for name in ("gone.wav", "b.wav", "../out.wav", "c.ape", "link.wav"))]
     jsonl(folder / "metadata.jsonl", rows)
-    for name in ("c.m4a", "d.wma"):
+    for name in ("c.ape", "d.raw"):
         (folder / name).write_bytes(b"x")
     (folder / "d.txt").write_text("D.")
     (folder / "link.wav").symlink_to("nowhere.wav")
     assert_fails(scan(folder, tmp_path / "no"), folder)
     assert_succeeds(scan(folder, tmp_path / "out", "--on-invalid", "drop"))
     facts = read_table(tmp_path / "out/facts.csv").set_index("file_name")
-    lost = {"../out.wav": "outside", "B.wav": "no caption", "b.wav": "'B.wav'", "c.m4a": "convert", "d.wma": "convert"}
+    lost = {"../out.wav": "outside", "B.wav": "no caption", "b.wav": "'B.wav'", "c.ape": "convert", "d.raw": "convert"}
     lost |= {"gone.wav": "no sound 'gone.wav'", "link.wav": "leads nowhere", "lonely.wav": "no caption"}
     assert set(facts.index) == {"a.wav", *lost}
     assert all(word in facts.problem[name] for name, word in lost.items()) and facts.problem["a.wav"] == ""

@@ -87,11 +87,10 @@ class Reading(http.server.BaseHTTPRequestHandler):
             )
             name = path.removeprefix(f"/{repo}/{revision}/")
             return self.content(files[name], name)
-        repo, _, rest = (
-            path.removeprefix("/api/models")
-            .lstrip("/")
-            .partition("/revision/" if path.startswith("/api/models/") else "/resolve/")
-        )
+        asked = path.startswith("/api/")
+        # A data set is one of the repositories under a name that begins with `datasets/`.
+        repo = path.removeprefix("/api").removeprefix("/models").lstrip("/")
+        repo, _, rest = repo.partition("/revision/" if asked else "/resolve/")
         revision, _, name = rest.partition("/")
         revision = hub.heads.get(repo, "main") if revision == "main" else revision
         if repo in hub.refusal:
@@ -103,7 +102,7 @@ class Reading(http.server.BaseHTTPRequestHandler):
         if (repo, revision) not in hub.repos:
             return self.say(404, "RevisionNotFound")
         files = hub.repos[repo, revision]
-        if path.startswith("/api/models/"):
+        if asked:
             siblings = [{"rfilename": n, "size": len(d), **self.hashes(n, d)} for n, d in files.items()]
             return self.send(200, json.dumps({"id": repo, "sha": revision, "siblings": siblings}).encode(), {})
         if name not in files:

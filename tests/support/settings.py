@@ -15,7 +15,15 @@ NESTED = {
     f"{part}_{key}": (part, key) for part in ("text_encoder", "clap") for key in ("repo", "revision", "file", "path")
 }
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "scan": {"format": "audiofolder", "folder": None, "top": None, "caption_columns": None, "splits": None},
+    "scan": {
+        "format": "audiofolder",
+        "folder": None,
+        "top": None,
+        "caption_columns": None,
+        "splits": None,
+        "tags": False,
+    },
+    "fetch": {"repo": None, "revision": None, "config": None, "audio_column": None},
     "manifest": {
         "format": "clotho",
         "audio": None,
@@ -58,6 +66,8 @@ TEXTS = {
     "repo",
     "revision",
     *NESTED,
+    "config",
+    "audio_column",
 }
 
 
@@ -87,12 +97,14 @@ def as_options(script: str, given: list[str]) -> list[str]:
 def _shaped(script: str, settings: dict[str, Any]) -> dict[str, Any]:
     """Settings in the form of the script's type of settings."""
     if script == "scan":
-        options = {key: settings.pop(key) for key in ("caption_columns", "top", "splits")}
+        options = {key: settings.pop(key) for key in ("caption_columns", "top", "splits", "tags")}
         return settings | {"options": options}
     if script == "split":
         return SPLIT | settings["split"]
     if script == "validate":
         return settings | {"split": SPLIT | settings["split"]}
+    if script == "fetch":
+        return {key: value for key, value in settings.items() if value is not None}
     if script in ("prompts", "render"):
         keys = {"prompts": ("clips", "caption", "seconds", "seed"), "render": ("loudness", "format", "precision")}[
             script

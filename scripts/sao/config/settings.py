@@ -17,6 +17,13 @@ TrainSeconds = (
 )  # the training window: None means the model's own, a text is the file that rule window writes
 
 
+class FetchSettings(TypedDict):
+    repo: str  # a data set on the Hub
+    revision: str  # a commit
+    config: NotRequired[str]  # a subset of it
+    audio_column: NotRequired[str]
+
+
 class ScanSettings(TypedDict):
     format: str  # of the corpus
     folder: str  # of the sounds

@@ -91,12 +91,16 @@ def _problems(corpus: Config) -> Iterator[Problem]:
     needed = FORMATS[form].key
     if needed not in corpus:
         yield [needed], f"missing; format {form} needs it"
-    for foreign in sorted({other.key for other in FORMATS.values()} - {needed}):
+        return
+    own = {needed, *FORMATS[form].more}
+    for foreign in sorted({key for other in FORMATS.values() for key in (other.key, *other.more)} - own):
         if foreign in corpus:
             yield [foreign], f"format {form} does not use it; remove it"
     for role in ROLES:
         if not corpus[role] and (role == "train" or method != "fraction"):
             yield [role], f"missing; split.method {method} needs it"
+    if corpus["tags"] and not FORMATS[form].in_place:
+        yield ["tags"], f"format {form} does not use it; remove it"
     yield from FORMATS[form].problems(corpus)
     yield from _shared(corpus)
     yield from _shares(corpus)

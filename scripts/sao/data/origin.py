@@ -17,8 +17,8 @@ METADATA = {
     "sound_id": ("freesound_id",),
     "sound_link": ("link", "url", "source"),
     "start_end_samples": (),
-    "manufacturer": ("author", "artist", "creator", "username", "user", "uploader"),
-    "license": ("licence", "license_url", "licence_url", "license_name", "licence_name"),
+    "manufacturer": ("author", "artist", "creator", "username", "user", "uploader", "tag_artist"),
+    "license": ("licence", "license_url", "licence_url", "license_name", "licence_name", "tag_license"),
 }
 # The page of a sound on Freesound, which names its `sound_id`.
 FREESOUND = re.compile(r"https?://(?:www\.)?freesound\.org/(?:people/[^/]+/sounds|s)/(\d+)", re.IGNORECASE)

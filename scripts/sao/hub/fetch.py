@@ -38,6 +38,7 @@ PAUSES = (1, 2, 4)  # s before such a request is sent again
 LONGEST_PAUSE = 60  # s, even if the server asks for more
 ANSWER_TIMEOUT = 5  # s, unless HF_HUB_ETAG_TIMEOUT is set
 Result = TypeVar("Result")
+MODEL, DATASET = "model", "dataset"  # kinds of repositories
 
 disable_progress_bars()
 set_verbosity_error()  # type: ignore[no-untyped-call]  # its warnings quote signed addresses
@@ -57,10 +58,11 @@ class HubFile:
     name: str
     size: int | None
     etag: str
+    kind: str = MODEL
 
     def path(self, folder: Path) -> Path:
         """Its place below the folder that files are fetched into."""
-        return folder / f"models--{self.repo.replace('/', '--')}" / self.revision / self.name
+        return folder / f"{self.kind}s--{self.repo.replace('/', '--')}" / self.revision / self.name
 
 
 def commit_of(repo: str, revision: str, name: str) -> str:
@@ -88,6 +90,24 @@ def _metadata(repo: str, revision: str, name: str) -> HfFileMetadata:
         partial(_explain, repo, revision, name),
         2,
     )
+
+
+def files_of_dataset(repo: str, revision: str) -> list[HubFile]:
+    """All files of a data set at a commit, by name. Raises InputError if the Hub does not give them."""
+    timeout = constants.HF_HUB_ETAG_TIMEOUT if "HF_HUB_ETAG_TIMEOUT" in os.environ else ANSWER_TIMEOUT
+    info = persist(
+        lambda: HfApi().dataset_info(repo, revision=revision, files_metadata=True, timeout=12 * timeout),
+        repo,
+        partial(_explain, repo, revision, "the list of files", kind=DATASET),
+        2,
+    )
+    files = []
+    for file in info.siblings or []:
+        etag = file.lfs.sha256 if file.lfs else file.blob_id
+        if not etag:
+            raise InputError(f"{repo}: {file.rfilename}: the server gives no hash for it: is HF_ENDPOINT a Hub?")
+        files.append(HubFile(repo, revision, file.rfilename, file.size, etag, DATASET))
+    return sorted(files, key=lambda file: file.name)
 
 
 def remote_shapes(repo: str, revision: str, name: str) -> dict[str, tuple[int, ...]]:
@@ -162,7 +182,7 @@ class Meter:
 
 def _transfer(file: HubFile, path: Path, bar: Iterator[int]) -> None:
     """Download the missing rest of a file over plain HTTP, which every Hub supports."""
-    url = hf_hub_url(file.repo, file.name, revision=file.revision)
+    url = hf_hub_url(file.repo, file.name, revision=file.revision, repo_type=file.kind)
 
     def get() -> None:
         with path.open("ab") as handle:
@@ -175,7 +195,12 @@ def _transfer(file: HubFile, path: Path, bar: Iterator[int]) -> None:
                 displayed_filename=file.name,
             )
 
-    persist(get, f"{file.repo}: {file.name}", partial(_explain, file.repo, file.revision, file.name), tries=5)
+    persist(
+        get,
+        f"{file.repo}: {file.name}",
+        partial(_explain, file.repo, file.revision, file.name, kind=file.kind),
+        tries=5,
+    )
 
 
 def _complaint(file: HubFile, path: Path) -> str:
@@ -220,17 +245,18 @@ def persist(call: Callable[[], Result], label: str, explain: Callable[[Exception
     raise AssertionError("unreachable")
 
 
-def _explain(repo: str, revision: str, name: str, error: Exception) -> InputError:
+def _explain(repo: str, revision: str, name: str, error: Exception, kind: str = MODEL) -> InputError:
     """The error for a file that cannot be fetched, with the steps to take."""
+    page = f"https://huggingface.co/{'datasets/' if kind == DATASET else ''}{repo}"
     steps = (
-        f"(1) accept the licence at https://huggingface.co/{repo}, (2) make a token at "
+        f"(1) accept the licence at {page}, (2) make a token at "
         "https://huggingface.co/settings/tokens, (3) log in with `hf auth login` or set HF_TOKEN"
     )
     if isinstance(error, GatedRepoError):
-        return InputError(f"{repo}: access denied, the model is gated: {steps}")
+        return InputError(f"{repo}: access denied, the {kind} is gated: {steps}")
     if isinstance(error, RepositoryNotFoundError):
         return InputError(
-            f"{repo}: access denied, or there is no such repository: check the name in the config; if it is right, {steps}"
+            f"{repo}: access denied, or there is no such {'dataset' if kind == DATASET else 'repository'}: check the name in the config; if it is right, {steps}"
         )
     if isinstance(error, RevisionNotFoundError):
         return InputError(f"{repo}: has no commit {revision} to fetch {name} from: correct `revision` in the config")

@@ -46,7 +46,7 @@ def load_audio(path: Path, sample_rate: int, channels: int) -> torch.Tensor:
     """Read audio `[channels, samples]` at `sample_rate` Hz, clipped to full scale.
 
     Channels are converted as in stable-audio-tools: mono is repeated into stereo, stereo is averaged into mono. It reads
-    with soundfile, because torchaudio.load needs FFmpeg's libraries. Raises InputError on silence, NaN, and files that
+    with `sao.sound.read`, because torchaudio.load needs FFmpeg's libraries for every file. Raises InputError on silence, NaN, and files that
     cannot be read.
     """
     try:

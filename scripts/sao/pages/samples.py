@@ -14,6 +14,7 @@ import pandas as pd
 from sao.data.findings import Findings
 from sao.evaluation.measures import MEASURES
 from sao.evaluation.printed import interval, notes
+from sao.sound.suffixes import page_suffix
 
 DIGITS = 3
 NAMED = 20  # clips that are named per reason for leaving out; the corpus's own page has more
@@ -64,7 +65,7 @@ def beside_cell(name: str, kind: str, clip: str, path: str, figures: list[tuple[
     return {
         "name": name,
         "is_model": False,
-        "sound": f"{kind}/{clip}{Path(path).suffix}",
+        "sound": f"{kind}/{clip}{page_suffix(path)}",
         "picture": f"spectrograms/{kind}/{clip}.webp",
         "figures": figures,
         "warnings": [],

@@ -15,12 +15,14 @@ from sao.config.settings import (
     CutSettings,
     DatasetSettings,
     EncodeSettings,
+    FetchSettings,
     ManifestSettings,
     MixSettings,
     ScanSettings,
     SplitSettings,
     TrainSeconds,
     ValidateSettings,
+    pick,
 )
 from sao.data.corpora import published_splits
 from sao.data.cuts import columns_of, relevant
@@ -35,6 +37,7 @@ from sao.training.leg import least_batch
 AUTO = "auto"  # train_seconds by the lengths of the clips
 SCAN_MB, SCAN_MINUTES = 800, 10  # for a scan, whatever the folder holds; each file adds:
 FILE_MB, FILE_MINUTES = 0.01, 0.002
+FETCHED_KEY = "0" * 64  # stands for the state of a folder that rule fetch made, which its inputs tell
 
 
 class Data:
@@ -106,7 +109,7 @@ class Data:
             f"results/data/{corpus}/archives/{file_name(file['url'])}"
             for corpus in self.runs.used_corpora
             for file in self.files(corpus, used=True)
-        ]
+        ] + [path for corpus in self.runs.used_corpora for path in self._fetched_sources(corpus)]
 
     def _archives(self, corpus: str, split: str, kind: str) -> list[str]:
         entries = self.corpora[corpus]["splits"][split][kind]
@@ -122,6 +125,31 @@ class Data:
     def pattern(self, in_place: bool) -> str:
         """A pattern, for wildcards, of the corpora that are read in place, or else of those that are unpacked."""
         return pattern([corpus for corpus in self.corpora if self._format(corpus).in_place == in_place])
+
+    # Rule fetch.
+
+    def fetched_pattern(self) -> str:
+        """A pattern, for wildcards, of the corpora that rule fetch makes folders of."""
+        return pattern([corpus for corpus in self.corpora if self._format(corpus).fetched])
+
+    def fetched_splits(self) -> str:
+        """A pattern of the names of their splits, without which a table beside the folder of a split would be one more."""
+        fetched = [entry for name, entry in self.corpora.items() if self._format(name).fetched]
+        return pattern(sorted({split for entry in fetched for split in published_splits(entry)}))
+
+    def fetch(self, corpus: str) -> FetchSettings:
+        return pick(FetchSettings, self.corpora[corpus])
+
+    def _fetched_sources(self, corpus: str) -> list[str]:
+        splits = published_splits(self.corpora[corpus]) if self._format(corpus).fetched else []
+        return [f"results/data/{corpus}/hub/{split}.json" for split in splits]
+
+    def fetched_source(self, corpus: str, split: str) -> list[str]:
+        """What tells where the folder of a split comes from, if rule fetch made it."""
+        return [f"results/data/{corpus}/hub/{split}.json"] if self._format(corpus).fetched else []
+
+    def fetched_folder(self, corpus: str, split: str) -> list[str]:
+        return [self.source(corpus, split)] if self._format(corpus).fetched else []
 
     # Rule scan.
 
@@ -142,9 +170,13 @@ class Data:
         return {split: self.audio(corpus, split) for split in published_splits(self.corpora[corpus])}
 
     def recordings(self, corpus: str) -> list[str]:
-        """The folders of a corpus's clips that the graph makes. A corpus that is used in place has none."""
-        made = [member for member in self.members(corpus) if not self._format(member).in_place or self._is_cut(member)]
+        """The folders of a corpus's clips that the graph makes. A user's own folder is none of them."""
+        made = [member for member in self.members(corpus) if self._is_made(member)]
         return [folder for member in made for folder in self.audio_by_split(member).values()]
+
+    def _is_made(self, corpus: str) -> bool:
+        form = self._format(corpus)
+        return not form.in_place or form.fetched or self._is_cut(corpus)
 
     def _is_cut(self, corpus: str) -> bool:
         return self.corpora[corpus]["cut"] is not None
@@ -162,14 +194,19 @@ class Data:
         return {"format": entry["format"], "folder": self.source(corpus, split), "options": options}
 
     def _files_in_place(self, corpus: str, split: str) -> list[str]:
+        """The files of a folder that is read in place. Raises FileNotFoundError before the folder is fetched."""
         if (corpus, split) not in self._names:
             settings = self.scan(corpus, split)
             names = self._in_place(corpus).names(Path(settings["folder"]), settings["options"])
+            if self._format(corpus).fetched:
+                return names  # they may be fetched anew
             self._names[corpus, split] = names
         return self._names[corpus, split]
 
     def folder_key(self, corpus: str, split: str) -> str:
         """A key of the state of a user's folder. It changes only if the contents of the folder change."""
+        if self._format(corpus).fetched:
+            return FETCHED_KEY
         if (corpus, split) not in self._keys:
             folder = Path(f"results/data/{corpus}")
             scanned = Scanned(

@@ -1,4 +1,4 @@
-"""The sounds that a user's prompts start from: checked, and copied to where the page plays them. numpy and soundfile only."""
+"""The sounds that a user's prompts start from: checked, and copied to where the page plays them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from sao.rendering.clips import Clip
 from sao.rendering.named import check_sound
-from sao.sound.read import BLOCK, SILENT_DBFS, Measured, Sound, measure
+from sao.sound.read import BLOCK, SILENT_DBFS, Measured, measure, open_sound
 from sao.sound.write import write_sound
 
 
@@ -28,7 +28,7 @@ def facts_of(path: Path, origin: str) -> Measured:
 def copy_source(clip: Clip, path: Path) -> None:
     """Write the part of a clip's source that the clip starts from as a WAV of 24 bits, which every browser plays."""
     parts = []
-    with Sound(Path(clip.source)) as sound:
+    with open_sound(Path(clip.source)) as sound:
         rate, missing = sound.samplerate, max(round(clip.seconds * sound.samplerate), 1)
         for block in sound.blocks_of(BLOCK):
             parts.append(block[:missing])

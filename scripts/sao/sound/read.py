@@ -1,4 +1,7 @@
-"""Measure audio files, each in one pass, and make a table of the facts. numpy, pandas and soundfile only."""
+"""Measure audio files, each in one pass, and make a table of the facts.
+
+libsndfile reads what it can; `sao.sound.media` reads the rest with FFmpeg. `open_sound` chooses. Beside these numpy and pandas.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +23,11 @@ import soundfile
 
 from sao.base.files import sha256
 from sao.sound.containers import UNKNOWN_BYTES, Mpeg, left_over
+from sao.sound.media import STEP, Media
+from sao.sound.suffixes import is_media
 
 BLOCK = 1 << 18  # samples read at a time, so that a long file needs no more memory
 OGG_PAGE = 65307  # bytes of the longest possible page
-STEP = 2**-15  # the step between two values of 16 bits, full scale = 1
 # The steps of coarser formats, at the top of their range.
 STEPS = {"PCM_U8": 2**-7, "PCM_S8": 2**-7, "DPCM_8": 2**-7, "DWVW_12": 2**-11, "ULAW": 2**-5, "ALAW": 2**-5}
 CLIPPED = 3  # a sound is clipped if so many consecutive samples are at full scale
@@ -119,6 +123,7 @@ class Sound(soundfile.SoundFile):  # type: ignore[misc]
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
+        self.path = path
         self.problem, self.counted = "", self.frames < UNKNOWN_FRAMES
         if self.format == "MP3":
             with path.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -127,6 +132,16 @@ class Sound(soundfile.SoundFile):  # type: ignore[misc]
             if mpeg.rewritten is not None:
                 self.close()
                 super().__init__(io.BytesIO(mpeg.rewritten))
+
+    @property
+    def step(self) -> float:
+        """The step between two values at the top of the range, full scale = 1."""
+        return STEPS.get(self.subtype, STEP)
+
+    @property
+    def in_float(self) -> bool:
+        """Whether the file holds samples in float, unencoded."""
+        return self.subtype in ("FLOAT", "DOUBLE")
 
     # After every read of a seekable file, soundfile seeks to the present position. libsndfile cannot do this in a FLAC of
     # unknown length.
@@ -138,13 +153,29 @@ class Sound(soundfile.SoundFile):  # type: ignore[misc]
         while len(block := self.read(max(samples // self.channels, 1), dtype="float32", always_2d=True)):
             yield block
 
+    def shortfall(self, count: int) -> str:
+        """A few words if the `count` frames that were read are fewer than the file declares; else empty."""
+        if missing := missing_bytes(self):
+            return f"is cut short: {missing} bytes of audio are missing"
+        if count != self.frames and self.counted:
+            return f"is cut short: {count} of {self.frames} frames"
+        return "is cut short: it ends within a page" if self.format == "OGG" and ends_within_page(self.path) else ""
+
+
+def open_sound(path: Path) -> Sound | Media:
+    """A sound file, opened by what reads files of its name.
+
+    Raises soundfile.SoundFileError on a file that cannot be read, InputError if FFmpeg is needed and not installed.
+    """
+    return Media(path) if is_media(path.name) else Sound(path)
+
 
 def read_sound(path: Path) -> tuple[np.ndarray, int]:
     """`(samples [frames, channels] float32, Hz)` of a file, the same samples as `measure` reads.
 
-    Raises soundfile.SoundFileError on a file that cannot be read or has no samples.
+    Raises soundfile.SoundFileError on a file that cannot be read or has no samples, InputError as `open_sound` does.
     """
-    with Sound(path) as sound:
+    with open_sound(path) as sound:
         blocks = list(sound.blocks_of(BLOCK))
         if not blocks:
             raise soundfile.SoundFileRuntimeError("no samples")
@@ -184,21 +215,18 @@ def ends_within_page(path: Path) -> bool:
 def measure(path: Path) -> Measured:
     """Hash a file and then read it, so that it comes from the disk only once.
 
-    Bad audio raises no error: its `problem` is in the facts.
+    Bad audio raises no error: its `problem` is in the facts. Raises InputError if FFmpeg is needed and not installed.
     """
     facts = Measured(sha256=sha256(path))
     high, low, square, count = 0.0, 0.0, 0.0, 0
     total: np.ndarray | float = 0.0  # of each channel
     samples = hashlib.sha256()
     try:
-        with Sound(path) as sound:
+        with open_sound(path) as sound:
             facts.sample_rate, facts.channels = sound.samplerate, sound.channels
-            declared, missing = sound.frames, missing_bytes(sound)
             samples.update(f"{sound.samplerate} {sound.channels} ".encode())
-            breaks_off = sound.format == "OGG" and ends_within_page(path)
-            guessed, more = not sound.counted, sound.problem
-            clipping = [Clipping(STEPS.get(sound.subtype, STEP)) for _ in range(sound.channels)]
-            float_file = sound.subtype in ("FLOAT", "DOUBLE")
+            clipping = [Clipping(sound.step) for _ in range(sound.channels)]
+            float_file, more = sound.in_float, sound.problem
             for block in sound.blocks_of(BLOCK):
                 flat = block.reshape(-1)
                 high, low = max(high, float(flat.max())), min(low, float(flat.min()))
@@ -210,10 +238,11 @@ def measure(path: Path) -> Measured:
                 # Each column by itself: numpy's sum over the first axis of two columns takes fifteen times as long.
                 total = total + np.array([column.sum(dtype=np.float64) for column in block.T])
                 # float32 holds samples of up to 24 bits exactly, so the hashes of copies in other containers agree.
-                samples.update(block)
+                samples.update(block.data)
                 count += len(block)
                 for channel, column in zip(clipping, block.T, strict=True):
                     channel.add(column)
+            short = sound.shortfall(count)
     except (soundfile.SoundFileError, RuntimeError) as error:
         # The message must not contain the path, because the file is elsewhere while an archive is unpacked.
         facts.problem = left_over(path) or f"cannot be read ({getattr(error, 'error_string', str(error)).rstrip('.')})"
@@ -225,12 +254,8 @@ def measure(path: Path) -> Measured:
     for channel in clipping:
         channel.add(np.zeros(0, np.float32), last=True)
     facts.audio_sha256 = samples.hexdigest()
-    if missing:
-        facts.problem = f"is cut short: {missing} bytes of audio are missing"
-    elif count != declared and not guessed:
-        facts.problem = f"is cut short: {count} of {declared} frames"
-    elif breaks_off:
-        facts.problem = "is cut short: it ends within a page"
+    if short:
+        facts.problem = short
     elif not LOWEST <= facts.sample_rate <= HIGHEST:
         facts.problem = f"has a sample rate of {facts.sample_rate} Hz; {LOWEST} to {HIGHEST} are allowed"
     elif facts.channels > 2:

@@ -30,6 +30,7 @@ HUB = {"repo": "a/b", "revision": COMMIT, "text_encoder": {"repo": "t5-base", "r
 FILE = {"url": "x.csv", "md5": MD5}
 RUN = {"base_model": "demo", "corpus": "demo", "steps": 1}
 FOLDER = {"format": "audiofolder", "path": "sounds"}
+DATA_SET = {"format": "hub", "repo": "someone/sounds", "revision": COMMIT}
 
 
 def load(*files: Path) -> Config:
@@ -313,6 +314,16 @@ WRONG = [
     ("corpora.folder", FOLDER | {"split": {"method": "fraction", "evaluation": 0.0}, "validation": ["v"]}, "folder.split.evaluation: 0 leaves no clip"),
     ("corpora.demo.silence_dbfs", 1, "maximum of 0"),
     ("corpora.folder", FOLDER | {"splits": {"x": {"archives": [FILE], "captions": [FILE]}}}, "format audiofolder does not use it"),
+    ("corpora.set", DATA_SET | {"revision": "main"}, "corpora.set.revision: found 'main', which may change: give a commit"),
+    ("corpora.set", DATA_SET | {"revision": COMMIT + "0"}, "corpora.set.revision: found '0000"),
+    ("corpora.set", {key: DATA_SET[key] for key in ("format", "repo")}, "corpora.set.revision: missing; format hub needs it"),
+    ("corpora.set", {key: DATA_SET[key] for key in ("format", "revision")}, "corpora.set.repo: missing; format hub needs it"),
+    ("corpora.set", DATA_SET | {"repo": "sounds"}, "corpora.set.repo: found 'sounds'; allowed: text that matches"),
+    ("corpora.set", DATA_SET | {"path": "sounds"}, "corpora.set.path: format hub does not use it"),
+    ("corpora.set", FOLDER | {"audio_column": "audio"}, "corpora.set.audio_column: format audiofolder does not use it"),
+    ("corpora.set", DATA_SET | {"train": ["a/b"]}, "corpora.set.train: 'a/b' is not the name of a split"),
+    ("corpora.demo.tags", True, "corpora.demo.tags: format clotho does not use it"),
+    ("corpora.demo.tags", "yes", "allowed: boolean"),
     ("corpora.folder", FOLDER | {"train": ["a/b"]}, "'a/b' is not the name of a top folder"),
     ("corpora.folder", FOLDER | {"train": ["../x"]}, "'../x' is not the name of a top folder"),
     ("corpora.folder", FOLDER | {"train": ["{x}"]}, "'{x}' is not the name of a top folder"),

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from media import write_media
 from sao.base.command import InputError
 from sao.rendering.clips import Clip, masked
 from sao.rendering.sources import copy_source, facts_of
+from sao.sound.read import read_sound
 from steps import shared_model
 
 WINDOW = 128  # latent frames of 1,024 samples at 16 kHz: 8.2 s
@@ -191,3 +193,13 @@ def test_unusable_sources_are_refused(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=message) as error:
             facts_of(path, "p.csv, row 2")
         assert "\n" not in str(error.value)
+
+
+def test_source_that_ffmpeg_reads_is_copied_to_a_wav(tmp_path: Path) -> None:
+    rate = 44100
+    path = write_media(tmp_path / "a.m4a", 0.3 * np.sin(np.arange(3 * rate) / 20)[:, None])
+    facts = facts_of(path, "prompts.csv, row 2")
+    copy_source(replace(clip(path), seconds=2.0), tmp_path / "a.wav")
+    copied, hertz = soundfile.read(tmp_path / "a.wav", dtype="float32", always_2d=True)
+    assert hertz == rate == facts.sample_rate and len(copied) == 2 * rate
+    assert np.abs(copied - read_sound(path)[0][: len(copied)]).max() < 2**-22

@@ -5,8 +5,10 @@ from __future__ import annotations
 from sao.data.formats.audiofolder import AudioFolder
 from sao.data.formats.base import Format
 from sao.data.formats.clotho import Clotho
+from sao.data.formats.hub import Hub
 
 FORMATS: dict[str, Format] = {
     "clotho": Clotho(),
     "audiofolder": AudioFolder(),
+    "hub": Hub(),
 }

@@ -21,13 +21,16 @@ from sao.config.resolve import ROLES, Config, alike
 from sao.data.captions import like_caption, listed
 from sao.data.formats.base import WHOLE, Captioned, InPlace, Problem, Sides, is_file, is_utf8
 from sao.data.formats.tables import READERS, as_object, read_text
-from sao.sound.suffixes import SUFFIXES, is_sound, may_be_sound, suffix
+from sao.sound.suffixes import READ, is_film, is_sound, may_be_sound, suffix
+from sao.sound.tags import TAGS, read_all_tags
 
 TEXTS = (".txt", ".json")  # beside a sound: captions, one per line, or an object of columns
 
 
 class AudioFolder(InPlace):
     """A folder, or one whose top folders are the published splits."""
+
+    part = "top folder"  # what a published split is, in messages
 
     def sides(self, corpus: Config) -> Sides:
         method = corpus["split"]["method"]
@@ -45,9 +48,9 @@ class AudioFolder(InPlace):
         for role in ROLES if method != "column" else ():
             for split in corpus[role]:
                 if not re.fullmatch(r"[^/.{}][^/{}]*", split):
-                    yield [role], f"{split!r} is not the name of a top folder"
+                    yield [role], f"{split!r} is not the name of a {self.part}"
                 if split == WHOLE and method == "official":
-                    yield [role], f"the name {split!r} is taken; call the folder something else"
+                    yield [role], f"the name {split!r} is taken; use method fraction or column, which take all clips"
 
     def missing(self, corpus: Config) -> Iterator[Problem]:
         if not Path(corpus["path"]).is_dir():
@@ -57,16 +60,17 @@ class AudioFolder(InPlace):
                 if split != WHOLE and not Path(corpus["path"], split).is_dir():
                     yield [role], f"names {split!r}, which is no folder in {corpus['path']}"
 
-    def folder(self, corpus: Config, split: str) -> str:
+    def folder(self, corpus: Config, split: str) -> str | None:
         return Path(corpus["path"], "" if split == WHOLE else split).as_posix()
 
     def options(self, corpus: Config, split: str) -> dict[str, Any]:
         top = None if split == WHOLE else Path(corpus["path"]).as_posix()
-        return {
+        options = {
             "caption_columns": corpus["caption_columns"] or None,
             "top": top,  # the folder above, if its folders are the splits
             "splits": self.splits(corpus) if top else None,  # all folders in `top` that are used
         }
+        return options | ({"tags": True} if corpus["tags"] else {})
 
     def names(self, folder: Path, options: dict[str, Any]) -> list[str]:
         above = own_tables(Path(options["top"])) if options["top"] else []
@@ -74,8 +78,8 @@ class AudioFolder(InPlace):
 
     def read(self, folder: Path, options: dict[str, Any], lost: dict[str, str] | None) -> dict[str, Captioned]:
         top = Path(options["top"]) if options["top"] else None
-        apart = bool(options.get("segments"))
-        return read_folder(folder, options["caption_columns"], top, options["splits"] or (), lost, apart)
+        apart, tags = bool(options.get("segments")), options.get("tags", False)
+        return read_folder(folder, options["caption_columns"], top, options["splits"] or (), lost, apart, tags)
 
 
 # Folders are listed at every start of Snakemake, and may have a million names. So these functions avoid Path, which is slow.
@@ -122,18 +126,23 @@ def read_folder(
     splits: Sequence[str] = (),
     lost: dict[str, str] | None = None,
     apart: bool = False,
+    tags: bool = False,
 ) -> dict[str, Captioned]:
     """Every sound's captions and further columns, by its path in `root`.
 
     If `root` is one of the folders in `top`, a table in `top` may have rows for its sounds, and for those in the other
     folders, `splits`. Raises InputError on a sound with two sources of captions, and on a row without a sound or a sound
     without a caption. If there is a `lost`, it gets the last two instead, by the path in `root`. Names are compared in the
-    form of `same_name`. Several rows of a sound are its captions or, if they stand `apart`, describe parts of it.
+    form of `same_name`. Several rows of a sound are its captions or, if they stand `apart`, describe parts of it. With `tags`, the
+    tags in the sounds are further columns, and captions if `caption_columns` names them.
     """
     reader = _Reader(root, top, splits, lost, apart)
     reader.list_sounds()
+    if tags:
+        reader.tags = read_all_tags(root, reader.sounds)
     reader.read_tables(caption_columns)
     reader.read_texts(caption_columns)
+    reader.read_captions_of_tags(caption_columns or [])
     reader.find_uncaptioned()
     return reader.captioned
 
@@ -153,6 +162,7 @@ class _Reader:
         self.by_name: dict[str, str] = {}  # sounds by their names in the form of `same_name`
         self.beside: dict[str, list[str]] = {}  # sounds by the names of their texts, without the suffix
         self.captioned: dict[str, Captioned] = {}
+        self.tags: dict[str, dict[str, str]] = {}  # by sound; empty if they are not read
         self.table_of: dict[str, Path] = {}  # the table that a sound's captions come from
 
     def lose(self, name: str, problem: str) -> None:
@@ -186,11 +196,18 @@ class _Reader:
             )
         self.captioned[name] = Captioned([*other.captions, *entry.captions], other.where, other.columns)
 
+    def with_tags(self, sound: str, row: dict[str, Any], where: str) -> dict[str, Any]:
+        """A row with the tags of its sound. Raises InputError if it has a column of such a name itself."""
+        tags = self.tags.get(sound, {})
+        if both := next((column for column in row if column in tags), None):
+            raise InputError(f"{where}: has a column {both!r}, which `tags` of the corpus makes too: rename it")
+        return row | tags
+
     def list_sounds(self) -> None:
         """Find the sounds. Raises InputError on names that cannot be used."""
         root = self.root
         if not self.sounds:
-            raise InputError(f"{root}: holds no sound that can be read ({', '.join(sorted(SUFFIXES))})")
+            raise InputError(f"{root}: holds no sound that can be read ({', '.join(sorted(READ))})")
         if odd := next((name for name in self.names if len(name.splitlines()) != 1), None):
             raise InputError(f"{root}: {odd!r} has a line break in its name: rename it")
         if odd := next((name for name in self.names if not is_utf8(name)), None):
@@ -205,7 +222,11 @@ class _Reader:
                 raise InputError(
                     f"{root}: {other!a} and {name!a} are one name in two Unicode forms: keep one, or rename one"
                 )
-            self.beside.setdefault(same_name(name.removesuffix(Path(name).suffix)), []).append(name)
+        # A text with the name of a sound and of a film is that of the sound, which was taken from the film.
+        for name in sorted(self.sounds, key=lambda name: (is_film(name), name)):
+            owners = self.beside.setdefault(same_name(name.removesuffix(Path(name).suffix)), [])
+            if not is_film(name) or all(map(is_film, owners)):
+                owners.append(name)
 
     def read_tables(self, caption_columns: list[str] | None) -> None:
         """Read the rows of all tables. Skips rows of sounds in other folders, and warns of rows that are in none of them."""
@@ -218,7 +239,7 @@ class _Reader:
                 sound = os.path.relpath(path.parent / row["file_name"], self.root)
                 sound = self.by_name.get(same_name(sound), sound)
                 if sound in self.sounds:
-                    captions, columns = split_row(row, caption_columns, where)
+                    captions, columns = split_row(self.with_tags(sound, row, where), caption_columns, where)
                     self.add_row(path, sound, Captioned(captions, where, columns))
                     continue
                 inside = Path(os.path.relpath(path.parent / row["file_name"], base)).parts
@@ -247,14 +268,15 @@ class _Reader:
             owners = [self.by_name[key]] if key in self.by_name else self.beside.get(key, [])
             if owners and (said := read_beside(self.root / name, caption_columns)):
                 for sound in owners:
-                    self.add(sound, said)
+                    columns = self.with_tags(sound, said.columns, said.where)
+                    self.add(sound, Captioned(said.captions, said.where, columns))
             elif owners:
                 silent.append(name)
             if not owners and stem in unread:
                 self.lose(
                     unread[stem],
-                    f"{self.root / unread[stem]}: has a caption, {Path(name).name}, but libsndfile cannot read it: convert "
-                    "it, to FLAC say",
+                    f"{self.root / unread[stem]}: has a caption, {Path(name).name}, but is of a kind that is not "
+                    "read: convert it, to FLAC say",
                 )
             elif not owners and suffix(name) == ".txt":  # a folder may have other files of JSON
                 alone.append(name)
@@ -267,9 +289,27 @@ class _Reader:
         if alone:
             log.warning("warning: %s: %r has no sound beside it: not used (%d such)", self.root, alone[0], len(alone))
 
+    def read_captions_of_tags(self, caption_columns: list[str]) -> None:
+        """Caption the sounds that no table and no text tells of by their tags, if these are all that has captions."""
+        if not caption_columns or not set(caption_columns) <= TAGS.keys():
+            return
+        for name in sorted(self.tags.keys() & self.sounds - self.captioned.keys()):
+            captions, columns = split_row(dict(self.tags[name]), caption_columns, str(self.root / name))
+            if said := [caption for caption in captions if caption]:
+                self.captioned[name] = Captioned(said, str(self.root / name), columns)
+            elif not is_film(name):
+                self.lose(
+                    name, f"{self.root / name}: has no caption: no text in its tags ({', '.join(caption_columns)})"
+                )
+
     def find_uncaptioned(self) -> None:
-        """Lose the sounds without captions in a table or a text."""
+        """Lose the sounds without captions in a table or a text. Warns of films without any, which are no part of the corpus."""
         uncaptioned = sorted(self.sounds - set(self.captioned))
+        if films := list(filter(is_film, uncaptioned)):
+            log.warning("warning: %s: %r has no caption: not used (%d such films)", self.root, films[0], len(films))
+            uncaptioned = [name for name in uncaptioned if not is_film(name)]
+            if not uncaptioned and not self.captioned and not self.lost:
+                raise InputError(f"{self.root}: none of its films has a caption: write a table, or a .txt beside each")
         more = f" ({len(uncaptioned)} such)" if self.lost is None else ""
         for name in uncaptioned:
             self.lose(
@@ -289,7 +329,7 @@ def no_sound(folder: Path, name: str, base: Path, alike_below: Callable[[Path], 
         near = os.path.relpath(base / near, folder)
         return f"no sound {name!r} in {folder}, but {near!r}, which differs in case alone: correct the file_name"
     if is_file(folder / name):
-        return f"{name!r} is hidden, or of a kind that libsndfile cannot read: rename or convert it, or remove the row"
+        return f"{name!r} is hidden, or of a kind that is not read: rename or convert it, or remove the row"
     return f"no sound {name!r} in {folder}: correct the file_name, or remove the row"
 
 
@@ -323,7 +363,8 @@ def split_row(row: dict[str, Any], caption_columns: list[str] | None, where: str
     """`(captions, other columns)` of a row. A cell of a .jsonl may hold a list of captions."""
     names = caption_columns or guess_caption_columns(list(row), where)
     if missing := [column for column in names if column not in row]:
-        raise InputError(f"{where}: has no column {missing[0]!r}; found {', '.join(row)}")
+        hint = "; set `tags: true` in the corpus to have it" if missing[0] in TAGS else ""
+        raise InputError(f"{where}: has no column {missing[0]!r}; found {', '.join(row)}{hint}")
     if not names:
         raise InputError(f"{where}: no caption column; set the corpus's `caption_columns`; found {', '.join(row)}")
     captions: list[str] = []

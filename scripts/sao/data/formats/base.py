@@ -1,7 +1,8 @@
 """The interface of a format of corpora: its splits, the places of its files, how to read them, and the checks of its config.
 
 There are two kinds. An `Archived` corpus is published; rules `download` and `extract` fetch and unpack its sounds. An
-`InPlace` corpus is a user's own; rule `scan` reads it in place. A new format is a class of one kind, and a line in `FORMATS`.
+`InPlace` corpus is a folder that rule `scan` reads in place: a user's own, or one that rule `fetch` made (`fetched`). A new format
+is a class of one kind, and a line in `FORMATS`.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ class Format(ABC):
 
     key: ClassVar[str]  # the key of the entry that has the corpus's place
     in_place: ClassVar[bool]  # whether the sounds are read in place
+    more: ClassVar[tuple[str, ...]] = ()  # further keys of the entry that no other format uses
+    fetched: ClassVar[bool] = False  # whether rule `fetch` makes the folder that is read in place
 
     # The corpus's entry in the config.
 
@@ -60,7 +63,7 @@ class Format(ABC):
 
     @abstractmethod
     def folder(self, corpus: Config, split: str) -> str | None:
-        """The user's folder that the names of a split's sounds are relative to; None for sounds that a rule unpacks."""
+        """The user's folder that the names of a split's sounds are relative to; None for sounds that a rule fetches or unpacks."""
 
     # For rule `manifest`.
 
@@ -115,9 +118,6 @@ class InPlace(Format):
     def missing(self, corpus: Config) -> Iterator[Problem]:
         if not Path(corpus["path"]).exists():
             yield ["path"], f"found {corpus['path']!r}, which does not exist"
-
-    @abstractmethod
-    def folder(self, corpus: Config, split: str) -> str: ...
 
     # For rule `scan`.
 

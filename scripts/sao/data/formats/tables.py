@@ -92,14 +92,18 @@ def read_jsonl(path: Path) -> Rows:
     return rows
 
 
-def read_parquet(path: Path) -> Rows:
+def import_pyarrow(what: object, other: str = "") -> Any:
+    """pyarrow. Raises InputError, for `what` needs it, if it is not installed; `other` is another way out."""
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise InputError(
-            f"{path}: to read parquet, pyarrow is needed: run `uv sync --group parquet`, or write the table as metadata.csv"
-        ) from None
+        raise InputError(f"{what}: to read parquet, pyarrow is needed: run `uv sync --group parquet`{other}") from None
+    return pyarrow
+
+
+def read_parquet(path: Path) -> Rows:
+    pyarrow = import_pyarrow(path, ", or write the table as metadata.csv")
     try:
         table = pyarrow.parquet.read_table(path)
     except (pyarrow.ArrowException, OSError) as error:
