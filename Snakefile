@@ -76,7 +76,8 @@ shell.prefix(
 
 
 # On one machine, one GPU job runs at a time (with more GPUs, use `--resources gpu=4`). On a cluster the scheduler decides.
-if workflow.resource_settings.nodes is None and "gpu" not in workflow.global_resources:
+ON_ONE_MACHINE = workflow.resource_settings.nodes is None
+if ON_ONE_MACHINE and "gpu" not in workflow.global_resources:
     workflow.register_resource("gpu", 1)
 
 
@@ -108,6 +109,7 @@ include: "rules/data.smk"
 include: "rules/models.smk"
 include: "rules/training.smk"
 include: "rules/rendering.smk"
+include: "rules/listening.smk"
 include: "rules/evaluation.smk"
 include: "rules/pages.smk"
 include: "rules/publish.smk"

@@ -15,6 +15,8 @@ rule collect:
         cards=ancient(PLAN.pages.cards()),
         reports=ancient(PLAN.data.reports()),
         datasets=ancient(PLAN.pages.datasets()),
+        # An input only so that it is made, too: `listen.enabled`.
+        listen=ancient(PLAN.listening.page()),
     output:
         report(
             directory("results/samples"),

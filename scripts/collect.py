@@ -10,28 +10,12 @@ from sao.base.command import log, parse
 
 import pandas as pd
 from sao.base import command
-from sao.base.files import copy_file, link_or_copy, read_json, sha256, whole_folder
+from sao.base.files import link_or_copy, read_json, sha256, whole_folder
 from sao.base.tables import read_table, write_table
 from sao.config.settings import add_settings
 from sao.pages.samples import Trained, corpus_entry, render_page
+from sao.pages.sounds import bring
 from sao.rendering.table import BESIDE, read_renders
-from sao.sound.spectra import read_sound
-from sao.sound.suffixes import page_suffix
-from sao.sound.write import write_sound
-
-
-def bring(sound: Path, folder: Path, clip: str) -> None:
-    """Link a sound that a rule wrote. Copy a user's own, because a program may write to a file of the page.
-
-    A sound of a kind that browsers do not play is written as FLAC.
-    """
-    target = folder / f"{clip}{page_suffix(sound.name)}"
-    if target.suffix != sound.suffix:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_sound(target, *read_sound(sound), "PCM_24")
-        return
-    written = sound.resolve().is_relative_to((folder.parents[1] / "data").resolve())
-    (link_or_copy if written else copy_file)(sound, target)
 
 
 def collect(args: argparse.Namespace, output: Path) -> pd.DataFrame:
@@ -45,7 +29,8 @@ def collect(args: argparse.Namespace, output: Path) -> pd.DataFrame:
             link_or_copy(drawn / f"{row.clip_id}.webp", output / "spectrograms" / run / f"{row.clip_id}.webp")
             for kind in BESIDE:
                 if path := getattr(row, kind):
-                    bring(Path(str(path)), output / kind, str(row.clip_id))
+                    sound = Path(str(path))
+                    bring(sound, output / kind / f"{row.clip_id}{sound.suffix}", output.parent / "data")
         for kind in BESIDE:
             for picture in (drawn / kind).glob("*"):
                 link_or_copy(picture, output / "spectrograms" / kind / picture.name)

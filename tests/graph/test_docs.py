@@ -58,6 +58,7 @@ def test_commands_work_as_a_dry_run(command: tuple[str, ...], checkout: Path, tm
         "results/renders/demo@step-00000300": "render",
         "results/renders/demo": "render",
         "results/evaluation/summary.json": "compare",
+        "results/listen/index.html": "listen_page",
         "publish": "upload",
         "verify": "verify",
     }

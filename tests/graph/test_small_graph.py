@@ -135,3 +135,47 @@ def test_wrong_prompts_are_known_before_anything_slow_and_retrain_nothing(small:
     code, said = snakemake(again, "-n", "results/samples")
     jobs = dict(re.findall(r"^(prompts|render|encode|train|train_last|export) +(\d+)$", said, re.M))
     assert jobs == {"prompts": "1", "render": "2"}, said[-3000:]
+
+
+@pytest.mark.slow
+def test_legs_are_heard_as_they_land_and_change_no_result(small: Path, tmp_path: Path) -> None:
+    """With one GPU, a leg is rendered before the next one is trained."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    again = shutil.copytree(small, tmp_path / "again", symlinks=True)
+    shutil.rmtree(again / "results/checkpoints")
+    run = SMALL["runs"]["demo"] | {"tensorboard": True, "wandb": {"project": "p", "mode": "offline"}}
+    listening = {
+        "base_models": {"demo": {"sampling": {"steps": 2}, "gpus": 1}},
+        "runs": {"demo": run},
+        "listen": {"clips": 2, "cfg_scales": [1, 4]},
+    }
+    (again / "small.yaml").write_text(json.dumps(SMALL | listening))
+    page = "results/listen/index.html"
+    code, said = snakemake(again, page)
+    assert code == 0, said[-4000:]
+    started = re.findall(r"^Job \d+: (Train|Export|Render) .*?(step-0000000[48])", said, re.M)
+    legs = ("step-00000004", "step-00000008")
+    assert started == [(rule, leg) for leg in legs for rule in ("Train", "Export", "Render")]
+    text = (again / page).read_text(encoding="utf-8")
+    assert "demo: 2 of 2 legs" in text and "(no prompt)" in text and "data-training>" not in text
+    named = set(re.findall(r'src="([^"]+)"', text))
+    assert len(named) == 2 * (3 * 2 * 3 + 2)  # with pictures: models, scales and prompts; a recording, a source
+    assert all((again / "results/listen" / path.replace("%40", "@")).is_file() for path in named)
+    events = EventAccumulator(str(again / "results/checkpoints/demo/tensorboard/audio")).Reload()
+    assert [event.step for event in events.Tensors("_empty-prompt/cfg-4")] == [0, 4, 8]
+    assert len(list((again / "results/checkpoints/demo/wandb").glob("offline-run-*-audio"))) == 2
+    # The whole models of the legs are gone, and the trained weights are those of a training that nobody listened to.
+    assert not list((again / "results/checkpoints/.listen").rglob("*.safetensors"))
+    weights = "results/checkpoints/demo/step-00000008/weights/model.safetensors"
+    assert checksum(again / weights) == checksum(small / weights)
+    for more in ((), ("--config", "listen={enabled: true}")):
+        code, said = snakemake(again, "-n", page, *more)
+        assert code == 0 and "Nothing to be done" in said, said[-3000:]
+    # The flag makes the page with all samples, and none of the files that are there is made anew.
+    code, said = snakemake(again, "-n", "results/samples", "--config", "listen={enabled: true}")
+    assert code == 0 and not re.search(r"^(train|render|listen)\w* +\d+$", said, re.M), said[-3000:]
+    # Other scales render the legs again and train nothing.
+    code, said = snakemake(again, "-n", page, "--config", "listen={cfg_scales: [7]}")
+    jobs = dict(re.findall(r"^(train|train_last|listen_prompts|render_listened|listen|log_audio) +(\d+)$", said, re.M))
+    assert jobs == {"listen_prompts": "1", "render_listened": "3", "listen": "3", "log_audio": "2"}, said[-3000:]

@@ -755,6 +755,17 @@ def test_loggers_go_on_from_leg_to_leg(trainer: Trainer, tmp_path: Path) -> None
         assert [scalar.value for scalar in scalars] == pytest.approx(table[column].tolist(), rel=1e-6)
 
 
+def test_where_wandb_does_not_answer_the_training_goes_on_and_logs_to_disk(trainer: Trainer, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    env = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "0" * 40, "WANDB_MODE": None}
+    result = trainer.start(run, 4, env=env, wandb={"project": "p", "mode": "online"}).finish()
+    assert_succeeds(result)
+    (line,) = [line for line in result.stderr.splitlines() if "warning: " in line]
+    assert "Weights & Biases does not answer (http://127.0.0.1:9: ConnectionError)" in line
+    assert "`wandb sync --append --sync-all`" in line and str(run) in line
+    assert sent_to_wandb(run) == [4]
+
+
 def test_a_step_in_parts_is_the_step(trainer: Trainer, tmp_path: Path) -> None:
     """`auto` is what fits: all at once here. Less memory only changes how a step is taken."""
     whole, auto, parts = (tmp_path / name for name in ("whole", "auto", "parts"))

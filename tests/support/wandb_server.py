@@ -1,4 +1,4 @@
-"""A loopback server that keeps the lines of each file of each run that Weights & Biases' own client sends.
+"""A loopback server that keeps what Weights & Biases' own client sends: the lines of each run's tables, and its files.
 
 It answers the requests of `wandb sync` in wandb 0.27 (the queries and file streams of its `core/`), and nothing else.
 """
@@ -13,12 +13,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import quote, unquote
 
 Files = dict[str, list[str]]
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
     runs: dict[str, Files]
+    uploads: dict[str, bytes]
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -31,10 +33,22 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
+    def do_PUT(self) -> None:
+        """Keep a file, such as a sound, by `<run>/<its path>`."""
+        self.uploads[unquote(self.path).removeprefix("/files/")] = self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
     def query(self, request: dict[str, Any]) -> dict[str, Any]:
         match = re.search(r"(?:query|mutation) (\w+)", request["query"])
         assert match
-        name = request["variables"].get("name")
+        variables = request.get("variables") or {}
+        name = variables.get("name")
+        if match[1] == "CreateRunFiles":
+            place = f"http://{self.headers['Host']}/files/{variables['run']}"
+            files = [{"name": file, "uploadUrl": f"{place}/{quote(file)}"} for file in variables["files"]]
+            return {"data": {"createRunFiles": {"runID": variables["run"], "uploadHeaders": [], "files": files}}}
         if match[1] == "RunResumeStatus":
             return {
                 "data": {"model": {"id": "p", "name": "p", "bucket": self.bucket(name) if name in self.runs else None}}
@@ -77,10 +91,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving() -> Iterator[tuple[dict[str, str], dict[str, Files]]]:
-    """The environment that leads the client to this server, and the lines that were sent, by run and file."""
+def serving(uploads: dict[str, bytes] | None = None) -> Iterator[tuple[dict[str, str], dict[str, Files]]]:
+    """The environment that leads the client to this server, and the lines that were sent, by run and file.
+
+    `uploads` is for whole files, by `<run>/<path>`.
+    """
     runs: dict[str, Files] = {}
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {"runs": runs}))
+    kept = {"runs": runs, "uploads": {} if uploads is None else uploads}
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), kept))
     server.daemon_threads, server.block_on_close = True, False
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield {"WANDB_BASE_URL": f"http://127.0.0.1:{server.server_port}", "WANDB_API_KEY": "0" * 40}, runs

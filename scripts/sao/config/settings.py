@@ -182,6 +182,19 @@ class RenderSettings(TypedDict):
     train_seconds: TrainSeconds
 
 
+class ListenSettings(TypedDict):
+    clips: int  # how many prompts
+    cfg_scales: list[float] | None  # of guidance; None leaves each prompt its own
+    empty_prompt: bool
+
+
+class AudioLogSettings(TypedDict):
+    """Where the sounds of a run's legs are logged."""
+
+    wandb: Entry | None
+    tensorboard: bool
+
+
 class EmbedSettings(TypedDict):
     embedding: Any  # one entry of evaluation.embeddings
 

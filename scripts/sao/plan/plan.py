@@ -12,6 +12,7 @@ from collections.abc import Callable
 from sao.config.resolve import Config
 from sao.plan.data import Data
 from sao.plan.evaluation import Evaluation
+from sao.plan.listening import Listening
 from sao.plan.models import Models
 from sao.plan.pages import Pages
 from sao.plan.publish import Publish
@@ -34,6 +35,7 @@ class Plan:
         self.models = Models(config, self.runs)
         self.training = Training(config, self.runs, self.data, self.models)
         self.rendering = Rendering(config, self.runs, self.data, self.models)
+        self.listening = Listening(config, self.runs, self.models, self.rendering)
         self.evaluation = Evaluation(config, self.runs, self.data, self.models, self.rendering)
         self.pages = Pages(self.runs, self.models, self.training, self.rendering)
         self.publish = Publish(self.runs, self.data, self.models)

@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sao.base.command import InputError, is_first, output_to_log
+from sao.base.command import InputError, is_first, log, output_to_log
 
 from sao.training.dataset import VALIDATION_TIMESTEPS
 
 DECIDES_NO_RESULT = "it shows what metrics.csv holds, elsewhere"
+
+ANSWERS_WITHIN = 20  # s
+PATIENCE = 600  # s, for all that is left to send at the end of a leg; wandb's client would try for days
 
 Row = list[float | None]
 Values = dict[str, float]
@@ -65,15 +68,21 @@ def _wandb(
         import wandb
 
         (folder / "wandb").mkdir(parents=True, exist_ok=True)
+        project, mode = settings["wandb"]["project"], settings["wandb"]["mode"]
         try:
+            if mode == "online" and wandb.login() and (failure := no_answer(wandb.setup().settings.base_url)):
+                mode = "offline"
+                log.warning("warning: %s", kept(f"run {run}", failure, folder))
             session = wandb.init(
-                project=settings["wandb"]["project"],
-                mode=settings["wandb"]["mode"],
+                project=project,
+                mode=mode,
                 name=run,
+                group=run,  # with its sounds (sao/training/audio_log.py)
                 id=identity,
                 resume="allow",
                 dir=folder,
                 config=dict(settings),
+                settings=wandb.Settings(finish_timeout=PATIENCE, finish_timeout_raises=True),
             )
         except wandb.errors.Error as error:
             raise InputError(
@@ -83,7 +92,30 @@ def _wandb(
     try:
         yield lambda step, values: session.log(values, step=step)
     finally:
-        session.finish()
+        try:
+            session.finish()
+        except TimeoutError:
+            sync = f"`wandb sync --append {Path(session.dir).parent}`"
+            log.warning("warning: run %s: Weights & Biases took not all in %d s: send it with %s", run, PATIENCE, sync)
+
+
+def no_answer(url: str) -> str | None:
+    """Why nothing answers at a URL; None if something does. Without an answer wandb.init would wait for ever."""
+    import requests
+
+    try:
+        requests.get(url, timeout=ANSWERS_WITHIN)
+    except requests.RequestException as error:
+        return f"{url}: {type(error).__name__}"
+    return None
+
+
+def kept(subject: str, failure: str, folder: Path) -> str:
+    """The line that says that what is logged was written to disk instead of sent."""
+    return (
+        f"{subject}: Weights & Biases does not answer ({failure}); the training goes on, and this is logged to disk: send it "
+        f"later with `wandb sync --append --sync-all`, called in {folder}"
+    )
 
 
 @contextlib.contextmanager

@@ -498,3 +498,40 @@ def test_rendering_asks_for_the_clips_that_are_rendered(tmp_path: Path, monkeypa
     table.write_text("clip_id\n" * 61)
     # 20 s per clip, and 10 minutes.
     assert here.minutes("demo") == pytest.approx(30)
+
+
+def test_legs_are_listened_to_in_order_each_after_its_base_model() -> None:
+    here = training(steps=900, checkpoint_every=400).listening
+    base, *legs = here.shown()
+    assert base == "base--demo--demo"
+    assert legs == ["demo@step-00000400", "demo@step-00000800", "demo@step-00000900"]
+    assert all(re.fullmatch(here.pattern(), name) for name in (base, *legs, "demo@step-00000500"))
+    assert not any(re.fullmatch(here.pattern(), name) for name in ("demo", "index.html", "other@step-00000400"))
+    assert here.before(legs[0]) == here.before(base) == [] == here.base(base) == here.training(base)
+    assert here.before(legs[2]) == [f"results/listen/{legs[1]}.json"] and here.base(legs[2]) == [
+        f"results/listen/{base}.json"
+    ]
+    assert here.weights(legs[0]) == "results/checkpoints/.listen/demo/step-00000400/model.safetensors"
+    assert here.weights(base) == "results/models/demo/model.safetensors"
+
+
+def test_only_legs_of_runs_with_loggers_are_logged_and_the_base_model_once() -> None:
+    nothing = training(steps=900, wandb={"project": "p", "mode": "disabled"}).listening
+    assert nothing.logged() == [] and not re.fullmatch(nothing.logged_pattern(), "demo@step-00000500")
+    here = training(steps=900, tensorboard=True).listening
+    first, second = "demo@step-00000500", "demo@step-00000900"
+    assert here.logged() == [f"results/listen/logged/{name}.json" for name in (first, second)]
+    assert here.logged_base(first) == here.base(first) and here.logged_base(second) == []
+    assert here.logged_before(second) == here.logged()[:1] and here.logged_before(first) == []
+    assert here.folders(first) == [f"results/listen/{first}", "results/listen/base--demo--demo"]
+    assert here.folders(second) == [f"results/listen/{second}"]
+    assert here.logging(first) == {"wandb": None, "tensorboard": True}
+
+
+def test_all_samples_include_the_page_to_listen_only_if_asked() -> None:
+    path = ROOT / "config.yaml"
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert Plan(resolve(config, [path])).listening.page() == []
+    listening = Plan(resolve(config | {"listen": {"enabled": True}}, [path])).listening
+    assert listening.page() == ["results/listen/index.html"]
+    assert listening.settings() == {"clips": 4, "cfg_scales": None, "empty_prompt": True}
