@@ -1,7 +1,8 @@
 # A few sounds of each leg, as soon as it is trained -> a page, Weights & Biases, TensorBoard.
 
-# These jobs come before the next leg of a training, which may have to wait for the same GPU or processor.
-FIRST = 50
+# These jobs come before the next leg of a training, which may have to wait for the same GPU or processors. What makes sounds
+# comes before what shows them, which would take a processor that a render needs.
+SOON, FIRST = 50, 60
 
 
 rule listen_prompts:
@@ -47,10 +48,12 @@ use rule export as export_listened with:
     wildcard_constraints:
         exported=PLAN.runs.legs_pattern(),
     priority: FIRST
+    # It uses neither a GPU nor so many processors, but holds them for the render: if the next leg got them in between, this leg
+    # would be heard one leg late.
+    threads: ask(PLAN.rendering.threads, run="exported") if ON_ONE_MACHINE else 1
     resources:
         mem_mb=mb(PLAN.models.run_mb, run="exported"),
         runtime=minutes(START, per_mb=0.005, of="weights"),
-        # It uses no GPU, but holds one: if the next leg got it in between, this leg would be heard one leg late.
         gpu=ask(PLAN.models.run_gpus, run="exported") if ON_ONE_MACHINE else 0,
     message:
         "Export the model of {wildcards.exported} to listen to it"
@@ -100,7 +103,7 @@ rule listen:
         "results/benchmarks/listen/{run}.tsv"
     wildcard_constraints:
         run=PLAN.listening.pattern(),
-    priority: FIRST
+    priority: SOON
     conda:
         "../envs/data.yaml"
     resources:
@@ -139,7 +142,7 @@ rule listen_page:
         "results/logs/listen_page.log",
     benchmark:
         "results/benchmarks/listen_page.tsv"
-    priority: FIRST
+    priority: SOON
     conda:
         "../envs/data.yaml"
     resources:
@@ -174,7 +177,7 @@ rule log_audio:
         "results/benchmarks/log_audio/{run}.tsv"
     wildcard_constraints:
         run=PLAN.listening.logged_pattern(),
-    priority: FIRST
+    priority: SOON
     conda:
         "../envs/model.yaml"
     resources:

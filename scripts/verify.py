@@ -92,13 +92,22 @@ def trainings(results: Path) -> Iterator[Entry]:
         yield Vouched(path, read_json(export)["sha256"], export, f"delete {path} and run again")
 
 
+def listened(results: Path) -> Iterator[Entry]:
+    """The sounds of legs to listen to."""
+    page = results / "listen"
+    for summary in sorted(page.glob("*.json")):
+        for sound in read_json(summary)["sounds"]:
+            cure = f"delete {summary} and run again"
+            yield Vouched(page / sound["file"], sound["sha256"], summary, cure)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder to check")
     parser.add_argument("--threads", type=int, default=1)
     args = parse(parser)
 
-    kinds = (archives, sounds, datasets, models, latents, captions, trainings)
+    kinds = (archives, sounds, datasets, models, latents, captions, trainings, listened)
     entries = [entry for kind in kinds for entry in kind(args.results)]
     files = [entry for entry in entries if isinstance(entry, Vouched)]
     complaints = [entry for entry in entries if isinstance(entry, str)]

@@ -172,6 +172,8 @@ def test_legs_are_heard_as_they_land_and_change_no_result(small: Path, tmp_path:
     for more in ((), ("--config", "listen={enabled: true}")):
         code, said = snakemake(again, "-n", page, *more)
         assert code == 0 and "Nothing to be done" in said, said[-3000:]
+    code, said = snakemake(again, "verify")
+    assert code == 0 and "all match their digests" in said, said[-3000:]
     # The flag makes the page with all samples, and none of the files that are there is made anew.
     code, said = snakemake(again, "-n", "results/samples", "--config", "listen={enabled: true}")
     assert code == 0 and not re.search(r"^(train|render|listen)\w* +\d+$", said, re.M), said[-3000:]

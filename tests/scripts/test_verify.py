@@ -70,6 +70,9 @@ def made(
     captions.parent.mkdir(parents=True)
     captions.write_bytes(b"captions")
     captions.with_suffix(".json").write_text(json.dumps({"sha256": checksum(captions, "sha256")}))
+    heard = write_wav(results / "listen/run@step-00000002/a.wav", noise("heard"))
+    sounds = [{"file": "run@step-00000002/a.wav", "sha256": checksum(heard, "sha256")}]
+    (results / "listen/run@step-00000002.json").write_text(json.dumps({"sounds": sounds}))
     return top
 
 
@@ -109,8 +112,8 @@ def test_what_is_as_it_was_made_is_counted(copy: Path) -> None:
     sounds = sum(1 for path in (copy / "results/data/mine/audio").rglob("*.wav"))
     model = len((copy / "results/models/demo/checksums.sha256").read_text().splitlines())
     # Two archives, two sounds and a table of a user's own, a dataset config, three files of a clip's latents, encoded
-    # captions, and of a training a state, weights and a model.
-    assert f"{2 + sounds + 3 + 1 + model + 3 + 1 + 3} files" in result.stderr and "wrong" not in result.stderr
+    # captions, of a training a state, weights and a model, and a sound of a leg.
+    assert f"{2 + sounds + 3 + 1 + model + 3 + 1 + 3 + 1} files" in result.stderr and "wrong" not in result.stderr
 
 
 def test_recordings_that_were_cut_are_checked_in_their_folder_and_so_are_their_clips(tmp_path: Path) -> None:
@@ -156,6 +159,7 @@ VICTIMS = [
     "results/checkpoints/run/step-00000002/state.ckpt",
     "results/checkpoints/run/step-00000002/weights/model.safetensors",
     "results/checkpoints/run/model.safetensors",
+    "results/listen/run@step-00000002/a.wav",
     "own/a.wav",
     "own/sub/b.wav",
     "own/metadata.csv",

@@ -338,6 +338,10 @@ WRONG = [
     ("base_models.hub", HUB | {"text_encoder": {"repo": "t5-base"}}, "needs either repo + revision, or path"),
     ("base_models.demo.sampling.sampler", "eular", "found 'eular'; allowed: dpmpp-3m-sde"),
     ("render.clips", {}, "non-empty"),
+    ("listen.clips", 0, "less than the minimum of 1"),
+    ("listen.cfg_scales", [], "non-empty"),
+    ("listen.cfg_scales", [7, 7], "non-unique elements"),
+    ("listen.cfg_scales", [101], "allowed: 0 to 100"),
     ("render.clips.train", "some", "found 'some'; allowed: `all`, a number of clips, or `null`"),
     ("render.clips.train", 0, "found 0; allowed: `all`, a number of clips, or `null`"),
 ]  # fmt: skip
