@@ -75,11 +75,21 @@ FIRST = [
     "test_cluster_faults",
     "test_cluster_processes",
     "test_train",
-    "test_precision",
-    "test_small_graph",
-    "test_objective",
-    "test_optimizer",
+    "test_stable_audio_3",
+    "test_corpora",
     "test_base_model",
+    "test_small_preset",
+    "test_benchmarks",
+    "test_memory",
+    "test_small_graph",
+    "test_precision",
+    "test_optimizer",
+    "test_storage",
+    "test_model_card",
+    "test_collect",
+    "test_upload",
+    "test_docs",
+    "test_objective",
 ]
 
 
@@ -200,10 +210,15 @@ def assert_succeeds(result: subprocess.CompletedProcess[str]) -> None:
 def small_disk(
     folder: Path, size: str, command: Sequence[object], cwd: Path = ROOT
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command with a disk of its own at a folder; afterwards its files are copied to `<folder>.after`."""
+    """Run a command with a disk of its own at a folder; afterwards its files are copied to `<folder>.after`.
+
+    Python (`sys.executable`) finds its imports made, as far as it runs a script in a folder `scripts`, or Snakemake.
+    """
     folder.mkdir(exist_ok=True)
     script = f'mount -t tmpfs -o size={size} none "$0" && "$@"; code=$?; cp -r "$0" "$0.after"; exit $code'
-    parts = ["unshare", "-rm", "sh", "-c", script, str(folder), *map(str, command)]
+    python = FORKS[0].python()
+    given = (python if part == sys.executable else part for part in command)
+    parts = ["unshare", "-rm", "sh", "-c", script, str(folder), *map(str, given)]
     return subprocess.run(parts, cwd=cwd, capture_output=True, encoding="utf-8", timeout=300)
 
 

@@ -330,12 +330,7 @@ def test_snakemake_dies_and_starts_again_while_two_jobs_run(
 @needs_slurm
 @pytest.mark.parametrize(
     ("shape", "gpus"),
-    [
-        ({"devices": 2}, 0),
-        ({"devices": 2}, 1),
-        ({"num_nodes": 2}, 2),
-        ({"devices": 2, "num_nodes": 2}, 1),
-    ],
+    [({"devices": 2}, 0), ({"num_nodes": 2}, 2), ({"devices": 2, "num_nodes": 2}, 1)],
     ids=str,
 )
 @pytest.mark.xdist_group(PROCESSES)

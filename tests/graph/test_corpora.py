@@ -14,10 +14,8 @@ import pytest
 import soundfile
 import yaml
 from conftest import SPLITS, copy_checkout, noise, publish, run_snakemake, write_wav
-from forks import Forks
+from forks import WITHOUT_NETWORK, Forks
 from servers import serving
-
-NO_NETWORK = ["unshare", "-rn"]  # not even the loopback interface is up
 
 CLIPS = {"development": 140, "validation": 10, "evaluation": 10}
 # Rate in Hz, channels.
@@ -33,9 +31,9 @@ FOLDER = {
 }
 
 
-def run(checkout: Path, forks: Forks, *arguments: str) -> dict[str, int]:
-    """Run Snakemake; returns its jobs by rule."""
-    env = {"WANDB_MODE": "disabled", "PATH": forks.path()}
+def run(checkout: Path, forks: Forks, *arguments: str, **more: str) -> dict[str, int]:
+    """Run Snakemake; returns its jobs by rule. `more` is added to the environment."""
+    env = {"WANDB_MODE": "disabled", "PATH": forks.path(), **more}
     done = forks.snakemake("--cores", "2", "--configfile=users.yaml", *arguments, cwd=checkout, env=env).finish(900)
     assert done.returncode == 0, done.stderr
     assert "100%" in done.stderr and "Traceback" not in done.stderr
@@ -105,14 +103,16 @@ def test_large_corpus_from_a_bad_line_and_a_folder_of_odd_sounds(tmp_path: Path,
         assert fetched == {"download": 9, "rehearse": 1, "base_model": 1, "downloads": 1}
         assert len(server.asked) == 11  # two of them for the rest of a file
 
-    isolated = subprocess.run([*NO_NETWORK, "true"], capture_output=True, check=False).returncode == 0
-    (tmp_path / "alone").mkdir()
-    alone = Forks(tmp_path / "alone", forks.model, NO_NETWORK if isolated else ())
+        isolated = subprocess.run(["unshare", "-rn", "true"], capture_output=True, check=False).returncode == 0
+        alone = WITHOUT_NETWORK if isolated else {}
+        (tmp_path / "reach.py").write_text(f"import urllib.request; urllib.request.urlopen('{server.url}/')")
+        reached = forks.program(tmp_path / "reach.py", cwd=tmp_path, env=alone).finish()
+        assert ("Network is unreachable" in reached.stderr) == isolated, reached.stderr
     # Of the large corpus only the latents: from there on it is like any other.
     del config["runs"]["large"]
     (checkout / "users.yaml").write_text(yaml.safe_dump(config))
     large = [f"results/latents/demo/large/{split}/0001-of-0001" for split in ("development", "validation")]
-    assert run(checkout, alone, "results/samples", *large) == {
+    assert run(checkout, forks, "results/samples", *large, **alone) == {
         "extract": 3,
         "scan": 1,
         "manifest": 4,

@@ -6,8 +6,6 @@ import json
 import re
 import runpy
 import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import ROOT, SCRIPTS, assert_fails, run_script, write_wav
+from conftest import FORKS, ROOT, SCRIPTS, assert_fails, assert_succeeds, run_script, write_wav
 from sao.config.resolve import SCHEMA
 from sao.evaluation.embeddings import EMBEDDINGS, THUMBNAIL, find
 from sao.evaluation.measures import MEASURES
@@ -101,10 +99,7 @@ def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(scripts: Path, name: str, *arguments: object) -> None:
-    done = subprocess.run(
-        [sys.executable, scripts / f"{name}.py", *map(str, arguments)], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    assert_succeeds(FORKS[0].program(scripts / f"{name}.py", *arguments, cwd=scripts).finish())
 
 
 def sounds(folder: Path, names: Sequence[str], seed: int) -> list[str]:
@@ -159,9 +154,9 @@ def made(scripts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def page(scripts: Path, made: Path) -> str:
     """The page of samples."""
-    command = [sys.executable, "-c", PAGE, made / "renders.csv", made / "summary.json"]
-    done = subprocess.run(command, env={"PYTHONPATH": str(scripts)}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    (scripts / "page.py").write_text(PAGE)
+    done = FORKS[0].program(scripts / "page.py", made / "renders.csv", made / "summary.json", cwd=made).finish()
+    assert_succeeds(done)
     return done.stdout
 
 

@@ -27,7 +27,7 @@ BASE = {"base_model": "stable-audio-open-small", "corpus": "demo"}
 ADAPTED = BASE | {"method": "dora-cols", "precision": "bf16-mixed", "batch_size": 2, "learning_rate": 1e-3}
 OVERLAY = {
     "runs": {
-        "small": {"steps": 12, "checkpoint_every": 6, "validate_every": 6},
+        "small": {"steps": 6, "checkpoint_every": 3, "validate_every": 3},
         "adapted": ADAPTED | {"steps": 4, "checkpoint_every": 2, "validate_every": 2},
     },
     "evaluation": {"embeddings": ["log-mel"], "bootstrap": 10},
@@ -77,11 +77,11 @@ def trained(checkout: Path) -> Path:
 
 def test_the_preset_trains_two_legs_in_its_own_precision(trained: Path) -> None:
     run = trained / "results/checkpoints/small"
-    metrics = pd.read_csv(run / "step-00000012/metrics.csv")
-    assert metrics.step.tolist() == [6, 12]
+    metrics = pd.read_csv(run / "step-00000006/metrics.csv")
+    assert metrics.step.tolist() == [3, 6]
     assert metrics.train_loss.gt(0).all() and metrics.train_loss.is_monotonic_decreasing
     assert metrics.validation_loss.gt(0).all() and metrics.validation_loss.is_monotonic_decreasing
-    settings = read_json(run / "step-00000012/training.json")["settings"]
+    settings = read_json(run / "step-00000006/training.json")["settings"]
     preset = yaml.safe_load(PRESET.read_text(encoding="utf-8"))["runs"]["small"]
     assert {key: settings[key] for key in ("precision", "batch_size")} == {
         key: preset[key] for key in ("precision", "batch_size")

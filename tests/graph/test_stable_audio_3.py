@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ import pandas as pd
 import pytest
 import soundfile
 import yaml
-from conftest import ROOT, copy_checkout, run_snakemake
+from conftest import FORKS, ROOT, assert_succeeds, copy_checkout, run_snakemake
 from hub import serve_hub
 from micro import gemma_encoder, safetensors, stable_audio_3
 from sao.base.files import read_json
@@ -128,7 +127,8 @@ np.savez(output, **found)
 
 def autoencoded(checkout: Path, name: str) -> dict[str, np.ndarray]:
     paths = [f"results/models/{name}", f"results/data/demo/prompts/{name}.csv", "alone.npz"]
-    subprocess.run([sys.executable, "-c", AUTOENCODED, *paths], cwd=checkout, check=True)
+    (checkout / "autoencoded.py").write_text(AUTOENCODED)
+    assert_succeeds(FORKS[0].program(checkout / "autoencoded.py", *paths, cwd=checkout).finish())
     return dict(np.load(checkout / "alone.npz"))
 
 

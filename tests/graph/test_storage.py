@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, copy_checkout, forked_jobs
+from conftest import FORKS, ROOT, copy_checkout, forked_jobs
 from sao.base.command import InputError
 from sao.base.files import link_folder
 
@@ -55,7 +55,7 @@ def snakemake(checkout: Path, *more: str, endpoint: str = "", target: str = TARG
             "SNAKEMAKE_STORAGE_S3_SECRET_KEY": "secret",
         }
     )
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", target, *more]
+    command = [FORKS[0].python(), "-m", "snakemake", "--cores", "2", target, *more]
     done = subprocess.run(command, cwd=checkout, env=env, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return done.stdout + done.stderr

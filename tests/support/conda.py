@@ -41,7 +41,7 @@ def create(prefix: Path, spec: Path) -> None:
     wanted.write_text("\n".join(next(part["pip"] for part in parts if isinstance(part, dict))), encoding="utf-8")
     uv = ["uv", "--no-config", "--quiet"]
     subprocess.run([*uv, "venv", "--seed", "--python", version, str(prefix)], check=True)
-    install = [*uv, "pip", "install", "--compile-bytecode", "--requirements", str(wanted)]
+    install = [*uv, "pip", "install", "--requirements", str(wanted)]
     subprocess.run([*install, "--python", str(prefix / "bin/python")], check=True)
 
 

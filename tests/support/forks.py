@@ -21,7 +21,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -30,9 +29,10 @@ from filelock import FileLock
 from settings import as_options
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+WITHOUT_NETWORK = {"FORKED_WITHOUT_NETWORK": "1"}
 
 SERVER = """
-import atexit, contextlib, gc, json, os, runpy, selectors, signal, socket, sys, tempfile, weakref
+import atexit, contextlib, ctypes, gc, io, json, os, runpy, selectors, signal, socket, sys, tempfile, weakref
 listener = socket.socket(socket.AF_UNIX)
 listener.bind(sys.argv[1])
 import numpy, pandas, scipy.signal, soundfile, py7zr, matplotlib.figure, jinja2
@@ -45,18 +45,48 @@ for name in [name for name in sys.modules if name.split(".")[0] == "sao"]:
 import transformers.models.t5, lightning_fabric, peft
 from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 get_checkpoint_conversion_mapping("t5")  # which compiles hundreds of expressions
-import snakemake.cli, snakemake_executor_plugin_slurm, snakemake_storage_plugin_s3, jsonschema
+import snakemake.cli, snakemake_executor_plugin_slurm, snakemake_storage_plugin_s3, jsonschema, requests
+import snakemake.executors.local, snakemake.executors.dryrun, snakemake.report.html_reporter
+snakemake.cli.get_argument_parser()  # looks for plugins in all that is installed, and remembers them
+drawn = matplotlib.figure.Figure(layout="constrained")  # a first drawing looks for fonts, and imports
+drawn.subplots().set(title="x")
+drawn.savefig(io.StringIO(), format="svg")
 # What reads the settings of the Hub as it is imported: a script with other settings has to import it anew.
 READERS = {"huggingface_hub", "transformers", "lightning_fabric", "peft", "stable_audio_tools", "accelerate"}
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+def checked(failed, what):
+    if failed:
+        raise OSError(ctypes.get_errno(), what)
+
+def join(pid):  # the namespaces of a client under `unshare -rm`, which sees another disk
+    here, there = (os.readlink(f"/proc/{of}/ns/mnt") for of in ("self", pid))
+    if here != there:
+        spaces = [os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY) for kind in ("user", "mnt")]
+        for space in spaces:
+            checked(libc.setns(space, 0), "setns")
+            os.close(space)
+
+def leave_network():  # as `unshare -rn` does: not even the loopback interface is up
+    user, group = os.getuid(), os.getgid()
+    checked(libc.unshare(0x10000000 | 0x40000000), "unshare")  # CLONE_NEWUSER, CLONE_NEWNET of <sched.h>
+    for name, text in {"setgroups": "deny", "uid_map": f"0 {user} 1", "gid_map": f"0 {group} 1"}.items():
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(text)
 
 def run(order, streams):
     os.setpgid(0, 0)
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if "pid" in order:
+        join(order["pid"])
     os.chdir(order["cwd"])
     os.environ.clear()
     os.environ.update(order["env"])
+    if "FORKED_WITHOUT_NETWORK" in os.environ:
+        leave_network()
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
@@ -144,18 +174,23 @@ while True:
 """
 
 # What a graph starts whose PATH begins with the folder of this: `python scripts/<name>.py …` forks, and so does
-# `python -m snakemake …`, with which a cluster's jobs begin. All else is Python's, and so is a training on a cluster, with
-# all that starts it: SLURM has to see its processes as its own, to kill them.
+# `python -m snakemake …`, with which a cluster's jobs begin. All else is Python's, and so is what trains in a step of a SLURM
+# job, with the Snakemake in that step: SLURM has to see its processes as its own, to kill them.
 CLIENT = """#!{python} -IS
 import json, os, signal, socket, sys
 script = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else ""
 folder = os.path.dirname(os.path.abspath(sys.argv[0]))
-order = dict(cwd=os.getcwd(), env=dict(os.environ))
-if os.path.basename(os.path.dirname(script)) == "scripts":
+order = dict(cwd=os.getcwd(), env=dict(os.environ), pid=os.getpid())
+trains = os.path.basename(script) == "train.py" or {{"train", "train_last"}} & set(sys.argv)
+if "SLURM_STEP_ID" in os.environ and trains:
+    order = None
+elif os.path.basename(os.path.dirname(script)) == "scripts":
     order.update(command=[script, *sys.argv[2:]], purge=True)
-elif sys.argv[1:3] == ["-m", "snakemake"] and not {{"train", "train_last"}} & set(sys.argv):
+elif sys.argv[1:3] == ["-m", "snakemake"]:
     order.update(command=[{snakemake!r}, *sys.argv[3:]], purge=False, python=os.path.join(folder, "python"))
 else:
+    order = None
+if not order:
     os.environ["PATH"] = os.environ["PATH"].removeprefix(folder + ":")
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 server = socket.socket(socket.AF_UNIX)
@@ -177,12 +212,13 @@ class Forks:
     """A server that forks a process for each script to be run. It starts when the first one is.
 
     `folder` is for what the scripts print. Scripts that name `model`, a base model in place, find its Hub cache set; all
-    others import what reads the Hub's settings anew, which takes a second more. `within` is a command that runs the server.
+    others import what reads the Hub's settings anew, which takes a second more. With the variable `FORKED_WITHOUT_NETWORK`
+    (`WITHOUT_NETWORK`) a process and all that it starts have no network.
     Who gives the same `shared` folder shares a server, which runs until `stop`. Otherwise it ends with this process.
     """
 
-    def __init__(self, folder: Path, model: Path, within: Sequence[str] = (), shared: Path | None = None) -> None:
-        self.within, self.shared = within, shared
+    def __init__(self, folder: Path, model: Path, shared: Path | None = None) -> None:
+        self.shared = shared
         self.folder, self.model, self.count, self.lock = folder, model, 0, threading.Lock()
         self.socket = (shared or folder) / "socket"
         self.serves = False
@@ -199,7 +235,7 @@ class Forks:
             env |= {"TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1"}
             with self.socket.with_suffix(".log").open("w") as log:
                 server = subprocess.Popen(
-                    [*self.within, sys.executable, "-c", SERVER, str(self.socket), str(SCRIPTS)],
+                    [sys.executable, "-c", SERVER, str(self.socket), str(SCRIPTS)],
                     env=os.environ | env,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
@@ -229,6 +265,10 @@ class Forks:
         program = shutil.which("snakemake", path=(env or {}).get("PATH"))
         return self._fork([program, *map(str, arguments)], cwd, env, False)
 
+    def program(self, path: Path, *arguments: object, cwd: Path, env: dict[str, str | None] | None = None) -> Started:
+        """`python <path> arguments…`"""
+        return self._fork([str(path), *map(str, arguments)], cwd, env, True)
+
     def _fork(self, command: list[str], cwd: Path, env: dict[str, str | None] | None, purge: bool) -> Started:
         self.serve()
         with self.lock:
@@ -251,6 +291,10 @@ class Forks:
 
     def path(self) -> str:
         """A PATH on which `python` forks the jobs of a graph."""
+        return f"{self.python().parent}:{os.environ['PATH']}"
+
+    def python(self) -> Path:
+        """The program that forks instead of `python scripts/<name>.py …` and `python -m snakemake …`."""
         self.serve()
         program = self.folder / "bin" / "python"
         if not program.exists():
@@ -258,7 +302,7 @@ class Forks:
             known = {"python": sys.executable, "snakemake": shutil.which("snakemake"), "socket": str(self.socket)}
             program.write_text(CLIENT.format(**known), encoding="utf-8")
             program.chmod(0o755)
-        return f"{program.parent}:{os.environ['PATH']}"
+        return program
 
 
 def stop(shared: Path) -> None:

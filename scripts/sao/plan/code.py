@@ -11,9 +11,13 @@ The hash leaves out:
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import hashlib
+import importlib.util
+import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -27,38 +31,103 @@ def code_hash(script: Path) -> str:
         if path not in seen:
             seen[path], imports = _read(Path(path).read_text(encoding="utf-8"), path, root)
             todo += imports
+    _KNOWN.keep()
     names = {path.removeprefix(f"{root}/"): identity for path, identity in seen.items() if identity}
     lines = "".join(f"{name} {identity}\n" for name, identity in sorted(names.items()))
     return hashlib.sha256(lines.encode()).hexdigest()[:16]
+
+
+# The hash of a module's code, and its imports: level of a relative one, module, names.
+Parsed = tuple[str, list[tuple[int, str, list[str]]]]
 
 
 # Cached, because every start of Snakemake hashes all scripts, and most modules are imported by many of them.
 @functools.cache
 def _read(text: str, path: str, root: str) -> tuple[str, list[str]]:
     """The hash of a module, and the project's modules that it imports. The hash is empty if it decides no result."""
+    key = hashlib.sha256(text.encode()).hexdigest()
+    if key not in _KNOWN.modules:
+        _KNOWN.add(key, _parse(text, path))
+    identity, imports = _KNOWN.modules[key]
+    return identity, list(dict.fromkeys(file for each in imports for file in _modules(*each, path, root)))
+
+
+def _parse(text: str, path: str) -> Parsed:
     tree = ast.parse(text, filename=path)
     if any(isinstance(node, ast.Assign) and _name(node.targets[0]) == MARK for node in tree.body):
         return "", []
-    imports: list[ast.Import | ast.ImportFrom] = []
-    identity = hashlib.sha256(_canonical(tree, imports).encode()).hexdigest()
-    return identity, list(dict.fromkeys(file for node in imports for file in _modules(node, path, root)))
+    nodes: list[ast.Import | ast.ImportFrom] = []
+    identity = hashlib.sha256(_canonical(tree, nodes).encode()).hexdigest()
+    imports = []
+    for node in nodes:
+        level, module = (node.level, node.module or "") if isinstance(node, ast.ImportFrom) else (0, "")
+        imports.append((level, module, [alias.name for alias in node.names]))
+    return identity, imports
 
 
-def _modules(node: ast.Import | ast.ImportFrom, path: str, root: str) -> Iterator[str]:
+class _Known:
+    """What has been parsed, by the SHA-256 of a module's text. It is kept in a file beside the bytecode of this module.
+
+    To parse all modules takes a third of a second, which is most of what this project adds to a start of Snakemake. As with
+    bytecode, nothing is kept where Python is told to write none, or cannot.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.version = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()  # another one may hash in another way
+        self.added = False
+
+    @functools.cached_property
+    def modules(self) -> dict[str, Parsed]:
+        try:
+            kept = json.loads(self.path.read_text(encoding="utf-8"))
+            return kept["modules"] if kept["version"] == self.version else {}
+        except (OSError, ValueError, LookupError, TypeError):  # it is not there, or is damaged: it is made anew
+            return {}
+
+    def add(self, key: str, parsed: Parsed) -> None:
+        while len(self.modules) >= MOST:
+            del self.modules[next(iter(self.modules))]  # the oldest
+        self.modules[key] = parsed
+        self.added = True
+
+    def keep(self) -> None:
+        """Write the file, if anything was added."""
+        if not self.added or sys.dont_write_bytecode:
+            return
+        self.added = False
+        temporary = self.path.with_suffix(f".{os.getpid()}")
+        with contextlib.suppress(OSError):  # a folder that one may not write to, or a full disk
+            try:
+                temporary.write_text(json.dumps({"version": self.version, "modules": self.modules}), encoding="utf-8")
+                temporary.replace(self.path)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+
+MOST = 500  # modules that are kept, in all their versions
+_KNOWN = _Known(Path(importlib.util.cache_from_source(__file__)).with_suffix(".json"))
+
+
+def _modules(level: int, module: str, names: list[str], path: str, root: str) -> Iterator[str]:
     """The files in `root` that one import in the module at `path` loads."""
-    base, stem = root, ""
-    if isinstance(node, ast.ImportFrom):
-        base = str(Path(path).parents[node.level - 1]) if node.level else root
-        stem = f"{node.module}." if node.module else ""
-    for alias in node.names:
+    base = str(Path(path).parents[level - 1]) if level else root
+    for name in names:
         target = base
-        for part in f"{stem}{alias.name}".split("."):
+        for part in f"{module}.{name}".removeprefix(".").split("."):
             target = f"{target}/{part}"
-            # A `Path` takes ten times as long to make, and there are thousands.
-            files = [file for file in (f"{target}.py", f"{target}/__init__.py") if os.path.isfile(file)]  # noqa: PTH113
-            if not files and not os.path.isdir(target):  # noqa: PTH112
+            files, goes_on = _files(target)
+            if not goes_on:
                 break  # a library, or a name in a module
             yield from files
+
+
+@functools.cache  # most imports are of the same few modules
+def _files(target: str) -> tuple[list[str], bool]:
+    """The files of a module or package without its suffix, and whether it is there at all."""
+    # A `Path` takes ten times as long to make, and there are thousands.
+    files = [file for file in (f"{target}.py", f"{target}/__init__.py") if os.path.isfile(file)]  # noqa: PTH113
+    return files, bool(files) or os.path.isdir(target)  # noqa: PTH112
 
 
 MARK = "DECIDES_NO_RESULT"

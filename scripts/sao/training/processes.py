@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import socket
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sao.base.command import InputError
@@ -34,9 +36,25 @@ def free_memory(processes: int) -> int:
     return this_device().free() if this_device().is_gpu else this_device().free() // processes
 
 
+@contextlib.contextmanager
+def _without_torchmetrics() -> Iterator[None]:
+    """Let torchmetrics be missing. lightning_fabric asks for its version (lightning_fabric/utilities/imports.py) for a class
+    that no training here uses. With it come transformers, torchvision and matplotlib: two seconds of every start.
+    """
+    if "torchmetrics" in sys.modules:
+        yield
+        return
+    sys.modules["torchmetrics"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules["torchmetrics"]
+
+
 def start_processes(settings: Mapping[str, Any]) -> Fabric:
     """Start the other processes of this node, unless srun did, and give each its device."""
-    from lightning_fabric import Fabric
+    with _without_torchmetrics():
+        from lightning_fabric import Fabric
 
     fabric = Fabric(
         accelerator=this_device().accelerator,

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import SCRIPTS, assert_fails, assert_succeeds, copy_checkout, listing, needs_mount, small_disk
+from conftest import FORKS, SCRIPTS, assert_fails, assert_succeeds, copy_checkout, listing, needs_mount, small_disk
 from hypothesis import given
 from hypothesis import strategies as st
 from sao.base.command import InputError
@@ -48,23 +48,31 @@ run(main)
 """
 
 
+def writer(folder: Path, context: str, code: str) -> Path:
+    """A script of the form of `WRITE`."""
+    path = folder / "scripts/write.py"
+    path.parent.mkdir()
+    path.write_text(WRITE.format(context=context, code=code.replace("\n", "\n        ")))
+    return path
+
+
 @needs_mount
 @pytest.mark.parametrize("kind", WRITERS)
 def test_full_disk_is_one_line_with_disk_and_bytes(tmp_path: Path, kind: str) -> None:
-    code, large = WRITERS[kind].replace("\n", "\n        "), tmp_path / "large"
+    large = tmp_path / "large"
     large.write_bytes(bytes(4_000_000))
-    script = WRITE.format(context="whole(Path(sys.argv[1]), 4_000_000)", code=code)
+    script = writer(tmp_path, "whole(Path(sys.argv[1]), 4_000_000)", WRITERS[kind])
     target = tmp_path / "small/file"
-    result = small_disk(target.parent, "1m", [sys.executable, "-c", script, SCRIPTS, target, large])
+    result = small_disk(target.parent, "1m", [sys.executable, script, SCRIPTS, target, large])
     assert_fails(result, "small/file", "the disk is full", f"({target.parent}: ", "4.0 MB are needed", "make room")
     assert "file" not in listing(Path(f"{target.parent}.after"))
 
 
 @needs_mount
 def test_a_disk_that_takes_no_more_files_is_not_called_full(tmp_path: Path) -> None:
-    script = WRITE.format(context="whole(Path(sys.argv[1]), 4)", code="path.write_text('text')")
+    script = writer(tmp_path, "whole(Path(sys.argv[1]), 4)", "path.write_text('text')")
     target = tmp_path / "small/file"
-    result = small_disk(target.parent, "1m,nr_inodes=1", [sys.executable, "-c", script, SCRIPTS, target])
+    result = small_disk(target.parent, "1m,nr_inodes=1", [sys.executable, script, SCRIPTS, target])
     assert_fails(
         result,
         "small/file",
@@ -77,20 +85,19 @@ def test_a_disk_that_takes_no_more_files_is_not_called_full(tmp_path: Path) -> N
 @needs_mount
 @pytest.mark.parametrize("kind", OURS)
 def test_what_is_written_here_knows_its_bytes(tmp_path: Path, kind: str) -> None:
-    code = OURS[kind].replace("\n", "\n        ")
-    script = WRITE.format(context="__import__('contextlib').nullcontext(Path(sys.argv[1]))", code=code)
+    script = writer(tmp_path, "__import__('contextlib').nullcontext(Path(sys.argv[1]))", OURS[kind])
     target = tmp_path / "small/file"
-    result = small_disk(target.parent, "1m", [sys.executable, "-c", script, SCRIPTS, target])
+    result = small_disk(target.parent, "1m", [sys.executable, script, SCRIPTS, target])
     assert_fails(result, target, "the disk is full", f"({target.parent}: ", "4.0 MB are needed")
 
 
 @needs_mount
 @pytest.mark.parametrize("kind", ["np.save", "torch.save", "wav", "safetensors", "text"])
 def test_full_disk_is_told_outside_of_what_is_written_whole_too(tmp_path: Path, kind: str) -> None:
-    script = WRITE.format(context="__import__('contextlib').nullcontext(Path(sys.argv[1]))", code=WRITERS[kind])
+    script = writer(tmp_path, "__import__('contextlib').nullcontext(Path(sys.argv[1]))", WRITERS[kind])
     target = tmp_path / "small/file"
     # If the error names no file, the script looks at the folder in which it started.
-    command = [sys.executable, "-c", script, SCRIPTS, target, "x"]
+    command = [FORKS[0].python(), script, SCRIPTS, target, "x"]
     result = small_disk(target.parent, "1m", ["sh", "-c", 'cd "$0" && exec "$@"', target.parent, *command])
     assert_fails(result, "the disk is full", f"({target.parent}: ", "make room")
 
@@ -180,7 +187,16 @@ def test_room_is_checked_before_a_model_is_loaded(base_model: Path, splits: Path
 @pytest.mark.parametrize("folder", [".snakemake", "temporary"])
 def test_snakemake_starts_nothing_that_it_could_not_write_down(tmp_path: Path, folder: str) -> None:
     checkout = copy_checkout(tmp_path / "checkout")
-    command = ["env", f"TMPDIR={checkout / folder}", "snakemake", "--cores", "1", "results/data/demo/splits/train.csv"]
+    command = [
+        "env",
+        f"TMPDIR={checkout / folder}",
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--cores",
+        "1",
+        "results/data/demo/splits/train.csv",
+    ]
     result = small_disk(checkout / folder, "4k", command, cwd=checkout)
     said = result.stdout + result.stderr
     assert result.returncode == 1 and "Traceback" not in said, said

@@ -14,7 +14,7 @@ import numpy as np
 import py7zr
 import pytest
 import soundfile
-from conftest import ROOT, assert_succeeds
+from conftest import FORKS, ROOT, assert_succeeds
 
 RATE, INSTRUMENTS = 8000, 44
 COLUMNS = (
@@ -67,8 +67,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make(script: str, corpus: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, ROOT / "resources/base" / script, "--corpus", corpus, "--out", out, *more]
-    return subprocess.run(command, capture_output=True, text=True)
+    given = ["--corpus", corpus, "--out", out, *more]
+    return FORKS[0].program(ROOT / "resources/base" / script, *given, cwd=corpus).finish()
 
 
 def tables(folder: Path, split: str) -> tuple[dict[str, list[str]], dict[str, dict[str, str]]]:

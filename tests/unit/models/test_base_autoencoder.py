@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import csv
-import subprocess
-import sys
 
 import numpy as np
 import py7zr
 import pytest
 import scipy.signal
 import soundfile
-from conftest import ROOT, assert_succeeds
+from conftest import FORKS, ROOT, assert_succeeds
 
 BASE = ROOT / "resources" / "base"
 RATE = 16000  # Hz
@@ -34,8 +32,8 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
         rows.append([name, "sonic-pi-samples", path.name])
     with (folder / "judge.csv").open("w", encoding="utf-8", newline="") as handle:
         csv.writer(handle).writerows(rows)
-    command = [sys.executable, BASE / "judge_autoencoder.py", BASE / "autoencoder", "--corpus", folder]
-    assert_succeeds(subprocess.run([*command, "--csv", folder / "out.csv"], capture_output=True, text=True))
+    given = [BASE / "autoencoder", "--corpus", folder, "--csv", folder / "out.csv"]
+    assert_succeeds(FORKS[0].program(BASE / "judge_autoencoder.py", *given, cwd=folder).finish())
     with (folder / "out.csv").open(encoding="utf-8", newline="") as handle:
         return list(csv.DictReader(handle))
 

@@ -1,17 +1,29 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import SCRIPTS
+from sao.plan import code
 from sao.plan.code import code_hash
 
 ALL = sorted(path.stem for path in SCRIPTS.glob("*.py"))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where this module keeps what has been parsed: changed modules are none that a start of Snakemake asks for."""
+    path = tmp_path_factory.mktemp("kept") / "code.json"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(code, "_KNOWN", code._Known(path))
+        yield path
 
 
 @pytest.fixture
@@ -252,3 +264,61 @@ def test_imports_of_every_form_are_followed_at_any_depth(tmp_path: Path, stateme
     assert code_hash(tmp_path / "script.py") == before
     append(tmp_path / "sao/d.py", "f = 2\n")
     assert code_hash(tmp_path / "script.py") != before
+
+
+def another_start(folder: Path, write: bool = True) -> str:
+    """The hash of `<folder>/script.py` by a new process with modules of its own, and how many modules it had to parse."""
+    program = (
+        "import ast, sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); from sao.plan import code\n"
+        "parse, parsed = ast.parse, []\n"
+        "ast.parse = lambda *given, **more: parsed.append(given) or parse(*given, **more)\n"
+        "print(code.code_hash(Path(sys.argv[2])), len(parsed))"
+    )
+    command = [
+        sys.executable,
+        *([] if write else ["-B"]),
+        "-c",
+        program,
+        str(folder / "scripts"),
+        str(folder / "script.py"),
+    ]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_a_module_is_parsed_once_and_anew_when_it_changed(scripts: Path, tmp_path: Path) -> None:
+    script, kept = tmp_path / "script.py", scripts / "sao/plan/__pycache__"
+    script.write_text("import other\n")
+    (tmp_path / "other.py").write_text("x = 1\n")
+    identity = code_hash(script)
+    assert another_start(tmp_path, write=False) == f"{identity} 2" and not kept.exists()
+    assert another_start(tmp_path) == f"{identity} 2"
+    assert another_start(tmp_path) == f"{identity} 0"
+    # By its text, not by its time.
+    stamps = (tmp_path / "other.py").stat()
+    (tmp_path / "other.py").write_text("x = 2\n")
+    os.utime(tmp_path / "other.py", ns=(stamps.st_atime_ns, stamps.st_mtime_ns))
+    changed = code_hash(script)
+    assert changed != identity and another_start(tmp_path) == f"{changed} 1"
+    # What is damaged, or was written by another version of the module that hashes, is not used.
+    (file,) = kept.glob("*.json")
+    whole = file.read_text()
+    wrong = json.loads(whole) | {"version": "another"}
+    for text in (whole[:100], "[]", "null", json.dumps(wrong)):
+        file.write_text(text)
+        assert another_start(tmp_path) == f"{changed} 2", text
+        assert another_start(tmp_path) == f"{changed} 0"
+    assert not [path for path in kept.iterdir() if path.suffix not in (".json", ".pyc")]
+
+
+def test_where_nothing_can_be_written_all_is_parsed(scripts: Path, tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text("x = 1\n")
+    (scripts / "sao/plan/__pycache__").write_text("not a folder")
+    assert another_start(tmp_path) == another_start(tmp_path) == f"{code_hash(tmp_path / 'script.py')} 1"
+
+
+def test_what_is_kept_has_a_bound(tmp_path: Path) -> None:
+    known = code._Known(tmp_path / "code.json")
+    for number in range(code.MOST + 5):
+        known.add(str(number), ("", []))
+    known.keep()
+    assert list(code._Known(known.path).modules) == [str(number) for number in range(5, code.MOST + 5)]

@@ -10,7 +10,6 @@ import functools
 import importlib.util
 import itertools
 import math
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,7 +31,7 @@ WAYS = [
     (latents, clip, accumulate, latents ^ (clip > 0) ^ (accumulate > 1))
     for latents, clip, accumulate in itertools.product((True, False), (0, 0.5), (1, 2))
 ]
-FRAMES, BATCH, STEPS = 6, 2, 3
+FRAMES, BATCH, STEPS = 6, 2, 2
 ADAPTER: dict[str, Any] = DEFAULT_ADAPTER | {"rank": 4, "alpha": 8}
 RATE = 1e-3
 # The largest differences of a loss and of the gradients (the norm of their difference), relative to those of stock. In low
@@ -229,7 +228,13 @@ def test_training_is_stable_audio_tools(
         return
     worst = [0.0, 0.0]
     bases = ("fp32", "bf16") if method != "full" and precision == "bf16-mixed" else ("fp32",)
-    for way, base in itertools.product(WAYS, bases):
+    ways = WAYS
+    if (
+        precision != "bf16-true"
+    ):  # which one method has; the others have a half each, so that each method and precision has all
+        other = (METHODS.index(method) + PRECISIONS.index(precision)) % 2
+        ways = [way for way in WAYS if (way[1] > 0) ^ (way[2] > 1) == other]
+    for way, base in itertools.product(ways, bases):
         settings, batches = settings_of(method, precision, way, base), make_batches(micro, way[0], way[2])
         found = ours(micro, settings, batches, device)
         for (loss, gradient), (expected, own) in zip(
@@ -277,27 +282,14 @@ def test_timesteps_and_latents_reach_the_network_as_they_were_drawn(
     assert torch.equal(noised, batch["latents"] / scale * torch.cos(angle) + batch["noise"] * torch.sin(angle))
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
-@pytest.mark.slow
-def test_compiled_blocks_have_the_same_loss(micro: torch.nn.Module) -> None:
-    from sao.training.objective import Objective
-    from sao.training.prepare import compiled_graphs, prepare
+def test_training_of_which_nothing_was_compiled_is_ended() -> None:
+    """That compiled blocks have the same losses is in tests/scripts/test_train.py."""
+    from sao.training.prepare import compiled_graphs
 
-    settings = settings_of("full", "32-true", WAYS[0])
-    (batch, *_), *_ = make_batches(micro, True, 1)
-    eager, _ = make_model(micro, settings, "cpu")
-    expected = Objective(eager, TRAINING)(batch)
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     with pytest.raises(InputError, match="compiled nothing, and runs eagerly: set compile to false"):
         compiled_graphs()
-    model, trained = make_model(micro, settings, "cpu")
-    prepare(model, recompute_activations=False, compile_blocks=True)
-    found = Objective(model, TRAINING)(batch)
-    found.mean().backward()
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
-    assert compiled_graphs() > 0 and torch._dynamo.config.suppress_errors is False
-    assert all(torch.isfinite(weight.grad).all() for weight in trained.values())
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from sao.training.update import Update, seed_step
 from steps import make_batch, make_model, section
 from torch.utils._python_dispatch import TorchDispatchMode
 
-STEPS = 50
+STEPS = 10
 READS = ("aten._local_scalar_dense.default", "aten.equal.default", "aten.is_nonzero.default", "aten.nonzero.default")
 ADAPTER: dict[str, Any] = DEFAULT_ADAPTER | {"rank": 2, "alpha": 2, "target_modules": ["to_qkv"]}
 
