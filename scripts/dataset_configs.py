@@ -14,7 +14,7 @@ from sao.base.command import InputError, about, log, parse, progress, run
 
 import pandas as pd
 from sao.base.files import whole_folder, write_json
-from sao.base.names import own_id, seed_for, shard_name, shard_of, write_digests
+from sao.base.names import corpus_of, own_id, seed_for, shard_name, shard_of, write_digests
 from sao.base.placeholders import is_blank
 from sao.base.tables import each, read_table, records, write_table
 from sao.config.resolve import ROLES
@@ -199,15 +199,21 @@ def audio_datasets(
 
 
 def drawn_prompts(table: pd.DataFrame, texts: Texts, reader: Reader, seed: int = 0) -> list[Drawn]:
-    """The prompts of some clips, chosen by lot, as the first epochs draw them."""
+    """The prompts of some clips, chosen by lot, that a training with this seed draws in its first rounds."""
     rows = sorted(records(table), key=lambda row: seed_for("shown", row["clip_id"]))
     drawn: list[Drawn] = []
     for epoch, row in itertools.islice(((epoch, row) for epoch in itertools.count() for row in rows), PROMPTS_SHOWN):
         given = texts[row["clip_id"]]
         weights = [weight for _, weight in given]
-        which = draw(len(given), weights if len(set(weights)) > 1 else None, seed, epoch, row["clip_id"])
+        which = draw(
+            len(given),
+            weights if len(set(weights)) > 1 else None,
+            seed,
+            epoch,
+            own_id(corpus_of(row["clip_id"]), row["clip_id"]),
+        )
         (reading,) = reader.read([given[which][0]])
-        drawn.append((row["file_name"], given[which][0], f"{which + 1} of {len(given)}", reading.tokens))
+        drawn.append((row["file_name"], given[which][0], f"{which + 1}/{len(given)}", reading.tokens))
     return drawn
 
 

@@ -16,8 +16,8 @@ def page(corpus: str, drawn: Sequence[Drawn], limit: int) -> str:
         for file, prompt, which, tokens in drawn
     )
     about = (
-        f"{len(drawn)} prompts of training clips, as a run with seed 0 and captions: random draws them in its first epochs. The "
-        f"text encoder takes {limit} tokens."
+        f"Training clips, chosen by lot, each with the prompt that a run with seed 0 and captions: random draws for it when it "
+        f"comes for the first time, or the next. The text encoder takes {limit} tokens."
     )
     head = "<tr><th>Clip</th><th>Prompt</th><th>Text</th><th>Tokens</th></tr>"
     return document("Prompts", f"<h1>Prompts of {escape(corpus)}</h1><p>{about}</p><table>{head}{rows}</table>")

@@ -365,6 +365,7 @@ def test_wrong_value_is_named_with_what_is_allowed(key: str, value: Any, words: 
             {"corpora": {"demo": 1, "short": 1}},
             "corpora: the clips of a batch have one window, and train_seconds differs",
         ),
+        ({"corpora": {"auto": 1, "own": 1}}, "train_seconds: auto gives each corpus a window of its own"),
         ({"corpora": {"demo": 1, "mine": 1}, "corpus": "demo"}, "has corpus and corpora; keep one"),
         ({}, "corpus: missing; a run needs it, or corpora"),
     ],
@@ -372,6 +373,8 @@ def test_wrong_value_is_named_with_what_is_allowed(key: str, value: Any, words: 
 def test_corpora_that_cannot_be_mixed_are_named(run: Config, words: str) -> None:
     config = put(load(DEMO), "corpora.mine", FOLDER | {"path": str(ROOT)})
     config = put(config, "corpora.short", config["corpora"]["mine"] | {"train_seconds": 1})
+    for name in ("auto", "own"):
+        config = put(config, f"corpora.{name}", config["corpora"]["mine"] | {"train_seconds": "auto"})
     line = complaint(put(config, "runs.both", {"base_model": "demo", "steps": 1} | run))
     assert line.startswith("config: runs.both") and words in line
 
