@@ -155,11 +155,14 @@ def test_a_base_model_is_started_and_finished(
     made: dict[str, Path], maker: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
+    from huggingface_hub import constants
     from safetensors.torch import load_file
     from sao.models.autoencoder import moments
     from tokenizers import Tokenizer
     from transformers import AutoTokenizer
 
+    for name in ("HF_HUB_CACHE", "HF_HUB_OFFLINE"):  # the script sets them; afterwards they are as they were
+        monkeypatch.setattr(constants, name, getattr(constants, name))
     wordnet = tmp_path / "wordnet"
     wordnet.mkdir()
     for kind, words in {
