@@ -162,12 +162,13 @@ def make_clips(folder: Path, config: Config, count: int, seconds: float) -> int:
     facts = table[["file_name"]].assign(seconds=seconds, problem=None, peak_dbfs=-7.0)
     write_table(folder / "audio.csv", facts.assign(sha256=[sha256(folder / "audio" / name) for name in names]))
 
-    write_hook(folder / "audio_hook", "file_name", table, [])
+    texts = {row.clip_id: [(row.caption_1, 1.0)] for row in table.itertuples()}
+    write_hook(folder / "audio_hook", "file_name", table, texts, [])
     entry = {"id": "noise", "path": f"{folder}/audio", "custom_metadata_module": f"{folder}/audio_hook/metadata.py"}
     write_json(folder / "audio.json", {"dataset_type": "audio_dir", "datasets": [entry], "random_crop": False})
     for role in ("train", "validation"):
         here, used = folder / "datasets" / role, names if role == "train" else names[:2]
-        write_hook(here, "clip_id", table[table.file_name.isin(used)], [])
+        write_hook(here, "clip_id", table[table.file_name.isin(used)], texts, [])
         (here / "filelist.txt").write_text("".join(f"../../latents/{ids[name]}.npy\n" for name in used))
         entry = {"id": role, "path": str(here), "custom_metadata_module": f"{here}/metadata.py"}
         dataset = {"dataset_type": "pre_encoded", "datasets": [entry], "latent_crop_length": frames}

@@ -60,9 +60,9 @@ def test_clips_are_named_by_their_corpus(tmp_path: Path) -> None:
     assert "a-1+b-3" in (tmp_path / "a-1+b-3/validation.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("shared", [{"audio_sha256": "same"}, {"sound_id": "123"}])
-def test_a_leak_from_one_corpus_into_another_stops_or_is_left_out(tmp_path: Path, shared: dict[str, str]) -> None:
-    splits = corpora(tmp_path, a_train_2=shared, b_evaluation_0=shared)
+@pytest.mark.parametrize("same", [{"audio_sha256": "same"}, {"sound_id": "123"}])
+def test_a_leak_from_one_corpus_into_another_stops_or_is_left_out(tmp_path: Path, same: dict[str, str]) -> None:
+    splits = corpora(tmp_path, a_train_2=same, b_evaluation_0=same)
     line = assert_fails(mix(tmp_path, splits), "a/train-2.wav (train) has the same", "b/evaluation-0.wav (evaluation)")
     assert "set on_leak to drop in a, b" in line
     assert_succeeds(mix(tmp_path, splits, "drop"))

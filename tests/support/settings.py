@@ -45,7 +45,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "encode": WINDOW,
     "embed": {"embedding": None},
     "evaluate": {"source": None, "embeddings": None, "bootstrap": None, "level": None, "seed": None},
-    "model_card": {"source": None, "corpora": {"tiny": 1}, "sampling": None, "train_seconds": None},
+    "model_card": {"source": None, "corpora": {"demo": 1}, "sampling": None, "train_seconds": None},
     "prompts": {"render": None, "sampling": None, "train_seconds": None},
     "render": {"render": None, "sampling": None, "train_seconds": None},
     "rehearse": SOURCE | dict.fromkeys(("path", "repo", "revision")),
