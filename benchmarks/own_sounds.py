@@ -88,6 +88,7 @@ def train(checkout: Path, folder: Path) -> None:
     config = found[1].replace(
         "path: my_sounds", f"path: {folder}\n    on_invalid: drop\n    on_leak: drop\n    random_crop: true"
     )
+    config = config.replace("steps: 600", "steps: 600\n    validate_every: 50")
     config += f"render: {{clips: {{train: {TRAINED}, evaluation: all}}}}\n"
     (checkout / "sounds.yaml").write_text(config, encoding="utf-8")
     command = ["snakemake", "--cores", "all", "--configfile=sounds.yaml", "results/samples"]

@@ -535,3 +535,14 @@ def test_all_samples_include_the_page_to_listen_only_if_asked() -> None:
     listening = Plan(resolve(config | {"listen": {"enabled": True}}, [path])).listening
     assert listening.page() == ["results/listen/index.html"]
     assert listening.settings() == {"clips": 4, "cfg_scales": None, "empty_prompt": True}
+
+
+def test_a_changed_hook_is_another_key(tmp_path: Path) -> None:
+    hook = tmp_path / "mine.py"
+    hook.write_text("def get_custom_metadata(info, audio): return {'prompt': 'x'}\n")
+    here = plan(prompts={"hook": str(hook)}, split={"method": "fraction"}).data
+    assert here.hooks("mine") == [str(hook)] and here.hooks("demo") == []
+    assert here.datasets("mine", "demo")["prompts"]["hook"] == str(hook)
+    before = here.hook_content("mine")
+    hook.write_text("def get_custom_metadata(info, audio): return {'prompt': 'y'}\n")
+    assert here.hook_content("mine") != before
