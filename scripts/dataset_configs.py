@@ -37,7 +37,6 @@ from sao.pages.prompts import Drawn, page
 from sao.training import caption_hook
 from sao.training.checks import check_batch
 
-SHOWN = 5  # warnings of each kind that are logged; the table has all
 PROMPTS_SHOWN = 50
 DRAWN = "prompts.html"
 
@@ -228,17 +227,13 @@ def read_splits(folder: Path) -> dict[str, pd.DataFrame]:
 
 
 def check_clips(
-    tables: dict[str, pd.DataFrame], config: ModelConfig, hub: Path, settings: DatasetSettings
+    tables: dict[str, pd.DataFrame], config: ModelConfig, reader: Reader, settings: DatasetSettings
 ) -> tuple[Findings, Texts, int]:
     """`(findings about clips for this model, the texts of every clip, tokens of the longest text that fits)`.
 
     Raises InputError on the first clip that does not fit, unless the settings leave such clips out.
     """
-    reader, limit, frames = (
-        Reader(config, hub),
-        text_max_length(config),
-        window_frames(config, settings["train_seconds"]),
-    )
+    limit, frames = text_max_length(config), window_frames(config, settings["train_seconds"])
     findings, longest, numbers = Findings(), 0, numbers_of(config)
     texts = texts_of_corpora(tables, settings, findings)
     kind = "prompt" if makes_prompts(settings) else "caption"
@@ -318,10 +313,11 @@ def main() -> None:
 
     config = read_model_config(args.model_config)
     tables = read_splits(args.splits)
-    findings, texts, longest = check_clips(tables, config, args.hub, settings)
+    reader = Reader(config, args.hub)
+    findings, texts, longest = check_clips(tables, config, reader, settings)
     dropped = findings.paths(findings.left_out)
     warnings = [entry for entry in findings.warnings if entry["path"] not in dropped]
-    for warning in Findings.first(warnings, SHOWN):
+    for warning in Findings.first(warnings):
         log.warning("warning: %s", warning)
     kept = {role: table[~table.path.isin(dropped)] for role, table in tables.items()}
     if empty := next((role for role, table in kept.items() if not len(table)), None):
@@ -338,7 +334,7 @@ def main() -> None:
         asides = {"dropped.csv": findings.left_out} | ({"warnings.csv": warnings} if warnings else {})
         for name, entries in asides.items():
             write_table(written / name, pd.DataFrame(entries, columns=Findings.COLUMNS))
-        drawn = drawn_prompts(kept["train"], texts, Reader(config, args.hub))
+        drawn = drawn_prompts(kept["train"], texts, reader)
         (written / DRAWN).write_text(page(args.splits.parent.name, drawn, text_max_length(config)), encoding="utf-8")
     whole = pd.concat([table.assign(role=role) for role, table in kept.items()])
     # What is rendered for a clip, if the config renders templates instead of captions.

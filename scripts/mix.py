@@ -10,7 +10,7 @@ from sao.base.command import log, parse, run
 import pandas as pd
 from sao.base.files import whole, write_json
 from sao.base.names import member_id
-from sao.base.tables import read_tables, write_table
+from sao.base.tables import read_table, stacked, write_table
 from sao.config.resolve import ROLES
 from sao.config.settings import MixSettings, add_settings
 from sao.data.findings import Findings
@@ -19,23 +19,18 @@ from sao.data.report import summary_of
 from sao.data.splits import assert_disjoint
 from sao.pages.corpus import page
 
-SHOWN = 5  # findings of each kind that are logged; the report has all
-
 
 def joined(folders: dict[str, Path]) -> pd.DataFrame:
     """The clips of all corpora, with their side as `role`. `folders` are those of the splits, by corpus."""
     tables = []
     for corpus, folder in folders.items():
         for role in ROLES:
-            table = read_tables([folder / f"{role}.csv"])
+            table = read_table(folder / f"{role}.csv")
             table["clip_id"] = [member_id(corpus, clip) for clip in table.clip_id]
             if "given_group" in table:  # groups of two corpora that happen to have one name are none
                 table["given_group"] = [f"{corpus}: {group}" if group else "" for group in table.given_group]
             tables.append(table.assign(corpus=corpus, role=role))
-    whole_table = pd.concat(tables, ignore_index=True)
-    text = whole_table.select_dtypes("object").columns
-    whole_table[text] = whole_table[text].fillna("")  # a corpus may lack a column of another
-    return whole_table
+    return stacked(tables)
 
 
 def main() -> None:
@@ -57,10 +52,7 @@ def main() -> None:
         raise findings.failure(f": remove one of the two, or set on_leak to drop in {names}")
     kept = table[~table.path.isin(findings.paths(findings.left_out))]
     check_duplicates(kept, findings)
-    for finding in findings.first(findings.left_out, SHOWN):
-        log.info("left out: %s", finding)
-    for finding in findings.first(findings.warnings, SHOWN):
-        log.warning("warning: %s", finding)
+    findings.log_first()
     splits = {role: kept[kept.role == role].drop(columns="role") for role in ROLES}
     assert_disjoint(splits)
     for role, clips in splits.items():

@@ -26,7 +26,6 @@ from sao.pages.corpus import page
 
 ODD_DC_OFFSET = 0.05  # of full scale
 OUTLIER = 3.0  # interquartile ranges beyond the quartiles (Tukey's "far out")
-SHOWN = 5  # findings of each kind that are logged; the report has all
 
 
 def check_licenses(table: pd.DataFrame, allow: list[str] | None, findings: Findings) -> None:
@@ -201,10 +200,7 @@ def main() -> None:
         check_corpus(good, findings)
     summary = summary_of(args.page.parent.name, kept, findings, settings["on_invalid"], settings["on_leak"])
     empty = [role for role, clips in summary["clips"].items() if not clips]
-    for finding in findings.first(findings.left_out, SHOWN):
-        log.info("left out: %s", finding)
-    for finding in findings.first(findings.warnings, SHOWN):
-        log.warning("warning: %s", finding)
+    findings.log_first()
     if findings.errors or empty:
         # This page is not an output, because Snakemake deletes the outputs of a failed job.
         aside = args.log.with_suffix(".html") if args.log else None

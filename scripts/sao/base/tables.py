@@ -113,8 +113,13 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def read_tables(paths: list[Path]) -> pd.DataFrame:
-    """Read several tables into one. If a table lacks a text column, its rows have an empty text there."""
-    table = pd.concat([read_table(path) for path in paths], ignore_index=True)
+    """Read several tables into one, as `stacked` does."""
+    return stacked([read_table(path) for path in paths])
+
+
+def stacked(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Several tables as one. If a table lacks a text column, its rows have an empty text there."""
+    table = pd.concat(tables, ignore_index=True)
     text = table.select_dtypes("object").columns
     table[text] = table[text].fillna("")
     return table

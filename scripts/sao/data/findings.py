@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from sao.base.command import InputError, log
 
 Finding = dict[str, str]
+SHOWN = 5  # findings of each kind that are logged; reports and tables have all
 
 
 @dataclass
@@ -50,8 +51,15 @@ class Findings:
         others = f" (and {more} more, listed above)" if more else ""
         return InputError(f"{first['path']} {first['message']}{others}{advice}")
 
+    def log_first(self) -> None:
+        """Log the first of what is left out, and the first warnings."""
+        for line in self.first(self.left_out):
+            log.info("left out: %s", line)
+        for line in self.first(self.warnings):
+            log.warning("warning: %s", line)
+
     @staticmethod
-    def first(findings: list[Finding], number: int) -> list[str]:
+    def first(findings: list[Finding], number: int = SHOWN) -> list[str]:
         """The first findings of each check as lines of text, with the number of further ones."""
         kinds = defaultdict(list)
         for entry in findings:

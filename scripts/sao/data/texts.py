@@ -28,7 +28,7 @@ def texts_by_clip(tables: dict[str, pd.DataFrame], prompts: Prompts | None, find
     for table in tables.values():
         columns = caption_columns(table)
         rows = zip(table.itertuples(), records(table), strict=True)
-        for row, record in progress(rows, "making prompts", len(table), "clips"):
+        for row, record in progress(rows, "making prompts", len(table), "clips") if prompts else rows:
             try:
                 texts[record["clip_id"]] = make(
                     record, [record[column] for column in columns[: record["caption_count"]]]

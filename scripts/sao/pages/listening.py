@@ -8,11 +8,9 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypedDict
-from urllib.parse import quote
-
-import jinja2
 
 from sao.base.files import digest, read_json, writing
+from sao.pages.templates import template
 from sao.rendering.listening import chosen_clip, text_of
 
 PAGE = "index.html"
@@ -155,14 +153,6 @@ def render_page(entries: Sequence[Listened], shown: Sequence[str]) -> str:
         for run, count in expected.items()
     ]
     parts = [(base, rows_of(base, [leg for leg in legs if leg["base"] == base["name"]])) for base in bases]
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters |= {"path": quote, "picture": picture_of}
-    return environment.get_template("listening.html.j2").render(
+    return template("listening.html.j2", picture=picture_of).render(
         runs=runs, parts=parts, complete=len(entries) == len(shown)
     )

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-import jinja2
 import pandas as pd
 
 from sao.data.findings import Findings
 from sao.evaluation.measures import MEASURES
 from sao.evaluation.printed import interval, notes
+from sao.pages.templates import template
 from sao.sound.suffixes import page_suffix
 
 DIGITS = 3
@@ -213,15 +211,7 @@ def render_page(
     models = list(dict.fromkeys(samples.run))
     clips = clip_entries(samples, summary)
     settings = {name: flat(trained.training["settings"] | rendering[name]) for name, trained in runs.items()}
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters["path"] = quote
-    return environment.get_template("samples.html.j2").render(
+    return template("samples.html.j2").render(
         models=models,
         clips=clips,
         splits=list(dict.fromkeys(clip["split"] for clip in clips)),
