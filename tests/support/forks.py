@@ -32,7 +32,8 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 WITHOUT_NETWORK = {"FORKED_WITHOUT_NETWORK": "1"}
 
 SERVER = """
-import atexit, contextlib, ctypes, gc, io, json, os, runpy, selectors, signal, socket, sys, tempfile, weakref
+import atexit, contextlib, ctypes, gc, importlib, importlib.machinery, io, json, os, runpy, selectors, signal, socket, sys
+import tempfile, weakref
 listener = socket.socket(socket.AF_UNIX)
 listener.bind(sys.argv[1])
 import numpy, pandas, scipy.signal, soundfile, py7zr, matplotlib.figure, jinja2
@@ -51,8 +52,40 @@ snakemake.cli.get_argument_parser()  # looks for plugins in all that is installe
 drawn = matplotlib.figure.Figure(layout="constrained")  # a first drawing looks for fonts, and imports
 drawn.subplots().set(title="x")
 drawn.savefig(io.StringIO(), format="svg")
-# What reads the settings of the Hub as it is imported: a script with other settings has to import it anew.
+# What reads the settings of the Hub as it is imported. A script finds it imported, but its constants read anew. With settings of
+# other kinds, as for a Hub of a test, a script imports all of it anew.
 READERS = {"huggingface_hub", "transformers", "lightning_fabric", "peft", "stable_audio_tools", "accelerate"}
+REREAD = ("HF_HUB_CACHE", "HF_HUB_OFFLINE")
+holders = [name for name, module in list(sys.modules.items()) if any(
+    isinstance(value, str) and os.environ["HF_HUB_CACHE"] in value for value in list(vars(module).values()))]
+assert holders == ["huggingface_hub.constants"], holders  # nothing else keeps the path
+
+def settings():
+    prefixes = ("HF_", "HUGGINGFACE", "TRANSFORMERS_", "XDG_")
+    return {key: value for key, value in os.environ.items() if key.startswith(prefixes) and key not in REREAD}
+
+class Kept:
+    # Hands out the modules of READERS at the first import of one, if the settings are then those of the server.
+    def __init__(self):
+        self.settings = settings()
+        self.modules = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] in READERS}
+
+    def find_spec(self, name, path=None, target=None):
+        if name not in self.modules:
+            return None
+        sys.meta_path.remove(self)
+        if settings() != self.settings:
+            return None
+        sys.modules.update(self.modules)
+        importlib.reload(sys.modules["huggingface_hub.constants"])
+        self.spec = self.modules[name].__spec__
+        return importlib.machinery.ModuleSpec(name, self)
+
+    def create_module(self, spec):
+        return self.modules[spec.name]
+
+    def exec_module(self, module):
+        module.__spec__ = self.spec
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -83,6 +116,7 @@ def run(order, streams):
     if "pid" in order:
         join(order["pid"])
     os.chdir(order["cwd"])
+    kept = Kept()
     os.environ.clear()
     os.environ.update(order["env"])
     if "FORKED_WITHOUT_NETWORK" in os.environ:
@@ -93,9 +127,7 @@ def run(order, streams):
     for other in (listener, ended, wake, selector, *clients.values()):
         other.close()
     sys.executable = order.get("python", sys.executable)
-    if order["purge"]:
-        for name in [name for name in sys.modules if name.split(".")[0] in READERS]:
-            del sys.modules[name]
+    sys.meta_path.insert(0, kept)
     tempfile.tempdir = None
     sys.argv = order["command"]
     sys.path[0] = os.path.dirname(sys.argv[0])
@@ -185,9 +217,9 @@ trains = os.path.basename(script) == "train.py" or {{"train", "train_last"}} & s
 if "SLURM_STEP_ID" in os.environ and trains:
     order = None
 elif os.path.basename(os.path.dirname(script)) == "scripts":
-    order.update(command=[script, *sys.argv[2:]], purge=True)
+    order.update(command=[script, *sys.argv[2:]])
 elif sys.argv[1:3] == ["-m", "snakemake"]:
-    order.update(command=[{snakemake!r}, *sys.argv[3:]], purge=False, python=os.path.join(folder, "python"))
+    order.update(command=[{snakemake!r}, *sys.argv[3:]], python=os.path.join(folder, "python"))
 else:
     order = None
 if not order:
@@ -211,9 +243,8 @@ sys.exit(code)
 class Forks:
     """A server that forks a process for each script to be run. It starts when the first one is.
 
-    `folder` is for what the scripts print. Scripts that name `model`, a base model in place, find its Hub cache set; all
-    others import what reads the Hub's settings anew, which takes a second more. With the variable `FORKED_WITHOUT_NETWORK`
-    (`WITHOUT_NETWORK`) a process and all that it starts have no network.
+    `folder` is for what the scripts print. `model` is a base model in place; the server has its Hub cache set when it imports.
+    With the variable `FORKED_WITHOUT_NETWORK` (`WITHOUT_NETWORK`) a process and all that it starts have no network.
     Who gives the same `shared` folder shares a server, which runs until `stop`. Otherwise it ends with this process.
     """
 
@@ -257,25 +288,24 @@ class Forks:
     def start(self, name: str, *arguments: object, cwd: Path, env: dict[str, str | None] | None = None) -> Started:
         """`python scripts/<name>.py arguments…`; of `env`, None takes a variable away."""
         command = [str(SCRIPTS / f"{name}.py"), *as_options(name, list(map(str, arguments)))]
-        purge = str(self.model) not in command or any(key.startswith("HF_") for key in env or {})
-        return self._fork(command, cwd, env, purge)
+        return self._fork(command, cwd, env)
 
     def snakemake(self, *arguments: object, cwd: Path, env: dict[str, str | None] | None = None) -> Started:
         """`snakemake arguments…`"""
         program = shutil.which("snakemake", path=(env or {}).get("PATH"))
-        return self._fork([program, *map(str, arguments)], cwd, env, False)
+        return self._fork([program, *map(str, arguments)], cwd, env)
 
     def program(self, path: Path, *arguments: object, cwd: Path, env: dict[str, str | None] | None = None) -> Started:
         """`python <path> arguments…`"""
-        return self._fork([str(path), *map(str, arguments)], cwd, env, True)
+        return self._fork([str(path), *map(str, arguments)], cwd, env)
 
-    def _fork(self, command: list[str], cwd: Path, env: dict[str, str | None] | None, purge: bool) -> Started:
+    def _fork(self, command: list[str], cwd: Path, env: dict[str, str | None] | None) -> Started:
         self.serve()
         with self.lock:
             self.count += 1
             output = self.folder / str(self.count)
         environment = {key: value for key, value in (os.environ | (env or {})).items() if value is not None}
-        order = {"command": command, "cwd": str(cwd), "env": environment, "purge": purge}
+        order = {"command": command, "cwd": str(cwd), "env": environment}
         client = socket.socket(socket.AF_UNIX)
         client.connect(str(self.socket))
         with (
