@@ -11,6 +11,10 @@ test *args:
 test-slow *args:
     uv run pytest -m slow {{ args }}
 
+# The page in the browser to try prompts on
+playground *args:
+    uv run --group ui python scripts/playground.py {{ args }}
+
 # All that CI runs, in a fresh clone of the last commit
 ci:
     #!/usr/bin/env bash

@@ -7,83 +7,22 @@ import glob
 import json
 import math
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from sao.base.command import InputError, log, output_to_log, parse, progress, run
 
-import numpy as np
 import pandas as pd
 from sao.base.files import check_room, digest, read_json, whole
-from sao.base.names import read_digests, shard_name, shard_of
+from sao.base.names import shard_name, shard_of
 from sao.base.tables import write_table
-from sao.base.vouched import Checking, Vouched, model_files
+from sao.base.vouched import Vouched, model_files
 from sao.config.settings import RenderSettings, add_settings
-from sao.models.build import load_model
 from sao.models.config import check_sampler, chunk_frames, read_model_config, window_frames
-from sao.rendering.clips import OF_SOURCE, Clip, read_clips
-from sao.sound.read import SILENT_DBFS, decibels
-from sao.sound.write import write_sound
-
-LOUDNESS_BLOCK = 0.4  # s, as in ITU-R BS.1770-4
-CLOSE = 0.01  # LU
-TRIALS = 10  # most need one
-FORMATS = {"wav16": ("wav", "PCM_16"), "wav24": ("wav", "PCM_24"), "flac": ("flac", "PCM_16")}
-COLUMNS = (
-    "clip_id", "split", "prompt", "negative_prompt", "cfg_scale", "seed", "seconds", "run", "checkpoint", "model_sha256",
-    "peak_dbfs", "gain_db", "overs", "warning", "reference", "source", "source_sha256", *OF_SOURCE, "file",
-)  # fmt: skip
-
-
-def weights_hash(weights: Path, digest: Path) -> str:
-    """SHA-256 of the weights, from an export.json or a checksum listing."""
-    return read_json(digest)["sha256"] if digest.suffix == ".json" else read_digests(digest)[weights.name]
-
-
-@dataclass
-class Finished:
-    """The samples to write, and their measurements."""
-
-    audio: np.ndarray  # [samples, channels]
-    peak_dbfs: float  # of the model's output
-    gain_db: float
-    overs: int  # samples beyond full scale, which the format clips
-    warning: str
-
-
-def finish(audio: np.ndarray, rate: int, loudness: float | None, clip: str, precision: str) -> Finished:
-    """Bring `audio [samples, channels]` to a loudness in LUFS, if one is given, and count the samples over full scale.
-
-    Silence stays as it is. Raises InputError on NaN or infinite samples.
-    """
-    if not np.isfinite(audio).all():
-        cure = (
-            ""
-            if precision == "fp32"
-            else f", or its numbers are too large for {precision}: set render.precision to fp32"
-        )
-        raise InputError(
-            f"clip {clip}: rendered NaN or infinite samples: the model is broken (did the training diverge?){cure}"
-        )
-    peak = decibels(float(np.abs(audio).max()))
-    if peak < SILENT_DBFS:
-        return Finished(audio, peak, 0.0, 0, "silent")
-    gain = 0.0
-    if loudness is not None:
-        import pyloudnorm
-
-        # A clip that is shorter than a block is measured as one block.
-        meter = pyloudnorm.Meter(rate, block_size=min(LOUDNESS_BLOCK, len(audio) / rate))
-        # Parts below -70 LUFS do not count (ITU-R BS.1770-4), and with more gain more of a quiet sound counts.
-        for _ in range(TRIALS):
-            measured = meter.integrated_loudness(audio * 10 ** (gain / 20))
-            if not np.isfinite(measured) or abs(loudness - measured) < CLOSE:
-                break
-            gain += loudness - measured
-        audio = audio * 10 ** (gain / 20)
-    overs = int((np.abs(audio) > 1).sum())
-    return Finished(audio, peak, gain, overs, f"{overs} samples over full scale, clipped" if overs else "")
+from sao.rendering.clips import Clip, read_clips
+from sao.rendering.finish import COLUMNS, FORMATS, write_render
+from sao.rendering.ready import ready_model, weights_hash
 
 
 def keep_row(folder: Path, clip: Clip, row: dict[str, Any]) -> None:
@@ -134,21 +73,18 @@ def main() -> None:
     about["model_sha256"] = weights_hash(args.weights, args.weights_digest)
     cure = f"delete {args.weights} and run again"
     weights = Vouched(args.weights, about["model_sha256"], args.weights_digest, cure)
-    checking = Checking([weights, *model_files(args.model, args.model_digest, weights=False)])
-    model = load_model(config, args.model / "hub", args.weights)
-    checking.finish(f"{args.weights} and base model {args.model}")
+    model, precision = ready_model(
+        config,
+        args.model / "hub",
+        args.weights,
+        [weights, *model_files(args.model, args.model_digest, weights=False)],
+        rendering["precision"],
+        args.threads,
+        f"{args.weights} and base model {args.model}",
+    )
     with output_to_log():
-        import torch
         from sao.models.device import this_device
-        from sao.rendering.precision import chosen, lower
         from sao.rendering.sampling import render
-
-    torch.set_num_threads(args.threads)
-    precision = chosen(rendering["precision"], this_device())
-    lower(model, precision)
-    model = model.to(this_device().kind).eval().requires_grad_(False)
-    settings = {key: value for key, value in sampling.items() if key not in ("cfg_scale", "negative_prompt")}
-    settings["precision"] = precision
 
     identity = digest(
         about["model_sha256"], args.model_digest.read_text(encoding="utf-8"), rendering, frames, precision, args.code
@@ -162,7 +98,7 @@ def main() -> None:
     if rows:
         log.info("%d of %d clips are rendered already", len(rows), len(clips))
 
-    suffix, subtype = FORMATS[rendering["format"]]
+    _, subtype = FORMATS[rendering["format"]]
     # The size of a WAV. A FLAC is smaller, by an amount that depends on the sound.
     width = {"PCM_16": 2, "PCM_24": 3}[subtype] * config["model"]["pretransform"]["config"]["io_channels"]
     room = sum(math.ceil(clip.seconds * rate) * width + 4096 for clip in todo)
@@ -174,36 +110,7 @@ def main() -> None:
     rendered = render(model, todo, sampling, frames, args.batch_size, chunk_frames(config), workers)
     for clip, window_audio in progress(rendered, f"rendering {args.run}", total=len(todo), unit="clips"):
         audio = window_audio[:, : max(round(clip.seconds * rate), 1)].T.numpy()
-        # What lies outside of a mask keeps its level.
-        loudness = rendering["loudness"] if clip.mask_start is None else None
-        finished = finish(audio, rate, loudness, clip.clip_id, precision)
-        if finished.warning:
-            log.warning("warning: clip %s: %s (peak %.1f dBFS)", clip.clip_id, finished.warning, finished.peak_dbfs)
-        row = {
-            "clip_id": clip.clip_id,
-            "split": clip.split,
-            "prompt": clip.prompt,
-            "negative_prompt": clip.negative_prompt,
-            "cfg_scale": clip.cfg_scale,
-            "seed": clip.seed,
-            "seconds": round(len(audio) / rate, 6),
-            **about,
-        }
-        made_from = {name: getattr(clip, name) for name in ("source_sha256", *OF_SOURCE)}
-        comment = {key: value for key, value in row.items() if key != "prompt"} | settings
-        comment |= made_from if clip.source else {}
-        file = f"{clip.clip_id}.{suffix}"
-        write_sound(partial / file, finished.audio, rate, subtype, clip.prompt, comment)
-        rows[clip.clip_id] = row | {
-            "peak_dbfs": round(finished.peak_dbfs, 2),
-            "gain_db": round(finished.gain_db, 2),
-            "overs": finished.overs,
-            "warning": finished.warning,
-            "reference": clip.reference,
-            "source": clip.source,
-            **made_from,
-            "file": file,
-        }
+        rows[clip.clip_id] = write_render(partial, clip, audio, rate, rendering, precision, about)
         keep_row(partial, clip, rows[clip.clip_id])
     # A single shard may be silent, so gather.py checks all shards together.
     if not args.shard and all(row["warning"] == "silent" for row in rows.values()):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from conftest import checksum, link_checkout, run_snakemake
+from conftest import assert_succeeds, checksum, link_checkout, run_script, run_snakemake
 from sao.base.files import read_json
 
 RUN = {"base_model": "demo", "corpus": "demo", "steps": 4, "checkpoint_every": 2, "validate_every": 2, "batch_size": 4}
@@ -59,6 +59,16 @@ def test_each_run_starts_from_what_the_one_before_exported(checkout: Path) -> No
     losses = [pd.read_csv(results / f"checkpoints/{run}/metrics.csv").validation_loss[0] for run in ("first", "third")]
     assert losses[1] < losses[0]
     assert set(pd.read_csv(results / "evaluation/summary.csv").run) == {"base", "first", "second", "third"}
+
+
+def test_a_tried_adapter_has_the_bytes_of_the_graphs_render(checkout: Path, tmp_path: Path) -> None:
+    (row,) = pd.read_csv(checkout / "results/renders/second.csv").itertuples()
+    given = ["second", row.prompt, "--configfile", "chain.yaml", "--output", tmp_path / "out.wav"]
+    assert_succeeds(run_script("try", *given, cwd=checkout))
+    rendered = (tmp_path / "out.wav").read_bytes()
+    assert rendered == (checkout / "results/renders/second" / row.file).read_bytes()
+    assert_succeeds(run_script("try", *given, "--strength", 0.5, cwd=checkout))
+    assert (tmp_path / "out.wav").read_bytes() != rendered
 
 
 def test_a_changed_first_run_trains_all_anew(checkout: Path) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from conftest import FORKS, checksum, copy_checkout, forked_jobs, listing, write_wav
+from conftest import FORKS, assert_succeeds, checksum, copy_checkout, forked_jobs, listing, run_script, write_wav
 from forks import Started
 
 SMALL = {
@@ -104,6 +104,16 @@ def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(small: Pa
     code, said = snakemake(again, weights)
     assert code == 0, said[-3000:]
     assert checksum(again / weights / "model.safetensors") == checksum(small / weights / "model.safetensors")
+
+
+def test_a_tried_prompt_has_the_bytes_of_the_graphs_render(small: Path, tmp_path: Path) -> None:
+    """A plain one in a batch with clips, and one that starts from a sound."""
+    for model, folder, clip in (("demo", "demo", "plain"), ("base", "base--demo--demo", "odd")):
+        rendered = small / "results/renders" / folder
+        seed = pd.read_csv(rendered.with_suffix(".csv")).set_index("clip_id").seed[clip]
+        given = ["--configfile", "small.yaml", "--seed", seed, "--output", tmp_path / "out.wav"]
+        assert_succeeds(run_script("try", model, "Rain.", *given, cwd=small))
+        assert (tmp_path / "out.wav").read_bytes() == (rendered / f"{clip}.wav").read_bytes()
 
 
 def test_everything_is_what_it_was_made_as(small: Path) -> None:

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import soundfile
 import yaml
-from conftest import FORKS, ROOT, assert_succeeds, copy_checkout, run_snakemake
+from conftest import FORKS, ROOT, assert_succeeds, copy_checkout, run_script, run_snakemake
 from hub import serve_hub
 from micro import gemma_encoder, safetensors, stable_audio_3
 from sao.base.files import read_json
@@ -153,6 +153,16 @@ def test_text_inpainting_and_audio_to_audio_stand_on_one_page(trained: tuple[str
             assert np.abs(sounds[clip][part] - alone[clip][part]).max() > 1e-3
     page_folder = checkout / "results/samples"
     assert {path.name for path in (page_folder / "source").iterdir()} == {"varied.wav", "filled.wav", "gone-on.wav"}
+
+
+def test_a_tried_mask_has_the_bytes_of_the_graphs_render(trained: tuple[str, Path], tmp_path: Path) -> None:
+    name, checkout = trained
+    rendered = checkout / f"results/renders/{name}"
+    seed = pd.read_csv(rendered.with_suffix(".csv")).set_index("clip_id").seed["filled"]
+    given = [name, "A bell.", "--seed", seed, "--init-audio", "notes.wav", "--mask", "0.5:1"]
+    configs = ["--configfile", f"configs/{name}.yaml", "--configfile", "overlay.yaml"]
+    assert_succeeds(run_script("try", *given, *configs, "--output", tmp_path / "out.wav", cwd=checkout))
+    assert (tmp_path / "out.wav").read_bytes() == (rendered / "filled.wav").read_bytes()
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("configs/stable-audio-3-*.yaml")), ids=lambda path: path.stem)

@@ -22,9 +22,9 @@ import torch
 from conftest import assert_fails, assert_succeeds, change, checksum, listing, run_script
 from forks import Forks, Started
 from prompt_tables import RENDER, SAMPLING, run_prompts
-from render import finish
 from safetensors.torch import load_file, save_file
 from sao.base.command import InputError
+from sao.rendering.finish import finish
 
 RATE = 16000  # Hz
 PROMPTS = """id,prompt,seconds,seed,cfg_scale,negative_prompt

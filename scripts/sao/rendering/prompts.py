@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,17 +54,12 @@ def read_prompts(path: Path, takes: Takes, settings: PromptSettings) -> list[Cli
 
     The clips' sources are the user's files. Raises InputError with file and row.
     """
-    default = takes.window if settings["seconds"] is None else settings["seconds"]
-    sampling = settings["sampling"]
-    if default > takes.window:
-        raise InputError(
-            f"render.seconds is {default}, the model's window is {takes.window:.2f} s: set it to null or to less than that"
-        )
+    default_seconds(takes, settings)
     rows = _table(path, takes.numbers) if path.suffix == ".csv" else _lines(path, takes.numbers)
     clips: dict[str, Clip] = {}
     for line, row in rows:
         origin = f"{path}, row {line}"
-        name = row.get("id", "").strip() or f"prompt-{line:04d}"
+        name = row.get("id", "").strip() or prompt_name(line)
         if not re.fullmatch(ID, name):
             raise InputError(
                 f"{origin}: the id {name!r} cannot be a file name: use up to 80 letters, digits, '.', '_' and '-'"
@@ -72,53 +67,61 @@ def read_prompts(path: Path, takes: Takes, settings: PromptSettings) -> list[Cli
         # Some file systems ignore case.
         if name.casefold() in clips:
             raise InputError(f"{origin}: {clips[name.casefold()].origin} has the id {name!r} too: rename one")
-        prompt = row["prompt"].strip()
-        if is_blank(prompt):
-            raise InputError(f"{origin}: the prompt is empty: write one or delete the row")
-        if re.search(r"\r(?!\n)", prompt + row.get("negative_prompt", "").strip()):
-            raise InputError(f"{origin}: holds a carriage return: end lines as Windows or Unix does, or remove it")
-        seconds = _number(row, "seconds", origin, float, lambda x: x > 0, "a number above 0", None)
-        if seconds is not None and seconds > takes.window:
-            raise InputError(
-                f"{origin}: seconds is {seconds}, the model's window is {takes.window:.2f} s: ask for less"
-            )
-        clips[name.casefold()] = Clip(
-            clip_id=name,
-            split=SPLIT,
-            prompt=prompt,
-            seed=_number(
-                row,
-                "seed",
-                origin,
-                int,
-                lambda x: 0 <= x < 2**63,
-                "a whole number from 0",
-                render_seed(settings["seed"], name),
-            ),
-            cfg_scale=_number(
-                row,
-                "cfg_scale",
-                origin,
-                float,
-                lambda x: 0 <= x <= 100,
-                "a number from 0 to 100",
-                float(sampling["cfg_scale"]),
-            ),
-            negative_prompt=row.get("negative_prompt", "").strip() or sampling["negative_prompt"],
-            numbers={number.name: _given(row, number, origin) for number in takes.numbers},
-            origin=origin,
-            **_source(path, row, seconds, default, takes, origin),
-        )
+        clips[name.casefold()] = prompt_clip(row, name, named_sound(path, row), takes, settings, origin)
     if not clips:
         raise InputError(f"{path}: holds no prompt: write one per line")
     return list(clips.values())
 
 
+def prompt_name(line: int) -> str:
+    """The id of a prompt without one, by the line that it is in, counted from 1."""
+    return f"prompt-{line:04d}"
+
+
+def default_seconds(takes: Takes, settings: PromptSettings) -> float:
+    """The length of a sound whose prompt names none. Raises InputError if it is longer than the model's window."""
+    default = takes.window if settings["seconds"] is None else settings["seconds"]
+    if default > takes.window:
+        raise InputError(
+            f"render.seconds is {default}, the model's window is {takes.window:.2f} s: set it to null or to less than that"
+        )
+    return default
+
+
+def prompt_clip(
+    row: Mapping[str, str], name: str, source: Path | None, takes: Takes, settings: PromptSettings, origin: str
+) -> Clip:
+    """The clip of a prompt, from the texts of its columns. Empty ones take their values from the config.
+
+    `source` is the sound to start from. Raises InputError, which begins with `origin`, on a text that a model cannot take.
+    """
+    sampling = settings["sampling"]
+    prompt = row["prompt"].strip()
+    if is_blank(prompt):
+        raise InputError(f"{origin}: the prompt is empty: write one or delete the row")
+    if re.search(r"\r(?!\n)", prompt + row.get("negative_prompt", "").strip()):
+        raise InputError(f"{origin}: holds a carriage return: end lines as Windows or Unix does, or remove it")
+    seconds = _number(row, "seconds", origin, float, lambda x: x > 0, "a number above 0", None)
+    if seconds is not None and seconds > takes.window:
+        raise InputError(f"{origin}: seconds is {seconds}, the model's window is {takes.window:.2f} s: ask for less")
+    seed, scale = render_seed(settings["seed"], name), float(sampling["cfg_scale"])
+    return Clip(
+        clip_id=name,
+        split=SPLIT,
+        prompt=prompt,
+        seed=_number(row, "seed", origin, int, lambda x: 0 <= x < 2**63, "a whole number from 0", seed),
+        cfg_scale=_number(row, "cfg_scale", origin, float, lambda x: 0 <= x <= 100, "a number from 0 to 100", scale),
+        negative_prompt=row.get("negative_prompt", "").strip() or sampling["negative_prompt"],
+        numbers={number.name: _given(row, number, origin) for number in takes.numbers},
+        origin=origin,
+        **_source(source, row, seconds, default_seconds(takes, settings), takes, origin),
+    )
+
+
 def _source(
-    table: Path, row: dict[str, str], seconds: float | None, default: float, takes: Takes, origin: str
+    path: Path | None, row: Mapping[str, str], seconds: float | None, default: float, takes: Takes, origin: str
 ) -> dict[str, Any]:
     """The fields of a clip that its source decides: how long it is, and what is done to the source."""
-    path = named_sound(table, row)
     if path is None:
         if given := next((name for name in OF_SOURCE if row.get(name, "").strip()), None):
             raise InputError(f"{origin}: {given} is given without an init_audio: name a sound there, or leave it empty")
@@ -210,7 +213,7 @@ def _lines(path: Path, numbers: Sequence[Number]) -> list[tuple[int, dict[str, s
     return [(number, {"prompt": line}) for number, line in numbered if line and not line.startswith("#")]
 
 
-def _given(row: dict[str, str], number: Number, origin: str) -> float | int:
+def _given(row: Mapping[str, str], number: Number, origin: str) -> float | int:
     try:
         return number.read(row[number.name].strip())
     except ValueError as error:
@@ -218,7 +221,7 @@ def _given(row: dict[str, str], number: Number, origin: str) -> float | int:
 
 
 def _number(
-    row: dict[str, str],
+    row: Mapping[str, str],
     column: str,
     origin: str,
     kind: type,

@@ -224,7 +224,8 @@ def _sample_sde(
     if ahead is not None:
         drawn = ahead.take(shape, sigmas.tolist(), seeds)
     else:
-        drawn = torch.from_numpy(np.stack([brownian(shape, sigmas.tolist(), seed) for seed in seeds], axis=1))
+        of_seed = {seed: brownian(shape, sigmas.tolist(), seed) for seed in set(seeds)}
+        drawn = torch.from_numpy(np.stack([of_seed[seed] for seed in seeds], axis=1))
     steps = iter(drawn)  # a sampler asks for the noise of each step once, and in their order
 
     return SDE[sampling["sampler"]](
@@ -371,3 +372,35 @@ def _render(
                     audio = decode(model, latent, seed_for(clip.seed, "decode"))
                 yield clip, audio
             group = group[size:]
+
+
+def batch_of(
+    model: Model,
+    clips: Sequence[Clip],
+    clip: Clip,
+    sampling: Sampling,
+    window: int,
+    batch_size: int | None = None,
+    chunk: int = 1,
+) -> tuple[int, int]:
+    """`(size, place)` of the batch in which `render` computes one of `clips` on a CPU. A GPU's free memory decides: `(1, 0)`."""
+    size = (
+        1 if sampling["sampler"] in ALONE or (batch_size is None and this_device().is_gpu) else batch_size or CPU_BATCH
+    )
+    for _, group in groups(model, clips, window, chunk):
+        at = next((at for at, each in enumerate(group) if each.clip_id == clip.clip_id), None)
+        if at is not None:
+            return min(size, len(group) - at // size * size), at % size
+    raise KeyError(clip.clip_id)
+
+
+def render_in_batch(
+    model: Model, clip: Clip, sampling: Sampling, window: int, size: int, place: int, chunk: int = 1
+) -> torch.Tensor:
+    """The sound `[channels, samples]` of a clip at a place of a batch of this size, beside copies of itself.
+
+    Which kernels compute a batch, and how they round, depends on its size. The other sounds in it change nothing.
+    """
+    frames = frames_of(model, clip, window, chunk)
+    latents = sample(model, [clip] * size, sampling, frames)[place]
+    return decode(model, latents, seed_for(clip.seed, "decode"))

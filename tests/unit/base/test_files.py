@@ -32,7 +32,7 @@ WRITERS = {
 }
 OURS = {
     "state": "from sao.training.state import save_state; import torch; save_state(path, {'a': torch.ones(1000000)})",
-    "render": "import numpy; from render import write_sound; sound = numpy.random.rand(1000000, 1) - 0.5\n"
+    "render": "import numpy; from sao.sound.write import write_sound; sound = numpy.random.rand(1000000, 1) - 0.5\n"
     "write_sound(path.with_suffix('.wav'), sound, 8000, 'PCM_16', 'title', {})",
 }
 WRITE = """

@@ -1,0 +1,162 @@
+"""Try a prompt: render it with a run, a leg of it, the base model, or any folder with a model.safetensors.
+
+The file has the same bytes as the graph's render of this prompt. An option that is left out takes what the graph has for the
+prompt, or else the config's value.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import re
+import shutil
+import tempfile
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sao.base.command import InputError, log, parse, run
+
+import soundfile
+from sao.base.files import check_room, whole
+from sao.plan.trying import models_of
+from sao.rendering.finish import FORMATS
+from sao.rendering.trying import Job, Loaded, Model, Request, beside, prepare, suffix_of, with_random_seed
+from sao.rendering.worker import Worker
+
+OURS = ("clip_id", "seed", "model_sha256")  # what the comment of a render tells
+
+
+def request_of(args: argparse.Namespace) -> Request:
+    """What the command line asks for. Raises InputError on a number without a name."""
+    numbers = dict(text.partition("=")[::2] for text in args.number)
+    if bad := next((text for text in args.number if "=" not in text), None):
+        raise InputError(f"--number: found {bad!r}; it takes NAME=NUMBER, such as bpm=120")
+    return Request(
+        prompt=args.prompt,
+        seconds=args.seconds,
+        seed=args.seed,
+        cfg_scale=args.cfg,
+        steps=args.steps,
+        sampler=args.sampler,
+        negative_prompt=args.negative_prompt,
+        init_audio=args.init_audio,
+        init_noise_level=args.init_noise_level,
+        mask=args.mask,
+        strength=args.strength,
+        numbers=numbers,
+    )
+
+
+def with_format(model: Model, output: Path | None) -> Model:
+    """The model, rendering in the format that the suffix of the output names."""
+    if output is None or output.suffix == suffix_of(model):
+        return model
+    formats = {f".{suffix}": name for name, (suffix, _) in reversed(FORMATS.items())}
+    if output.suffix not in formats:
+        raise InputError(
+            f"{output}: sounds are written as {' or '.join(sorted(formats))}: choose one of these suffixes"
+        )
+    return dataclasses.replace(model, rendering={**model.rendering, "format": formats[output.suffix]})
+
+
+def check_output(path: Path) -> None:
+    """Raise InputError if a file would be lost that is no render."""
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder: name a file with --output")
+    if not path.exists():
+        return
+    try:
+        with soundfile.SoundFile(path) as sound:
+            told = json.loads(sound.comment)
+    except (soundfile.SoundFileError, ValueError):
+        told = None
+    if not isinstance(told, dict) or not set(OURS) <= set(told):
+        raise InputError(f"{path}: is there already, and is no render: name another file with --output")
+
+
+def compared(output: Path, name: str) -> Path:
+    """The file of the sound of the model that is compared: `out.base.wav`."""
+    return output.with_name(f"{output.stem}.{re.sub('[^A-Za-z0-9@._-]+', '-', name).strip('-')}{output.suffix}")
+
+
+def write(row: Mapping[str, Any], model: Model, job: Job, output: Path, scratch: Path) -> None:
+    """Bring a sound to its place, and tell what it is."""
+    made = scratch / row["file"]
+    check_room(output, made.stat().st_size, "the sound")
+    with whole(output) as temporary:
+        shutil.copyfile(made, temporary)
+    log.info(
+        "%s: %s, %.2f s, seed %d, cfg %g, %d steps of %s%s",
+        output,
+        model.name,
+        row["seconds"],
+        job.clip.seed,
+        job.clip.cfg_scale,
+        job.sampling["steps"],
+        job.sampling["sampler"],
+        f", as the graph renders {job.clip.clip_id}" if job.among else "",
+    )
+
+
+def options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "model", help="a run (demo), a leg (demo@step-00000300), base, or a folder with model.safetensors"
+    )
+    parser.add_argument("prompt", help="what to render")
+    parser.add_argument(
+        "--output", "-o", type=Path, help="the sound (default: out.wav, or out.flac with render.format flac)"
+    )
+    parser.add_argument("--compare", metavar="MODEL", help="render with this model too, such as base: out.base.wav")
+    parser.add_argument("--seconds", default="", help="length (default: render.seconds, or the model's window)")
+    parser.add_argument("--seed", default="", help="whole number from 0; -1 draws one (default: from render.seed)")
+    parser.add_argument("--cfg", "--cfg-scale", default="", help="scale of classifier-free guidance")
+    parser.add_argument("--steps", default="", help="sampling steps")
+    parser.add_argument("--sampler", default="", help="by stable-audio-tools' name")
+    parser.add_argument("--negative-prompt", help='guidance leads away from it; "" for none')
+    parser.add_argument("--init-audio", default="", metavar="FILE", help="a sound to start from")
+    parser.add_argument("--init-noise-level", default="", metavar="LEVEL", help="noise on it (docs/guides/runs.md)")
+    parser.add_argument("--mask", default="", metavar="START:END", help="make this part of it anew, in seconds")
+    parser.add_argument("--strength", default="", help="of the run's adapter, from 0 to 10 (default: 1)")
+    parser.add_argument(
+        "--number", action="append", default=[], metavar="NAME=NUMBER", help="beside the prompt: bpm=120"
+    )
+    parser.add_argument(
+        "--text-encoder", type=Path, metavar="FOLDER", help="of a model in a folder, if it is elsewhere"
+    )
+    parser.add_argument(
+        "--configfile", type=Path, action="append", default=[], metavar="FILE", help="as for Snakemake; may be repeated"
+    )
+    parser.add_argument(
+        "--config", action="append", default=[], metavar="KEY=VALUE", help="as for Snakemake; may be repeated"
+    )
+    return parser
+
+
+def main() -> None:
+    args = parse(options())
+    warnings.simplefilter("ignore")  # of libraries, about their own code
+
+    with tempfile.TemporaryDirectory(prefix="try-") as folder:
+        scratch = Path(folder)
+        models = models_of(args.configfile, args.config, scratch)
+        model = with_format(models.find(args.model, text_encoder=args.text_encoder), args.output)
+        output = args.output or Path(f"out{suffix_of(model)}")
+        request = with_random_seed(request_of(args))
+        todo = [(model, prepare(model, request), output)]
+        if args.compare is not None:
+            other = with_format(models.find(args.compare, model, args.text_encoder), output)
+            todo.append((other, beside(other, request, todo[0][1]), compared(output, args.compare)))
+        for _, _, path in todo:
+            check_output(path)
+        for each, job, path in todo:
+            # Another base model has another text encoder, which only another process can load.
+            made = Loaded(each) if each.base == model.base else Worker(each)
+            write(made.render(job, scratch), each, job, path, scratch)
+
+
+if __name__ == "__main__":
+    run(main)
