@@ -1,6 +1,6 @@
 FROM condaforge/miniforge3:latest
 LABEL io.github.snakemake.containerized="true"
-LABEL io.github.snakemake.conda_env_hash="8cc42977c2ebe3dc4489ec8481988f8fed4a4a254f266fd383064c56ad561f58"
+LABEL io.github.snakemake.conda_env_hash="191282e99d2b3484fe59d2162e75703d7d8ae5337b5672776a610d3556343ff0"
 # Conda environment:
 #   source: envs/data.yaml
 #   prefix: /conda-envs/1a20883ba0e361fd58bf8985d1b00af4
@@ -31,7 +31,7 @@ RUN mkdir -p /conda-envs/1a20883ba0e361fd58bf8985d1b00af4
 COPY envs/data.yaml /conda-envs/1a20883ba0e361fd58bf8985d1b00af4/environment.yaml
 # Conda environment:
 #   source: envs/model.yaml
-#   prefix: /conda-envs/0e5233beaa337ce937cb6a65238c6f3f
+#   prefix: /conda-envs/a209460e4a80dc619ca0177da4e116cc
 #   # For the rules that need torch. model.post-deploy.sh then installs stable-audio-tools and its companions without their
 #   # dependencies, because they pin old releases of the packages below. The versions are those of uv.lock, which are tested.
 #   channels:
@@ -45,6 +45,7 @@ COPY envs/data.yaml /conda-envs/1a20883ba0e361fd58bf8985d1b00af4/environment.yam
 #         - torchaudio==2.11.0
 #         - lightning-fabric==2.6.6
 #         - peft==0.21.2
+#         - diffusers==0.42.1
 #         - torchao==0.18.0
 #         - tensorboard==2.21.0
 #         - scipy==1.17.1
@@ -72,12 +73,12 @@ COPY envs/data.yaml /conda-envs/1a20883ba0e361fd58bf8985d1b00af4/environment.yam
 #         - librosa==0.11.0
 #         - torchvision==0.26.0
 #         - webdataset==1.0.2
-RUN mkdir -p /conda-envs/0e5233beaa337ce937cb6a65238c6f3f
-COPY envs/model.yaml /conda-envs/0e5233beaa337ce937cb6a65238c6f3f/environment.yaml
+RUN mkdir -p /conda-envs/a209460e4a80dc619ca0177da4e116cc
+COPY envs/model.yaml /conda-envs/a209460e4a80dc619ca0177da4e116cc/environment.yaml
 
 RUN conda env create --prefix /conda-envs/1a20883ba0e361fd58bf8985d1b00af4 --file /conda-envs/1a20883ba0e361fd58bf8985d1b00af4/environment.yaml && \
-    conda env create --prefix /conda-envs/0e5233beaa337ce937cb6a65238c6f3f --file /conda-envs/0e5233beaa337ce937cb6a65238c6f3f/environment.yaml && \
+    conda env create --prefix /conda-envs/a209460e4a80dc619ca0177da4e116cc --file /conda-envs/a209460e4a80dc619ca0177da4e116cc/environment.yaml && \
     conda clean --all -y
 
-COPY envs/model.post-deploy.sh /conda-envs/0e5233beaa337ce937cb6a65238c6f3f/post-deploy.sh
-RUN conda run --prefix /conda-envs/0e5233beaa337ce937cb6a65238c6f3f bash /conda-envs/0e5233beaa337ce937cb6a65238c6f3f/post-deploy.sh
+COPY envs/model.post-deploy.sh /conda-envs/a209460e4a80dc619ca0177da4e116cc/post-deploy.sh
+RUN conda run --prefix /conda-envs/a209460e4a80dc619ca0177da4e116cc bash /conda-envs/a209460e4a80dc619ca0177da4e116cc/post-deploy.sh

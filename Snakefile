@@ -112,6 +112,7 @@ include: "rules/rendering.smk"
 include: "rules/listening.smk"
 include: "rules/evaluation.smk"
 include: "rules/pages.smk"
+include: "rules/exports.smk"
 include: "rules/publish.smk"
 include: "rules/verify.smk"
 include: "rules/failures.smk"
@@ -121,12 +122,23 @@ rule all:
     default_target: True
     input:
         "results/samples",
+        PLAN.exports.all(),
 
 
 # Fetches everything that comes from the internet, for clusters where only some nodes have it.
 rule downloads:
     input:
         PLAN.downloads(),
+
+
+# The forms of the models that the config names for other programs.
+rule exports:
+    input:
+        ask(
+            PLAN.exports.all,
+            lambda paths: paths or sys.exit(f"error: {PLAN.exports.nothing()}"),
+        ),
+    localrule: True
 
 
 # The only target that uploads a model; no other target includes it. `sys.exit`, because Snakemake would print the traceback

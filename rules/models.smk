@@ -21,6 +21,7 @@ rule rehearse:
         settings=settings(PLAN.models.source),
         # Not a rerun trigger: a rerun needs the network, and a training checks its settings again.
         trainings=untracked(PLAN.models.trainings),
+        exports=untracked(PLAN.exports.forms_by_run),
     message:
         "Build base model {wildcards.base_model} without its weights, and make ready the runs that train it"
     shell:
@@ -28,6 +29,7 @@ rule rehearse:
         python "$SCRIPTS/rehearse.py" \
             --settings {params.settings:q} \
             --trainings {params.trainings:q} \
+            --exports {params.exports:q} \
             --output {output:q} \
             --log {log:q}
         """

@@ -13,6 +13,7 @@ rule model_card:
         kept=ask(PLAN.publish.kept),
         window=ask(PLAN.publish.window_files),
         measures=ask(PLAN.publish.measures),
+        exports=ask(PLAN.publish.records),
     output:
         card="results/checkpoints/{exported}/README.md",
         attribution="results/checkpoints/{exported}/ATTRIBUTION.csv",
@@ -45,6 +46,7 @@ rule model_card:
             --kept {input.kept:q} \
             --measures {input.measures[0]:q} \
             --base-measures {input.measures[1]:q} \
+            --exports {input.exports:q} \
             --card {output.card:q} \
             --attribution {output.attribution:q} \
             --log {log:q}
@@ -58,6 +60,8 @@ rule upload:
         config="results/checkpoints/{run}/model_config.json",
         card="results/checkpoints/{run}/README.md",
         attribution="results/checkpoints/{run}/ATTRIBUTION.csv",
+        exports=ask(PLAN.publish.folders, ancient, exported="run"),
+        records=ask(PLAN.publish.records, exported="run"),
     output:
         "results/published/{run}.json",
     log:
@@ -76,6 +80,7 @@ rule upload:
     params:
         repo=ask(PLAN.publish.repo),
         visibility=ask(PLAN.publish.visibility),
+        send=ask(PLAN.publish.send),
         folder=subpath(input.digest, parent=True),
         code=code_hash(SCRIPTS / "upload.py"),
     message:
@@ -88,6 +93,9 @@ rule upload:
             --digest {input.digest:q} \
             --repo {params.repo:q} \
             {params.visibility} \
+            --send {params.send:q} \
+            --exports {input.exports:q} \
+            --records {input.records:q} \
             --output {output:q} \
             --log {log:q}
         """

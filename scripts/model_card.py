@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--kept", type=Path, required=True, help="table of the clips that the model can take")
     parser.add_argument("--measures", type=Path, required=True, help="JSON of rule evaluate")
     parser.add_argument("--base-measures", type=Path, required=True, help="the same of the base model")
+    parser.add_argument("--exports", type=Path, nargs="*", default=[], help="records of what is published")
     parser.add_argument("--card", type=Path, required=True)
     parser.add_argument("--attribution", type=Path, required=True)
     args = parse(parser)
@@ -51,6 +52,10 @@ def main() -> None:
     clips = kept[kept.role == "train"]
     settings = args.settings
     settings["source"] |= read_json(args.model_source)  # which has commits where the config has branches
+    records = [read_json(path) for path in args.exports]
+    for path, record in zip(args.exports, records, strict=True):
+        if record["model_sha256"] != export["sha256"]:
+            raise InputError(f"{path}: was made of other weights than those of {args.export}: delete it and run again")
     card = Card(
         training=of_leg(export["leg"], args.training),
         export=export,
@@ -61,6 +66,7 @@ def main() -> None:
         measures=measures,
         base_measures=read_json(args.base_measures),
         start=read_json(args.start_source) if args.start_source else None,
+        exports=records,
     )
     write_table(args.attribution, attribution(clips))
     with whole(args.card) as temporary:

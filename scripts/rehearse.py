@@ -10,6 +10,7 @@ from sao.base.command import InputError, log, parse, run
 
 from sao.base.files import write_json
 from sao.config.settings import ModelSource, TrainingSettings, add_settings
+from sao.exports.forms import model_refusal
 from sao.models.config import ModelConfig, is_distilled, read_model_config
 from sao.models.header import Shapes, assert_same_weights, tensor_shapes
 from sao.models.source import Source
@@ -49,11 +50,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add_settings(parser, ModelSource)
     add_settings(parser, dict[str, TrainingSettings], "trainings", "settings of the runs, by name")
+    add_settings(parser, dict[str, list[str]], "exports", "forms of export of the runs, by name")
     parser.add_argument("--output", type=Path, required=True, help="JSON: shapes of the model's weights, by key")
     args = parse(parser)
     source = Source.of(args.settings)
 
     config, shapes = local(source, source.path) if source.path else remote(source)
+    for name, forms in args.exports.items():
+        for form in forms:
+            if reason := model_refusal(form, config):
+                raise InputError(f"{source.name(source.model_config)}: runs.{name}: {reason}")
     from sao.training.rehearsal import rehearse  # imported after all checks that need no torch
 
     expected = rehearse(config, source.name(source.model_config), args.trainings)

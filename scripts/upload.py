@@ -8,18 +8,20 @@ from pathlib import Path
 from sao.base.command import InputError, log, parse, run
 
 from sao.base.files import read_json, sha256, size_text, write_json
+from sao.base.vouched import Vouched, all_wrong
 from sao.hub.bars import client_bars
 
 WEIGHTS, CARD = "model.safetensors", "README.md"
-FILES = (WEIGHTS, "model_config.json", CARD, "ATTRIBUTION.csv")
+ALWAYS = ("model_config.json", CARD, "ATTRIBUTION.csv")
+BELOW = {"diffusers": "diffusers/"}  # forms that have a folder of their own in the repository
 
 
-def check_files(folder: Path, export: dict[str, str]) -> None:
+def check_files(folder: Path, export: dict[str, str], weights: bool) -> None:
     """Raise InputError if a file is missing, or if the weights or the card do not belong to this `export.json`."""
-    for name in FILES:
+    for name in (WEIGHTS, *ALWAYS) if weights else ALWAYS:
         if not (folder / name).is_file():
             raise InputError(f"{folder / name}: missing: run again")
-    if (actual := sha256(folder / WEIGHTS)) != export["sha256"]:
+    if weights and (actual := sha256(folder / WEIGHTS)) != export["sha256"]:
         raise InputError(
             f"{folder / WEIGHTS}: has the SHA-256 {actual}, export.json says {export['sha256']}: changed since it was "
             "exported; delete it and run again"
@@ -30,6 +32,18 @@ def check_files(folder: Path, export: dict[str, str]) -> None:
         )
 
 
+def exported_files(folder: Path, path: Path, export: dict[str, str]) -> dict[str, Path]:
+    """The files of an export by their names in the repository. Raises InputError unless its record `path` vouches for them."""
+    record = read_json(path)
+    if record["model_sha256"] != export["sha256"]:
+        raise InputError(f"{path}: was made of other weights than those of export.json: delete it and run again")
+    cure = f"delete {folder} and run again"
+    files = {name: folder / name for name in record["files"]}
+    if wrong := all_wrong(Vouched(files[name], of["sha256"], path, cure) for name, of in record["files"].items()):
+        raise InputError(wrong[0])
+    return {f"{BELOW.get(record['form'], '')}{name}": file for name, file in files.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", required=True, help="name of the run")
@@ -37,6 +51,9 @@ def main() -> None:
     parser.add_argument("--digest", type=Path, required=True, help="export.json")
     parser.add_argument("--repo", required=True, help="owner/name on the Hub")
     parser.add_argument("--public", action="store_true", help="if the repository does not exist, make a public one")
+    parser.add_argument("--send", nargs="+", default=["model"], help="what to upload: model, adapter, diffusers")
+    parser.add_argument("--exports", type=Path, nargs="*", default=[], help="folders of exports to upload")
+    parser.add_argument("--records", type=Path, nargs="*", default=[], help="their records")
     parser.add_argument("--output", type=Path, required=True, help="JSON: repository, commit, URL and SHA-256")
     args = parse(parser)
 
@@ -44,10 +61,16 @@ def main() -> None:
 
     exists = check(args.repo, not args.public)
     export = read_json(args.digest)
-    check_files(args.folder, export)
+    files = {name: args.folder / name for name in ALWAYS}
+    for folder, record in zip(args.exports, args.records, strict=True):
+        files |= exported_files(folder, record, export)
+    # In half precision the weights of the merged model are an export too.
+    weights = "model" in args.send and WEIGHTS not in files
+    check_files(args.folder, export, weights)
+    if weights:
+        files[WEIGHTS] = args.folder / WEIGHTS
     if not exists:
         create(args.repo, not args.public)
-    files = {name: args.folder / name for name in FILES}
     log.info("%s: %s in %d files", args.repo, size_text(sum(p.stat().st_size for p in files.values())), len(files))
     with client_bars():
         commit_id = commit(args.repo, files, f"{args.run}, {export['leg']}")

@@ -13,6 +13,7 @@ from sao.base.files import read_json, size_text
 from sao.base.names import read_digests
 from sao.base.tables import read_table
 from sao.base.vouched import LISTING, Vouched, caption_file, dataset_files, latent_files, model_files, sound_files
+from sao.exports.forms import FORMS
 
 OWN = "restore the old file; if the change was intended, `touch` it and run again"
 Entry = Vouched | str  # a file to hash, or a line about a fault
@@ -92,6 +93,14 @@ def trainings(results: Path) -> Iterator[Entry]:
         yield Vouched(path, read_json(export)["sha256"], export, f"delete {path} and run again")
 
 
+def exports(results: Path) -> Iterator[Entry]:
+    """Models and adapters in the forms of other programs."""
+    for record in sorted(path for form in FORMS for path in (results / "exports").rglob(f"{form}-*.json")):
+        folder = record.with_suffix("")
+        for name, file in read_json(record)["files"].items():
+            yield Vouched(folder / name, file["sha256"], record, f"delete {folder} and run again")
+
+
 def listened(results: Path) -> Iterator[Entry]:
     """The sounds of legs to listen to."""
     page = results / "listen"
@@ -107,7 +116,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     args = parse(parser)
 
-    kinds = (archives, sounds, datasets, models, latents, captions, trainings, listened)
+    kinds = (archives, sounds, datasets, models, latents, captions, trainings, exports, listened)
     entries = [entry for kind in kinds for entry in kind(args.results)]
     files = [entry for entry in entries if isinstance(entry, Vouched)]
     complaints = [entry for entry in entries if isinstance(entry, str)]

@@ -58,6 +58,9 @@ def test_commands_work_as_a_dry_run(command: tuple[str, ...], checkout: Path, tm
         "results/evaluation/summary.json": "compare",
         "results/listen/index.html": "listen_page",
         "publish": "upload",
+        "exports": "convert",
+        "results/exports/demo/diffusers-float16.json": "convert",
+        "results/exports/demo/step-00000300/model-bfloat16.json": "convert",
         "verify": "verify",
     }
     assert next((rule for target, rule in makers.items() if target in command), "collect") in done.stdout + done.stderr

@@ -158,8 +158,9 @@ def test_window_that_is_no_whole_number_of_frames_or_patches_is_processed() -> N
         rehearse(changed(("sample_size", 37 * ratio + 5), ("model.diffusion.config.patch_size", patch)))
 
 
-def command(*source: object, output: Path, trainings: dict | None = None) -> list[object]:
-    return [*source, "--trainings", json.dumps(trainings or {"mine": RUN}), "--output", output]
+def command(*source: object, output: Path, trainings: dict | None = None, exports: dict | None = None) -> list[object]:
+    given = ["--trainings", json.dumps(trainings or {"mine": RUN}), "--exports", json.dumps(exports or {})]
+    return [*source, *given, "--output", output]
 
 
 def test_script_reads_a_folder(tmp_path: Path) -> None:
@@ -173,12 +174,21 @@ def test_script_reads_a_folder(tmp_path: Path) -> None:
     assert not (tmp_path / "x").exists()
 
 
+def test_export_that_the_model_cannot_have_is_told_first(tmp_path: Path) -> None:
+    model = shutil.copytree(BASE_MODEL, tmp_path / "model")
+    config = changed(("model.diffusion.diffusion_objective", "rectified_flow"))
+    (model / "model_config.json").write_text(json.dumps(config), encoding="utf-8")
+    given = command("--path", model, output=tmp_path / "x.json", exports={"mine": ["model", "diffusers"]})
+    words = (model / "model_config.json", "runs.mine: diffusers cannot express this model", "'rectified_flow'")
+    assert_fails(run_script("rehearse", *given), *words)
+
+
 @pytest.mark.parametrize("trained", [True, False])
 def test_training_of_a_distilled_model_is_warned_of(tmp_path: Path, trained: bool) -> None:
     model = shutil.copytree(BASE_MODEL, tmp_path / "model")
     config = changed(("model.diffusion.diffusion_objective", "rf_denoiser"))
     (model / "model_config.json").write_text(json.dumps(config), encoding="utf-8")
-    given = ["--path", model, "--trainings", json.dumps({"mine": RUN} if trained else {})]
+    given = ["--path", model, "--trainings", json.dumps({"mine": RUN} if trained else {}), "--exports", "{}"]
     done = run_script("rehearse", *given, "--output", tmp_path / "rehearsal.json")
     assert_succeeds(done)
     assert ("is a distilled model" in done.stderr and "the runs mine train it" in done.stderr) == trained

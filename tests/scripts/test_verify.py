@@ -63,6 +63,11 @@ def made(
     exported = results / "checkpoints/run"
     shutil.copy(base_model / "model.safetensors", exported)
     (exported / "export.json").write_text(json.dumps({"sha256": checksum(exported / "model.safetensors", "sha256")}))
+    converted = results / "exports/run/diffusers-float16"
+    (converted / "vae").mkdir(parents=True)
+    (converted / "vae/config.json").write_text("{}")
+    record = {"files": {"vae/config.json": {"sha256": checksum(converted / "vae/config.json", "sha256")}}}
+    converted.with_suffix(".json").write_text(json.dumps(record))
     latents = results / "latents/demo/own/all/0001-of-0001"
     latents.mkdir(parents=True)
     write_latents(latents)
@@ -112,8 +117,8 @@ def test_what_is_as_it_was_made_is_counted(copy: Path) -> None:
     sounds = sum(1 for path in (copy / "results/data/mine/audio").rglob("*.wav"))
     model = len((copy / "results/models/demo/checksums.sha256").read_text().splitlines())
     # Two archives, two sounds and a table of a user's own, a dataset config, three files of a clip's latents, encoded
-    # captions, of a training a state, weights and a model, and a sound of a leg.
-    assert f"{2 + sounds + 3 + 1 + model + 3 + 1 + 3 + 1} files" in result.stderr and "wrong" not in result.stderr
+    # captions, of a training a state, weights, a model and an export, and a sound of a leg.
+    assert f"{2 + sounds + 3 + 1 + model + 3 + 1 + 4 + 1} files" in result.stderr and "wrong" not in result.stderr
 
 
 def test_recordings_that_were_cut_are_checked_in_their_folder_and_so_are_their_clips(tmp_path: Path) -> None:
@@ -159,6 +164,7 @@ VICTIMS = [
     "results/checkpoints/run/step-00000002/state.ckpt",
     "results/checkpoints/run/step-00000002/weights/model.safetensors",
     "results/checkpoints/run/model.safetensors",
+    "results/exports/run/diffusers-float16/vae/config.json",
     "results/listen/run@step-00000002/a.wav",
     "own/a.wav",
     "own/sub/b.wav",

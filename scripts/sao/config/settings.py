@@ -207,11 +207,19 @@ class EvaluateSettings(TypedDict):
     source: Entry  # folder, run, base_model, corpus
 
 
+class ConvertSettings(TypedDict):
+    form: str  # of the export
+    precision: str  # float32, float16 or bfloat16
+    sampling: Sampling
+    train_seconds: TrainSeconds
+
+
 class CardSettings(TypedDict):
     source: Entry  # of the base model: name, repo, …
     corpora: dict[str, float]  # with their weights; one, if it is no mixture
     sampling: Sampling
     train_seconds: TrainSeconds
+    sent: NotRequired[list[str]]  # what is published, if it is more than the merged model in float32
 
 
 def pick(kind: type[Kind], entry: Entry) -> Kind:

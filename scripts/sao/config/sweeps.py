@@ -12,7 +12,7 @@ from sao.base.command import InputError
 Config = dict[str, Any]
 Key = tuple[str, ...]
 SECTIONS = ("adapter",)  # of a run, whose settings may have lists too
-NOT_SWEPT = ("publish", "wandb")  # a run that is published is one run
+NOT_SWEPT = ("exports", "publish", "wandb")  # a run that is published is one run
 
 
 def expanded(runs: Config, schemas: Config) -> dict[str, Config]:

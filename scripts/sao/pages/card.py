@@ -7,12 +7,14 @@ import json
 import math
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from sao.base.files import size_text
 from sao.base.tables import caption_columns, captions_of
 from sao.config.settings import TrainSeconds
 from sao.data.cuts import in_times
@@ -70,6 +72,8 @@ class Card:
     measures: dict[str, Any]  # this model's JSON of rule `evaluate`
     base_measures: dict[str, Any]  # the base model's
     start: dict[str, Any] | None  # source.json of rule `init`; None if it started from the base model
+    sent: Sequence[str] = ("model",)  # what is published: model, adapter, diffusers
+    exports: Sequence[dict[str, Any]] = ()  # records of rule `convert`, of what is published
 
     def text(self) -> str:
         """README.md, with the Hub's front matter."""
@@ -78,7 +82,7 @@ class Card:
             f"# {self.training['run']}\n",
             self.summary(),
             "## How to load it\n",
-            self.loading(),
+            *self.ways(),
             "## Training data\n",
             self.data(),
             "## Measures\n",
@@ -121,11 +125,13 @@ class Card:
     def summary(self) -> str:
         training, export = self.training, self.export
         started = "those that it started from" if self.start else "the base model's"
+        whole = "model" in self.sent and not any(record["form"] == "model" for record in self.exports)
+        what = "`model.safetensors`" if whole else "the merged model in float32, which is not among these files"
         averaged = "; those of the diffusion model are moving averages" if training["moving_average"] else ""
         return (
             f"{self.base()}, fine-tuned with stable-audio-tools for {training['steps']} steps on {len(self.clips)} clips "
             f"of {self.trained_on()}.\n\n"
-            f"{self.changed()}{self.lineage()}- SHA-256 of `model.safetensors`: `{export['sha256']}`. Of its "
+            f"{self.changed()}{self.lineage()}- SHA-256 of {what}: `{export['sha256']}`. Of its "
             f"{export['keys']} tensors {export['changed_keys']} differ from {started}{averaged}.\n"
             f"- SHA-256 of the base model's weights: `{self.digests['model.safetensors']}`.\n"
         )
@@ -162,21 +168,127 @@ class Card:
         # An absolute path may reveal something about a machine, so only its last part is shown.
         return f"The base model `{self.source['name']}` (folder {code(str(path.name if path.is_absolute() else path))})"
 
-    def loading(self) -> str:
-        """Python code that loads the model and makes a sound with it, and its requirements."""
+    def ways(self) -> list[str]:
+        """How to load what is published, one section for each form if there are several."""
+        found = {"The merged model": self.loading()} if "model" in self.sent else {}
+        if "adapter" in self.sent:
+            found["The adapter, in stable-audio-tools"] = self.loading_adapter()
+            found["The adapter, in ComfyUI"] = self.in_comfyui()
+        if "diffusers" in self.sent:
+            found["The merged model, in diffusers"] = self.in_diffusers()
+        if list(found) == ["The merged model"]:
+            parts = [*found.values()]
+        else:
+            parts = [f"### {heading}\n\n{text}" for heading, text in found.items()]
+        return [*parts, self.exactness()] if self.exports else parts
+
+    def needed(self) -> str:
+        """What has to be installed for stable-audio-tools."""
         versions = self.training["provenance"]
         return (
             f"In this folder, with stable-audio-tools {versions['stable-audio-tools']} and torch {versions['torch']} (`pip "
             f"install --ignore-requires-python stable-audio-tools=={versions['stable-audio-tools']} pytorch-lightning`):\n\n"
+        )
+
+    def loading(self) -> str:
+        """Python code that loads the model and makes a sound with it, and its requirements."""
+        return (
+            f"{self.needed()}"
             "```python\n"
             "import safetensors.torch, stable_audio_tools\n"
             'model = stable_audio_tools.create_model_from_config_path("model_config.json")\n'
             'safetensors.torch.load_model(model, "model.safetensors")\n'
-            "```\n\n"
+            f"```\n\n{self.sounding()}"
+        )
+
+    def sounding(self) -> str:
+        """What else is needed, and code that makes a sound."""
+        return (
             f"{self.encoder()}\n\n"
             "A sound, from the caption of a clip that it was trained on and with the base model's sampling settings:\n\n"
             f"```python\n{self.generation()}```\n"
         )
+
+    def loading_adapter(self) -> str:
+        """Python code that lays the adapter over the base model and makes a sound, and its requirements."""
+        repo, digest = self.source.get("repo"), self.digests["model.safetensors"]
+        weights = self.source.get("weights", "")
+        if repo and weights.endswith(".safetensors"):
+            fetch = "from huggingface_hub import hf_hub_download\n"
+            base = f"hf_hub_download({literal(repo)}, {literal(weights)}, revision={literal(self.source['revision'])})"
+            told = "The base model comes from the Hub:"
+        else:
+            fetch, base = "", '"base/model.safetensors"'
+            told = f"The weights of the base model, as safetensors (SHA-256 `{digest}`), have to lie in `base/`:"
+        return (
+            f"{self.needed()}{told}\n\n"
+            "```python\n"
+            f"import safetensors.torch, stable_audio_tools\n{fetch}"
+            "from stable_audio_tools.models.lora import load_and_apply_loras\n"
+            'model = stable_audio_tools.create_model_from_config_path("model_config.json")\n'
+            f"safetensors.torch.load_model(model, {base})\n"
+            f'load_and_apply_loras(model, ["lora.safetensors"], {literal(self.config["model_type"])})\n'
+            f"```\n\n{self.sounding()}"
+        )
+
+    def in_comfyui(self) -> str:
+        """How ComfyUI loads the adapter."""
+        file = code(f"{self.training['run']}-comfyui.safetensors")
+        return (
+            f"Put {file} into `ComfyUI/models/loras`. Load the base model with *Load Checkpoint*, and connect its model through "
+            f"*LoraLoaderModelOnly* with {file} and `strength_model` 1, which is the strength that it was trained at.\n"
+        )
+
+    def in_diffusers(self) -> str:
+        """Python code that makes a sound with diffusers."""
+        _, prompt, seconds = self.first_clip()
+        rate, sampling = self.config["sample_rate"], self.sampling
+        record = next(record for record in self.exports if record["form"] == "diffusers")
+        half = "" if record["precision"] == "float32" else f'torch.{record["precision"]} if device == "cuda" else '
+        # The folder has code for an autoencoder that diffusers does not have.
+        has_code = any(name.endswith(".py") for name in record["files"])
+        end = f"{min(math.ceil(seconds), self.window() / rate):.10g}"
+        negative = sampling["negative_prompt"]
+        lines = [
+            "import soundfile, torch",
+            "from diffusers import StableAudioPipeline",
+            "",
+            'device = "cuda" if torch.cuda.is_available() else "cpu"',
+            f"prompt, seconds = {literal(prompt)}, {seconds:.6g}",
+            "pipeline = StableAudioPipeline.from_pretrained(",
+            f'    "diffusers", torch_dtype={half}torch.float32{", trust_remote_code=True" if has_code else ""}',
+            ").to(device)",
+            "audio = pipeline(",
+            f"    prompt, {f'negative_prompt={literal(negative)}, ' if negative is not None else ''}audio_end_in_s={end},",
+            f"    num_inference_steps={sampling['steps']}, guidance_scale={sampling['cfg_scale']},",
+            "    generator=torch.Generator().manual_seed(0),",
+            ").audios  # [1, channels, samples]",
+            f'soundfile.write("sound.wav", audio[0, :, : round(seconds * {rate})].T.float().cpu().numpy(), {rate})',
+        ]
+        code_told = (
+            " `trust_remote_code` lets it run `diffusers/vae/oobleck_of_pipeline.py`, the autoencoder."
+            if has_code
+            else ""
+        )
+        return (
+            f"In this folder, with diffusers (`pip install diffusers transformers soundfile`).{code_told}\n\n"
+            "```python\n" + "".join(f"{line}\n" for line in lines) + "```\n"
+        )
+
+    def exactness(self) -> str:
+        """Sizes of what is published, and how far its weights and a sound lie from those of the exact model."""
+        rows = []
+        for record in self.exports:
+            render, weights = record["render"], record["weights"]
+            sound = "–" if render is None else "none" if render["decibels"] is None else f"{render['decibels']:.1f} dB"
+            errors = f"{weights['mean_error']:.1e} ({weights['largest_error']:.1e})"
+            rows.append((record["form"], record["precision"], size_text(record["bytes"]), errors, sound))
+        text = (
+            "How exact these files are: of the weights, the length of the difference to the merged model in float32 over the length of "
+            "the weights, on average (at most); of a sound, the level of the difference to the same sound of that model, relative to "
+            "that sound.\n\n"
+        )
+        return text + table(("Form", "Precision", "Size", "Weights differ by", "A sound differs by"), rows, "--rrr")
 
     def encoder(self) -> str:
         """The models that stable-audio-tools loads by name beside the weights."""
@@ -208,12 +320,10 @@ class Card:
 
     def generation(self) -> str:
         """Code that renders the first training clip's caption to `sound.wav`."""
-        row: dict[str, Any] = {str(key): cell for key, cell in self.clips.iloc[0].to_dict().items()}
-        prompt = captions_of(row, caption_columns(row))[0]
+        row, prompt, seconds = self.first_clip()
         numbers = {number.name: number.read(row[column_of(number)]) for number in numbers_of(self.config)}
         sampling = self.sampling
         rate, samples = self.config["sample_rate"], self.window()
-        seconds = min(row["seconds"], samples / rate)  # a longer clip is trained on in crops of one window
         sigma_min = f"sigma_min={sampling['sigma_min']}, " if objective(self.config) == "v" else ""
         lines = [
             "import soundfile, torch",
@@ -237,6 +347,13 @@ class Card:
             f'soundfile.write("sound.wav", audio[0, :, : round(seconds * {rate})].T.cpu().numpy(), {rate})',
         ]
         return "".join(f"{line}\n" for line in lines)
+
+    def first_clip(self) -> tuple[dict[str, Any], str, float]:
+        """The first training clip: its row, its caption, and its length in s."""
+        row: dict[str, Any] = {str(key): cell for key, cell in self.clips.iloc[0].to_dict().items()}
+        # A longer clip is trained on in crops of one window.
+        seconds = min(row["seconds"], self.window() / self.config["sample_rate"])
+        return row, captions_of(row, caption_columns(row))[0], seconds
 
     def window(self) -> int:
         """Samples of the training window."""

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from sao.config.resolve import Config
 from sao.plan.data import Data
 from sao.plan.evaluation import Evaluation
+from sao.plan.exports import Exports
 from sao.plan.listening import Listening
 from sao.plan.models import Models
 from sao.plan.pages import Pages
@@ -23,7 +24,8 @@ from sao.plan.training import Training
 
 
 class Plan:
-    """The chapters of a resolved config. Raises InputError where a leg of a training cannot fit the walltime.
+    """The chapters of a resolved config. Raises InputError where a leg of a training cannot fit the walltime,
+    and on an export that a run cannot have.
 
     Nothing is written, but where `remembers` says that jobs are going to run: then it is noted which files of a user's
     folder were looked into and are still the same.
@@ -38,9 +40,11 @@ class Plan:
         self.listening = Listening(config, self.runs, self.models, self.rendering)
         self.evaluation = Evaluation(config, self.runs, self.data, self.models, self.rendering)
         self.pages = Pages(self.runs, self.models, self.training, self.rendering)
-        self.publish = Publish(self.runs, self.data, self.models)
+        self.exports = Exports(self.runs, self.data, self.models, self.training)
+        self.publish = Publish(self.runs, self.data, self.models, self.exports)
         self.walltime = config["cluster"]["walltime"]
         self.training.check_walltime()
+        self.exports.check()
 
     def downloads(self) -> list[str]:
         """All that comes from elsewhere: the files of the corpora, base models, embeddings."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 from sao.config.resolve import Config
 from sao.config.settings import CardSettings
 from sao.plan.data import Data
+from sao.plan.exports import Exports
 from sao.plan.models import Models
 from sao.plan.runs import Runs, pattern
 
 
 class Publish:
-    def __init__(self, runs: Runs, data: Data, models: Models) -> None:
-        self.runs, self.data, self.models = runs, data, models
+    def __init__(self, runs: Runs, data: Data, models: Models, exports: Exports) -> None:
+        self.runs, self.data, self.models, self.exports = runs, data, models, exports
 
     def measures(self, exported: str) -> list[str]:
         """The files of the measures of an exported model (`demo`, `demo/step-00000500`) and of its base model."""
@@ -26,12 +27,30 @@ class Publish:
         """The settings of a model card: base model, sampling, training window."""
         name = self.runs.base_model(exported)
         keys = ("repo", "revision", "path", "text_encoder", "clap")
-        return {
+        settings: CardSettings = {
             "source": {"name": name} | {k: v for k, v in self.models.base_models[name].items() if k in keys},
             "corpora": self.data.weights(self.runs.corpus(exported)),
             "sampling": self.models.sampling(exported),
             "train_seconds": self.data.train_seconds(self.runs.corpus(exported), name),
         }
+        if self.records(exported):
+            settings["sent"] = self._published(exported)["send"]
+            settings["source"]["weights"] = self.models.base_models[name]["weights"]
+        return settings
+
+    def records(self, exported: str) -> list[str]:
+        """The records of the exports that a run publishes. The card of a single leg shows none."""
+        return [f"{folder}.json" for folder in self.folders(exported)]
+
+    def folders(self, exported: str) -> list[str]:
+        """Their folders."""
+        if exported not in self.runs.runs:
+            return []
+        return [self.exports.folder(exported, form) for form in self.exports.sent(exported)]
+
+    def send(self, run: str) -> list[str]:
+        """What a run publishes: the model, its adapter, a pipeline."""
+        return list(self._published(run)["send"])
 
     def window_files(self, exported: str) -> list[str]:
         return self.data.window_files(self.runs.corpus(exported), self.runs.base_model(exported))

@@ -441,7 +441,7 @@ def test_two_runs_are_not_published_to_one_repository() -> None:
     assert "runs.other.publish.repo: 'someone/model' is that of run demo too" in complaint(config)
     config = put(config, "runs.other.publish.repo", "someone/other")
     found = resolve(config, [DEMO])["runs"]
-    assert found["other"]["publish"] == {"repo": "someone/other", "private": True}
+    assert found["other"]["publish"] == {"repo": "someone/other", "private": True, "send": ["model"]}
 
 
 def test_folder_that_is_used_must_be_there(tmp_path: Path) -> None:

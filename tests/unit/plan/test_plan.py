@@ -220,7 +220,16 @@ def test_settings_are_read_from_a_file(tmp_path: Path) -> None:
 def test_every_setting_of_a_run_has_its_place() -> None:
     """Each key of the schema either decides weights or does not. It is in one of the types of settings, or listed here."""
     schema = yaml.safe_load((ROOT / "schemas/config.schema.yaml").read_text(encoding="utf-8"))
-    elsewhere = {"steps", "epochs", "checkpoint_every", "keep_states", "checkpoint", "publish", "seconds_per_step"}
+    elsewhere = {
+        "steps",
+        "epochs",
+        "checkpoint_every",
+        "keep_states",
+        "checkpoint",
+        "exports",
+        "publish",
+        "seconds_per_step",
+    }
     elsewhere |= {"corpora", *InitSettings.__annotations__}  # a training is told the name of the mixture
     kinds = TrainingSettings.__annotations__.keys(), RunningSettings.__annotations__.keys() - {"scratch"}
     assert not kinds[0] & kinds[1]
@@ -340,6 +349,7 @@ def test_what_moves_no_weight_retrains_nothing() -> None:
         {"keep_states": "all"},
         {"tensorboard": True},
         {"publish": {"repo": "a/b"}},
+        {"exports": {"forms": ["model"], "precision": "float16"}},
     ):
         assert training(**{"steps": 1000} | change).training.settings("demo") == settings
     assert training(steps=1000, seed=1).training.settings("demo") != settings

@@ -1,0 +1,1 @@
+"""Fine-tuned models and adapters in the forms of other programs."""
