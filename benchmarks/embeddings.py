@@ -17,7 +17,7 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
-from sao.evaluation.distances import Kad, fad
+from sao.evaluation.distances import fad, kad
 from sao.evaluation.embeddings import find
 from sao.sound.spectra import read_sound, to_mono
 
@@ -58,7 +58,7 @@ def main() -> None:
         sets = [np.stack([embedding.sound(noisy(s, snr, i)) for i, s in enumerate(signals)]) for snr in SNR]
         for measure, values in {
             "FAD": [fad(x, clean) for x in sets],
-            "KAD": [Kad(x, clean).value() for x in sets],
+            "KAD": [kad(x, clean, np.full(len(x), -1)).value for x in sets],
         }.items():
             grows = "yes" if all(np.diff(values) > 0) else "no"
             print(f"| {name} | {measure} |", " | ".join(f"{v:.3g}" for v in values), f"| {grows} | {seconds:.1f} |")

@@ -123,6 +123,9 @@ rule evaluate:
         thumbnails=ask(PLAN.evaluation.thumbnails),
         signals=ask(PLAN.evaluation.signals),
         recorded_signals=ask(PLAN.evaluation.recorded_signals),
+        # Of the base model that a run or a leg is compared with.
+        base_clips=ask(PLAN.evaluation.base_clips),
+        base_embedded=ask(PLAN.evaluation.base_embedded),
     output:
         measures="results/evaluation/{run}.json",
         clips="results/evaluation/{run}.csv",
@@ -157,6 +160,8 @@ rule evaluate:
             --thumbnails {input.thumbnails:q} \
             --signals {input.signals:q} \
             --recorded-signals {input.recorded_signals:q} \
+            --base-clips {input.base_clips:q} \
+            --base-embedded {input.base_embedded:q} \
             --output {output.measures:q} \
             --clips {output.clips:q} \
             --log {log:q}

@@ -10,6 +10,7 @@ from typing import Any
 
 from sao.base.command import log, parse, run
 
+import numpy as np
 import pandas as pd
 from sao.base.files import read_json, whole, write_json
 from sao.base.tables import write_table
@@ -20,6 +21,10 @@ COLUMNS = (
     "measure",
     "embedding",
     "name",
+    "difference",
+    "difference_low",
+    "difference_high",
+    "difference_n",
     "value",
     "low",
     "high",
@@ -33,17 +38,25 @@ DRAWN = [measure.key for measure in MEASURES if measure.drawn]
 
 
 def best(evaluations: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """For each measure, by its key, the run and step with the best value. Of equals it is the first."""
+    """For each measure that has a better direction, by its key, the run and step with the best value. Of equals it is the first.
+
+    It is told with the number of models that it was chosen among, and with the split whose clips it was chosen by: on other
+    clips the best of several may do worse.
+    """
     values: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {}
     for evaluation in evaluations:
         for measure in evaluation["measures"]:
-            if measure["value"] is not None:
+            if measure["value"] is not None and measure["better"]:
                 values.setdefault(measure["key"], []).append((evaluation, measure))
     winners = {}
     for key, pairs in values.items():
         pick = min if pairs[0][1]["better"] == "lower" else max
         winner, measure = pick(pairs, key=lambda pair: pair[1]["value"])
-        winners[key] = {"run": winner["name"], "leg": winner["leg"], "step": winner["step"], "value": measure["value"]}
+        winners[key] = {"run": winner["name"], "leg": winner["leg"], "step": winner["step"]} | {
+            "value": measure["value"],
+            "chosen_on": measure["split"],
+            "among": len(pairs),
+        }
     return winners
 
 
@@ -93,7 +106,8 @@ def draw(legs: list[dict[str, Any]], title: str, path: Path) -> None:
         for split, points in splits.items():
             step, value, low, high, n = zip(*sorted(set(points)), strict=True)
             (line,) = panel.plot(step, value, marker="o", label=f"{split}, n = {max(n)}")
-            panel.fill_between(step, low, high, alpha=0.2, color=line.get_color())
+            bounds = (np.array(bound, dtype=float) for bound in (low, high))  # NaN where there is no interval
+            panel.fill_between(step, *bounds, alpha=0.2, color=line.get_color())
         panel.set_title(name, fontsize=9)
         panel.set_xlabel("step")
         panel.grid(alpha=0.3)
@@ -128,6 +142,7 @@ def main() -> None:
     write_json(
         args.summary,
         {
+            "verdicts": {e["name"]: e["verdict"] for e in evaluations if e["verdict"]},
             "settings": evaluations[0]["settings"],
             "best": winners,
             "spreads": spreads(args.families, evaluations),
@@ -141,7 +156,11 @@ def main() -> None:
         draw(legs_of(path.stem, evaluations), path.stem, path)
     for key, winner in winners.items():
         if key.split("/")[1] in DRAWN:
-            log.info("best by %s: %s (%.4g)", key, winner["run"], winner["value"])
+            told = winner["among"], key, winner["run"], winner["value"]
+            log.info("best of %d by %s, chosen by these very clips: %s (%.4g)", *told)
+    for evaluation in evaluations:
+        if evaluation["verdict"]:
+            log.info("%s: %s", evaluation["name"], evaluation["verdict"])
     log.info("%d runs and legs: %s", len(evaluations), args.table)
 
 

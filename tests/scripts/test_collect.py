@@ -55,32 +55,43 @@ def figures(clip: str, model: str, recorded: bool) -> dict[str, object]:
     return values
 
 
-def measure(split: str, name: str, value: float | None, note: str = "") -> dict[str, object]:
+def measure(split: str, name: str, value: float | None, difference: float | None, note: str = "") -> dict[str, object]:
     ends = {"low": None, "high": None} if value is None else {"low": value - 1, "high": value + 1}
-    return {"key": f"{split}/{name}", "name": name.upper(), "measure": name, "split": split, "value": value, **ends, "n": 2, "unit": "dB", "better": "lower", "note": note}  # fmt: skip
+    bounds = (None, None) if difference is None else (difference - 1, difference + 1)
+    paired = {"difference": difference, "difference_low": bounds[0], "difference_high": bounds[1], "difference_n": 2}
+    return {"key": f"{split}/{name}", "name": name.upper(), "measure": name, "split": split, **paired, "value": value, **ends, "n": 2, "unit": "dB", "better": "lower", "note": note}  # fmt: skip
 
 
 def summary() -> dict[str, object]:
     """The summary, as compare.py writes it. The best leg of `two` is not among the models of the page."""
     runs = {
         model: {
+            "comparisons": 3 if number else 1,
             "measures": [
-                measure("evaluation", "kad", 10.0 - number, "go by KAD" if model == "two" else ""),
-                measure("evaluation", "silent", 0.0),
-                measure("train", "fad", None if model == "base" else 5.0 + number),
+                # `two` has a clear difference to the base, `one` has not: its interval ends at zero.
+                measure(
+                    "evaluation",
+                    "kad",
+                    10.0 - number,
+                    -1.0 * number if number else None,
+                    "go by KAD" if number == 2 else "",
+                ),
+                measure("evaluation", "silent", 0.0, 0.0 if number else None),
+                measure("train", "fad", None if model == "base" else 5.0 + number, None),
             ],
             "clips": {clip: figures(clip, model, split != "prompts") for clip, split, _, _ in CLIPS},
         }
         for number, model in enumerate(MODELS)
     }
     best = {
-        "evaluation/kad": {"run": "two", "value": 8.0},
-        "evaluation/silent": {"run": "base", "value": 0.0},
-        "train/fad": {"run": "two@step-00000001", "value": 1.0},
+        "evaluation/kad": {"run": "two", "value": 8.0, "among": 3},
+        "evaluation/silent": {"run": "base", "value": 0.0, "among": 3},
+        "train/fad": {"run": "two@step-00000001", "value": 1.0, "among": 4},
     }
     kad = {"key": "evaluation/kad", "split": "evaluation", "name": "KAD", "unit": "", "better": "lower"}
     spread = [kad | {"mean": 8.5, "deviation": 0.71, "runs": 2}]
-    return {"settings": {"level": 0.95}, "best": best, "runs": runs, "spreads": {"both": spread}}
+    verdicts = {"one": "no clear difference to the base: KAD −1 [−2, 0], n = 2", "two": "closer to the recordings"}
+    return {"verdicts": verdicts, "settings": {"level": 0.95}, "best": best, "runs": runs, "spreads": {"both": spread}}
 
 
 def make_inputs(root: Path) -> list[object]:
@@ -322,8 +333,12 @@ def test_summary_tells_measures_settings_and_corpus(page: Page) -> None:
     assert "10 [9, 11] n = 2" in text and "KAD, evaluation: go by KAD." in text
     assert "both: 2 seeds" in text and "8.5 ± 0.71 n = 2" in text
     assert "the best was chosen on these very clips" in text
-    best = page.eval_on_selector_all("td.best", "cells => cells.map(c => c.textContent.trim())")
-    assert best == ["8 [7, 9] n = 2"]  # neither a measure that is equal for all, nor one that is best elsewhere
+    assert "one: no clear difference to the base: KAD −1 [−2, 0], n = 2\n\ntwo: closer to the recordings\n" in text
+    assert "3 models are compared with the base" in text and "all 3 of them hold at once with 95 %" in text
+    # Bold is only a difference whose interval does not hold zero, and of it nothing but the difference.
+    weights = "cells => cells.filter(c => getComputedStyle(c).fontWeight > 600).map(c => c.textContent)"
+    assert page.eval_on_selector_all("td, td *", weights) == ["−2 [−3, −1]"]
+    assert "−1 [−2, 0]" in text and "0 [−1, 1]" in text
     assert "5 clips, 26 left out (leak: 25, tokens: 1), 1 warnings. Licences: CC0-1.0: 4, CC-BY-3.0: 1." in text
     assert "0.wav" not in text
     page.locator("summary", has_text="Left out of my <corpus>").click()
@@ -334,7 +349,7 @@ def test_summary_tells_measures_settings_and_corpus(page: Page) -> None:
     page.locator("summary", has_text="train").click()
     text = page.locator("section").first.inner_text()
     assert re.search(r"learning_rate\s+0.1\s+0.2", text) and re.search(r"sampling.steps\s+50\s+50", text)
-    assert "best: two@step-00000001, 1" in text
+    assert "best of 4: two@step-00000001, 1" in text
     with page.expect_navigation():
         page.locator("a", has_text="my <corpus>").click()
     assert page.title() == "the corpus"
@@ -454,7 +469,9 @@ def test_default_runs_page_in_the_browser(finished: Path, context: BrowserContex
     assert len(shown(page)) == 40 and page.locator("audio").count() == 120
     page.keyboard.press(" ")
     wait_until_plays(page, page.locator("audio").first.get_attribute("src"))
-    assert page.locator("td.best").count() > 0
+    assert page.locator("p.verdict").inner_text().startswith("demo: ")
+    bold = page.eval_on_selector_all("td.better b", "cells => cells.map(c => c.textContent)")
+    assert bold and all(re.fullmatch(r"(\+|−)\S+ \[(−\S+, −\S+|[\d.]+, [\d.]+)\]", text) for text in bold)
     assert wrong == []
 
 

@@ -19,11 +19,12 @@ from sao.plan.plan import Plan
 
 def evaluated(name: str, run: str | None, step: int, **values: float | None) -> dict[str, Any]:
     """The JSON of evaluate.py, with these values of measures of `evaluation`."""
-    better = {"clap_score": "higher"}
+    better = {"clap_score": "higher", "clap_floor": ""}
     measures = [
         {
             "key": f"evaluation/{measure}", "name": measure.upper(), "measure": measure, "embedding": None,
-            "split": "evaluation", "value": value, "low": value, "high": value, "n": 4, "n_reference": None, "unit": "",
+            "split": "evaluation", "difference": None, "difference_low": None, "difference_high": None, "difference_n": 0,
+            "value": value, "low": value, "high": value, "n": 4, "n_reference": None, "unit": "",
             "better": better.get(measure, "lower"), "note": "",
         }
         for measure, value in values.items()
@@ -31,7 +32,15 @@ def evaluated(name: str, run: str | None, step: int, **values: float | None) -> 
     leg = f"step-{step:08d}" if step else None
     source = {"folder": name, "run": run, "base_model": "demo", "corpus": "demo", "leg": leg, "step": step}
     settings = {"bootstrap": 10, "level": 0.95, "seed": 0}
-    rest = {"settings": settings, "embeddings": [], "measures": measures, "memorisation": [], "clips": {"a": {}}}
+    told = {"comparisons": 3 if run else 1, "verdict": f"closer, says {name}" if run else None}
+    rest = {
+        "settings": settings,
+        **told,
+        "embeddings": [],
+        "measures": measures,
+        "memorisation": [],
+        "clips": {"a": {}},
+    }
     return {"name": name} | source | rest
 
 
@@ -40,7 +49,7 @@ def files(tmp_path: Path) -> list[Path]:
     found = [
         evaluated("base", None, 0, kad=20.0, clap_score=0.1),
         evaluated("demo@step-00000300", "demo", 300, kad=5.0, clap_score=0.2),
-        evaluated("demo", "demo", 600, kad=8.0, clap_score=0.3),
+        evaluated("demo", "demo", 600, kad=8.0, clap_score=0.3, clap_floor=0.9),
         evaluated("other", "other", 100, kad=None, clap_score=0.3),
     ]
     paths = [tmp_path / f"{entry['name']}.json" for entry in found]
@@ -57,15 +66,23 @@ def compare(files: list[Path], folder: Path, *more: object) -> subprocess.Comple
 def test_best_run_and_step_by_each_measure(files: list[Path], tmp_path: Path) -> None:
     assert_succeeds(compare(files, tmp_path))
     summary = json.loads((tmp_path / "summary.json").read_text())
+    leg = {"run": "demo@step-00000300", "leg": "step-00000300", "step": 300, "value": 5.0}
+    last = {"run": "demo", "leg": "step-00000600", "step": 600, "value": 0.3}
     assert summary["best"] == {
-        "evaluation/kad": {"run": "demo@step-00000300", "leg": "step-00000300", "step": 300, "value": 5.0},
-        "evaluation/clap_score": {"run": "demo", "leg": "step-00000600", "step": 600, "value": 0.3},
+        "evaluation/kad": leg | {"chosen_on": "evaluation", "among": 3},
+        "evaluation/clap_score": last | {"chosen_on": "evaluation", "among": 4},
     }
+    assert next(iter(summary)) == "verdicts" and summary["verdicts"] == {
+        name: f"closer, says {name}" for name in ("demo@step-00000300", "demo", "other")
+    }
+    assert summary["runs"]["demo"]["comparisons"] == 3
     assert list(summary["runs"]) == ["base", "demo@step-00000300", "demo", "other"]
     assert summary["runs"]["demo"]["clips"] == {"a": {}} and summary["runs"]["demo"]["step"] == 600
     assert summary["settings"]["level"] == 0.95
     table = pd.read_csv(tmp_path / "summary.csv")
-    assert len(table) == 8 and {"run", "step", "value", "low", "high", "n", "better"} <= set(table)
+    assert len(table) == 9 and {"run", "step", "difference", "difference_low", "value", "low", "n", "better"} <= set(
+        table
+    )
     assert table[(table.run == "other") & (table.measure == "kad")].value.isna().all()
 
 
@@ -116,6 +133,9 @@ def test_what_is_measured() -> None:
     assert legs.by_step() == ["demo"]
     best = plan({"legs": True}, checkpoint="best").evaluation.evaluated()
     assert best == ["base--demo--demo", "demo@step-00000300", "demo@step-00000600", "demo"]
+    assert [legs.settings(name)["comparisons"] for name in legs.evaluated()] == [1, 2, 2]
+    assert legs.base_clips("demo@step-00000300") == ["results/evaluation/base--demo--demo.csv"]
+    assert legs.base_clips("base--demo--demo") == legs.base_embedded("base--demo--demo") == []
     assert [plan().evaluation.label(name) for name in legs.evaluated()] == ["base", "demo@step-00000300", "demo"]
 
 

@@ -26,6 +26,8 @@ from sao.data.corpora import resolve
 from sao.evaluation.embedded import Embedded
 from sao.evaluation.embeddings import find
 from sao.evaluation.evaluate import Evaluation
+from sao.evaluation.printed import difference, interval
+from sao.evaluation.verdict import verdict
 from sao.pages.card import attribution, code, markdown, no_formula
 from sao.plan.plan import Plan
 
@@ -61,19 +63,24 @@ def training(leg: str = LEG) -> dict[str, Any]:
     }
 
 
-def measured(path: Path, leg: str | None, seed: int) -> Path:
-    """The JSON of rule `evaluate` for made-up embeddings of four clips of evaluation and three of train."""
-    splits = {"evaluation": 4, "train": 3}
+def measured(path: Path, leg: str | None, seed: int, base: bool = False) -> Path:
+    """The JSON of rule `evaluate` for made-up embeddings of ten clips of evaluation and three of train."""
+    splits = {"evaluation": 10, "train": 3}
     ids = [f"{split}{n}" for split, count in splits.items() for n in range(count)]
     clips = pd.DataFrame({"clip_id": ids, "split": [re.sub(r"\d", "", name) for name in ids]})
     rng = np.random.default_rng(seed)
     clips["loudness_error"], clips["silent"] = rng.uniform(1, 9, len(ids)), False
-    found = Evaluation(clips, 50, 0, 0.9)
-    sets = [Embedded(ids, clips.split.tolist(), rng.normal(size=(len(ids), 5)), None, {}) for _ in range(2)]
+    other = clips.assign(loudness_error=rng.uniform(11, 19, len(ids))) if base else None
+    found = Evaluation(clips, 50, 0, 0.9, other)
+    sets = [
+        Embedded(ids, clips.split.tolist(), rng.normal(size=(len(ids), 5)) + shift, None, {})
+        for shift in (0, 0, 5 * base)
+    ]
     found.measure_in(find("log-mel"), *sets)
     found.measure_clips()
     settings = {"bootstrap": 50, "level": 0.9, "seed": 0}
-    path.write_text(json.dumps({"name": "demo", "leg": leg, "settings": settings, "measures": found.measures}))
+    told = {"comparisons": 1, "verdict": verdict(found.measures) if base else None}
+    path.write_text(json.dumps({"name": "demo", "leg": leg, "settings": settings, **told, "measures": found.measures}))
     return path
 
 
@@ -94,7 +101,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory, base_model: Path, splits:
     given = ["--trained", folder / "weights", "--training", folder / "training.json", "--checksums", listing]
     given += ["--model", base_model, "--model-digest", base_model / "checksums.sha256"]
     assert_succeeds(run_script("export", *given, "--output", out, "--digest", out / "export.json"))
-    measured(folder / "demo.json", LEG, 1)
+    measured(folder / "demo.json", LEG, 1, base=True)
     measured(folder / "base.json", None, 2)
     kept_table(splits, folder / "kept.csv")
     return folder
@@ -382,16 +389,22 @@ def test_measures_stand_beside_those_of_the_base_model(
         for line in card.split("## Measures")[1].split("##")[0].splitlines()
         if line[:1] == "|"
     ]
-    assert shown[0] == ["Split", "Measure", "Better", "Base model", "This model", "n"]
+    assert shown[0] == ["Split", "Measure", "Better", "Difference", "Base model", "This model", "n"]
     rows = {(split, name): rest for split, name, *rest in shown[2:]}
     assert len(rows) == len(shown) - 2 == len(found) == 10
     assert [row[0] for row in shown[2:]] == ["evaluation"] * 5 + ["train"] * 5
     for mine, other in zip(found, base, strict=True):
         unit = f" ({mine['unit']})" if mine["unit"] else ""
-        texts = [f"{m['value']:.4g} [{m['low']:.4g}, {m['high']:.4g}]" for m in (other, mine)]
+        texts = [difference(mine, 4), *(interval(m, 4) for m in (other, mine))]
         assert rows[mine["split"], mine["name"] + unit] == [mine["better"], *texts, str(mine["n"])]
+    # The verdict comes first, and a difference without its interval is marked nowhere.
+    told = card.split("## Measures\n\n")[1]
+    assert told.startswith(
+        "Of the split `evaluation`, whose clips were held out: closer to the recordings than the base: KAD"
+    )
+    assert "**" not in told.split("##")[0]
     assert "(level 0.9)" in card
-    assert "- FAD (log-mel), evaluation: 4 clips and 4 recordings are too few" in card
+    assert "- FAD∞ (log-mel), evaluation: " in card and "is the bias of so few clips" in card
 
 
 def test_measure_without_a_value_is_a_dash(exported: Path, base_model: Path, splits: Path, tmp_path: Path) -> None:
@@ -406,7 +419,7 @@ def test_measure_without_a_value_is_a_dash(exported: Path, base_model: Path, spl
     )
     assert len(front_of(card)["model-index"][0]["results"][0]["metrics"]) == 4
     first = card.split("| KAD (log-mel) | lower | ")[1].splitlines()[0]
-    assert first.endswith("] | – | 4 |") and "| FAD (log-mel) | lower | – | " in card
+    assert first.endswith("] | – | 10 |") and "| FAD∞ (log-mel) | lower | " in card
     told["measures"] = []
     (tmp_path / "demo.json").write_text(json.dumps(told))
     card = card_text(exported, base_model, splits, tmp_path, measures=tmp_path / "demo.json")

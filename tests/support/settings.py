@@ -44,7 +44,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "dataset_configs": {"latents": None, "shards": 1, "audio": None, "on_invalid": "fail", "prompts": None, **WINDOW},
     "encode": WINDOW,
     "embed": {"embedding": None},
-    "evaluate": {"source": None, "embeddings": None, "bootstrap": None, "level": None, "seed": None},
+    "evaluate": {"source": None, "embeddings": None, "bootstrap": None, "level": None, "seed": None, "comparisons": 1},
     "model_card": {"source": None, "corpora": {"demo": 1}, "sampling": None, "train_seconds": None},
     "prompts": {"render": None, "sampling": None, "train_seconds": None},
     "render": {"render": None, "sampling": None, "train_seconds": None},

@@ -204,6 +204,7 @@ class EvaluateSettings(TypedDict):
     bootstrap: int
     level: float
     seed: int
+    comparisons: int  # models that are compared with the same base model
     source: Entry  # folder, run, base_model, corpus
 
 

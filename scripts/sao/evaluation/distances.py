@@ -1,12 +1,14 @@
-"""Distances between two sets of clips, and their intervals. numpy and scipy only."""
+"""Distances between two sets of clips. numpy and scipy only."""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy.spatial.distance import cdist, pdist
 
+from sao.evaluation.measure import Distance, Influence
+
 KAD_SCALE = 100  # as in the authors' own figures
-Interval = tuple[float, float]
+SIZES = 15  # of the parts that FAD is extrapolated from, as in Gui et al. 2024
 
 
 def fad(x: np.ndarray, y: np.ndarray) -> float:
@@ -27,16 +29,22 @@ def _root_of_covariance(x: np.ndarray) -> np.ndarray:
     return np.asarray(np.linalg.qr(centred, mode="r")) if len(x) > x.shape[1] else centred
 
 
-def fad_interval(x: np.ndarray, y: np.ndarray, draws: int, seed: int, level: float) -> Interval:
-    """Percentile bootstrap over the clips of both sets.
+def fad_infinity(x: np.ndarray, y: np.ndarray) -> float:
+    """FAD extrapolated to infinitely many clips (Gui et al. 2024): the fewer clips there are, the larger is FAD.
 
-    A resample has fewer different clips, and with fewer clips FAD is larger. So the interval is moved by the mean of this
-    bias, and then shows the spread around the value.
+    FAD of random parts of both sets, from one half to all of them, lies near a line over 1 / size. Its end is returned, and may
+    be below zero. Gui et al. take parts of one set only, because the other one is large. The parts are the same in each call.
+    With no more clips than dimensions the line is a curve, and part of the bias stays.
     """
-    rng = np.random.default_rng(seed)
-    values = [fad(x[rng.integers(len(x), size=len(x))], y[rng.integers(len(y), size=len(y))]) for _ in range(draws)]
-    low, high = quantiles(np.asarray(values) - np.mean(values) + fad(x, y), level)
-    return max(low, 0.0), max(high, 0.0)
+    rng = np.random.default_rng(0)
+    shares = np.linspace(0.5, 1, SIZES)
+    values = [fad(_part(x, share, rng), _part(y, share, rng)) for share in shares]
+    return float(np.polynomial.Polynomial.fit(1 / shares, values, 1)(0.0))
+
+
+def _part(x: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """At least two random rows."""
+    return x[rng.permutation(len(x))[: max(round(share * len(x)), 2)]]
 
 
 def bandwidth(reference: np.ndarray) -> float:
@@ -44,49 +52,40 @@ def bandwidth(reference: np.ndarray) -> float:
     return float(np.median(pdist(reference.astype(np.float64)))) or 1.0
 
 
-class Kad:
+def kad(x: np.ndarray, y: np.ndarray, own: np.ndarray) -> Distance:
     """Kernel audio distance (Chung et al. 2025): 100 times the unbiased squared MMD with a Gaussian kernel.
 
-    The same as in kadtk: k(a, b) = exp(-|a - b|^2 / (2 s^2)), where s is the median distance within the reference `y`. It may
-    be below zero, because it is unbiased.
+    As in kadtk, k(a, b) = exp(-|a - b|^2 / (2 s^2)), where s is the median distance within the reference `y` `[m, dim]`. It may
+    be below zero, because it is unbiased. That takes independent sets, but a render `x` `[n, dim]` and its own recording, at row
+    `own` `[n]` of `y` (-1 for none), have the same caption. So their pair is left out, as a clip's pair with itself is (Gretton et
+    al. 2012, Lemma 6). The influence of a render is the distance less
+    the distance without it and its own recording.
     """
-
-    def __init__(self, x: np.ndarray, y: np.ndarray) -> None:
-        x, y = x.astype(np.float64), y.astype(np.float64)
-        scale = -1 / (2 * bandwidth(y) ** 2)
-        self.xx, self.yy, self.xy = (np.exp(scale * cdist(a, b, "sqeuclidean")) for a, b in ((x, x), (y, y), (x, y)))
-
-    def value(self) -> float:
-        return float(self._of(np.ones((1, len(self.xx))), np.ones((1, len(self.yy))))[0])
-
-    def _of(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """KAD of resamples. `a` and `b` `[draws, clips]` count each clip's copies. A clip is never paired with its copies.
-
-        Such a pair would have the kernel's highest value, which would bias every resample.
-        """
-
-        def within(kernel: np.ndarray, counts: np.ndarray) -> np.ndarray:
-            squares = np.square(counts)
-            pairs = np.square(counts.sum(axis=1)) - squares.sum(axis=1)
-            total = ((counts @ kernel) * counts).sum(axis=1) - squares @ np.diag(kernel)
-            return total / np.where(pairs > 0, pairs, np.nan)
-
-        cross = ((a @ self.xy) * b).sum(axis=1) / (a.sum(axis=1) * b.sum(axis=1))
-        return KAD_SCALE * (within(self.xx, a) + within(self.yy, b) - 2 * cross)
-
-    def interval(self, draws: int, seed: int, level: float) -> Interval:
-        """Percentile bootstrap over the clips of both sets."""
-        rng = np.random.default_rng(seed)
-        counts = [rng.multinomial(n, np.full(n, 1 / n), size=draws).astype(float) for n in self.xy.shape]
-        return quantiles(self._of(*counts), level)
+    x, y = x.astype(np.float64), y.astype(np.float64)
+    scale = -1 / (2 * bandwidth(y) ** 2)
+    xx, yy, xy = (np.exp(scale * cdist(a, b, "sqeuclidean")) for a, b in ((x, x), (y, y), (x, y)))
+    has_own = own >= 0
+    pairs = np.ones(xy.shape)
+    pairs[np.flatnonzero(has_own), own[has_own]] = 0
+    xy *= pairs
+    (of_x, without_x), (of_y, without_y), of_xy = _within(xx), _within(yy), xy.sum() / pairs.sum()
+    alone = np.delete(np.arange(len(y)), own[has_own])
+    # What is left of sums and numbers of pairs without a render and its recording, and without a recording alone.
+    rows, columns = ([values.sum(axis=axis) for values in (xy, pairs)] for axis in (1, 0))
+    left = [
+        total.sum() - row - np.where(has_own, column[own], 0)
+        for total, row, column in zip((xy, pairs), rows, columns, strict=True)
+    ]
+    left_alone = [total.sum() - column[alone] for total, column in zip((xy, pairs), columns, strict=True)]
+    value = of_x + of_y - 2 * of_xy
+    without_clips = without_x + np.where(has_own, without_y[own], of_y) - 2 * left[0] / np.maximum(left[1], 1)
+    without_others = of_x + without_y[alone] - 2 * left_alone[0] / np.maximum(left_alone[1], 1)
+    influence = Influence(KAD_SCALE * (value - without_clips), KAD_SCALE * (value - without_others))
+    return Distance(float(KAD_SCALE * value), influence)
 
 
-def mean_interval(values: np.ndarray, draws: int, seed: int, level: float) -> Interval:
-    """Percentile bootstrap of the mean of the clips' values."""
-    rng = np.random.default_rng(seed)
-    return quantiles(values[rng.integers(len(values), size=(draws, len(values)))].mean(axis=1), level)
-
-
-def quantiles(values: np.ndarray, level: float) -> Interval:
-    low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+def _within(kernel: np.ndarray) -> tuple[float, np.ndarray]:
+    """The mean of a kernel over the pairs of a set's clips, and the means without each clip `[clips]`. Zero for two clips."""
+    n = len(kernel)
+    rows = kernel.sum(axis=1) - np.diag(kernel)
+    return rows.sum() / (n * (n - 1)), (rows.sum() - 2 * rows) / max((n - 1) * (n - 2), 1)

@@ -67,7 +67,7 @@ class Embedded:
         return Embedded(ids, splits, self.vectors[rows], text, self.provenance)
 
 
-def stack(vectors: Sequence[np.ndarray], fill: float) -> np.ndarray:
-    """Stack vectors of unequal length as `[clips, dim]`, padded at their ends."""
+def stack(vectors: Sequence[np.ndarray]) -> np.ndarray:
+    """Stack vectors of unequal length as `[clips, dim]`, padded with zeros at their ends."""
     width = max(map(len, vectors))
-    return np.stack([np.pad(v, (0, width - len(v)), constant_values=fill) for v in vectors]).astype(np.float32)
+    return np.stack([np.pad(v, (0, width - len(v))) for v in vectors])

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_bool_dtype
 
 from sao.base.names import corpus_of, seed_for
 from sao.config.resolve import ROLES
-from sao.evaluation.distances import mean_interval
 from sao.evaluation.embedded import Embedded
 from sao.evaluation.embeddings.embedding import Embedding
+from sao.evaluation.intervals import jackknife_interval, mean_interval, share_difference, share_interval
 from sao.evaluation.measure import (
+    AgainstBase,
     BesideRecording,
     BetweenSets,
+    Distance,
     Fact,
     InEmbedding,
     Interval,
@@ -68,14 +73,29 @@ class Group:
     corpus: str  # empty for all
 
 
+class Figure(NamedTuple):
+    """A number with its interval, if that is known, and the clips that it was taken of."""
+
+    value: float
+    interval: Interval | None
+    n: int
+
+
 @dataclass
 class Evaluation:
-    """Fills `clips`, with one row per render, and `measures`, the summary of each split, and of each corpus of a mixture in it."""
+    """Fills `clips`, with one row per render, and `measures`, the summary of each split, and of each corpus of a mixture in it.
+
+    With the clips of the base model, each measure also has the difference to it: of the same prompts, rendered from the same
+    seeds. `comparisons` is the number of models that are compared with this base. The intervals of the differences have the level
+    1 - (1 - level) / comparisons, so by each measure all of them hold at once with `level` (Bonferroni).
+    """
 
     clips: pd.DataFrame  # from `clip_table`
     draws: int
     seed: int
     level: float
+    base: pd.DataFrame | None = None  # its `clips`
+    comparisons: int = 1
     measures: list[dict[str, Any]] = field(default_factory=list)
     memorisation: list[dict[str, Any]] = field(default_factory=list)
 
@@ -97,13 +117,15 @@ class Evaluation:
         own = self.clips.split == group.split
         return own & (self.clips.clip_id.map(corpus_of) == group.corpus) if group.corpus else own
 
-    def measure_in(self, embedding: Embedding, renders: Embedded, recordings: Embedded) -> None:
-        """Take all measures in an embedding. `renders` and `self.clips` have the same clips in the same order."""
+    def measure_in(
+        self, embedding: Embedding, renders: Embedded, recordings: Embedded, base: Embedded | None = None
+    ) -> None:
+        """Take all measures in an embedding. `renders`, `base` and `self.clips` have the same clips in the same order."""
         for group in self.groups() if embedding.compares_sets else []:
-            x = renders.of(self.clips.clip_id[self.rows_of(group)].tolist()).vectors
-            y = recordings.of_splits(group.split).of_corpus(group.corpus).vectors
-            for measure in of_kind(BetweenSets) if len(y) else []:  # prompts have no recordings
-                self._compare_sets(measure, group.name, embedding, x, y)
+            clips = self.clips.clip_id[self.rows_of(group)].tolist()
+            y = recordings.of_splits(group.split).of_corpus(group.corpus)
+            for measure in of_kind(BetweenSets) if y.ids else []:  # prompts have no recordings
+                self._compare_sets(measure, group.name, embedding, renders.of(clips), y, base and base.of(clips))
         for per_clip in of_kind(InEmbedding):
             self._score_clips(per_clip, embedding, renders, recordings)
 
@@ -114,46 +136,98 @@ class Evaluation:
                 self._average(measure)
 
     def _compare_sets(
-        self, measure: BetweenSets, split: str, embedding: Embedding, x: np.ndarray, y: np.ndarray
+        self,
+        measure: BetweenSets,
+        split: str,
+        embedding: Embedding,
+        renders: Embedded,
+        recordings: Embedded,
+        base: Embedded | None,
     ) -> None:
-        if min(len(x), len(y)) < 2:
+        n, n_reference = len(renders.ids), len(recordings.ids)
+        if min(n, n_reference) < 2:
             note = "needs two clips and two recordings"
-            return self._add(measure, split, None, None, len(x), embedding, len(y), note)
-        distance = measure.of(x, y, self._resampling(split, measure, embedding))
-        self._add(measure, split, distance.value, distance.interval, len(x), embedding, len(y), distance.note)
+            return self._add(measure, split, embedding, Figure(math.nan, None, n), None, n_reference, note)
+        rows = {clip: row for row, clip in enumerate(recordings.ids)}
+        own = np.array([rows.get(clip, -1) for clip in renders.ids])
+
+        resampling = self._resampling(split, measure, embedding)
+
+        def figure(distance: Distance, level: float) -> Figure:
+            value, influence = distance.value, distance.influence
+            given = resampling._replace(level=level)
+            return Figure(value, influence and jackknife_interval(value, influence, given), n)
+
+        found = measure.of(renders.vectors, recordings.vectors, own)
+        difference = None
+        if base:
+            difference = figure(found - measure.of(base.vectors, recordings.vectors, own), self._difference_level)
+        self._add(measure, split, embedding, figure(found, self.level), difference, n_reference, found.note)
 
     def _score_clips(self, measure: InEmbedding, embedding: Embedding, renders: Embedded, recordings: Embedded) -> None:
-        per_clip = measure.of(embedding, renders, recordings)
+        more = [self._of_base(measure, embedding)] if isinstance(measure, AgainstBase) else []
+        per_clip = measure.of(embedding, renders, recordings, *more)
         if per_clip is None:
             return
         for name, values in per_clip.columns.items():
             self.clips[f"{name}/{embedding.name}"] = values
         if per_clip.summary:
             self.memorisation.append(per_clip.summary)
-        self._average(measure, embedding)
+        self._average(measure, embedding, per_clip.notes)
 
-    def _average(self, measure: Measure, embedding: Embedding | None = None) -> None:
-        """Add the mean of a column over the clips of each split that have a value."""
+    def _of_base(self, measure: AgainstBase, embedding: Embedding) -> list[float] | None:
+        """The base model's figures of its renders of training captions."""
+        if self.base is None:
+            return None
+        figures = self.base[self.base.split == "train"].get(f"{measure.base_column}/{embedding.name}")
+        return [] if figures is None else figures.dropna().tolist()
+
+    def _average(
+        self, measure: Measure, embedding: Embedding | None = None, notes: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """Add the mean of a column over the clips of each split that have a value. `notes` are caveats by split."""
         column = f"{measure.key}/{embedding.name}" if embedding else measure.key
         for group in self.groups() if column in self.clips else []:
-            values = self.clips[column][self.rows_of(group)].dropna().to_numpy(float)
+            values = self.clips[self.rows_of(group)].set_index("clip_id")[column].dropna().infer_objects()
+            note = notes.get(group.split, "")
+            if not len(values) and note:  # which says why
+                self._add(measure, group.name, embedding, Figure(math.nan, None, 0), None, None, note)
             if len(values):
-                interval = mean_interval(values, *self._resampling(group.name, measure, embedding))
-                self._add(measure, group.name, float(values.mean()), interval, len(values), embedding)
+                resampling = self._resampling(group.name, measure, embedding)
+                difference = self._difference(values, column, resampling._replace(level=self._difference_level))
+                self._add(measure, group.name, embedding, _mean(values, resampling), difference, None, note)
+
+    def _difference(self, values: pd.Series, column: str, resampling: Resampling) -> Figure | None:
+        """The mean difference of clips' values to those of the base model. None if no clip has both."""
+        if self.base is None or column not in self.base:
+            return None
+        others = self.base.set_index("clip_id")[column].reindex(values.index).dropna().infer_objects()
+        if others.empty:
+            return None
+        values = values[others.index]
+        if is_bool_dtype(values) and is_bool_dtype(others):
+            own, other = values.to_numpy(bool), others.to_numpy(bool)
+            return Figure(own.mean() - other.mean(), share_difference(own, other, resampling.level), len(own))
+        return _mean(values.astype(float) - others.astype(float), resampling)
+
+    @property
+    def _difference_level(self) -> float:
+        return 1 - (1 - self.level) / self.comparisons
 
     def _add(
         self,
         measure: Measure,
         split: str,
-        value: float | None,
-        interval: Interval | None,
-        n: int,
         embedding: Embedding | None,
+        figure: Figure,
+        difference: Figure | None,
         n_reference: int | None = None,
         note: str = "",
     ) -> None:
         """Append a measure to the summary."""
-        low, high = interval or (None, None)
+        low, high = figure.interval or (None, None)
+        difference = difference or Figure(math.nan, None, 0)
+        difference_low, difference_high = difference.interval or (None, None)
         self.measures.append(
             {
                 "key": _key(split, measure, embedding),
@@ -161,20 +235,33 @@ class Evaluation:
                 "measure": measure.key,
                 "embedding": embedding.name if embedding else None,
                 "split": split,
-                "value": finite(value),
-                "low": finite(low),
+                "difference": finite(difference.value),
+                "difference_low": finite(difference_low),
+                "difference_high": finite(difference_high),
+                "difference_n": difference.n,
+                "value": finite(figure.value),
+                "low": None if low is None else finite(max(low, measure.lowest)),
                 "high": finite(high),
-                "n": n,
+                "n": figure.n,
                 "n_reference": n_reference,
                 "unit": measure.unit,
                 "better": measure.better,
-                "note": note,
+                "note": "; ".join(filter(None, (note, measure.caveat))),
             }
         )
 
     def _resampling(self, split: str, measure: Measure, embedding: Embedding | None) -> Resampling:
         """The resampling of a measure. It has the same draws in every run."""
         return Resampling(self.draws, seed_for(self.seed, _key(split, measure, embedding)), self.level)
+
+
+def _mean(values: pd.Series, resampling: Resampling) -> Figure:
+    """The mean of clips' values. Of `True` and `False` it is a share."""
+    n = len(values)
+    if is_bool_dtype(values):
+        return Figure(float(values.mean()), share_interval(int(values.sum()), n, resampling.level), n)
+    numbers = values.to_numpy(float)
+    return Figure(float(numbers.mean()), mean_interval(numbers, resampling), n)
 
 
 def _key(split: str, measure: Measure, embedding: Embedding | None) -> str:

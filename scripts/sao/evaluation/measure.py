@@ -6,6 +6,7 @@ measures.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -27,6 +28,13 @@ class Resampling(NamedTuple):
     level: float
 
 
+class Influence(NamedTuple):
+    """How far each clip moves a distance: the distance less the distance without the clip."""
+
+    of_clips: np.ndarray  # `[n]` of each render together with its own recording
+    of_others: np.ndarray  # of the recordings of which nothing was rendered
+
+
 @dataclass(frozen=True)
 class Signal:
     """The facts and spectrograms of one sound, which all comparisons with others need."""
@@ -42,15 +50,23 @@ class PerClip:
 
     columns: dict[str, Sequence[Any]]
     summary: dict[str, Any] = field(default_factory=dict)  # for the list `memorisation`
+    notes: dict[str, str] = field(default_factory=dict)  # caveats by split
 
 
 @dataclass(frozen=True)
 class Distance:
-    """The distance between two sets."""
+    """The distance between two sets. Without the influence of its clips it has no interval."""
 
     value: float
-    interval: Interval
+    influence: Influence | None = None
     note: str = ""  # a caveat
+
+    def __sub__(self, other: Distance) -> Distance:
+        """The difference of the distances of two models from the same recordings, whose renders are of the same clips."""
+        influence = None
+        if self.influence and other.influence:
+            influence = Influence(*(a - b for a, b in zip(self.influence, other.influence, strict=True)))
+        return Distance(self.value - other.value, influence)
 
 
 @dataclass(frozen=True)
@@ -70,11 +86,14 @@ class Measure:
     name: str
     about: str  # for the documentation, in Markdown
     unit: str = ""
-    better: str = (
-        ""  # `higher` or `lower`; empty if neither is better: then it has no mean, and is only shown beside sounds
-    )
+    better: str = ""  # `higher` or `lower`; empty if neither is better: then a fact of sounds has no mean
     drawn: bool = False  # whether it is logged, and drawn by step if a run has several legs
     shown: Shown | None = None
+    lowest: float = -math.inf  # value that is possible; intervals are cut there
+    caveat: str = ""  # what a reader has to know beside the figure
+    # What the model may be called, compared with its base, if the measure says whether it is better: `closer to the
+    # recordings than` and the opposite. The first measure that has these words leads the page.
+    words: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +118,18 @@ class InEmbedding(Measure):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BetweenSets(Measure):
-    """The distance between the vectors of renders and of recordings, `[clips, dim]`, at least two of each."""
+class AgainstBase(InEmbedding):
+    """One whose function also takes the base model's figures of the same training captions, or None for a base model."""
 
-    of: Callable[[np.ndarray, np.ndarray, Resampling], Distance]
+    of: Callable[[Embedding, Embedded, Embedded, Sequence[float] | None], PerClip | None]  # type: ignore[assignment]
+    base_column: str  # key of these figures
+
+
+@dataclass(frozen=True, kw_only=True)
+class BetweenSets(Measure):
+    """The distance between the vectors of renders `[n, dim]` and of recordings `[m, dim]`, at least two of each.
+
+    The third argument, `[n]`, has the row of each render's own recording, or -1.
+    """
+
+    of: Callable[[np.ndarray, np.ndarray, np.ndarray], Distance]

@@ -19,7 +19,8 @@ from sao.base.tables import caption_columns, captions_of
 from sao.config.settings import TrainSeconds
 from sao.data.cuts import in_times
 from sao.data.licenses import MISSING, UNKNOWN, forbids_derivatives, is_non_commercial, label
-from sao.evaluation.printed import interval, notes
+from sao.evaluation.printed import corrected, difference, interval, notes, with_unit
+from sao.evaluation.verdict import COMPARED_BY
 from sao.models.config import ModelConfig, downsampling_ratio, has_clap, objective, text_encoder_name, window_frames
 from sao.models.numbers import Numbers, column_of, numbers_of
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 TAGS = ["stable-audio-tools", "text-to-audio", "audio-generation"]
 DIGITS = 4
-COMPARED_BY = "evaluation"  # the split that models are compared by
 
 
 def attribution(clips: pd.DataFrame) -> pd.DataFrame:
@@ -394,23 +394,25 @@ class Card:
         rows = [
             (
                 measure["split"],
-                measure["name"] + (f" ({measure['unit']})" if measure["unit"] else ""),
+                with_unit(measure),
                 measure["better"],
+                difference(measure, DIGITS),
                 interval(base.get(measure["key"]), DIGITS),
                 interval(measure, DIGITS),
                 measure["n"],
             )
             for measure in sorted(measures, key=lambda m: splits.index(m["split"]))
         ]
-        level = f"{self.measures['settings']['level']:.4g}"
+        level, comparisons = self.measures["settings"]["level"], self.measures["comparisons"]
         caveats = notes(measures)
         text = (
-            f"Of sounds rendered from the captions of clips, with a bootstrap interval over clips (level {level}) and the "
-            f"number of clips n. `{COMPARED_BY}` is what models are compared by: its clips were held out. On `train` a low "
-            "distance only says how well the clips were learned.\n\n"
+            f"Of the split `{COMPARED_BY}`, whose clips were held out: {self.measures['verdict']}.\n\n"
+            "Of sounds rendered from the captions of clips. *Difference* is this model less the base model, of the same prompts "
+            f"and seeds. {corrected(level, comparisons)} Brackets hold intervals over clips (level {level:.4g}), and n is the "
+            "number of clips. On `train` a low distance only says how well the clips were learned.\n\n"
         )
-        header = ("Split", "Measure", "Better", "Base model", "This model", "n")
-        return text + table(header, rows, "---rrr") + "".join(f"\n- {note}" for note in caveats) + "\n" * bool(caveats)
+        header = ("Split", "Measure", "Better", "Difference", "Base model", "This model", "n")
+        return text + table(header, rows, "---rrrr") + "".join(f"\n- {note}" for note in caveats) + "\n" * bool(caveats)
 
     def settings(self) -> str:
         """The settings of the training."""

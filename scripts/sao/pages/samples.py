@@ -10,7 +10,8 @@ import pandas as pd
 
 from sao.data.findings import Findings
 from sao.evaluation.measures import MEASURES
-from sao.evaluation.printed import interval, notes
+from sao.evaluation.printed import corrected, difference, interval, notes, with_unit
+from sao.evaluation.verdict import COMPARED_BY, clearly
 from sao.pages.templates import template
 from sao.sound.suffixes import page_suffix
 
@@ -139,26 +140,34 @@ def with_extremes_first(entries: list[dict[str, Any]], model: str) -> list[dict[
 
 
 def measure_rows(summary: dict[str, Any], models: list[str]) -> dict[str, list[dict[str, Any]]]:
-    """By split, evaluation first: one row per measure, with one cell per model."""
+    """By split, evaluation first: one row per measure, with one cell per model.
+
+    A cell begins with the difference to the base model. It is bold if the whole interval of the difference is better than zero.
+    """
     by_model = {name: {m["key"]: m for m in summary["runs"][name]["measures"]} for name in models}
     splits: dict[str, list[dict[str, Any]]] = {}
     for key, first in {key: m for by_key in by_model.values() for key, m in by_key.items()}.items():
         best = summary["best"].get(key)
-        measures = [by_model[name].get(key) for name in models]
-        values = [m["value"] if m else None for m in measures]
-        differ = len({value for value in values if value is not None}) > 1
         cells = [
             {
+                "difference": difference(m, DIGITS) if m and m["difference"] is not None else "",
                 "text": interval(m, DIGITS),
-                "n": m["n"] if m and value is not None else None,
-                "best": differ and value is not None and value == best["value"],
+                "n": m["n"] if m and m["value"] is not None else None,
+                "better": m is not None and clearly(m) == "better",
             }
-            for m, value in zip(measures, values, strict=True)
+            for m in (by_model[name].get(key) for name in models)
         ]
         elsewhere = f"{best['run']}, {best['value']:.3g}" if best and best["run"] not in models else ""
-        row = {"name": first["name"], "unit": first["unit"], "better": first["better"], "elsewhere": elsewhere}
+        among = best["among"] if best else 0
+        row = {"name": with_unit(first), "better": first["better"], "elsewhere": elsewhere, "among": among}
         splits.setdefault(first["split"], []).append(row | {"cells": cells})
-    return dict(sorted(splits.items(), key=lambda item: (item[0] != "evaluation", item[0])))
+    return dict(sorted(splits.items(), key=lambda item: (item[0] != COMPARED_BY, item[0])))
+
+
+def corrections(summary: dict[str, Any]) -> list[str]:
+    """What the intervals of differences hold for: one sentence for each number of models that share a base."""
+    numbers = sorted({summary["runs"][name]["comparisons"] for name in summary["verdicts"]})
+    return [corrected(summary["settings"]["level"], number) for number in numbers]
 
 
 def spread_rows(summary: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
@@ -220,6 +229,8 @@ def render_page(
         notes=notes(m for name in models for m in summary["runs"][name]["measures"]),
         spreads=spread_rows(summary),
         level=summary["settings"]["level"],
+        verdicts=summary["verdicts"],
+        corrected=corrections(summary),
         corpora=corpora,
         runs=[
             {"name": name, "pictures": trained.pictures, "settings": settings[name]} for name, trained in runs.items()

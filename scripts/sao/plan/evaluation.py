@@ -111,6 +111,14 @@ class Evaluation:
         """The file of the thumbnails of the recordings of a run's corpus."""
         return f"results/embeddings/{THUMBNAIL.folder}/corpora/{self.runs.corpus(run)}.npz"
 
+    def base_clips(self, run: str) -> list[str]:
+        """The figures of the clips of a run's base model, or nothing for a base model."""
+        return [] if self.runs.is_base(run) else [f"results/evaluation/{self.runs.base(run)}.csv"]
+
+    def base_embedded(self, run: str) -> list[str]:
+        """The vectors of the base model's renders, one per embedding, or nothing for a base model."""
+        return [] if self.runs.is_base(run) else self._embedded("renders", self.runs.base(run))
+
     def leg(self, run: str) -> list[str]:
         """The file that names the leg that a fine-tuned model comes from. A base model has none."""
         return [] if self.runs.is_base(run) else [self.rendering.weights_digest(run)]
@@ -147,4 +155,10 @@ class Evaluation:
     def settings(self, run: str) -> EvaluateSettings:
         entry = self.runs.entry(run)
         source = {"folder": run} | {key: entry[key] for key in ("run", "base_model", "corpus")}
-        return pick(EvaluateSettings, self.evaluation | {"source": source})
+        return pick(EvaluateSettings, self.evaluation | {"source": source, "comparisons": self._comparisons(run)})
+
+    def _comparisons(self, run: str) -> int:
+        """The number of models that are compared with a run's base model, the run among them. A base model has one."""
+        models = {name for name in self.evaluated() if not self.runs.is_base(name)} | {run}
+        alone = self.runs.is_base(run)
+        return 1 if alone else sum(self.runs.base(name) == self.runs.base(run) for name in models)

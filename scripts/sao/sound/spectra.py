@@ -16,6 +16,7 @@ from scipy.signal.windows import hann
 from sao.sound.read import read_sound as read_samples
 
 RATE, BANDS = 16000, 64  # Hz and bands of `log_mel`
+COPY_BANDS, COPY_FLOOR_DB = 32, -40.0  # of `thumbnail`; what MP3 and noise change lies below this floor
 FLOOR_DB = -60.0  # relative to the loudest cell; a lower level is hardly audible
 
 
@@ -66,8 +67,16 @@ def log_mel(signal: np.ndarray, window: int = 1024, hop: int = 256) -> np.ndarra
 
 
 def thumbnail(signal: np.ndarray) -> np.ndarray:
-    """The log-mel spectrogram of a signal at RATE with ten frames per second, as one vector `[frames * BANDS]`."""
-    return log_mel(signal, window=4096, hop=RATE // 10).astype(np.float32).reshape(-1)
+    """The spectrogram of a signal at RATE in which copies are looked for, as one vector `[frames * COPY_BANDS]` of bytes.
+
+    It has 31 frames per second and 32 bands, in quarters of a decibel above COPY_FLOOR_DB, relative to the loudest cell. Each
+    frame spans four hops, so it hardly changes if a copy begins between two frames. Silence is zero.
+    """
+    power = mel_power(signal, RATE, 2048, 512, COPY_BANDS, RATE / 2)
+    if power.max() <= 1e-10:
+        return np.zeros(power.size, np.uint8)
+    decibels = 10 * np.log10(np.maximum(power / power.max(), 1e-12))
+    return np.rint(4 * (np.maximum(decibels, COPY_FLOOR_DB) - COPY_FLOOR_DB)).astype(np.uint8).reshape(-1)
 
 
 def log_mel_distance(one: np.ndarray, other: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""Distances between sets and their intervals, compared with known values and with other formulas."""
+"""Distances between sets, compared with known values and with other formulas."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sao.evaluation.distances import KAD_SCALE, Kad, bandwidth, fad, fad_interval, mean_interval
+from sao.evaluation.distances import KAD_SCALE, bandwidth, fad, fad_infinity, kad
 from scipy.linalg import sqrtm
 
 
@@ -39,7 +39,26 @@ def test_fad_of_gaussians_that_are_known() -> None:
     assert fad(x, 3 * y + [1, 2]) == pytest.approx(1 + 4 + 2 * (3 - 1) ** 2, rel=0.02)
 
 
-def test_kad_is_the_sum_over_pairs() -> None:
+@pytest.mark.parametrize(("n", "shift"), [(128, 0.0), (128, 2.0), (512, 0.0)])
+def test_fad_of_few_clips_is_extrapolated_to_its_true_value(n: int, shift: float) -> None:
+    pairs = [np.random.default_rng(seed).standard_normal((2, n, 32)) for seed in range(1000, 1020)]
+    for _, y in pairs:
+        y[:, 0] += shift
+    plain, found = (np.array([distance(x, y) for x, y in pairs]) for distance in (fad, fad_infinity))
+    bias, error = (values.mean() - shift**2 for values in (plain, found))
+    assert abs(error) < 3 * found.std() / np.sqrt(len(pairs)) and abs(error) < 0.3 * bias
+
+
+def test_fad_is_the_same_each_time() -> None:
+    x, y = draw(12, 20, 1), draw(3, 20, 2, shift=0.3)
+    assert fad_infinity(x, y) == fad_infinity(x, y) != fad(x, y)
+
+
+NONE = np.full(100, -1)  # no render has a recording of its own
+
+
+@pytest.mark.parametrize("own", [NONE[:7], np.array([3, -1, 0, 8, -1, 1, 2])])
+def test_kad_is_the_sum_over_pairs(own: np.ndarray) -> None:
     x, y = draw(7, 5, 1), draw(9, 5, 2, shift=1.0)
     width = bandwidth(y)
     assert width == pytest.approx(np.median([np.linalg.norm(y[i] - y[j]) for i in range(9) for j in range(i)]))
@@ -47,41 +66,37 @@ def test_kad_is_the_sum_over_pairs() -> None:
     def kernel(a: np.ndarray, b: np.ndarray) -> float:
         return np.exp(-np.square(a - b).sum() / (2 * width**2))
 
-    xx = np.mean([kernel(x[i], x[j]) for i in range(7) for j in range(7) if i != j])
-    yy = np.mean([kernel(y[i], y[j]) for i in range(9) for j in range(9) if i != j])
-    xy = np.mean([kernel(a, b) for a in x for b in y])
-    assert Kad(x, y).value() == pytest.approx(KAD_SCALE * (xx + yy - 2 * xy), rel=1e-5)
+    def expected(left: list[int], right: list[int]) -> float:
+        xx = np.mean([kernel(x[i], x[j]) for i in left for j in left if i != j])
+        yy = np.mean([kernel(y[i], y[j]) for i in right for j in right if i != j])
+        xy = np.mean([kernel(x[i], y[j]) for i in left for j in right if own[i] != j])
+        return KAD_SCALE * (xx + yy - 2 * xy)
+
+    found, (left, right) = kad(x, y, own), (list(range(7)), list(range(9)))
+    assert found.value == pytest.approx(expected(left, right), rel=1e-5)
+    assert found.influence is not None
+    without = [expected([i for i in left if i != k], [i for i in right if i != own[k]]) for k in left]
+    assert found.value - found.influence.of_clips == pytest.approx(without)
+    without = [expected(left, [i for i in right if i != k]) for k in right if k not in own]
+    assert found.value - found.influence.of_others == pytest.approx(without)
 
 
 @pytest.mark.parametrize("n", [4, 16])
-def test_kad_of_one_distribution_is_nothing_on_average(n: int) -> None:
-    values = np.array([Kad(draw(n, 8, 2 * i), draw(n, 8, 2 * i + 1)).value() for i in range(2000)])
-    assert values.min() < 0 < values.max()
-    assert abs(values.mean()) < 4 * values.std() / np.sqrt(len(values))
+@pytest.mark.parametrize("follows", [False, True])
+def test_kad_of_one_distribution_is_nothing_on_average(n: int, follows: bool) -> None:
+    """Also if each render is like its own recording."""
+    values = []
+    for i in range(600):
+        x, y = draw(n, 8, 2 * i), draw(n, 8, 2 * i + 1)
+        values.append(
+            kad(y + 0.1 * x, y + 0.1 * draw(n, 8, -i - 1 + 10**6), np.arange(n)) if follows else kad(x, y, NONE[:n])
+        )
+    found = np.array([distance.value for distance in values])
+    assert found.min() < 0 < found.max()
+    assert abs(found.mean()) < 4 * found.std() / np.sqrt(len(found))
 
 
 def test_kad_grows_with_the_shift() -> None:
     y = draw(50, 8, 0)
-    values = [Kad(draw(50, 8, 1, shift), y).value() for shift in (0, 0.5, 1, 2)]
+    values = [kad(draw(50, 8, 1, shift), y, NONE[:50]).value for shift in (0, 0.5, 1, 2)]
     assert values == sorted(values)
-
-
-def test_twins_in_a_resample_do_not_move_kad() -> None:
-    """If a clip were paired with its copy, the intervals would not lie around the value."""
-    kad = Kad(draw(6, 8, 1), draw(6, 8, 2))
-    low, high = kad.interval(4000, seed=0, level=0.5)
-    assert low < kad.value() < high
-
-
-def test_interval_of_a_mean_covers_it_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(1)
-    intervals = [mean_interval(rng.standard_normal(40), 400, seed, 0.9) for seed in range(300)]
-    assert 0.83 < np.mean([low <= 0 <= high for low, high in intervals]) < 0.95
-
-
-def test_intervals_are_around_the_value_and_the_same_each_time() -> None:
-    x, y = draw(12, 20, 1), draw(10, 20, 2, shift=0.3)
-    low, high = fad_interval(x, y, 200, 3, 0.95)
-    assert low < fad(x, y) < high
-    assert (low, high) == fad_interval(x, y, 200, 3, 0.95) != fad_interval(x, y, 200, 4, 0.95)
-    assert Kad(x, y).interval(200, 3, 0.95) == Kad(x, y).interval(200, 3, 0.95)

@@ -14,10 +14,13 @@ if TYPE_CHECKING:
 
 
 class Thumbnail(Embedding):
-    """A coarse log-mel spectrogram. Longer clips have longer vectors."""
+    """A log-mel spectrogram, as bytes. Longer clips have longer vectors."""
 
     name = label = "spectrogram"
-    about = "log-mel, 64 bands, ten frames per second. It is always computed, for the search for copies"
+    about = (
+        "log-mel, 32 bands, 31 frames per second, 40 dB deep, compared at every shift in time. It is always computed, for the search "
+        "for copies"
+    )
     rate = 16000  # `sao.sound.spectra.RATE`, whose import takes scipy
     compares_sets = False
 
@@ -27,13 +30,12 @@ class Thumbnail(Embedding):
         return thumbnail(signal)
 
     def stack(self, vectors: Sequence[np.ndarray]) -> np.ndarray:
-        """Pad with the floor. float16 halves these long vectors, and is exact within 0.02 dB."""
+        """Bytes, padded with silence."""
         from sao.evaluation.embedded import stack
-        from sao.sound.spectra import FLOOR_DB
 
-        return stack(vectors, FLOOR_DB).astype(np.float16)
+        return stack(vectors)
 
     def nearest(self, x: np.ndarray, y: np.ndarray) -> Nearest:
-        from sao.evaluation.memorisation import nearest_thumbnails
+        from sao.evaluation.memorisation import nearest_shifted
 
-        return nearest_thumbnails(x, y)
+        return nearest_shifted(x, y)
