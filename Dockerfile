@@ -1,6 +1,6 @@
 FROM condaforge/miniforge3:latest
 LABEL io.github.snakemake.containerized="true"
-LABEL io.github.snakemake.conda_env_hash="191282e99d2b3484fe59d2162e75703d7d8ae5337b5672776a610d3556343ff0"
+LABEL io.github.snakemake.conda_env_hash="099c6d118634dc91cbab5a8d4ccefac93407a3a9e8aa71ebe7be11bde039f2bc"
 # Conda environment:
 #   source: envs/data.yaml
 #   prefix: /conda-envs/1a20883ba0e361fd58bf8985d1b00af4
@@ -31,7 +31,7 @@ RUN mkdir -p /conda-envs/1a20883ba0e361fd58bf8985d1b00af4
 COPY envs/data.yaml /conda-envs/1a20883ba0e361fd58bf8985d1b00af4/environment.yaml
 # Conda environment:
 #   source: envs/model.yaml
-#   prefix: /conda-envs/a209460e4a80dc619ca0177da4e116cc
+#   prefix: /conda-envs/ed6ce8223a5649c1736df2089dd9d529
 #   # For the rules that need torch. model.post-deploy.sh then installs stable-audio-tools and its companions without their
 #   # dependencies, because they pin old releases of the packages below. The versions are those of uv.lock, which are tested.
 #   channels:
@@ -73,12 +73,14 @@ COPY envs/data.yaml /conda-envs/1a20883ba0e361fd58bf8985d1b00af4/environment.yam
 #         - librosa==0.11.0
 #         - torchvision==0.26.0
 #         - webdataset==1.0.2
-RUN mkdir -p /conda-envs/a209460e4a80dc619ca0177da4e116cc
-COPY envs/model.yaml /conda-envs/a209460e4a80dc619ca0177da4e116cc/environment.yaml
+#         # for watermarks
+#         - audioseal==0.2.0
+RUN mkdir -p /conda-envs/ed6ce8223a5649c1736df2089dd9d529
+COPY envs/model.yaml /conda-envs/ed6ce8223a5649c1736df2089dd9d529/environment.yaml
 
 RUN conda env create --prefix /conda-envs/1a20883ba0e361fd58bf8985d1b00af4 --file /conda-envs/1a20883ba0e361fd58bf8985d1b00af4/environment.yaml && \
-    conda env create --prefix /conda-envs/a209460e4a80dc619ca0177da4e116cc --file /conda-envs/a209460e4a80dc619ca0177da4e116cc/environment.yaml && \
+    conda env create --prefix /conda-envs/ed6ce8223a5649c1736df2089dd9d529 --file /conda-envs/ed6ce8223a5649c1736df2089dd9d529/environment.yaml && \
     conda clean --all -y
 
-COPY envs/model.post-deploy.sh /conda-envs/a209460e4a80dc619ca0177da4e116cc/post-deploy.sh
-RUN conda run --prefix /conda-envs/a209460e4a80dc619ca0177da4e116cc bash /conda-envs/a209460e4a80dc619ca0177da4e116cc/post-deploy.sh
+COPY envs/model.post-deploy.sh /conda-envs/ed6ce8223a5649c1736df2089dd9d529/post-deploy.sh
+RUN conda run --prefix /conda-envs/ed6ce8223a5649c1736df2089dd9d529 bash /conda-envs/ed6ce8223a5649c1736df2089dd9d529/post-deploy.sh

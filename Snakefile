@@ -94,6 +94,8 @@ localrules:
     rehearse,
     base_model,
     embedding_model,
+    download_weights,
+    weights,
 
 
 wildcard_constraints:
@@ -108,6 +110,7 @@ include: "rules/storage.smk"
 include: "rules/data.smk"
 include: "rules/models.smk"
 include: "rules/training.smk"
+include: "rules/weights.smk"
 include: "rules/rendering.smk"
 include: "rules/listening.smk"
 include: "rules/evaluation.smk"

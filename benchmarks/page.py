@@ -37,7 +37,7 @@ def enlarge(folder: Path, clips: int, runs: int) -> Path:
     rows = []
     for name in names:
         source = "base" if name == "base" else "demo"
-        of_source = samples[samples.run == source].to_dict("records")
+        of_source = samples[(samples.run == source) & (samples["take"] == 1)].to_dict("records")
         for number in range(clips):
             row = of_source[number % len(of_source)]
             clip = f"{row['clip_id']}-{number}"
@@ -56,6 +56,7 @@ def enlarge(folder: Path, clips: int, runs: int) -> Path:
             rows.append(
                 row | {"clip_id": clip, "run": name, "file": f"{clip}.wav", "prompt": f"{row['prompt']} {number}"}
             )
+    summary["verdicts"] = dict.fromkeys(names[1:], summary["verdicts"]["demo"])
     summary["runs"] = {name: told[name] | {"clips": known[name]} for name in names}
     pictures = [{"file": "loss.svg", "alt": "losses", "caption": "losses"}]
     link_or_copy(SAMPLES / "curves/demo-loss.svg", folder / "loss.svg")

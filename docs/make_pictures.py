@@ -61,13 +61,14 @@ def main() -> None:
 
 
 def photograph() -> None:
-    """The page as Chromium shows it when it is opened, from its players on."""
+    """The page as Chromium shows it when it is opened, while a render of the fine-tuned model is heard."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 820, "height": 900}, color_scheme="light")
         page.goto((SAMPLES / "index.html").resolve().as_uri())
-        page.evaluate("document.activeElement.blur(); document.getElementById('listen').scrollIntoView()")
         page.wait_for_timeout(1000)  # until the pictures are there
+        page.keyboard.press("3")
+        page.wait_for_function("player.audio?.currentTime > 0.5")
         page.screenshot(path="docs/page.png")
         browser.close()
 

@@ -77,11 +77,11 @@ rule embed:
         """
 
 
-# The renders of a model (`renders/demo`), or the recordings that they go with (`recordings/base--demo--demo`), which are
-# measured with the base model: all its runs render the same clips.
+# The renders of a model (`renders/demo`), or the recordings of a corpus that models render anew (`recordings/demo`): once for
+# all runs and base models.
 rule signals:
     input:
-        table="results/renders/{name}.csv",
+        tables=ask(PLAN.evaluation.signal_tables),
         sounds=ask(PLAN.evaluation.measured, ancient),
     output:
         "results/signals/{kind}/{name}.npz",
@@ -97,7 +97,7 @@ rule signals:
     threads: 2
     resources:
         mem_mb=mb(2000),
-        runtime=minutes(15, per_row=0.05, of="table"),
+        runtime=minutes(15, per_row=0.05, of="tables"),
     params:
         renders=ask(PLAN.evaluation.renders),
         code=code_hash(SCRIPTS / "signals.py"),
@@ -106,7 +106,7 @@ rule signals:
     shell:
         r"""
         python "$SCRIPTS/signals.py" \
-            --table {input.table:q} \
+            --table {input.tables:q} \
             --renders {params.renders:q} \
             --threads {threads} \
             --output {output:q} \
@@ -135,7 +135,7 @@ rule evaluate:
         "results/benchmarks/evaluate/{run}.tsv"
     wildcard_constraints:
         # A run, one of its legs (`demo@step-00000500`), or a base model.
-        run=r"(?!summary\.(csv|json)$)[^/@]+(@(step|epoch)-\d{8})?",
+        run=r"(?!(summary|votes)\.(csv|json)$)[^/@]+(@(step|epoch)-\d{8})?",
     conda:
         "../envs/data.yaml"
     resources:

@@ -67,6 +67,8 @@ use rule render as render_listened with:
         model_digest=ask(PLAN.models.digest, ancient),
         clips=ask(PLAN.listening.clips),
         sources=ask(PLAN.rendering.source_folder, ancient),
+        watermark=PLAN.rendering.watermark(),
+        watermark_digest=PLAN.rendering.watermark_digest(),
     output:
         audio=directory("results/renders/.listen/{run}"),
         table="results/renders/.listen/{run}.csv",
@@ -150,7 +152,10 @@ rule listen_page:
         runtime=minutes(10),
     params:
         shown=PLAN.listening.shown(),
-        template=content_key(SCRIPTS / "sao" / "pages" / "listening.html.j2"),
+        parts=[
+            content_key(SCRIPTS / "sao" / "pages" / name)
+            for name in ("listening.html.j2", "player.html.j2", "page.css", "player.js")
+        ],
         code=code_hash(SCRIPTS / "listen_page.py"),
     message:
         "Write the page of all legs: results/listen/index.html"

@@ -56,6 +56,9 @@ rule render:
         clips=ask(PLAN.rendering.clips),
         window=ask(PLAN.rendering.window_files),
         sources=ask(PLAN.rendering.source_folder, ancient),
+        # Nothing, unless renders are marked.
+        watermark=PLAN.rendering.watermark(),
+        watermark_digest=PLAN.rendering.watermark_digest(),
     output:
         audio=directory("results/renders/{run}"),
         table="results/renders/{run}.csv",
@@ -93,6 +96,8 @@ rule render:
             --settings {params.settings:q} \
             --shard {params.shard} \
             --batch-size {params.batch_size} \
+            --watermark {input.watermark:q} \
+            --watermark-digest {input.watermark_digest:q} \
             --threads {threads} \
             --code {params.code} \
             --output {output.audio:q} \

@@ -14,8 +14,9 @@ from sao.base.tables import read_table
 from sao.config.settings import EmbedSettings, add_settings
 from sao.evaluation.embedded import Embedded
 from sao.evaluation.embeddings import find
+from sao.evaluation.embeddings.embedding import Analysis
 from sao.rendering.table import read_renders
-from sao.sound.spectra import read_sound, to_mono
+from sao.sound.spectra import read_sound
 
 
 def read_set(tables: list[Path], folder: Path | None) -> pd.DataFrame:
@@ -30,7 +31,7 @@ def read_set(tables: list[Path], folder: Path | None) -> pd.DataFrame:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add_settings(parser, EmbedSettings)
-    parser.add_argument("--model", type=Path, nargs="?", help="Hub cache of an embedding whose weights are fetched")
+    parser.add_argument("--model", type=Path, nargs="?", help="its weights: a Hub cache, or a file of rule weights")
     parser.add_argument("--table", type=Path, required=True, nargs="+", help="<split>.csv of a corpus, or a render's")
     parser.add_argument("--renders", type=Path, nargs="?", help="folder of the renders in the table")
     parser.add_argument("--threads", type=int, default=1)
@@ -42,18 +43,25 @@ def main() -> None:
         raise InputError(f"{args.table[0]}: lists no clip: nothing to embed")
     embedding = find(args.settings["embedding"])
     embedding.load(args.model, args.threads)
-    vectors = []
-    for path in progress(list(rows.sound), f"embedding with {embedding.name}", unit="clips"):
-        vectors.append(embedding.sound(to_mono(*read_sound(Path(path)), embedding.rate)))
-        if not np.isfinite(vectors[-1]).all():
+    kept = args.settings.get("windows")
+    found: list[Analysis] = []
+    pairs = list(zip(rows.sound, rows.split, strict=True))
+    for path, split in progress(pairs, f"embedding with {embedding.name}", unit="clips"):
+        found.append(embedding.analyse(*read_sound(Path(path))))
+        if not np.isfinite(found[-1].vector).all():
             raise InputError(f"{path}: its embedding holds NaN or infinite numbers: check the sound")
+        windows = found[-1].windows
+        if windows is not None and kept is not None and split not in kept:
+            found[-1] = found[-1]._replace(windows=windows[:0])
     made_from = {path.as_posix(): sha256(path) for path in args.table}
     embedded = Embedded(
         rows.clip_id.tolist(),
         rows.split.tolist(),
-        embedding.stack(vectors),
+        embedding.stack([each.vector for each in found]),
         embedding.text(list(rows.prompt)) if args.renders is not None else None,
         embedding.provenance | {"rate": embedding.rate, "tables": made_from},
+        [each.windows for each in found if each.windows is not None] or None,
+        np.stack(classes) if (classes := [each.classes for each in found if each.classes is not None]) else None,
     )
     with whole(args.output) as temporary:
         embedded.write(temporary)

@@ -9,11 +9,13 @@ from typing import Any
 from sao.base.command import log, parse, run
 
 from sao.base.files import digest, link_or_copy, read_json, sha256, whole_folder, write_json
+from sao.evaluation.signals import loudness
 from sao.pages.listening import PAGE, Listened, Sound, beside, picture_of, write_page
 from sao.pages.sounds import bring
 from sao.pages.spectrogram import draw
 from sao.rendering.listening import chosen_clip
 from sao.rendering.table import BESIDE, read_renders
+from sao.sound.spectra import read_sound
 from sao.sound.suffixes import page_suffix
 
 
@@ -47,9 +49,17 @@ def fill(folder: Path, name: str, rows: Any, is_base: bool, made: Path) -> list[
                 sha256=sha256(folder / row.file),
                 reference=there.get("reference", ""),
                 source=there.get("source", ""),
+                loudness=loudness(*read_sound(folder / paths["file"])),
+                reference_loudness=loudness_of(folder, paths.get("reference")),
+                source_loudness=loudness_of(folder, paths.get("source")),
             )
         )
     return sounds
+
+
+def loudness_of(folder: Path, path: Path | None) -> float | None:
+    """The loudness in LUFS of a sound that may not be there."""
+    return loudness(*read_sound(folder / path)) if path else None
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from sao.base.tables import read_table
 from sao.config.settings import PromptSettings, add_settings
 from sao.models.config import check_sampler, is_distilled, read_model_config
 from sao.models.numbers import numbers_of
-from sao.rendering.clips import check_ids, check_tokens, corpus_clips, write_clips
+from sao.rendering.clips import check_ids, check_tokens, corpus_clips, with_takes, write_clips
 from sao.rendering.prompts import Takes, read_prompts
 from sao.rendering.sources import copy_source
 
@@ -51,8 +51,10 @@ def main() -> None:
             if clip.source:
                 copy_source(clip, folder / f"{clip.clip_id}.wav")
     kept = {clip.clip_id: (args.sources / f"{clip.clip_id}.wav").as_posix() for clip in clips if clip.source}
-    write_clips(args.output, [dataclasses.replace(clip, source=kept.get(clip.clip_id, "")) for clip in clips])
-    log.info("%s: %d sounds to render", args.output, len(clips))
+    clips = [dataclasses.replace(clip, source=kept.get(clip.clip_id, "")) for clip in clips]
+    sounds = with_takes(clips, settings.get("takes", 1))
+    write_clips(args.output, sounds)
+    log.info("%s: %d sounds to render", args.output, len(sounds))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from sao.config.settings import RenderSettings, add_settings
 from sao.models.config import check_sampler, chunk_frames, read_model_config, window_frames
 from sao.rendering.clips import Clip, read_clips
 from sao.rendering.finish import COLUMNS, FORMATS, write_render
-from sao.rendering.ready import ready_model, weights_hash
+from sao.rendering.ready import mark_file, ready_marker, ready_model, weights_hash
 
 
 def keep_row(folder: Path, clip: Clip, row: dict[str, Any]) -> None:
@@ -55,6 +55,8 @@ def main() -> None:
     parser.add_argument(
         "--batch-size", type=int, nargs="?", help="number of clips to render together (default: by memory)"
     )
+    parser.add_argument("--watermark", type=Path, nargs="?", help="weights that mark every sound")
+    parser.add_argument("--watermark-digest", type=Path, nargs="?", help="their checksum listing")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--code", required=True, help="hash of the code that renders")
     parser.add_argument("--output", type=Path, required=True, help="folder for the files")
@@ -73,22 +75,25 @@ def main() -> None:
     about["model_sha256"] = weights_hash(args.weights, args.weights_digest)
     cure = f"delete {args.weights} and run again"
     weights = Vouched(args.weights, about["model_sha256"], args.weights_digest, cure)
+    marking = rendering.get("watermark")
+    vouched = [weights, *model_files(args.model, args.model_digest, weights=False)]
+    vouched += [mark_file(args.watermark, args.watermark_digest)] if marking else []
     model, precision = ready_model(
         config,
         args.model / "hub",
         args.weights,
-        [weights, *model_files(args.model, args.model_digest, weights=False)],
+        vouched,
         rendering["precision"],
         args.threads,
         f"{args.weights} and base model {args.model}",
     )
+    marker = ready_marker(args.watermark, marking) if marking else None
     with output_to_log():
         from sao.models.device import this_device
         from sao.rendering.sampling import render
 
-    identity = digest(
-        about["model_sha256"], args.model_digest.read_text(encoding="utf-8"), rendering, frames, precision, args.code
-    )
+    listings = [path.read_text(encoding="utf-8") for path in (args.model_digest, args.watermark_digest) if path]
+    identity = digest(about["model_sha256"], *listings, rendering, frames, precision, args.code)
     partial = args.output.with_name(f".{args.output.name}.{identity[:16]}")
     for stale in args.output.parent.glob(f".{glob.escape(args.output.name)}.*"):
         if stale != partial:
@@ -110,7 +115,7 @@ def main() -> None:
     rendered = render(model, todo, sampling, frames, args.batch_size, chunk_frames(config), workers)
     for clip, window_audio in progress(rendered, f"rendering {args.run}", total=len(todo), unit="clips"):
         audio = window_audio[:, : max(round(clip.seconds * rate), 1)].T.numpy()
-        rows[clip.clip_id] = write_render(partial, clip, audio, rate, rendering, precision, about)
+        rows[clip.clip_id] = write_render(partial, clip, audio, rate, rendering, precision, about, marker)
         keep_row(partial, clip, rows[clip.clip_id])
     # A single shard may be silent, so gather.py checks all shards together.
     if not args.shard and all(row["warning"] == "silent" for row in rows.values()):

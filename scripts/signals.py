@@ -11,22 +11,26 @@ from sao.base.command import InputError, log, parse, progress, run
 
 from sao.base.files import whole
 from sao.base.tables import read_table
+from sao.base.takes import is_first_take
 from sao.evaluation.measure import Signal
 from sao.evaluation.signal_set import write_signals
 from sao.evaluation.signals import signal_of
 from sao.rendering.table import read_renders
 
 
-def sounds_of(table: Path, renders: Path | None) -> dict[str, Path]:
-    """The sounds by clip_id: the renders in a folder, or the recordings that their table names."""
+def sounds_of(tables: list[Path], renders: Path | None) -> dict[str, Path]:
+    """The sounds by clip_id: the renders in a folder, or the recordings that tables of renders, or of clips to render, name."""
     if renders is not None:
-        rows = read_renders(table, renders)
+        rows = read_renders(tables[0], renders)
         if rows.empty:
-            raise InputError(f"{table}: lists no clip: nothing to measure")
+            raise InputError(f"{tables[0]}: lists no clip: nothing to measure")
         return dict(zip(rows.clip_id, map(Path, rows.sound), strict=True))
-    rows = read_table(table)
-    rows = rows[rows.reference != ""]  # prompts have no recording
-    return dict(zip(rows.clip_id, map(Path, rows.reference), strict=True))
+    sounds: dict[str, Path] = {}
+    for table in tables:
+        rows = read_table(table)
+        rows = rows[(rows.reference != "") & rows.clip_id.map(is_first_take)]  # prompts have no recording
+        sounds |= zip(rows.clip_id, map(Path, rows.reference), strict=True)
+    return sounds
 
 
 def measured(sounds: dict[str, Path], threads: int) -> Iterator[tuple[str, Signal]]:
@@ -38,7 +42,7 @@ def measured(sounds: dict[str, Path], threads: int) -> Iterator[tuple[str, Signa
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--table", type=Path, required=True, help="table of renders")
+    parser.add_argument("--table", type=Path, required=True, nargs="+", help="table of renders, or of clips to render")
     parser.add_argument("--renders", type=Path, nargs="?", help="their folder; without it, the recordings are measured")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, required=True, help=".npz")

@@ -9,6 +9,7 @@ from pathlib import Path
 from sao.base.command import log, parse, progress, run
 
 from sao.base.files import whole_folder
+from sao.base.takes import is_first_take
 from sao.pages.spectrogram import draw
 from sao.rendering.table import BESIDE, read_renders
 
@@ -27,7 +28,8 @@ def main() -> None:
         jobs = [(Path(str(row.sound)), folder / f"{row.clip_id}.webp") for row in rows.itertuples()]
         if args.beside:
             for kind in BESIDE:
-                paths = zip(rows.clip_id, rows[kind], strict=True)
+                firsts = rows[rows.clip_id.map(is_first_take)]
+                paths = zip(firsts.clip_id, firsts[kind], strict=True)
                 jobs += [(Path(path), folder / kind / f"{clip}.webp") for clip, path in paths if path]
         with ThreadPoolExecutor(args.threads) as pool:
             for _ in progress(pool.map(lambda job: draw(*job), jobs), "drawing", len(jobs), unit="sounds"):

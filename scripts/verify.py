@@ -61,8 +61,9 @@ def datasets(results: Path) -> Iterator[Entry]:
 
 
 def models(results: Path) -> Iterator[Entry]:
-    """Base models with their text encoders, and the models of embeddings."""
-    for listing in sorted([*results.glob(f"models/*/{LISTING}"), *results.glob(f"embeddings/*/model/{LISTING}")]):
+    """Base models with their text encoders, the models of embeddings, and declared weights."""
+    folders = ("models/*", "embeddings/*/model", "weights/*")
+    for listing in sorted(path for folder in folders for path in results.glob(f"{folder}/{LISTING}")):
         yield from model_files(listing.parent, listing)
 
 

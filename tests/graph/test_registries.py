@@ -75,6 +75,7 @@ import json, sys
 import pandas as pd
 from sao.pages.samples import render_page
 samples = pd.read_csv(sys.argv[1], keep_default_na=False).assign(run="mine", negative_prompt="", seed=1, seconds=1.0, warning="")
+samples = samples.assign(take=1, corpus="demo", sha256="")
 print(render_page(samples, json.load(open(sys.argv[2])), {}, {}, [], "1"))
 """
 
@@ -206,7 +207,10 @@ def test_schema_allows_the_registered_embeddings() -> None:
     schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
     entries = schema["$defs"]["evaluation"]["properties"]["embeddings"]["items"]
     names = [embedding.name for embedding in EMBEDDINGS]
-    assert entries["oneOf"][0]["enum"] == names, "write into schemas/config.schema.yaml what the registry has"
+    declared = [embedding.name for embedding in EMBEDDINGS if embedding.published]
+    plain, *_, weighted = entries["oneOf"]
+    assert plain["enum"] == names, "write into schemas/config.schema.yaml what the registry has"
+    assert weighted["properties"]["name"]["enum"] == declared, "and what needs weights"
     assert all(f"`{name}`" in entries["description"] for name in names)
 
 
@@ -221,13 +225,11 @@ def test_an_entry_finds_its_embedding(tmp_path: Path) -> None:
     assert [find(embedding.name) for embedding in EMBEDDINGS] == list(EMBEDDINGS)
     other = find({"repo": "someone/clap", "revision": "a" * 40})
     assert (other.folder, other.label, other.fetched, other.gpu) == ("someone--clap", "someone/clap", True, True)
-    given = ["--embedding", '"vggish"', "--table", ROOT / "resources/demo/prompts.csv", "--renders", tmp_path]
+    given = ["--embedding", '"mert"', "--table", ROOT / "resources/demo/prompts.csv", "--renders", tmp_path]
     (tmp_path / "table.csv").write_text("clip_id,split,file,reference,source,prompt\na,train,a.wav,,,x\n")
     (tmp_path / "a.wav").touch()
     given[3] = tmp_path / "table.csv"
-    assert_fails(
-        run_script("embed", *given, "--output", tmp_path / "a.npz"), "'vggish', which is no embedding", "aisfx"
-    )
+    assert_fails(run_script("embed", *given, "--output", tmp_path / "a.npz"), "'mert', which is no embedding", "aisfx")
 
 
 def test_page_of_measures_is_made_from_the_registries() -> None:

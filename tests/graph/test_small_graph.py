@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
@@ -9,19 +10,22 @@ import shutil
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
+import networks
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile
 from conftest import FORKS, assert_succeeds, checksum, copy_checkout, forked_jobs, listing, run_script, write_wav
 from forks import Started
+from sao.evaluation.votes import FORMAT
 
-SMALL = {
+SMALL: dict[str, Any] = {
     "base_models": {"demo": {"sampling": {"steps": 2}}},
     "runs": {"demo": {"steps": 8, "checkpoint_every": 4, "validate_every": 4, "batch_size": 4}},
-    "render": {"clips": {"evaluation": 2, "train": None}, "prompts": "mine.csv"},
-    "evaluation": {"embeddings": ["log-mel"], "bootstrap": 10},
+    "render": {"clips": {"evaluation": 2, "train": None}, "prompts": "mine.csv", "takes": 2},
+    "evaluation": {"embeddings": ["log-mel", {"name": "vggish", "weights": {}}], "bootstrap": 10},
 }
 
 
@@ -51,6 +55,9 @@ def snakemake(checkout: Path, *target: str) -> tuple[int, str]:
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout in which the graph ran to its end, after Snakemake and the training were killed in the second leg."""
     checkout = copy_checkout(tmp_path_factory.mktemp("small") / "checkout")
+    SMALL["evaluation"]["embeddings"][1]["weights"] = networks.declared(
+        networks.write(checkout / "vggish.pth", "vggish")
+    )
     (checkout / "small.yaml").write_text(json.dumps(SMALL))
     write_sources(checkout)
     run = checkout / "results/checkpoints/demo"
@@ -69,7 +76,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_page_lists_what_was_rendered(small: Path) -> None:
     samples = pd.read_csv(small / "results/samples/samples.csv", keep_default_na=False)
-    assert sorted(samples.run) == ["base"] * 5 + ["demo"] * 5 and set(samples.split) == {"evaluation", "prompts"}
+    assert sorted(samples.run) == ["base"] * 10 + ["demo"] * 10 and set(samples.split) == {"evaluation", "prompts"}
+    assert sorted(samples["take"]) == [1] * 10 + [2] * 10 and samples.sha256.nunique() == 20
     files = listing(small / "results/samples")
     assert "index.html" in files and {f"{row.run}/{row.file}" for row in samples.itertuples()} <= files
     assert set(samples.model_sha256[samples.run == "demo"]) == {
@@ -77,9 +85,23 @@ def test_the_page_lists_what_was_rendered(small: Path) -> None:
     }
 
 
+def test_declared_weights_measure_each_set_of_sounds_once(small: Path) -> None:
+    """The recordings of a corpus, the base model's renders and the run's renders: each is read once in each form."""
+    kinds = {"corpora/demo.npz", "renders/base--demo--demo.npz", "renders/demo.npz"}
+    assert listing(small / "results/embeddings/vggish") == kinds
+    assert listing(small / "results/signals") == {"recordings/demo.npz"} | {kind for kind in kinds if "renders" in kind}
+    for jobs in ("embed/vggish", "signals"):
+        assert len(listing(small / "results/benchmarks" / jobs)) == 3, jobs
+    keys = {measure["key"] for measure in json.loads((small / "results/evaluation/demo.json").read_text())["measures"]}
+    assert {"evaluation/fd/vggish", "evaluation/kad/vggish", "evaluation/clicks", "evaluation/reference_clicks"} <= keys
+    assert "evaluation/fad/vggish" not in keys and listing(small / "results/weights/vggish") == {
+        "checksums.sha256", "model.safetensors",
+    }  # fmt: skip
+
+
 def test_what_starts_from_a_sound_is_near_it_and_made_anew_with_it(small: Path, tmp_path: Path) -> None:
     page = (small / "results/samples/index.html").read_text(encoding="utf-8")
-    assert page.count('src="source/') == 2 and "source noised to 5" in page
+    assert html.unescape(page).count('"sound": "source/') == 2 and "source noised to 5" in page
     again = shutil.copytree(small, tmp_path / "again", symlinks=True)
     for name, others in (("my sounds/a {b}.wav", "odd"), ("low.flac", "low")):
         soundfile.write(again / name, 0.3 * np.sin(0.02 * np.arange(30000)), 44100, "PCM_16")
@@ -120,6 +142,31 @@ def test_everything_is_what_it_was_made_as(small: Path) -> None:
     for target, words in (("results/samples", "Nothing to be done"), ("verify", "all match their digests")):
         code, said = snakemake(small, target)
         assert code == 0 and words in said, said[-3000:]
+
+
+def test_votes_come_back_to_the_page_and_a_file_that_holds_none_stops_at_the_start(small: Path, tmp_path: Path) -> None:
+    again = shutil.copytree(small, tmp_path / "again", symlinks=True)
+    samples = pd.read_csv(again / "results/samples/samples.csv", keep_default_na=False)
+    heard = {(row.clip_id, row.run): {"run": row.run, "sha256": row.sha256} for row in samples.itertuples()}
+    clips = sorted(set(samples.clip_id[samples.split == "evaluation"]))
+    votes = [{"clip_id": c, "a": heard[c, "demo"], "b": heard[c, "base"], "better": "a"} for c in clips]
+    file = again / "results/votes/mine.json"
+    file.parent.mkdir()
+    file.write_text("{}")
+    code, said = snakemake(again, "-n", "results/samples")
+    assert code == 1 and "results/votes/mine.json: is not a file of votes" in said and "Traceback" not in said
+    file.write_text(json.dumps({"format": FORMAT, "session": "x", "saved": "2026-01-01", "votes": votes}))
+    code, said = snakemake(again, "results/samples")
+    assert code == 0 and dict(re.findall(r"^(votes|collect|render|evaluate) +(\d+)$", said, re.M)) == {
+        "votes": "1",
+        "collect": "1",
+    }
+    assert len(votes) == 4 and "demo was better on 2, base on 0, neither on 0: 100 %" in said  # takes of two prompts
+    page = (again / "results/samples/index.html").read_text(encoding="utf-8")
+    assert "In a blind test of 2 prompts (evaluation), demo was better on 2" in page
+    file.unlink()
+    code, said = snakemake(again, "results/samples")
+    assert code == 0 and "In a blind test" not in (again / "results/samples/index.html").read_text(encoding="utf-8")
 
 
 def test_another_device_makes_nothing_anew_and_one_that_is_not_there_is_told(small: Path, tmp_path: Path) -> None:
@@ -170,7 +217,7 @@ def test_legs_are_heard_as_they_land_and_change_no_result(small: Path, tmp_path:
     assert started == [(rule, leg) for leg in legs for rule in ("Train", "Export", "Render")]
     text = (again / page).read_text(encoding="utf-8")
     assert "demo: 2 of 2 legs" in text and "(no prompt)" in text and "data-training>" not in text
-    named = set(re.findall(r'src="([^"]+)"', text))
+    named = set(re.findall(r'"(?:sound|picture)": "([^"]+)"', html.unescape(text)))
     assert len(named) == 2 * (3 * 2 * 3 + 1)  # sounds and pictures: of models, scales and prompts, and of a recording
     assert all((again / "results/listen" / path.replace("%40", "@")).is_file() for path in named)
     events = EventAccumulator(str(again / "results/checkpoints/demo/tensorboard/audio")).Reload()

@@ -5,6 +5,7 @@ Rectified flow, weights that are pickled, an autoencoder in half precision, no `
 
 from __future__ import annotations
 
+import html
 import json
 import subprocess
 from pathlib import Path
@@ -92,7 +93,7 @@ def test_the_preset_trains_two_legs_in_its_own_precision(trained: Path) -> None:
 
 def test_samples_are_as_long_as_their_clips(trained: Path) -> None:
     page = (trained / "results/samples/index.html").read_text(encoding="utf-8")
-    assert page.count('src="source/varied.wav"') == 1 and "source noised to 0.7" in page
+    assert html.unescape(page).count('"sound": "source/varied.wav"') == 1 and "source noised to 0.7" in page
     for folder in ("small", "adapted", "base--stable-audio-open-small--demo"):
         table = pd.read_csv(trained / f"results/renders/{folder}.csv")
         assert table.split.tolist() == ["evaluation", "prompts"] and table.seconds[1] == pytest.approx(1.5, abs=1e-4)

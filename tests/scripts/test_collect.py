@@ -20,25 +20,32 @@ import pandas as pd
 import pytest
 from conftest import SCRIPTS, assert_fails, assert_succeeds, listing, run_script, write_wav
 from media import write_media
+from sao.base.files import sha256
+from sao.base.takes import take_id
+from sao.evaluation.votes import read_votes
 from sao.sound.read import read_sound
 from settings import as_options
 
 if TYPE_CHECKING:
-    from playwright.sync_api import BrowserContext, Page
+    from playwright.sync_api import BrowserContext, Locator, Page
 
 RATE = 8000
-# clip_id, split, prompt, seconds. The last clip has no recording, and starts from a sound instead.
+# clip_id, split, prompt, seconds (no sound ends while a slow machine looks whether it plays). The last clip has no recording, and
+# starts from a sound instead.
 CLIPS = (
-    ("b clip", "evaluation", 'Rain & "wind" <b>on</b> a roof.', 1.0),
-    ("a-clip", "evaluation", "A dog barks.", 2.0),
-    ("c%23", "train", "Übung: ein Horn.", 1.5),
-    ("z", "prompts", "A made up sound.", 1.0),
+    ("b clip", "evaluation", 'Rain & "wind" <b>on</b> a roof.', 20.0),
+    ("a-clip", "evaluation", "A dog barks.", 40.0),
+    ("pack--c%23", "train", "Übung: ein Horn.", 30.0),
+    ("z", "prompts", "A made up sound.", 20.0),
 )
 LEFT_OUT = [
     {"check": "leak", "path": f"audio/<train> {n}.wav", "message": f"(train) has the same sound_id {n}"}
     for n in range(25)
 ]
 MODELS = ("base", "one", "two")
+LEG = "two@step-00000001"  # which is on the page, too
+SHOWN = ("base", "one", LEG, "two")
+TAKES = {"a-clip": 2}  # takes of a clip that has more than one
 
 
 def tone(seconds: float, frequency: float) -> np.ndarray:
@@ -47,10 +54,10 @@ def tone(seconds: float, frequency: float) -> np.ndarray:
 
 def figures(clip: str, model: str, recorded: bool) -> dict[str, object]:
     """The figures of a clip, as evaluate.py writes them."""
-    number = MODELS.index(model)
-    values = {"seconds": 1.0, "loudness_lufs": -20.0 - number, "bandwidth_hz": 4000.0, "memorised/aisfx": clip == "a-clip" and model == "two", "nearest_train/aisfx": "c%23", "clap_score/laion/x": 0.1 * number}  # fmt: skip
+    number = (*MODELS, LEG).index(model)
+    values = {"seconds": 1.0, "loudness_lufs": -20.0 - number, "bandwidth_hz": 4000.0, "memorised/aisfx": clip == "a-clip" and model == "two", "nearest_train/aisfx": "pack--c%23", "clap_score/laion/x": 0.1 * number}  # fmt: skip
     if recorded:
-        distance = {"b clip": 1.0, "a-clip": 3.0, "c%23": 2.0}[clip]
+        distance = {"b clip": 1.0, "a-clip": 3.0, "pack--c%23": 2.0}[clip]
         values |= {"reference_seconds": 1.0, "reference_loudness_lufs": -10.0, "reference_bandwidth_hz": 3000.0, "log_mel_distance": distance + number}  # fmt: skip
     return values
 
@@ -66,7 +73,10 @@ def summary() -> dict[str, object]:
     """The summary, as compare.py writes it. The best leg of `two` is not among the models of the page."""
     runs = {
         model: {
+            "corpus": "my <corpus>",
             "comparisons": 3 if number else 1,
+            "leg": {"base": None, "one": "step-00000003", "two": "step-00000002", LEG: "step-00000001"}[model],
+            "step": {"base": 0, "one": 3, "two": 2, LEG: 1}[model],
             "measures": [
                 # `two` has a clear difference to the base, `one` has not: its interval ends at zero.
                 measure(
@@ -79,9 +89,13 @@ def summary() -> dict[str, object]:
                 measure("evaluation", "silent", 0.0, 0.0 if number else None),
                 measure("train", "fad", None if model == "base" else 5.0 + number, None),
             ],
-            "clips": {clip: figures(clip, model, split != "prompts") for clip, split, _, _ in CLIPS},
+            "clips": {
+                take_id(clip, take): figures(clip, model, split != "prompts")
+                for clip, split, _, _ in CLIPS
+                for take in range(1, TAKES.get(clip, 1) + 1)
+            },
         }
-        for number, model in enumerate(MODELS)
+        for number, model in enumerate((*MODELS, LEG))
     }
     best = {
         "evaluation/kad": {"run": "two", "value": 8.0, "among": 3},
@@ -91,29 +105,35 @@ def summary() -> dict[str, object]:
     kad = {"key": "evaluation/kad", "split": "evaluation", "name": "KAD", "unit": "", "better": "lower"}
     spread = [kad | {"mean": 8.5, "deviation": 0.71, "runs": 2}]
     verdicts = {"one": "no clear difference to the base: KAD −1 [−2, 0], n = 2", "two": "closer to the recordings"}
+    verdicts[LEG] = "a leg is told in the picture by step"
     return {"verdicts": verdicts, "settings": {"level": 0.95}, "best": best, "runs": runs, "spreads": {"both": spread}}
 
 
+def all_takes() -> list[tuple[tuple[str, str, str, float], int]]:
+    return [(clip, take) for clip in CLIPS for take in range(1, TAKES.get(clip[0], 1) + 1)]
+
+
 def make_inputs(root: Path) -> list[object]:
-    """Make the inputs of rule collect: the renders of three models, their spectrograms, and reports."""
+    """Make the inputs of rule collect: the renders of three models and a leg, their spectrograms, and reports."""
     arguments: dict[str, list[object]] = {"--table": [], "--render": [], "--spectrograms": []}
-    for number, model in enumerate(MODELS):
+    for number, model in enumerate(SHOWN):
         folder = root / f"renders/{model}"
         suffix = "flac" if model == "two" else "wav"
         rows = []
-        for clip, split, prompt, seconds in CLIPS:
-            write_wav(folder / f"{clip}.wav", tone(seconds, 200 * (number + 1)), RATE)
+        for (clip, split, prompt, seconds), take in all_takes():
+            sound = take_id(clip, take)
+            write_wav(folder / f"{sound}.wav", tone(seconds, 200 * (number + 1) + 10 * take), RATE)
             if suffix == "flac":
                 import soundfile
 
-                soundfile.write(folder / f"{clip}.flac", tone(seconds, 600), RATE)
+                soundfile.write(folder / f"{sound}.flac", tone(seconds, 600 + 10 * take), RATE)
             reference = root / f"audio/{clip} original.wav"
             write_wav(reference, tone(seconds, 1000), RATE)
             rows.append(
-                {"clip_id": clip, "split": split, "prompt": prompt, "negative_prompt": "", "seed": 1, "seconds": seconds,
+                {"clip_id": sound, "split": split, "prompt": prompt, "negative_prompt": "", "seed": 1, "seconds": seconds,
                  "run": model, "model_sha256": model, "warning": "silent" if (clip, model) == ("z", "one") else "",
                  "reference": reference if split != "prompts" else "", "source": reference if split == "prompts" else "",
-                 "init_noise_level": "4.0", "mask_start": "", "mask_end": "", "file": f"{clip}.{suffix}"}
+                 "init_noise_level": "4.0", "mask_start": "", "mask_end": "", "file": f"{sound}.{suffix}"}
             )  # fmt: skip
         table = root / f"renders/{model}.csv"
         pd.DataFrame(rows).to_csv(table, index=False)
@@ -135,12 +155,20 @@ def make_inputs(root: Path) -> list[object]:
     for run in MODELS[1:]:
         folder = root / f"checkpoints/{run}"
         folder.mkdir(parents=True)
-        settings = {"base_model": "demo", "adapter": {"rank": 16}, "learning_rate": 0.1 if run == "one" else 0.2}
+        settings = {
+            "base_model": "demo",
+            "corpus": "my <corpus>",
+            "method": "lora",
+            "adapter": {"rank": 16},
+            "learning_rate": 0.1 if run == "one" else 0.2,
+        }
         training = {
             "run": run,
             "settings": settings,
             "best_leg": "step-00000002",
             "validation_losses": {"step-00000002": 0.5},
+            "training_clips": 3,
+            "batch": 2,
         }
         (folder / "training.json").write_text(json.dumps(training))
         (folder / "loss.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg" width="20" height="10"></svg>')
@@ -149,7 +177,7 @@ def make_inputs(root: Path) -> list[object]:
     shutil.copy(root / "checkpoints/two/loss.svg", steps)
     given = [part for key, values in arguments.items() for part in (key, *values)]
     return [
-        "--run", *MODELS, *given, "--evaluation", root / "summary.json", "--steps", steps,
+        "--run", *SHOWN, *given, "--evaluation", root / "summary.json", "--steps", steps,
         "--training", *(root / f"checkpoints/{run}/training.json" for run in MODELS[1:]),
         "--curve", *(root / f"checkpoints/{run}/loss.svg" for run in MODELS[1:]),
         "--rendering", json.dumps({run: {"sampling": {"steps": 50}} for run in MODELS[1:]}),
@@ -167,8 +195,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_folder_has_all_that_the_page_shows(made: Path) -> None:
     samples = pd.read_csv(made / "samples.csv", keep_default_na=False)
-    assert list(samples.run) == [model for model in MODELS for _ in CLIPS]
+    sounds = [take_id(clip, take) for (clip, *_), take in all_takes()]
+    assert list(samples.run) == [model for model in SHOWN for _ in sounds]
+    assert list(samples["take"][: len(sounds)]) == [take for _, take in all_takes()]
+    assert set(samples.corpus[samples.split == "evaluation"]) == {"my <corpus>"}
+    assert set(samples.corpus[samples.split == "train"]) == {"pack"}  # a corpus of a mixture
+    assert set(samples.corpus[samples.split == "prompts"]) == {""}
     wanted = {f"{row.run}/{row.file}" for row in samples.itertuples()}
+    assert all(row.sha256 == sha256(made / row.run / row.file) for row in samples.itertuples())
     wanted |= {f"spectrograms/{row.run}/{row.clip_id}.webp" for row in samples.itertuples()}
     recorded = [clip for clip, split, _, _ in CLIPS if split != "prompts"]
     wanted |= {f"reference/{clip}.wav" for clip in recorded} | {f"spectrograms/reference/{c}.webp" for c in recorded}
@@ -195,8 +229,9 @@ def test_nothing_of_an_earlier_config_stays(tmp_path: Path) -> None:
 
 def test_interrupted_it_leaves_no_folder_that_looks_like_one(tmp_path: Path) -> None:
     arguments = make_inputs(tmp_path)
-    (tmp_path / "summary.json").unlink()
-    os.mkfifo(tmp_path / "summary.json")  # this file is read last, and the script waits for it
+    votes = tmp_path / "votes.json"
+    os.mkfifo(votes)  # this file is read last, and the script waits for it
+    arguments += ["--votes", votes]
     before = listing(tmp_path)
     command = [sys.executable, SCRIPTS / "collect.py", *as_options("collect", [str(part) for part in arguments])]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -234,7 +269,7 @@ def test_recordings_that_browsers_do_not_play_are_written_as_flac(tmp_path: Path
     arguments = make_inputs(tmp_path)
     audio = np.random.default_rng(0).integers(-9000, 9000, (44100, 2)) / 32768
     kinds = {"b clip": write_media(tmp_path / "b.wv", audio), "a-clip": write_media(tmp_path / "a.m4a", audio)}
-    for model in MODELS:
+    for model in SHOWN:
         path = tmp_path / f"renders/{model}.csv"
         table = pd.read_csv(path, keep_default_na=False, dtype=str)
         table["reference"] = [
@@ -243,7 +278,7 @@ def test_recordings_that_browsers_do_not_play_are_written_as_flac(tmp_path: Path
         table.to_csv(path, index=False)
     assert_succeeds(run_script("collect", *arguments))
     found = {path.name for path in (tmp_path / "samples/reference").iterdir()}
-    assert found == {"b clip.flac", "a-clip.m4a", "c%23.wav"}
+    assert found == {"b clip.flac", "a-clip.m4a", "pack--c%23.wav"}
     assert np.array_equal(read_sound(tmp_path / "samples/reference/b clip.flac")[0], audio)
     page = (tmp_path / "samples/index.html").read_text()
     assert "reference/b%20clip.flac" in page and "reference/a-clip.m4a" in page
@@ -286,9 +321,8 @@ def open_page(context: BrowserContext, folder: Path) -> tuple[Page, list[str]]:
     # The browser breaks off a sound if it needs only its head.
     page.on("requestfailed", lambda r: None if r.failure == "net::ERR_ABORTED" else wrong.append(r.url))
     inside = folder.resolve().as_uri()
-    page.on("request", lambda r: None if r.url.startswith((f"{inside}/", "data:")) else wrong.append(r.url))
+    page.on("request", lambda r: None if r.url.startswith((f"{inside}/", "data:", "blob:")) else wrong.append(r.url))
     page.goto(f"{inside}/index.html", wait_until="load")
-    page.wait_for_function("document.querySelectorAll('.cells template').length === 0")
     return page, wrong
 
 
@@ -303,6 +337,10 @@ def shown(page: Page) -> list[str]:
     return page.eval_on_selector_all(".clip", "rows => rows.filter(r => !r.hidden).map(r => r.dataset.clip)")
 
 
+def cell(page: Page, clip: str, name: str) -> Locator:
+    return page.locator(f".clip[data-clip='{clip}'] .cell[data-name='{name}']")
+
+
 def wait_until_plays(page: Page, *sources: str) -> None:
     """Wait until these sounds play, and no other."""
     page.wait_for_function(
@@ -312,44 +350,62 @@ def wait_until_plays(page: Page, *sources: str) -> None:
     )
 
 
-def test_page_loads_all_pictures_and_can_play_every_sound(page: Page) -> None:
-    broken = page.evaluate(
-        """async () => { const wrong = [];
-        for (const image of document.images) { image.loading = "eager"; await image.decode().catch(() => wrong.push(image.src)); }
-        for (const audio of document.querySelectorAll("audio")) {
-            audio.preload = "metadata"; audio.load();
-            await new Promise((done) => { audio.onloadedmetadata = done; audio.onerror = () => { wrong.push(audio.src); done(); }; });
-        }
-        return wrong; }"""
+def test_page_has_every_sound_and_picture_that_it_names(made: Path, page: Page) -> None:
+    """The paths of all takes and legs, also of those that are not shown at first."""
+    named = page.evaluate(
+        """() => [...document.querySelectorAll(".cell")].flatMap(cell => soundsOf(cell))
+        .flatMap(({ sound, picture }) => [sound, picture]).map(decodeURIComponent)"""
     )
-    assert broken == []
-    assert page.locator("audio").count() == len(CLIPS) * (
-        len(MODELS) + 1
-    )  # beside each stands its recording or its source
+    assert len(named) == 2 * (len(SHOWN) * len(all_takes()) + len(CLIPS))  # beside each prompt: its recording or source
+    assert set(named) <= listing(made)
+    assert (
+        page.evaluate(
+            """async () => { const wrong = [];
+        for (const image of document.images) { image.loading = "eager"; await image.decode().catch(() => wrong.push(image.src)); }
+        return wrong; }"""
+        )
+        == []
+    )
 
 
-def test_summary_tells_measures_settings_and_corpus(page: Page) -> None:
-    text = page.locator("section").first.inner_text()
+def test_page_says_what_was_trained_then_plays_then_tells_figures(page: Page) -> None:
+    assert page.title() == page.locator("h1").inner_text() == "Sounds of one, two"
+    assert page.locator(".lead").inner_text() == (
+        "one (adapter lora, 3 steps of 2 clips), two (adapter lora, 2 steps of 2 clips) are the base model demo, fine-tuned on 3 "
+        "clips of the corpus my <corpus>."
+    )
+    assert page.locator("h2").all_inner_texts() == ["Sounds", "Figures", "Provenance"]
+    figures = page.locator("section", has=page.locator("#figures"))
+    text = figures.inner_text()
     assert "10 [9, 11] n = 2" in text and "KAD, evaluation: go by KAD." in text
     assert "both: 2 seeds" in text and "8.5 ± 0.71 n = 2" in text
     assert "the best was chosen on these very clips" in text
-    assert "one: no clear difference to the base: KAD −1 [−2, 0], n = 2\n\ntwo: closer to the recordings\n" in text
     assert "3 models are compared with the base" in text and "all 3 of them hold at once with 95 %" in text
     # Bold is only a difference whose interval does not hold zero, and of it nothing but the difference.
     weights = "cells => cells.filter(c => getComputedStyle(c).fontWeight > 600).map(c => c.textContent)"
     assert page.eval_on_selector_all("td, td *", weights) == ["−2 [−3, −1]"]
-    assert "−1 [−2, 0]" in text and "0 [−1, 1]" in text
-    assert "5 clips, 26 left out (leak: 25, tokens: 1), 1 warnings. Licences: CC0-1.0: 4, CC-BY-3.0: 1." in text
-    assert "0.wav" not in text
-    page.locator("summary", has_text="Left out of my <corpus>").click()
-    text = page.locator("section").first.inner_text()
+    assert "−1 [−2, 0]" in text
+    assert page.locator(".verdict").all_inner_texts() == [
+        "one – no clear difference to the base: KAD −1 [−2, 0], n = 2.",
+        "two – closer to the recordings.",
+    ]
+    assert "SILENT" not in text  # faults of the signal are not in the first table
+    figures.locator("summary", has_text="Faults of the signal, evaluation").click()
+    assert "SILENT" in figures.inner_text() and "0 [−1, 1]" in figures.inner_text()
+    figures.locator("summary", has_text="Measures, train").click()
+    assert "best of 4: two@step-00000001, 1" in figures.inner_text()
+    origin = page.locator("section", has=page.locator("#provenance"))
+    assert (
+        "5 clips, 26 left out (leak: 25, tokens: 1), 1 warnings. Licences: CC0-1.0: 4, CC-BY-3.0: 1."
+        in origin.inner_text()
+    )
+    origin.locator("summary", has_text="Left out of my <corpus>").click()
+    text = origin.inner_text()
     assert "audio/<train> 19.wav (train) has the same sound_id 19" in text and "x.wav too long" in text
     assert "leak: 5 more, in the report" in text and "<train> 20.wav" not in text
-    page.locator("summary", has_text="Settings").click()
-    page.locator("summary", has_text="train").click()
-    text = page.locator("section").first.inner_text()
+    origin.locator("summary", has_text="Settings").click()
+    text = origin.inner_text()
     assert re.search(r"learning_rate\s+0.1\s+0.2", text) and re.search(r"sampling.steps\s+50\s+50", text)
-    assert "best of 4: two@step-00000001, 1" in text
     with page.expect_navigation():
         page.locator("a", has_text="my <corpus>").click()
     assert page.title() == "the corpus"
@@ -358,55 +414,143 @@ def test_summary_tells_measures_settings_and_corpus(page: Page) -> None:
 def test_row_has_prompt_players_pictures_and_figures(page: Page) -> None:
     row = page.locator(".clip[data-clip='b clip']")
     assert row.locator("h3").inner_text() == 'Rain & "wind" <b>on</b> a roof.'
-    assert row.locator("h4").all_inner_texts() == ["recording", *MODELS]
+    assert row.locator(".track span").all_inner_texts() == ["recording", *MODELS]
+    assert row.locator("dl:visible").count() == 0
+    page.click("#details")
     assert "Log-mel distance" in row.inner_text() and "CLAP score (laion/x)" in row.inner_text()
     started = page.locator(".clip[data-clip='z']")
-    assert started.locator("h4").all_inner_texts() == ["source", *MODELS]
+    assert started.locator(".track span").all_inner_texts() == ["source", *MODELS]
     assert "seed 1 · source noised to 4" in started.inner_text() and "noised" not in row.inner_text()
-    copy = page.locator(".clip[data-clip='a-clip'] .cell[data-name='two']")
-    assert "near copy of training clip c%23 (aisfx)" in copy.inner_text()
+    assert "near copy of training clip pack--c%23 (aisfx)" in cell(page, "a-clip", "two").inner_text()
 
 
-def test_click_plays_and_only_one_sound_at_a_time(page: Page) -> None:
-    first = page.locator(".clip[data-clip='b clip'] .cell[data-name='base']")
-    first.evaluate("cell => cell.scrollIntoView({ block: 'center' })")
-    page.wait_for_function("cell => cell.querySelector('audio').controls", arg=first.element_handle())
-    box = first.locator("audio").bounding_box()
-    page.mouse.click(box["x"] + 22, box["y"] + box["height"] / 2)  # the button of the control itself
-    wait_until_plays(page, "base/b%20clip.wav")
-    other = page.locator(".clip[data-clip='a-clip'] .cell[data-name='two'] .picture")
-    other.click(position={"x": 30, "y": 20})  # the sound plays from there
-    wait_until_plays(page, "two/a-clip.flac")
-    assert page.evaluate("document.querySelector('[src=\"two/a-clip.flac\"]').currentTime") > 0.1
+def position(page: Page) -> float:
+    return page.evaluate("player.audio.currentTime")
 
 
-def test_keys_move_and_play(page: Page) -> None:
-    page.keyboard.press(" ")
+def test_another_model_goes_on_at_the_same_position_and_one_sound_plays_at_a_time(page: Page) -> None:
+    recording = cell(page, "a-clip", "recording")
+    recording.locator(".track").click()
     wait_until_plays(page, "reference/a-clip.wav")
-    for key in ("ArrowRight", "ArrowDown", " "):
-        page.keyboard.press(key)
+    recording.locator(".picture").click()  # in its middle
+    wait_until_plays(page, "reference/a-clip.wav")
+    page.wait_for_function("player.audio.currentTime > 19")
+    cell(page, "a-clip", "two").locator(".track").click()
+    wait_until_plays(page, "two/a-clip.flac")
+    assert 19 < position(page) < 39
+    heads = page.eval_on_selector_all(".row.current .picture i", "heads => heads.map(h => parseFloat(h.style.left))")
+    assert (
+        len(heads) == 4 and max(heads) - min(heads) < 0.1 and min(heads) > 47
+    )  # all spectrograms show the same position
+    page.locator("#play").click()
+    wait_until_plays(page)
+    cell(page, "a-clip", "base").locator(".picture").click(position={"x": 3, "y": 20})  # from there
+    wait_until_plays(page, "base/a-clip.wav")
+    assert position(page) < 15
+    cell(page, "b clip", "base").locator(".track").click()  # another prompt begins at its start
     wait_until_plays(page, "base/b%20clip.wav")
+    assert page.locator("#title").inner_text() == 'Rain & "wind" <b>on</b> a roof.'
+    assert page.locator("audio").count() == 4  # those of the other prompt are gone
+
+
+def test_level_is_that_of_the_quietest_sound_and_can_be_left_as_it_is(page: Page) -> None:
+    cell(page, "a-clip", "recording").locator(".track").click()
+    wait_until_plays(page, "reference/a-clip.wav")
+    # The recording has -10 LUFS, and the quietest sound beside it -22 LUFS.
+    assert page.evaluate("player.audio.volume") == pytest.approx(10 ** (-12 / 20), rel=1e-3)
+    assert cell(page, "a-clip", "recording").locator("small").inner_text() == "−12.0 dB"
+    assert page.locator("#gain").inner_text() == "recording: −12.0 dB"
+    # A sound that is far below the others makes them no softer.
+    page.evaluate("soundOf(player.row.querySelector('[data-name=two]')).loudness = -31")
+    page.keyboard.press("m")
+    page.keyboard.press("m")
+    assert page.evaluate("player.audio.volume") == pytest.approx(10 ** (-11 / 20), rel=1e-3)
+    assert cell(page, "a-clip", "two").locator("small").inner_text() == "too quiet"
+    page.keyboard.press("m")
+    assert page.evaluate("player.audio.volume") == 1 and page.locator("#gain").inner_text() == ""
+    page.keyboard.press("4")
+    wait_until_plays(page, "two/a-clip.flac")
+    page.click("#match")
+    assert page.locator("#gain").inner_text() == "two: too quiet" and page.evaluate("player.audio.volume") == 1
+
+
+def test_takes_and_legs_are_chosen_in_the_player(page: Page) -> None:
+    two = cell(page, "a-clip", "two")
+    two.locator(".track").click()
+    wait_until_plays(page, "two/a-clip.flac")
+    page.locator("#takes button", has_text="2").click()
+    wait_until_plays(page, "two/a-clip%40take-2.flac")
+    assert two.locator("img").get_attribute("src") == "spectrograms/two/a-clip%40take-2.webp"
+    page.keyboard.press("[")
+    wait_until_plays(page, "two%40step-00000001/a-clip%40take-2.wav")
+    assert page.locator("#legs .leg").inner_text() == "step 1"
+    page.keyboard.press("t")
+    page.locator("#legs input").press("ArrowRight")
+    wait_until_plays(page, "two/a-clip.flac")
+    page.locator("#takes button", has_text="2").click()
+    page.keyboard.press("ArrowDown")
+    wait_until_plays(page, "two/pack--c%2523.flac")  # a prompt with one take has that one
+
+
+def test_keys_alone_play_everything(page: Page) -> None:
+    page.keyboard.press(" ")
+    wait_until_plays(page, "source/z.wav")
+    page.keyboard.press("ArrowDown")
+    wait_until_plays(page, "reference/b%20clip.wav")
+    page.keyboard.press("2")
+    wait_until_plays(page, "base/b%20clip.wav")
+    page.keyboard.press("l")
+    assert page.evaluate("player.audio.loop")
+    page.evaluate("document.activeElement.blur()")
     page.keyboard.press(" ")
     wait_until_plays(page)
-    page.keyboard.press("ArrowLeft")
+    before = position(page)
+    page.keyboard.press("ArrowRight")
+    assert position(page) == pytest.approx(before + 1, abs=0.05)
     page.keyboard.press("ArrowUp")
-    assert page.evaluate("document.activeElement.getAttribute('src')") == "reference/a-clip.wav"
-    page.locator("#search").fill("rain wind")  # there, the space bar types a space and plays nothing
+    assert page.evaluate("document.activeElement.closest('.cell').dataset.name") == "base"
+    assert page.evaluate("document.activeElement.closest('.clip').dataset.clip") == "z"
+    page.keyboard.press("Tab")  # to the next model
+    page.keyboard.press("Enter")
+    wait_until_plays(page, "one/z.wav")
+    page.keyboard.press(" ")
+    wait_until_plays(page)
+    page.get_by_role("button", name="Filter and sort").click()
+    page.locator("#search").fill("rain wind")
+    page.locator("#search").press(" ")  # there, the space bar types a space and plays nothing
+    wait_until_plays(page)
+    page.locator("#search").fill("")
+    page.get_by_role("button", name="Keys", exact=True).click()
+    page.click("#keys")
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("2")
     wait_until_plays(page)
 
 
 def test_sort_and_filter(page: Page) -> None:
-    assert shown(page) == ["a-clip", "b clip", "z", "c%23"]
+    page.get_by_role("button", name="Filter and sort").click()
+    assert (
+        shown(page)[0] == "z" and shown(page)[-1] == "pack--c%23"
+    )  # one's own, then those of evaluation, then of train
     page.select_option("#sort", "seconds")
     page.click("#descending")
-    assert shown(page)[:2] == ["a-clip", "c%23"]
-    page.select_option("#sort", label="Log-mel distance, two")
-    assert shown(page) == ["a-clip", "c%23", "b clip", "z"]  # clips without the figure come last
+    assert shown(page)[:2] == ["a-clip", "pack--c%23"]
     page.click("#descending")
-    assert shown(page) == ["b clip", "c%23", "a-clip", "z"]
+    page.select_option("#sort", label="hardest first")
+    assert shown(page) == ["a-clip", "pack--c%23", "b clip", "z"]  # clips without the figure come last
+    page.select_option("#sort", label="easiest first")
+    assert shown(page) == ["b clip", "pack--c%23", "a-clip", "z"]
+    page.select_option("#sort", label="Log-mel distance, one")
+    assert shown(page) == ["b clip", "pack--c%23", "a-clip", "z"]
     page.select_option("#split", "train")
-    assert shown(page) == ["c%23"] and page.locator("#shown").inner_text() == "1 of 4 prompts"
+    assert shown(page) == ["pack--c%23"] and page.locator("#shown").inner_text() == "1 of 4 prompts"
     page.select_option("#split", "")
+    page.select_option("#corpus", "my <corpus>")
+    assert sorted(shown(page)) == ["a-clip", "b clip"]
+    page.select_option("#corpus", "pack")
+    assert shown(page) == ["pack--c%23"] and "train · pack · pack--c%23" in page.locator(".clip:visible").inner_text()
+    assert page.locator("#title").inner_text() == "Übung: ein Horn."  # the player follows what is shown
+    page.select_option("#corpus", "")
     page.fill("#search", "roof RAIN")
     assert shown(page) == ["b clip"]
     page.fill("#search", "")
@@ -414,35 +558,81 @@ def test_sort_and_filter(page: Page) -> None:
     assert sorted(shown(page)) == ["a-clip", "z"]
 
 
-def test_blind_comparison_hides_which_is_which_and_keeps_a_tally(context: BrowserContext, made: Path) -> None:
+def test_blind_test_hides_which_is_which_and_saves_votes_that_the_graph_reads(
+    context: BrowserContext, made: Path, tmp_path: Path
+) -> None:
     page, wrong = open_page(context, made)
     page.click("#blind")
-    drawn = []
+    drawn = {}
     for clip, *_ in CLIPS:
         row = page.locator(f".clip[data-clip='{clip}']")
         cells = row.locator(".cell.model:visible")
-        assert sorted(cells.locator("h4").all_inner_texts()) == ["A", "B"]
-        seen = row.inner_text() + " ".join(a.get_attribute("aria-label") for a in cells.locator("audio").all())
+        assert sorted(cells.locator(".track span").all_inner_texts()) == ["A", "B"]
+        seen = row.inner_text() + " ".join(image.get_attribute("alt") for image in row.locator("img:visible").all())
         assert not any(model in re.findall(r"\w+", seen.split("seed 1")[-1]) for model in MODELS)
         assert cells.locator(".picture:visible, dl:visible, .odd:visible").count() == 0
-        drawn.append(row.locator(".drawn h4:has-text('A')").locator("..").get_attribute("data-name"))
+        drawn[clip] = page.locator(f".clip[data-clip='{clip}'] .cell:has(.track span:text-is('A'))").get_attribute(
+            "data-name"
+        )
         row.get_by_role("button", name="A is better").click()
-    assert page.locator("#tally").inner_text() == "4 judged"
-    page.click("#blind")
+    assert set(drawn.values()) <= {"base", "two"}
+    assert page.locator("#tally").inner_text() == "4 of 4 prompts judged. Not saved: 4."
     page, wrong_too = open_page(context, made)  # the votes are kept when the page is opened again
-    tally = page.locator("#tally").inner_text()
-    assert {run: int(n) for run, n in re.findall(r"(\w+) better (\d+)×", tally) if int(n)} == {
-        run: drawn.count(run) for run in drawn
-    }
+    assert (
+        "base better" in page.locator("#tally").inner_text() and "Not saved: 4" in page.locator("#tally").inner_text()
+    )
     page.click("#blind")
-    page.keyboard.press("0")
-    assert page.evaluate("document.activeElement.closest('.clip').dataset.clip") == "b clip"
+    for clip, name in drawn.items():
+        assert (
+            page.locator(f".clip[data-clip='{clip}'] .cell:has(.track span:text-is('A'))").get_attribute("data-name")
+            == name
+        )
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("2")  # hears A, the first of the two
+    wait_until_plays(page, page.evaluate("player.rows()[0].querySelector('.cell[style*=\"order: 1\"]').shown.sound"))
+    assert page.locator("#gain").inner_text() == "" and page.locator("#tracks").inner_text().split() == [
+        "source",
+        "A",
+        "B",
+    ]
+    page.keyboard.press("n")
+    assert page.evaluate("document.activeElement.closest('.clip').dataset.clip") == shown(page)[1]
+    with page.expect_download() as download:
+        page.click("#save")
+    saved = tmp_path / "votes.json"
+    download.value.save_as(saved)
+    votes = read_votes(saved)
+    assert len(votes) == 4 and [vote.better for vote in votes].count(None) == 1
+    for vote in votes:
+        assert vote.a.run == drawn[vote.sound]
+        assert vote.b.run == ({"base", "two"} - {vote.a.run}).pop()
+        for heard in (vote.a, vote.b):
+            assert heard.sha256 == sha256(next((made / heard.run).glob(f"{vote.sound}.*")))
+    assert "results/votes" in page.locator("#tally").inner_text()
     page.click("#blind")
     assert "neither 1×" in page.locator("#tally").inner_text()
-    assert page.locator(".clip[data-clip='z'] h4").all_inner_texts() == ["source", *MODELS]
-    page.click("#forget")
-    assert page.locator("#tally").inner_text() == ""
+    assert page.locator(".clip[data-clip='z'] .track span").all_inner_texts() == ["source", *MODELS]
     assert wrong + wrong_too == []
+
+
+def test_votes_that_were_counted_are_told_first_and_in_the_figures(tmp_path: Path) -> None:
+    arguments = make_inputs(tmp_path)
+    pair = {"split": "evaluation", "first": "base", "second": "two", "first_better": 2, "second_better": 10, "neither": 3, "share": 10 / 12, "low": 0.55, "high": 0.95, "votes": 16, "listeners": 2}  # fmt: skip
+    votes = tmp_path / "votes.json"
+    votes.write_text(json.dumps({"level": 0.95, "left_out": 4, "pairs": [pair]}))
+    assert_succeeds(run_script("collect", *arguments, "--votes", votes))
+    text = (tmp_path / "samples/index.html").read_text(encoding="utf-8")
+    told = (
+        "In a blind test of 15 prompts (evaluation), two was better on 10, base on 2, neither on 3: 83 % [55 %, 95 %]"
+    )
+    assert text.index(told) < text.index('id="listen"') < text.index("<td>base : two</td><td>2 : 10</td><td>3</td>")
+    assert "4 votes are left out" in text
+    row = re.search(r"Better than base in blind tests.*?</tr>", text, re.S)[0]
+    assert re.findall(r"<td.*?</td>", row) == [
+        "<td></td>",
+        "<td></td>",
+        '<td class="better"><b>0.833 [0.55, 0.95]</b> <small>n = 12</small></td>',
+    ]
 
 
 @pytest.mark.parametrize("width", [390, 1280])
@@ -453,6 +643,8 @@ def test_page_is_accessible_in_both_colours_and_fits(page: Page, width: int, col
     page.set_viewport_size({"width": width, "height": 844})
     page.select_option("#colours", colours)
     page.eval_on_selector_all("details", "all => all.forEach(d => { d.open = true; })")
+    for button in ("Filter and sort", "Keys"):
+        page.get_by_role("button", name=button, exact=True).click()
     for blind in (False, True):
         if blind:
             page.click("#blind")
@@ -466,10 +658,13 @@ def test_page_is_accessible_in_both_colours_and_fits(page: Page, width: int, col
 
 def test_default_runs_page_in_the_browser(finished: Path, context: BrowserContext) -> None:
     page, wrong = open_page(context, finished / "results/samples")
-    assert len(shown(page)) == 40 and page.locator("audio").count() == 120
+    assert len(shown(page)) == 10 and page.locator("#shown").inner_text() == "10 of 40 prompts"
+    page.click("#every")
+    assert len(shown(page)) == 40
+    page.evaluate("document.activeElement.blur()")
     page.keyboard.press(" ")
-    wait_until_plays(page, page.locator("audio").first.get_attribute("src"))
-    assert page.locator("p.verdict").inner_text().startswith("demo: ")
+    page.wait_for_function("player.audio?.currentTime > 0")
+    assert re.search(r"(recordings than|difference to) the base: KAD", page.locator("p.verdict").inner_text())
     bold = page.eval_on_selector_all("td.better b", "cells => cells.map(c => c.textContent)")
     assert bold and all(re.fullmatch(r"(\+|−)\S+ \[(−\S+, −\S+|[\d.]+, [\d.]+)\]", text) for text in bold)
     assert wrong == []

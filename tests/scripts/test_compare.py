@@ -155,7 +155,7 @@ def test_embeddings_by_name_and_by_commit() -> None:
     ("evaluation", "words"),
     [
         ({"embeddings": []}, "evaluation.embeddings"),
-        ({"embeddings": ["vggish"]}, "found 'vggish'; allowed: `aisfx`"),
+        ({"embeddings": ["mert"]}, "found 'mert'; allowed: `aisfx`"),
         ({"embeddings": [{"repo": "a/b", "revision": "main"}]}, "evaluation.embeddings.0"),
         ({"legs": "yes"}, "evaluation.legs: found 'yes'"),
     ],

@@ -6,6 +6,7 @@ import json
 import subprocess
 from pathlib import Path
 
+import networks
 import numpy as np
 import pandas as pd
 import pytest
@@ -59,6 +60,23 @@ def test_renders_are_embedded_the_same_each_time(tmp_path: Path, embedding: str,
     assert found.provenance["tables"] == {table.as_posix(): checksum(table, "sha256")}
     assert_succeeds(embed(table, tmp_path / "b.npz", embedding))
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+
+
+def test_windows_of_splits_that_are_rendered_are_kept(tmp_path: Path) -> None:
+    file = networks.write(tmp_path / "vggish.pth", "vggish")
+    given = ["--name", "vggish", "--settings", '{"sha256": null}', "--file", file, "--digest", tmp_path / "sums.sha256"]
+    assert_succeeds(run_script("weights", *given, "--output", tmp_path / "model.safetensors"))
+    table = make_renders(tmp_path / "mine", ["x", "y"], split=["train", "evaluation"])
+    write_wav(tmp_path / "mine/y.wav", noise("y", 2.2), RATE)
+    settings = json.dumps({"embedding": "vggish", "windows": ["evaluation"]})
+    given = ["--settings", settings, "--model", tmp_path / "model.safetensors", "--table", table]
+    given += ["--renders", table.with_suffix(""), "--output", tmp_path / "a.npz"]
+    assert_succeeds(run_script("embed", *given))
+    found = Embedded.read(tmp_path / "a.npz")
+    assert found.vectors.shape == (2, 6) and found.windows is not None
+    assert [len(windows) for windows in found.windows] == [0, 2]
+    assert np.allclose(found.windows[1].mean(axis=0), found.vectors[1], atol=1e-5)
+    assert found.provenance["weights"] == checksum(tmp_path / "model.safetensors", "sha256")
 
 
 def test_recordings_of_a_corpus_are_one_set(splits: Path, tmp_path: Path) -> None:

@@ -34,7 +34,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_folder_has_all_that_the_page_plays_and_shows(root: Path) -> None:
     page = (root / "listen/index.html").read_text(encoding="utf-8")
-    named = set(re.findall(r'src="([^"]+)"', page))
+    named = set(re.findall(r'"(?:sound|picture)": "([^"]+)"', html.unescape(page)))
+    assert set(re.findall(r'src="([^"]+)"', page)) == {path for path in named if path.endswith(".webp")}
     files = {path.replace("@", "%40") for path in listing(root / "listen")}
     assert named == {path for path in files if path.endswith((".wav", ".webp"))}
     assert sum(path.endswith(".wav") for path in named) == 2 * len(SOUNDS) + 2  # one recording, one source
@@ -44,7 +45,7 @@ def test_page_tells_what_has_landed(root: Path) -> None:
     text = text_of(root)
     assert "demo: 1 of 2 legs: step-00000004, validation loss 0.5" in text and "data-training>" in text
     assert "Rain & <b>wind</b>." in text and "<b>wind" not in (root / "listen/index.html").read_text()
-    assert text.index("Übung: ein Horn.") < text.index("(no prompt)") and "<p>silent</p>" in text
+    assert text.index("Übung: ein Horn.") < text.index("(no prompt)") and '<p class="odd">silent</p>' in text
     assert text.index("cfg scale 4<") < text.index("cfg scale 10<")
 
 
@@ -57,6 +58,8 @@ def test_summary_vouches_for_the_sounds(root: Path) -> None:
         assert checksum(root / "listen" / sound["file"], "sha256") == sound["sha256"]
     assert {sound["reference"] for sound in base["sounds"]} == {f"{BASE}/reference/a.wav", ""}
     assert {sound["reference"] for sound in summary["sounds"]} == {""}
+    # Tones of 0.3 s are too short for a loudness.
+    assert {sound[key] for sound in base["sounds"] for key in ("loudness", "reference_loudness")} == {None}
 
 
 def test_own_recordings_are_copied_and_what_rules_made_is_linked(root: Path) -> None:

@@ -317,3 +317,15 @@ def test_sources_are_copied_beside_the_table(base_model: Path, splits: Path, tmp
     assert varied.source_sha256 == sha256(tmp_path / "in.flac")
     copied, rate = soundfile.read(varied.source)
     assert rate == 12000 and np.array_equal(copied, soundfile.read(tmp_path / "in.flac", stop=12000)[0])
+
+
+def test_takes_differ_in_id_and_seed_alone(base_model: Path, splits: Path, tmp_path: Path) -> None:
+    once, often = tmp_path / "once.csv", tmp_path / "often.csv"
+    assert_succeeds(run_prompts(base_model, splits, once))
+    assert_succeeds(run_prompts(base_model, splits, often, takes=3))
+    first, all_takes = read_clips(once), read_clips(often)
+    assert all_takes[: len(first)] == first and len(all_takes) == 3 * len(first)
+    for number, clip in enumerate(all_takes):
+        own = first[number % len(first)]
+        assert dataclasses.replace(clip, clip_id=own.clip_id, seed=own.seed) == own
+    assert len({clip.seed for clip in all_takes}) == len({clip.clip_id for clip in all_takes}) == len(all_takes)

@@ -299,3 +299,38 @@ def test_loudness_of_short_and_long_clips(seconds: float) -> None:
     loud = finish(0.1 * tone, 48000, -1.0, "a", "fp32")
     assert loud.overs > 0 and "over full scale" in loud.warning
     assert loud.peak_dbfs == pytest.approx(-20, abs=0.1)
+
+
+def test_renders_are_marked_if_the_config_says_so(base_model: Path, splits: Path, tmp_path: Path) -> None:
+    pytest.importorskip("audioseal", reason="needs `uv sync --group watermark`")
+    from sao.base.names import write_digests
+    from sao.models import audioseal
+    from sao.models.build import write_safetensors
+
+    torch.manual_seed(0)
+    file, sums = tmp_path / "weights/model.safetensors", tmp_path / "weights/checksums.sha256"
+    file.parent.mkdir()
+    state = audioseal.make("generator").state_dict()
+    write_safetensors({key: value.clone().contiguous() for key, value in state.items()}, file)
+    write_digests(sums, file.parent, [file])
+    clips = tmp_path / "clips.csv"
+    assert_succeeds(run_prompts(base_model, splits, clips, clips={"train": 2}))
+    mark = {"method": "audioseal", "message": 5, "strength": 0.001}  # the mark of random weights is loud
+
+    def rendered(name: str, *more: object, **settings: object) -> subprocess.CompletedProcess[str]:
+        return run_script("render", *command(base_model, tmp_path / name, clips, steps=2, **settings), *more)
+
+    assert_succeeds(rendered("plain"))
+    given = ["--watermark", file, "--watermark-digest", sums]
+    assert_succeeds(rendered("marked", *given, watermark=mark))
+    names = listing(tmp_path / "plain")
+    assert len(names) == 2 and listing(tmp_path / "marked") == names
+    for name in names:
+        (one, rate), (other, _) = (soundfile.read(tmp_path / folder / name) for folder in ("plain", "marked"))
+        assert rate == RATE and one.shape == other.shape and 0 < np.abs(one - other).max() < 0.1
+        comment = json.loads(soundfile.SoundFile(tmp_path / "marked" / name).comment)
+        assert comment["watermark"] == mark
+        assert "watermark" not in json.loads(soundfile.SoundFile(tmp_path / "plain" / name).comment)
+    assert_fails(rendered("none", watermark=mark), "renders are to be marked, but its weights are missing")
+    change(file)
+    assert_fails(rendered("bad", *given, watermark=mark), file, "it changed after it was made")

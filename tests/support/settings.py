@@ -51,6 +51,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "rehearse": SOURCE | dict.fromkeys(("path", "repo", "revision")),
     "base_model": SOURCE | dict.fromkeys(("path", "repo", "revision", *NESTED)),
     "collect": {"rendering": None},
+    "votes": {"level": None},
 }
 TEXTS = {
     "format",
@@ -109,6 +110,8 @@ def _shaped(script: str, settings: dict[str, Any]) -> dict[str, Any]:
         keys = {"prompts": ("clips", "caption", "seconds", "seed"), "render": ("loudness", "format", "precision")}[
             script
         ]
+        named = {"prompts": "takes", "render": "watermark"}[script]
+        keys += (named,) if named in settings["render"] else ()
         return {key: settings["render"][key] for key in keys} | {
             key: settings[key] for key in ("sampling", "train_seconds")
         }

@@ -1,16 +1,18 @@
-"""Names and folders of the entries of `evaluation.embeddings`: a name, or a CLAP model at a commit.
+"""Names and folders of the entries of `evaluation.embeddings`: a name, a name with its weights, or a CLAP model at a commit.
 
 `sao.evaluation.embeddings` is the registry of all names.
 """
 
 from __future__ import annotations
 
-Entry = str | dict[str, str]
+from typing import Any
+
+Entry = str | dict[str, Any]
 
 
 def embedding_name(entry: Entry) -> str:
     """The name of an embedding, as in the names of figures."""
-    return entry["repo"] if isinstance(entry, dict) else entry
+    return str(entry.get("name") or entry["repo"]) if isinstance(entry, dict) else entry
 
 
 def embedding_folder(name: str) -> str:

@@ -17,7 +17,7 @@ from sao.base.command import InputError
 import jsonschema
 import yaml
 
-from sao.base.files import bad_byte
+from sao.base.files import bad_byte, local_path
 from sao.config.embeddings import embedding_folder, embedding_name
 from sao.config.mixtures import corpus_entry, is_named, name_corpora
 from sao.config.sweeps import expanded
@@ -30,7 +30,9 @@ TAKEN = {
     "runs": {
         "base": "the untouched base model",
         "summary": "the summary of the evaluation",
+        "votes": "the votes of blind tests in results/evaluation",
         "reference": "the recordings in results/samples",
+        "source": "the sounds that prompts start from in results/samples",
         "spectrograms": "the spectrograms in results/samples",
         "curves": "the curves in results/samples",
         "corpora": "the reports on the corpora in results/samples",
@@ -200,6 +202,8 @@ def _explain(error: jsonschema.ValidationError) -> tuple[list[Any], str]:
     if error.validator == "oneOf" and isinstance(found, dict) and all("required" in o for o in wanted):
         options = [" + ".join(option["required"]) for option in wanted]
         return key, f"has {', '.join(sorted(map(str, found))) or 'nothing'}; needs either {', or '.join(options)}"
+    if error.validator == "oneOf" and isinstance(found, dict) and (nearest := _nearest(error)):
+        return _explain(nearest)
     if error.validator == "oneOf":
         return key, f"found {found!r}; allowed: {schema['description']}"
     if error.validator == "enum":
@@ -218,6 +222,15 @@ def _explain(error: jsonschema.ValidationError) -> tuple[list[Any], str]:
         above = "" if "minimum" in schema else "more than "
         return key, f"{error.message}; allowed: {above}{least} to {schema['maximum']}"
     return key, error.message
+
+
+def _nearest(error: jsonschema.ValidationError) -> jsonschema.ValidationError | None:
+    """What is wrong with a section that has the keys of one alternative; None if it has the keys of none."""
+    options: dict[Any, list[jsonschema.ValidationError]] = {}
+    for each in error.context or ():
+        options.setdefault(each.relative_schema_path[0], []).append(each)
+    kept = [each for each in options.values() if all(e.relative_path or e.validator == "oneOf" for e in each)]
+    return min(kept[0], key=lambda e: [str(part) for part in e.path]) if len(kept) == 1 else None
 
 
 def _type_name(value: Any) -> str:
@@ -274,6 +287,8 @@ def _check_references(config: Config, files: list[Path]) -> None:
         _check_initial(name, config["runs"], files)
     _check_published(config["runs"], files)
     _check_embeddings(config["evaluation"]["embeddings"], files)
+    for key, weights in declared_weights(config):
+        _check_weights(key, weights, files)
     for name in dict.fromkeys(run["base_model"] for run in config["runs"].values()):
         sampling, key = config["base_models"][name]["sampling"], ["base_models", name, "sampling", "sigma_min"]
         if sampling["sigma_min"] >= sampling["sigma_max"]:
@@ -410,6 +425,30 @@ def _check_embeddings(embeddings: list[Any], files: list[Path]) -> None:
         if seen.setdefault(alike(embedding_folder(name)), entry) != entry:
             key = ["evaluation", "embeddings"]
             raise InputError(f"config: {'.'.join(key)}: {name!r} is there twice; keep one ({place_of(key, files)})")
+
+
+def declared_weights(config: Config) -> Iterator[tuple[list[Any], Config]]:
+    """Each declared file of weights, after the key that declares it."""
+    for number, entry in enumerate(config["evaluation"]["embeddings"]):
+        if isinstance(entry, dict) and "weights" in entry:
+            yield ["evaluation", "embeddings", number, "weights"], entry["weights"]
+    watermark = config["render"]["watermark"]
+    for part in ("generator", "detector") if isinstance(watermark, dict) else ():
+        yield ["render", "watermark", part], watermark[part]
+
+
+def local_weights(weights: Config) -> str | None:
+    """The path of a file of weights that lies on this machine."""
+    url = weights.get("url")
+    return weights.get("path") or (str(path) if url and (path := local_path(url)) else None)
+
+
+def _check_weights(key: list[Any], weights: Config, files: list[Path]) -> None:
+    path = local_weights(weights)
+    if path is not None and not Path(path).is_file():
+        raise InputError(
+            f"config: {'.'.join(map(str, key))}: the file {path!r} does not exist ({place_of(key, files)})"
+        )
 
 
 def _check_published(runs: Config, files: list[Path]) -> None:

@@ -170,6 +170,7 @@ class PromptSettings(TypedDict):
     templates: NotRequired[bool]  # the first text of the corpus's templates is
     seconds: float | None  # length of a sound that is rendered from a file of prompts
     seed: int
+    takes: NotRequired[int]  # renders of each prompt; absent if there is one
     sampling: Sampling
     train_seconds: TrainSeconds
 
@@ -180,6 +181,7 @@ class RenderSettings(TypedDict):
     precision: str  # auto, fp32, bf16 or fp16
     sampling: Sampling
     train_seconds: TrainSeconds
+    watermark: NotRequired[Entry]  # method, message, strength; absent if renders are not marked
 
 
 class ListenSettings(TypedDict):
@@ -195,8 +197,18 @@ class AudioLogSettings(TypedDict):
     tensorboard: bool
 
 
+class WeightsSettings(TypedDict):
+    """A declared file of weights. A commit on the Hub stands for its hash; any other file needs one."""
+
+    sha256: str | None
+    repo: NotRequired[str]
+    revision: NotRequired[str]
+    file: NotRequired[str]
+
+
 class EmbedSettings(TypedDict):
-    embedding: Any  # one entry of evaluation.embeddings
+    embedding: Any  # one entry of evaluation.embeddings, without the weights
+    windows: NotRequired[list[str]]  # splits whose windows are kept, if the embedding compares windows
 
 
 class EvaluateSettings(TypedDict):
@@ -215,7 +227,12 @@ class ConvertSettings(TypedDict):
     train_seconds: TrainSeconds
 
 
+class VotesSettings(TypedDict):
+    level: float  # of the intervals
+
+
 class CardSettings(TypedDict):
+    watermark: NotRequired[Entry]  # of the renders that were measured; absent if they are not marked
     source: Entry  # of the base model: name, repo, …
     corpora: dict[str, float]  # with their weights; one, if it is no mixture
     sampling: Sampling

@@ -17,13 +17,19 @@ from sao.base.names import corpus_of
 
 @dataclass
 class Embedded:
-    """The contents of a `.npz` of rule `embed`: `vectors [clips, dim]` in the order of `ids`, and `text` if there is any."""
+    """The contents of a `.npz` of rule `embed`: `vectors [clips, dim]` in the order of `ids`.
+
+    If the embedding has them: vectors of the prompts (`text`), vectors of all windows of each clip `[windows, dim]`, and the
+    probabilities of classes `[clips, classes]`.
+    """
 
     ids: list[str]
     splits: list[str]
     vectors: np.ndarray
     text: np.ndarray | None
     provenance: dict[str, Any]
+    windows: list[np.ndarray] | None = None  # without rows for clips of splits that are not rendered
+    classes: np.ndarray | None = None
 
     def write(self, path: Path) -> None:
         arrays: dict[str, Any] = {
@@ -34,6 +40,11 @@ class Embedded:
         }
         if self.text is not None:
             arrays["text"] = self.text.astype(np.float32)
+        if self.windows is not None:
+            arrays["windows"] = np.concatenate(self.windows).astype(np.float32)
+            arrays["window_counts"] = np.array([len(each) for each in self.windows])
+        if self.classes is not None:
+            arrays["classes"] = self.classes.astype(np.float32)
         with path.open("wb") as handle:
             np.savez(handle, **arrays)
 
@@ -44,7 +55,11 @@ class Embedded:
             with np.load(path, allow_pickle=False) as arrays:
                 text = arrays.get("text")
                 lists = arrays["ids"].tolist(), arrays["splits"].tolist()
-                return cls(*lists, arrays["vectors"], text, json.loads(arrays["provenance"].item()))
+                provenance = json.loads(arrays["provenance"].item())
+                windows = None
+                if "windows" in arrays:
+                    windows = np.split(arrays["windows"], np.cumsum(arrays["window_counts"])[:-1])
+                return cls(*lists, arrays["vectors"], text, provenance, windows, arrays.get("classes"))
         except (ValueError, KeyError, OSError, EOFError) as error:
             raise InputError(f"{path}: not a file of embeddings ({error}): delete it and run again") from None
 
@@ -64,7 +79,9 @@ class Embedded:
     def _rows(self, rows: list[int]) -> Embedded:
         text = None if self.text is None else self.text[rows]
         ids, splits = [self.ids[row] for row in rows], [self.splits[row] for row in rows]
-        return Embedded(ids, splits, self.vectors[rows], text, self.provenance)
+        windows = None if self.windows is None else [self.windows[row] for row in rows]
+        classes = None if self.classes is None else self.classes[rows]
+        return Embedded(ids, splits, self.vectors[rows], text, self.provenance, windows, classes)
 
 
 def stack(vectors: Sequence[np.ndarray]) -> np.ndarray:

@@ -13,6 +13,7 @@ import pandas as pd
 from pandas.api.types import is_bool_dtype
 
 from sao.base.names import corpus_of, seed_for
+from sao.base.takes import clip_and_take, is_first_take
 from sao.config.resolve import ROLES
 from sao.evaluation.embedded import Embedded
 from sao.evaluation.embeddings.embedding import Embedding
@@ -21,6 +22,7 @@ from sao.evaluation.measure import (
     AgainstBase,
     BesideRecording,
     BetweenSets,
+    BetweenWindows,
     Distance,
     Fact,
     InEmbedding,
@@ -45,7 +47,7 @@ def clip_facts(clip: str, has_recording: bool, renders: Signals, recordings: Sig
     render = renders.of(clip)
     if not has_recording:
         return render.facts
-    recording = recordings.of(clip)
+    recording = recordings.of(clip_and_take(clip)[0])
     # The page shows the same facts of a render and of its recording.
     beside = [measure.key for measure in of_kind(OfSound) if measure.shown or not measure.better]
     return (
@@ -113,8 +115,8 @@ class Evaluation:
         return groups
 
     def rows_of(self, group: Group) -> pd.Series:
-        """Which renders are in a group."""
-        own = self.clips.split == group.split
+        """Which renders are in a group: the first takes alone, because takes of one prompt are no independent clips."""
+        own = (self.clips.split == group.split) & self.clips.clip_id.map(is_first_take)
         return own & (self.clips.clip_id.map(corpus_of) == group.corpus) if group.corpus else own
 
     def measure_in(
@@ -125,14 +127,18 @@ class Evaluation:
             clips = self.clips.clip_id[self.rows_of(group)].tolist()
             y = recordings.of_splits(group.split).of_corpus(group.corpus)
             for measure in of_kind(BetweenSets) if y.ids else []:  # prompts have no recordings
+                if measure.by_clips and renders.windows is not None:
+                    continue
                 self._compare_sets(measure, group.name, embedding, renders.of(clips), y, base and base.of(clips))
+        self._compare_windows(embedding, renders, recordings, base)
         for per_clip in of_kind(InEmbedding):
             self._score_clips(per_clip, embedding, renders, recordings)
 
     def measure_clips(self) -> None:
         """Average the facts of the clips, and their distances from the recordings, over each split."""
         for measure in MEASURES:
-            if isinstance(measure, OfSound | BesideRecording) and measure.better:
+            averaged = measure.better or (isinstance(measure, BesideRecording) and measure.averaged)
+            if isinstance(measure, OfSound | BesideRecording) and averaged:
                 self._average(measure)
 
     def _compare_sets(
@@ -164,6 +170,29 @@ class Evaluation:
             difference = figure(found - measure.of(base.vectors, recordings.vectors, own), self._difference_level)
         self._add(measure, split, embedding, figure(found, self.level), difference, n_reference, found.note)
 
+    def _compare_windows(
+        self, embedding: Embedding, renders: Embedded, recordings: Embedded, base: Embedded | None
+    ) -> None:
+        """Take the measures of all windows of renders and recordings, if the embedding has them."""
+        for group in self.groups() if renders.windows is not None else []:
+            clips = self.clips.clip_id[self.rows_of(group)].tolist()
+            x, y = renders.of(clips), recordings.of_splits(group.split).of_corpus(group.corpus)
+            if x.windows is None or y.windows is None or not y.ids:  # prompts have no recordings
+                continue
+            n, n_reference = len(x.ids), len(y.ids)
+            for measure in of_kind(BetweenWindows):
+                if min(n, n_reference) < 2:
+                    note = "needs two clips and two recordings"
+                    self._add(measure, group.name, embedding, Figure(math.nan, None, n), None, n_reference, note)
+                    continue
+                found = measure.of(x.windows, y.windows, self.level)
+                difference = None
+                if base and (before := base.of(clips).windows) is not None:
+                    apart = measure.difference(x.windows, before, y.windows, self._difference_level)
+                    difference = Figure(apart.value, apart.interval, n)
+                figure = Figure(found.value, found.interval, n)
+                self._add(measure, group.name, embedding, figure, difference, n_reference, found.note)
+
     def _score_clips(self, measure: InEmbedding, embedding: Embedding, renders: Embedded, recordings: Embedded) -> None:
         more = [self._of_base(measure, embedding)] if isinstance(measure, AgainstBase) else []
         per_clip = measure.of(embedding, renders, recordings, *more)
@@ -179,7 +208,8 @@ class Evaluation:
         """The base model's figures of its renders of training captions."""
         if self.base is None:
             return None
-        figures = self.base[self.base.split == "train"].get(f"{measure.base_column}/{embedding.name}")
+        first = self.base.clip_id.map(is_first_take)
+        figures = self.base[(self.base.split == "train") & first].get(f"{measure.base_column}/{embedding.name}")
         return [] if figures is None else figures.dropna().tolist()
 
     def _average(
@@ -231,7 +261,7 @@ class Evaluation:
         self.measures.append(
             {
                 "key": _key(split, measure, embedding),
-                "name": f"{measure.name} ({embedding.label})" if embedding else measure.name,
+                "name": embedding.title(measure.key, measure.name) if embedding else measure.name,
                 "measure": measure.key,
                 "embedding": embedding.name if embedding else None,
                 "split": split,

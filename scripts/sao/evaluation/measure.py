@@ -69,6 +69,14 @@ class Distance:
         return Distance(self.value - other.value, influence)
 
 
+class Found(NamedTuple):
+    """The distance between all windows of two sets."""
+
+    value: float
+    interval: Interval | None
+    note: str = ""  # a caveat
+
+
 @dataclass(frozen=True)
 class Shown:
     """The form in which the page prints a figure beside its sound."""
@@ -105,9 +113,10 @@ class OfSound(Measure):
 
 @dataclass(frozen=True, kw_only=True)
 class BesideRecording(Measure):
-    """The distance of a render from its recording."""
+    """The distance of a render from its recording, or what a recording itself has."""
 
     of: Callable[[Signal, Signal], float | None]
+    averaged: bool = False  # whether it has a mean even if neither direction is better
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,3 +142,16 @@ class BetweenSets(Measure):
     """
 
     of: Callable[[np.ndarray, np.ndarray, np.ndarray], Distance]
+    by_clips: bool = False  # whether it is left out in embeddings in which papers compare all windows
+
+
+@dataclass(frozen=True, kw_only=True)
+class BetweenWindows(Measure):
+    """The distance between all windows of renders and of recordings, a `[windows, dim]` for each clip, at least two clips of each.
+
+    The last argument is the level of its interval. `difference` takes the base model's renders of the same clips as its second.
+    Where it is taken, measures of one vector per clip are left out if they are `by_clips`.
+    """
+
+    of: Callable[[Sequence[np.ndarray], Sequence[np.ndarray], float], Found]
+    difference: Callable[[Sequence[np.ndarray], Sequence[np.ndarray], Sequence[np.ndarray], float], Found]

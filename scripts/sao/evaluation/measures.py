@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from sao.base.takes import is_first_take
 from sao.evaluation.embedded import Embedded
 from sao.evaluation.embeddings.embedding import Embedding
 from sao.evaluation.measure import (
@@ -26,6 +27,7 @@ from sao.evaluation.measure import (
     Shown,
     Signal,
 )
+from sao.evaluation.papers import PAPERS
 from sao.evaluation.signals import FACTS
 
 HELD_OUT = ("validation", "evaluation")
@@ -101,6 +103,8 @@ def memorised(
     `base` has the distances of the base model's renders of training captions to their nearest training recordings. Without it the
     renders are those of the base model. None if there is no training recording, or no held-out one.
     """
+    if not embedding.finds_copies:
+        return None
     from sao.evaluation.memorisation import threshold
 
     train, held_out = recordings.of_splits("train"), recordings.of_splits(*HELD_OUT)
@@ -109,6 +113,7 @@ def memorised(
     to_train = embedding.nearest(renders.vectors, train.vectors)
     to_held_out = embedding.nearest(renders.vectors, held_out.vectors)
     learned = np.array([split == "train" for split in renders.splits])
+    first = np.array([is_first_take(clip) for clip in renders.ids])  # takes are no independent sounds
     judged_by = {
         False: (
             "held-out recordings",
@@ -116,7 +121,7 @@ def memorised(
         ),
         True: (
             "renders of training captions by the base model",
-            to_train.distance[learned] if base is None else np.array(base),
+            to_train.distance[learned & first] if base is None else np.array(base),
         ),
     }
     thresholds = {is_train: threshold(distances) for is_train, (_, distances) in judged_by.items()}
@@ -160,6 +165,14 @@ def bandwidth_error(render: Signal, recording: Signal) -> float | None:
     return apart(octaves(render.facts["bandwidth_hz"]), octaves(recording.facts["bandwidth_hz"]))
 
 
+def recorded_clicks(render: Signal, recording: Signal) -> float | None:
+    return recording.facts["clicks"]
+
+
+def recorded_dropouts(render: Signal, recording: Signal) -> float | None:
+    return recording.facts["dropouts"]
+
+
 def octaves(hertz: Fact) -> float | None:
     return math.log2(hertz) if hertz else None
 
@@ -186,6 +199,7 @@ MEASURES: tuple[Measure, ...] = (
         name="FAD∞",
         better="lower",
         of=fad,
+        by_clips=True,
         drawn=True,
         about="Fréchet audio distance, extrapolated to infinitely many clips (Gui et al. 2024), because plain FAD grows as clips get "
         "fewer. `note` has the plain FAD and its bias. With no more clips than dimensions part of the bias is left: compare by KAD "
@@ -247,7 +261,24 @@ MEASURES: tuple[Measure, ...] = (
         of=bandwidth_error,
         about="difference from the recording's bandwidth",
     ),
+    *PAPERS,
     *FACTS,
+    BesideRecording(
+        key="reference_clicks",
+        name="Clicks in recordings",
+        unit="1/s",
+        of=recorded_clicks,
+        averaged=True,
+        about="the same of the recordings of these renders: what these sounds have anyway",
+    ),
+    BesideRecording(
+        key="reference_dropouts",
+        name="Dropouts in recordings",
+        unit="1/s",
+        of=recorded_dropouts,
+        averaged=True,
+        about="the same of the recordings of these renders",
+    ),
     AgainstBase(
         key="memorised",
         name="Suspected copies of training clips",

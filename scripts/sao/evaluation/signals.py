@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sao.evaluation.clicks import clicks, dropouts
 from sao.evaluation.measure import OfSound, Shown, Signal
 
 FULL_SCALE = 1 - 2**-15  # the highest sample of 16 bits, where a clipped signal stays
@@ -106,6 +107,29 @@ FACTS = (
         of=bandwidth,
         shown=Shown("Bandwidth", "{:.0f} Hz"),
         about="highest frequency within 70 dB of the loudest",
+    ),
+    OfSound(
+        key="clicks",
+        name="Clicks",
+        unit="1/s",
+        better="lower",
+        of=clicks,
+        drawn=True,
+        shown=Shown("Clicks", "{:.2f}/s", sortable=True),
+        about="samples per second that linear prediction misses by far more than all samples in the 15 ms before and after, in the "
+        "channel that has most. The attack of a clap is none, because sound follows it; crackling fire has real ones. So compare "
+        "with the recordings",
+    ),
+    OfSound(
+        key="dropouts",
+        name="Dropouts",
+        unit="1/s",
+        better="lower",
+        of=dropouts,
+        drawn=True,
+        shown=Shown("Dropouts", "{:.2f}/s", sortable=True),
+        about="stretches per second of digital silence (below -80 dBFS, 3 ms or more) with sound right before and after, in the channel "
+        "that has most",
     ),
 )
 

@@ -74,6 +74,7 @@ class Card:
     start: dict[str, Any] | None  # source.json of rule `init`; None if it started from the base model
     sent: Sequence[str] = ("model",)  # what is published: model, adapter, diffusers
     exports: Sequence[dict[str, Any]] = ()  # records of rule `convert`, of what is published
+    watermark: dict[str, Any] | None = None  # of the sounds that were measured; None if they were not marked
 
     def text(self) -> str:
         """README.md, with the Hub's front matter."""
@@ -87,10 +88,20 @@ class Card:
             self.data(),
             "## Measures\n",
             self.figures(),
+            *self.marked(),
             "## Settings\n",
             self.settings(),
         ]
         return "\n".join(parts)
+
+    def marked(self) -> list[str]:
+        """What the measured sounds had that sounds of this model have not by themselves."""
+        if self.watermark is None:
+            return []
+        return [
+            f"The measured sounds were marked with a watermark (AudioSeal, message {self.watermark['message']}, strength "
+            f"{self.watermark['strength']:g}) after they were rendered. The model itself marks nothing.\n"
+        ]
 
     def front(self) -> ModelCardData:
         """The front matter, which the Hub reads."""

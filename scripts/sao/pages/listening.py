@@ -7,10 +7,12 @@ import os
 import socket
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
+from urllib.parse import quote
 
 from sao.base.files import digest, read_json, writing
 from sao.pages.templates import template
+from sao.pages.words import leg_text
 from sao.rendering.listening import chosen_clip, text_of
 
 PAGE = "index.html"
@@ -32,6 +34,9 @@ class Sound(TypedDict):
     sha256: str
     reference: str  # path of the recording, with the base model alone; empty if there is none
     source: str  # and of the sound that it started from
+    loudness: NotRequired[float | None]  # LUFS; None if it has none; absent where an earlier version wrote the summary
+    reference_loudness: NotRequired[float | None]
+    source_loudness: NotRequired[float | None]
 
 
 class Listened(TypedDict):
@@ -98,35 +103,46 @@ def _replace(page: Path, text: str) -> None:
 
 
 def rows_of(base: Listened, legs: Sequence[Listened]) -> list[dict[str, Any]]:
-    """One entry per prompt, the empty one last: what lies beside it, and a row of sounds for each scale of guidance."""
+    """One entry per prompt, the empty one last: a row of sounds for each scale of guidance, after what lies beside them."""
     sounds_of = {entry["name"]: {sound["clip_id"]: sound for sound in entry["sounds"]} for entry in (base, *legs)}
     prompts: dict[str, dict[str, Any]] = {}
     for sound in sorted(base["sounds"], key=lambda sound: (not sound["prompt"], sound["cfg_scale"])):
         prompt = prompts.setdefault(
-            chosen_clip(sound["clip_id"]),
-            {
-                "prompt": sound["prompt"] or NO_PROMPT,
-                "sound": sound,
-                "beside": [(name, sound[kind]) for name, kind in BESIDE.items() if sound[kind]],  # type: ignore[literal-required]
-                "scales": [],
-            },
+            chosen_clip(sound["clip_id"]), {"prompt": sound["prompt"] or NO_PROMPT, "sound": sound, "scales": []}
         )
-        cells = [(entry, sounds_of[entry["name"]].get(sound["clip_id"])) for entry in (base, *legs)]
-        prompt["scales"].append(
-            {"scale": text_of(sound["cfg_scale"]), "cells": [cell(entry, made) for entry, made in cells if made]}
-        )
+        told: dict[str, Any] = dict(sound)
+        beside = [
+            cell(name, told[kind], sound["seconds"], told.get(f"{kind}_loudness"), "")
+            for name, kind in BESIDE.items()
+            if told[kind]
+        ]
+        made = [(heading(entry), sounds_of[entry["name"]].get(sound["clip_id"])) for entry in (base, *legs)]
+        cells = [
+            cell(name, of["file"], of["seconds"], of.get("loudness"), of["warning"])
+            for name, of in made
+            if of is not None
+        ]
+        prompt["scales"].append({"scale": text_of(sound["cfg_scale"]), "cells": beside + cells})
     return list(prompts.values())
 
 
 BESIDE = {"recording": "reference", "source": "source"}
 
 
-def cell(entry: Listened, sound: Sound) -> dict[str, str]:
+def cell(name: str, file: str, seconds: float, loudness: float | None, warning: str) -> dict[str, Any]:
+    """A sound on the page, in the form that player.js reads."""
     return {
-        "name": heading(entry),
-        "file": sound["file"],
-        "picture": picture_of(sound["file"]),
-        "warning": sound["warning"],
+        "name": name,
+        "sound": {
+            "sound": quote(file),
+            "picture": quote(picture_of(file)),
+            "seconds": seconds,
+            "loudness": loudness,
+            "take": 1,
+            "leg": "",
+            "figures": [],
+            "warnings": [warning] if warning else [],
+        },
     }
 
 
@@ -136,7 +152,7 @@ def picture_of(sound: str) -> str:
 
 
 def heading(entry: Listened) -> str:
-    return "base" if not entry["run"] else f"{entry['run']}, {entry['leg']}"
+    return "base" if not entry["run"] else f"{entry['run']}, {leg_text(entry['leg'])}"
 
 
 def render_page(entries: Sequence[Listened], shown: Sequence[str]) -> str:
@@ -153,6 +169,4 @@ def render_page(entries: Sequence[Listened], shown: Sequence[str]) -> str:
         for run, count in expected.items()
     ]
     parts = [(base, rows_of(base, [leg for leg in legs if leg["base"] == base["name"]])) for base in bases]
-    return template("listening.html.j2", picture=picture_of).render(
-        runs=runs, parts=parts, complete=len(entries) == len(shown)
-    )
+    return template("listening.html.j2").render(runs=runs, parts=parts, complete=len(entries) == len(shown))

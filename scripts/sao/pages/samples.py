@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
 
+from sao.base.names import seed_for
+from sao.base.tables import each
+from sao.base.takes import clip_and_take
+from sao.config.resolve import ROLES
 from sao.data.findings import Findings
+from sao.evaluation.measure import OfSound
 from sao.evaluation.measures import MEASURES
 from sao.evaluation.printed import corrected, difference, interval, notes, with_unit
 from sao.evaluation.verdict import COMPARED_BY, clearly
+from sao.evaluation.votes import Tally, sentence
 from sao.pages.templates import template
+from sao.pages.words import leg_count, leg_text
+from sao.rendering.prompts import SPLIT as PROMPTS
 from sao.sound.suffixes import page_suffix
 
 DIGITS = 3
 NAMED = 20  # clips that are named per reason for leaving out; the corpus's own page has more
 SHOWN = {measure.key: measure.shown for measure in MEASURES if measure.shown}  # figures beside a sound
-NEARNESS = "log_mel_distance"  # which says what is heard first
+NEARNESS = "log_mel_distance"  # which says how hard a clip is
+LOUDNESS = "loudness_lufs"  # which says how much a player lowers a sound
 RECORDING = "recording"
+NAMED_RUNS = 5  # runs that the first sentence names
+SPLITS = (PROMPTS, *reversed(ROLES))  # in the order of the page
+TECHNICAL = frozenset(measure.key for measure in MEASURES if isinstance(measure, OfSound))
 
 
 @dataclass(frozen=True)
@@ -59,93 +74,153 @@ def made_from(row: Any) -> str:
     return ", ".join(filter(None, (mask, noise)))
 
 
-def beside_cell(name: str, kind: str, clip: str, path: str, figures: list[tuple[str, str]]) -> dict[str, Any]:
-    """The cell of a sound that no model made. `kind` is its folder, `path` its file before it came to the page."""
+def sound_of(row: Any, told: dict[str, Any]) -> dict[str, Any]:
+    """One sound of a model on the page. `row` is of samples.csv, and `told` is the model's part of the summary."""
+    figures = told["clips"][row.clip_id]
     return {
-        "name": name,
-        "is_model": False,
-        "sound": f"{kind}/{clip}{page_suffix(path)}",
-        "picture": f"spectrograms/{kind}/{clip}.webp",
-        "figures": figures,
-        "warnings": [],
+        "sound": f"{row.run}/{row.file}",
+        "picture": f"spectrograms/{row.run}/{row.clip_id}.webp",
+        "seconds": row.seconds,
+        "take": row.take,
+        "leg": leg_text(told["leg"]) if told["leg"] else "",
+        "sha256": row.sha256,
+        "loudness": figures.get(LOUDNESS),
+        "figures": [("Duration", f"{row.seconds:.2f} s"), *((name, text) for _, name, _, text in figures_of(figures))],
+        "warnings": [*([row.warning] if row.warning else []), *copy_warnings(figures)],
     }
 
 
-def clip_entries(samples: pd.DataFrame, summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """One entry per clip, evaluation first: the recording or the source, then every model. Paths are relative to the page.
+def model_cell(name: str, rows: list[Any], summary: dict[str, Any]) -> dict[str, Any]:
+    """The cell of a model: its takes, and those of its legs. It opens with the first take of the model itself.
 
-    A split opens with its best and its worst clip.
+    A leg that is the model itself (`checkpoint: best`) is there once.
+    """
+    own = summary["runs"][name]["leg"]
+    told = [(row, summary["runs"][row.run]) for row in rows]
+    kept = [(row, of) for row, of in told if row.run == name or of["leg"] != own]
+    kept.sort(key=lambda pair: (pair[1]["step"], pair[0].take))
+    sounds = [sound_of(*pair) for pair in kept]
+    opens = next(at for at, (row, _) in enumerate(kept) if row.run == name and row.take == 1)
+    return {"name": name, "is_model": True, "opens": opens, "sounds": sounds}
+
+
+def beside_cell(name: str, kind: str, clip: str, path: str, seconds: float, figures: dict[str, Any]) -> dict[str, Any]:
+    """The cell of a sound that no model made. `kind` is its folder, `path` its file before it came to the page.
+
+    `figures` are those of a clip, which may have some of its recording.
+    """
+    sound = {
+        "sound": f"{kind}/{clip}{page_suffix(path)}",
+        "picture": f"spectrograms/{kind}/{clip}.webp",
+        "seconds": seconds,
+        "take": 1,
+        "leg": "",
+        "sha256": "",
+        "loudness": figures.get(f"reference_{LOUDNESS}"),
+        "figures": [("Duration", f"{seconds:.2f} s"), *((name, text) for _, name, _, text in figures_of(figures, "reference_"))],
+        "warnings": [],
+    }  # fmt: skip
+    return {"name": name, "is_model": False, "opens": 0, "sounds": [sound]}
+
+
+def clip_entries(
+    samples: pd.DataFrame, summary: dict[str, Any], sources: Mapping[str, float | None]
+) -> list[dict[str, Any]]:
+    """One entry per prompt: the recording or the source, then every model. Paths are relative to the page.
+
+    A user's own prompts come first, in the order of their ids, then the clips of each split in an order drawn by lot.
     """
     entries = []
-    for (split, clip), group in samples.groupby(["split", "clip_id"], sort=True):
-        first = next(group.itertuples())
-        models: list[dict[str, Any]] = []
-        sortable: dict[str, float] = {}
-        for row in group.itertuples():
-            figures = summary["runs"][row.run]["clips"][clip]
-            shown = figures_of(figures)
-            sortable |= {f"{name}, {row.run}": value for key, name, value, _ in shown if SHOWN[key].sortable}
-            models.append(
-                {
-                    "name": row.run,
-                    "is_model": True,
-                    "sound": f"{row.run}/{row.file}",
-                    "picture": f"spectrograms/{row.run}/{clip}.webp",
-                    "figures": [("Duration", f"{row.seconds:.2f} s"), *((name, text) for _, name, _, text in shown)],
-                    "warnings": [*([row.warning] if row.warning else []), *copy_warnings(figures)],
-                }
-            )
+    clips = samples.clip_id.map(lambda sound: clip_and_take(sound)[0])
+    for (split, clip), group in samples.groupby([samples.split, clips], sort=True):
+        first, by_model = next(each(group)), dict[str, list[Any]]()
+        for row in each(group):
+            by_model.setdefault(model_of(str(row.run)), []).append(row)
+        models = [model_cell(name, rows, summary) for name, rows in by_model.items()]
+        figures = summary["runs"][first.run]["clips"][clip]  # all models' have the same facts of the recording
         beside = []
-        if first.reference:  # every model's figures have the same facts of the recording
-            figures = summary["runs"][first.run]["clips"][clip]
-            recorded = [("Duration", f"{figures['reference_seconds']:.2f} s")]
-            recorded += [(name, text) for _, name, _, text in figures_of(figures, "reference_")]
-            beside.append(beside_cell(RECORDING, "reference", str(clip), str(first.reference), recorded))
+        if first.reference:
+            seconds = figures["reference_seconds"]
+            beside.append(beside_cell(RECORDING, "reference", str(clip), str(first.reference), seconds, figures))
         if first.source:
-            beside.append(beside_cell("source", "source", str(clip), str(first.source), []))
+            measured = sources.get(str(clip))
+            facts = {} if measured is None else {f"reference_{LOUDNESS}": measured}
+            beside.append(beside_cell("source", "source", str(clip), str(first.source), first.seconds, facts))
         entries.append(
             {
                 "id": clip,
                 "split": split,
+                "corpus": first.corpus,
                 "prompt": first.prompt,
                 "negative_prompt": first.negative_prompt,
                 "seconds": first.seconds,
                 "seed": first.seed,
                 "made_from": made_from(first),
-                "place": "",
-                "figures": sortable,
-                "odd": any(model["warnings"] for model in models),
+                "figures": sortable(str(clip), list(by_model), summary),
+                "odd": any(sound["warnings"] for model in models for sound in model["sounds"]),
                 "cells": beside + models,
             }
         )
-    return with_extremes_first(entries, str(samples.run.iloc[-1]))
+    return sorted(entries, key=lambda entry: place_of(entry["split"], entry["id"]))
 
 
-def with_extremes_first(entries: list[dict[str, Any]], model: str) -> list[dict[str, Any]]:
-    """Entries by split, and in each split first the best and the worst clip of a model, by its distance to the recording.
+def model_of(run: str) -> str:
+    """The model that a name in the column `run` belongs to: a leg belongs to its run."""
+    return run.partition("@")[0]
 
-    Nobody chooses what a listener hears first. The other clips stay in their order.
+
+def sortable(clip: str, models: list[str], summary: dict[str, Any]) -> dict[str, float]:
+    """The figures of a clip that prompts can be sorted by: those of each model's first take."""
+    return {
+        f"{name}, {model}": value
+        for model in models
+        for key, name, value, _ in figures_of(summary["runs"][model]["clips"][clip])
+        if SHOWN[key].sortable
+    }
+
+
+def place_of(split: str, clip: str) -> tuple[int, int, str]:
+    """The place of a prompt on the page: a user's own first, then held-out clips, drawn by lot.
+
+    Nobody chooses what a listener hears first. Other clips can come and go without changing the order of these.
     """
-    figure = f"{SHOWN[NEARNESS].name}, {model}"
-    ordered: list[dict[str, Any]] = []
-    for split in dict.fromkeys(entry["split"] for entry in entries):
-        rest = [entry for entry in entries if entry["split"] == split]
-        measured = sorted((e for e in rest if figure in e["figures"]), key=lambda e: e["figures"][figure])
-        if len(measured) > 2:
-            for place, entry in (("best", measured[0]), ("worst", measured[-1])):
-                ordered.append(entry | {"place": f"{place} of {len(measured)} by {figure}"})
-                rest.remove(entry)
-        ordered += rest
-    return ordered
+    return SPLITS.index(split), 0 if split == PROMPTS else seed_for("page", clip), clip
 
 
-def measure_rows(summary: dict[str, Any], models: list[str]) -> dict[str, list[dict[str, Any]]]:
+def vote_rows(votes: Tally, models: list[str]) -> dict[str, list[dict[str, Any]]]:
+    """By split: one row per model that others were compared with in blind tests, in the form of `measure_rows`.
+
+    A share is bold if its whole interval is above a half.
+    """
+    by_pair = {(pair["split"], pair["first"], pair["second"]): pair for pair in votes["pairs"]}
+    splits: dict[str, list[dict[str, Any]]] = {}
+    for split, first in dict.fromkeys((split, first) for split, first, _ in by_pair):
+        pairs = [by_pair.get((split, first, model)) for model in models]
+        cells = [
+            {
+                "difference": interval({"value": pair["share"], "low": pair["low"], "high": pair["high"]}, DIGITS),
+                "text": "",
+                "n": pair["first_better"] + pair["second_better"],
+                "better": pair["low"] is not None and pair["low"] > 0.5,
+            }
+            if pair
+            else {"difference": "", "text": "", "n": None, "better": False}
+            for pair in pairs
+        ]
+        row = {"name": f"Better than {first} in blind tests (share of prompts)", "better": "higher", "elsewhere": ""}
+        splits.setdefault(split, []).append(row | {"among": 0, "technical": False, "cells": cells})
+    return splits
+
+
+def measure_rows(
+    summary: dict[str, Any], models: list[str], votes: Tally | None = None
+) -> dict[str, list[dict[str, Any]]]:
     """By split, evaluation first: one row per measure, with one cell per model.
 
     A cell begins with the difference to the base model. It is bold if the whole interval of the difference is better than zero.
     """
     by_model = {name: {m["key"]: m for m in summary["runs"][name]["measures"]} for name in models}
-    splits: dict[str, list[dict[str, Any]]] = {}
+    splits = vote_rows(votes, models) if votes else {}
     for key, first in {key: m for by_key in by_model.values() for key, m in by_key.items()}.items():
         best = summary["best"].get(key)
         cells = [
@@ -160,6 +235,7 @@ def measure_rows(summary: dict[str, Any], models: list[str]) -> dict[str, list[d
         elsewhere = f"{best['run']}, {best['value']:.3g}" if best and best["run"] not in models else ""
         among = best["among"] if best else 0
         row = {"name": with_unit(first), "better": first["better"], "elsewhere": elsewhere, "among": among}
+        row["technical"] = first["measure"] in TECHNICAL
         splits.setdefault(first["split"], []).append(row | {"cells": cells})
     return dict(sorted(splits.items(), key=lambda item: (item[0] != COMPARED_BY, item[0])))
 
@@ -204,6 +280,27 @@ def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return out
 
 
+def trained(runs: dict[str, Trained], summary: dict[str, Any]) -> str:
+    """What was trained on what, in one sentence."""
+    by_start: dict[tuple[str, str, int], list[tuple[str, str]]] = {}
+    for name, run in runs.items():
+        settings, leg = run.training["settings"], summary["runs"][name]["leg"]
+        method = "all weights" if settings["method"] == "full" else f"adapter {settings['method']}"
+        key = (settings["base_model"], settings["corpus"], run.training["training_clips"])
+        how = f"{method}, {leg_count(leg)} of {run.training['batch']} clips"
+        by_start.setdefault(key, []).append((name, how))
+    parts = []
+    for (base_model, corpus, clips), told in by_start.items():
+        fine_tuned = f"base model {base_model}, fine-tuned on {clips:,} clips of the corpus {corpus}"
+        if len(told) == 1:
+            parts.append(f"{told[0][0]} is the {fine_tuned} ({told[0][1]})")
+            continue
+        names = ", ".join(f"{name} ({how})" for name, how in told[:NAMED_RUNS])
+        more = f" and {len(told) - NAMED_RUNS} more" if len(told) > NAMED_RUNS else ""
+        parts.append(f"{names}{more} are the {fine_tuned}")
+    return f"{'; '.join(parts)}."
+
+
 def render_page(
     samples: pd.DataFrame,
     summary: dict[str, Any],
@@ -211,25 +308,35 @@ def render_page(
     rendering: dict[str, dict[str, Any]],
     corpora: list[dict[str, Any]],
     version: str,
+    votes: Tally | None = None,
+    sources: Mapping[str, float | None] = MappingProxyType({}),
 ) -> str:
     """The page as HTML. Its paths are relative to its folder.
 
     `samples` is samples.csv, `summary` is evaluation/summary.json, and `rendering` has the rendering settings of each run.
-    `version` names this state of the sounds; a listener's votes belong to it.
+    `version` names this state of the sounds; a listener's votes belong to it. `votes` are those that were counted, `sources` has the
+    loudness in LUFS of the sounds that prompts start from.
     """
-    models = list(dict.fromkeys(samples.run))
-    clips = clip_entries(samples, summary)
+    models = list(dict.fromkeys(map(model_of, samples.run)))
+    clips = clip_entries(samples, summary, sources)
     settings = {name: flat(trained.training["settings"] | rendering[name]) for name, trained in runs.items()}
-    return template("samples.html.j2").render(
+    return template("samples.html.j2", sentence=sentence, for_player=for_player).render(
+        title=", ".join(list(runs)[:NAMED_RUNS]) + (" …" if len(runs) > NAMED_RUNS else ""),
+        trained=trained(runs, summary),
         models=models,
         clips=clips,
+        takes=int(samples["take"].max()),
+        legs=legs_of(clips),
         splits=list(dict.fromkeys(clip["split"] for clip in clips)),
+        named_corpora=sorted({clip["corpus"] for clip in clips} - {""}),
+        nearness=f"{SHOWN[NEARNESS].name}, {models[-1]}",
         sortable=list(dict.fromkeys(key for clip in clips for key in clip["figures"])),
-        measures=measure_rows(summary, models),
+        measures=measure_rows(summary, models, votes),
         notes=notes(m for name in models for m in summary["runs"][name]["measures"]),
         spreads=spread_rows(summary),
         level=summary["settings"]["level"],
-        verdicts=summary["verdicts"],
+        verdicts=[(name, summary["verdicts"][name]) for name in models if name in summary["verdicts"]],
+        told_first=NAMED_RUNS,
         corrected=corrections(summary),
         corpora=corpora,
         runs=[
@@ -237,4 +344,23 @@ def render_page(
         ],
         settings=list(dict.fromkeys(key for of_run in settings.values() for key in of_run)),
         version=version,
+        votes=votes,
     )  # fmt: skip
+
+
+def legs_of(clips: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """By model: all legs that can be heard, in order, and the one that the page opens with. Only models with several."""
+    legs: dict[str, dict[str, Any]] = {}
+    for clip in clips:
+        for cell in clip["cells"]:
+            found = list(dict.fromkeys(sound["leg"] for sound in cell["sounds"]))
+            if len(found) > 1:
+                legs.setdefault(cell["name"], {"all": found, "opens": cell["sounds"][cell["opens"]]["leg"]})
+    return legs
+
+
+def for_player(sounds: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The sounds of a cell, with addresses in place of paths. What is on the page already is left out of a sound without others."""
+    left_out = {"figures", "warnings"} if len(sounds) == 1 else set()
+    told = ({key: value for key, value in sound.items() if key not in left_out} for sound in sounds)
+    return [sound | {key: quote(sound[key]) for key in ("sound", "picture")} for sound in told]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from sao.base.command import InputError
+
 from sao.config.resolve import ROLES, Config
 from sao.config.settings import EmbedSettings, EvaluateSettings, pick
 from sao.data.corpora import published_splits
@@ -12,26 +14,39 @@ from sao.plan.data import Data
 from sao.plan.models import Models
 from sao.plan.rendering import Rendering
 from sao.plan.runs import Runs, pattern
+from sao.plan.weights import Weights
 
 
 class Evaluation:
-    def __init__(self, config: Config, runs: Runs, data: Data, models: Models, rendering: Rendering) -> None:
+    def __init__(
+        self, config: Config, runs: Runs, data: Data, models: Models, rendering: Rendering, weights: Weights
+    ) -> None:
         self.evaluation = config["evaluation"]
         self.runs, self.data, self.models, self.rendering = runs, data, models, rendering
+        self.weights = weights
+        self.entries = [*self.evaluation["embeddings"], *self.weights.detectors()]
+        for entry in self.entries:
+            _check_declared(entry)
 
     # Rules embedding_model and embed.
 
     def embeddings(self) -> list[str]:
         """The folder names of the embeddings."""
-        return [find(entry).folder for entry in self.evaluation["embeddings"]]
+        return [find(entry).folder for entry in self.entries]
 
     def _embedding(self, folder: str) -> tuple[Config | str, Embedding]:
         """The config's entry of an embedding, and the embedding itself, by its folder name."""
-        entries = [*self.evaluation["embeddings"], THUMBNAIL.name]
+        entries = [*self.entries, THUMBNAIL.name]
         return next((entry, find(entry)) for entry in entries if find(entry).folder == folder)
 
     def embed(self, embedding: str) -> EmbedSettings:
-        return {"embedding": self._embedding(embedding)[0]}
+        entry, found = self._embedding(embedding)
+        if found.published is None:
+            return {"embedding": entry}
+        settings: EmbedSettings = {"embedding": found.name}
+        if found.keeps_windows:
+            settings["windows"] = list(self.rendering.render["clips"])
+        return settings
 
     def pattern(self) -> str:
         return pattern([*self.embeddings(), THUMBNAIL.folder])
@@ -41,16 +56,21 @@ class Evaluation:
         return pattern([name for name in self.embeddings() if self._embedding(name)[1].fetched])
 
     def digests(self, embedding: str) -> list[str]:
-        """The file of checksums of an embedding's weights, or nothing if no weights are downloaded."""
+        """The file of checksums of an embedding's weights, or nothing if it has none of its own."""
+        if self._embedding(embedding)[1].published:
+            return [self.weights.digest(embedding)]
         fetched = self._embedding(embedding)[1].fetched
         return [f"results/embeddings/{embedding}/model/checksums.sha256"] if fetched else []
 
     def hubs(self, embedding: str) -> list[str]:
-        """The folder of an embedding's weights, or nothing if no weights are downloaded."""
+        """The folder or file of an embedding's weights, or nothing if it has none of its own."""
+        if self._embedding(embedding)[1].published:
+            return [self.weights.output(embedding)]
         return [path.replace("checksums.sha256", "hub") for path in self.digests(embedding)]
 
     def downloads(self) -> list[str]:
-        return [path for name in self.embeddings() for path in self.digests(name)]
+        names = [path for name in self.embeddings() for path in self.digests(name)]
+        return [*dict.fromkeys([*names, *map(self.weights.digest, self.weights.declared)])]
 
     def repo(self, embedding: str) -> str:
         return self._embedding(embedding)[1].name
@@ -87,13 +107,21 @@ class Evaluation:
         return f"results/signals/renders/{run}.npz"
 
     def recorded_signals(self, run: str) -> str:
-        """The file of the measured signals of the reference recordings, which all runs of a base model share."""
-        return f"results/signals/recordings/{self.runs.base(run)}.npz"
+        """The file of the measured signals of the reference recordings, which all runs of a corpus share."""
+        return f"results/signals/recordings/{self.runs.corpus(run)}.npz"
+
+    def signal_tables(self, kind: str, name: str) -> list[str]:
+        """The table of a model's renders, or for a corpus the tables of what each of its base models is going to render."""
+        if kind == "renders":
+            return [f"results/renders/{name}.csv"]
+        runs = [run for run in self.runs.rendered if self.runs.corpus(run) == name]
+        return list(dict.fromkeys(map(self.rendering.clips, runs)))
 
     def measured(self, kind: str, name: str) -> list[str]:
         """The folders that rule signals needs: those of the sounds it measures, and of all others named in the table."""
-        beside = self.rendering.beside(name)
-        return [f"results/renders/{name}", *beside] if kind == "renders" else beside
+        if kind == "renders":
+            return [f"results/renders/{name}", *self.rendering.beside(name)]
+        return self.data.recordings(name)
 
     # Rules evaluate and compare.
 
@@ -155,10 +183,23 @@ class Evaluation:
     def settings(self, run: str) -> EvaluateSettings:
         entry = self.runs.entry(run)
         source = {"folder": run} | {key: entry[key] for key in ("run", "base_model", "corpus")}
-        return pick(EvaluateSettings, self.evaluation | {"source": source, "comparisons": self._comparisons(run)})
+        # The weights decide the vectors, and rule embed knows them.
+        embeddings = [found.name if (found := find(entry)).published else entry for entry in self.entries]
+        given = {"embeddings": embeddings, "source": source, "comparisons": self._comparisons(run)}
+        return pick(EvaluateSettings, self.evaluation | given)
 
     def _comparisons(self, run: str) -> int:
         """The number of models that are compared with a run's base model, the run among them. A base model has one."""
         models = {name for name in self.evaluated() if not self.runs.is_base(name)} | {run}
         alone = self.runs.is_base(run)
         return 1 if alone else sum(self.runs.base(name) == self.runs.base(run) for name in models)
+
+
+def _check_declared(entry: Config | str) -> None:
+    """Raise InputError if an embedding is named without the weights that it needs."""
+    published = find(entry).published
+    if published and isinstance(entry, str):
+        raise InputError(
+            f"config: evaluation.embeddings: {entry!r} needs its weights: download {published.url}, take its hash with `sha256sum`, "
+            f"and write {{name: {entry}, weights: {{path: FILE, sha256: HASH}}}} (docs/guides/results.md)"
+        )

@@ -1,17 +1,55 @@
-"""The chapter for rules/pages.smk: the inputs of the page of samples."""
+"""The chapter for rules/pages.smk: the inputs of the page of samples, and the votes of those who listened."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sao.config.resolve import Config
+from sao.config.settings import VotesSettings, pick
+from sao.evaluation.votes import read_votes
+from sao.plan.evaluation import Evaluation
 from sao.plan.models import Models
 from sao.plan.rendering import Rendering
 from sao.plan.runs import Runs
 from sao.plan.training import Training
 
+VOTES = Path("results/votes")
+
 
 class Pages:
-    def __init__(self, runs: Runs, models: Models, training: Training, rendering: Rendering) -> None:
-        self.runs, self.models, self.training, self.rendering = runs, models, training, rendering
+    """Raises InputError if a file in the folder of votes is not one that the page saved."""
+
+    def __init__(
+        self, runs: Runs, models: Models, training: Training, rendering: Rendering, evaluation: Evaluation
+    ) -> None:
+        self.runs, self.models, self.training = runs, models, training
+        self.rendering, self.evaluation = rendering, evaluation
+        # A listener puts files there. The graph makes none of them.
+        self._votes = sorted(path for path in VOTES.glob("*.json") if not path.name.startswith("."))
+        for path in self._votes:
+            read_votes(path)
+
+    def shown(self) -> list[str]:
+        """The names of all models on the page: base models, runs and, if they are measured, the legs of the runs."""
+        return self.evaluation.evaluated()
+
+    def labels(self) -> list[str]:
+        """What they are called on the page."""
+        return [self.evaluation.label(name) for name in self.shown()]
+
+    # Rule votes.
+
+    def votes(self) -> list[str]:
+        return [path.as_posix() for path in self._votes]
+
+    def vote_settings(self) -> VotesSettings:
+        return pick(VotesSettings, self.evaluation.evaluation)
+
+    # Rule collect.
+
+    def counted(self) -> list[str]:
+        """The count of the votes, if there are any."""
+        return ["results/evaluation/votes.json"] if self._votes else []
 
     def beside(self) -> list[str]:
         """The folders of the recordings of all corpora that the runs train on, and of the sources of prompts."""
@@ -38,6 +76,8 @@ class Pages:
         render = {
             key: value
             for key, value in self.rendering.render.items()
-            if key not in ("batch_size", "shards", "own_window")
+            if key not in ("batch_size", "shards", "own_window", "watermark") and (key, value) != ("takes", 1)
         }
+        if self.rendering.render["watermark"]:
+            render["watermark"] = self.rendering.watermark_settings()
         return {run: {"render": render, "sampling": self.models.sampling(run)} for run in self.runs.runs}

@@ -21,6 +21,7 @@ from sao.plan.rendering import Rendering
 from sao.plan.resources import grown
 from sao.plan.runs import Runs
 from sao.plan.training import Training
+from sao.plan.weights import Weights
 
 
 class Plan:
@@ -36,12 +37,13 @@ class Plan:
         self.data = Data(config, self.runs, remembers)
         self.models = Models(config, self.runs)
         self.training = Training(config, self.runs, self.data, self.models)
-        self.rendering = Rendering(config, self.runs, self.data, self.models)
+        self.weights = Weights(config)
+        self.rendering = Rendering(config, self.runs, self.data, self.models, self.weights)
         self.listening = Listening(config, self.runs, self.models, self.rendering)
-        self.evaluation = Evaluation(config, self.runs, self.data, self.models, self.rendering)
-        self.pages = Pages(self.runs, self.models, self.training, self.rendering)
+        self.evaluation = Evaluation(config, self.runs, self.data, self.models, self.rendering, self.weights)
+        self.pages = Pages(self.runs, self.models, self.training, self.rendering, self.evaluation)
         self.exports = Exports(self.runs, self.data, self.models, self.training)
-        self.publish = Publish(self.runs, self.data, self.models, self.exports)
+        self.publish = Publish(self.runs, self.data, self.models, self.rendering, self.exports)
         self.walltime = config["cluster"]["walltime"]
         self.training.check_walltime()
         self.exports.check()

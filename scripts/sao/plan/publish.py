@@ -7,12 +7,13 @@ from sao.config.settings import CardSettings
 from sao.plan.data import Data
 from sao.plan.exports import Exports
 from sao.plan.models import Models
+from sao.plan.rendering import Rendering
 from sao.plan.runs import Runs, pattern
 
 
 class Publish:
-    def __init__(self, runs: Runs, data: Data, models: Models, exports: Exports) -> None:
-        self.runs, self.data, self.models, self.exports = runs, data, models, exports
+    def __init__(self, runs: Runs, data: Data, models: Models, rendering: Rendering, exports: Exports) -> None:
+        self.runs, self.data, self.models, self.rendering, self.exports = runs, data, models, rendering, exports
 
     def measures(self, exported: str) -> list[str]:
         """The files of the measures of an exported model (`demo`, `demo/step-00000500`) and of its base model."""
@@ -36,6 +37,8 @@ class Publish:
         if self.records(exported):
             settings["sent"] = self._published(exported)["send"]
             settings["source"]["weights"] = self.models.base_models[name]["weights"]
+        if self.rendering.render["watermark"]:
+            settings["watermark"] = self.rendering.watermark_settings()
         return settings
 
     def records(self, exported: str) -> list[str]:

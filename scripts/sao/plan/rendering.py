@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
 from sao.base.files import content_key
@@ -14,12 +13,14 @@ from sao.plan.data import Data
 from sao.plan.models import Models
 from sao.plan.resources import RENDERED, START, rows
 from sao.plan.runs import Runs, pattern
+from sao.plan.weights import GENERATOR, Weights
 from sao.rendering.named import named_sounds
 
 
 class Rendering:
-    def __init__(self, config: Config, runs: Runs, data: Data, models: Models) -> None:
+    def __init__(self, config: Config, runs: Runs, data: Data, models: Models, weights: Weights) -> None:
         self.render, self.runs, self.data, self.models = config["render"], runs, data, models
+        self.weights_of = weights
         self._sources = [path for file in self.prompts() for path in named_sounds(Path(file))]
 
     def exported(self, run: str) -> str:
@@ -51,6 +52,8 @@ class Rendering:
         settings = self.render | self._model_settings(corpus, base_model)
         if not self.render["templates"] or not self.data.has_prompts(corpus):
             del settings["templates"]
+        if self.render["takes"] == 1:
+            del settings["takes"]
         return pick(PromptSettings, settings)
 
     def _model_settings(self, corpus: str, base_model: str) -> Config:
@@ -75,7 +78,22 @@ class Rendering:
         settings = self.render | self._model_settings(self.runs.corpus(run), self.runs.base_model(run))
         if self.runs.entry(run)["own_window"]:
             settings["train_seconds"] = None
+        if settings["watermark"]:
+            settings["watermark"] = self.watermark_settings()
+        else:
+            del settings["watermark"]
         return pick(RenderSettings, settings)
+
+    def watermark_settings(self) -> Config:
+        """How renders are marked, without the weights."""
+        return {key: self.render["watermark"][key] for key in ("method", "message", "strength")}
+
+    def watermark(self) -> list[str]:
+        """The weights that mark every render, if the config asks for marks."""
+        return [self.weights_of.output(GENERATOR)] if self.render["watermark"] else []
+
+    def watermark_digest(self) -> list[str]:
+        return [self.weights_of.digest(GENERATOR)] if self.render["watermark"] else []
 
     def window_files(self, run: str) -> list[str]:
         """The file of the window, if it follows from the lengths of the clips and sounds are rendered in it."""
@@ -116,11 +134,3 @@ class Rendering:
     def with_beside(self, run: str) -> list[str]:
         """The flag to draw recordings and sources too. Only one model of a corpus has it, so that each is drawn once."""
         return ["--beside"] if run == self.runs.base(run) else []
-
-    def all(self) -> Sequence[str]:
-        """The names of all models to render: the base models and the runs."""
-        return list(self.runs.rendered)
-
-    def labels(self) -> list[str]:
-        """The names of all rendered models on pages."""
-        return [entry["label"] for entry in self.runs.rendered.values()]

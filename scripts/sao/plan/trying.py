@@ -61,7 +61,7 @@ class Models:
     def names(self) -> list[str]:
         """The names of all models that are there: base models, runs, legs."""
         rendering, runs = self.plan.rendering, self.plan.runs
-        models = [name for name in rendering.all() if Path(rendering.weights(name)).is_file()]
+        models = [name for name in runs.rendered if Path(rendering.weights(name)).is_file()]
         legs = [f"{run}@{leg}" for run in runs.runs for leg in runs.legs(run)]
         found = [*models, *(leg for leg in legs if Path(rendering.weights(leg)).is_file())]
         return [self.label(name) for name in found]
@@ -86,7 +86,7 @@ class Models:
         if Path(name).is_dir():
             raise InputError(f"{name}: has no model.safetensors: name the folder of a model")
         runs = self.plan.runs
-        labels = ", ".join(dict.fromkeys(map(self.label, self.plan.rendering.all())))
+        labels = ", ".join(dict.fromkeys(map(self.label, self.plan.runs.rendered)))
         run = next(iter(runs.runs))
         raise InputError(
             f"{name!r} is no model: name one of {labels}, a leg such as {run}@{runs.last_leg(run)}, or a folder with a "
@@ -147,7 +147,17 @@ class Models:
             batch_size=rendering.render["batch_size"],
             threads=rendering.threads(name),
             adapter=None if runs.is_base(name) else self._adapter(name, digest_file),
+            watermark=self._watermark(),
         )
+
+    def _watermark(self) -> tuple[Path, Path] | None:
+        """The weights that mark renders and their listing, if the config has renders marked."""
+        rendering = self.plan.rendering
+        files = [Path(file) for file in (*rendering.watermark(), *rendering.watermark_digest())]
+        if not files:
+            return None
+        self._need("downloads", files)
+        return files[0], files[1]
 
     def _adapter(self, name: str, exported: Path) -> Adapter | None:
         """The adapter of a run or leg, if it trained one and both are still there."""
@@ -197,6 +207,7 @@ class Models:
             base_digest=listing,
             rendering=rendering,
             prompts=prompts,
+            watermark=self._watermark(),
         )
 
     def _base_model(self, config: ModelConfig) -> str | None:
@@ -215,7 +226,10 @@ class Models:
             schema: Any = yaml.load(SCHEMA.read_text(encoding="utf-8"), yaml.CSafeLoader)
             sampling = {"sampler": SAMPLERS[objective(config)][0]}
             fill_defaults(sampling, deref(schema["$defs"]["sampling"], schema), schema)
-        settings = self.plan.rendering.render | {"sampling": sampling, "train_seconds": None}
+        rendering = self.plan.rendering
+        settings = rendering.render | {"sampling": sampling, "train_seconds": None}
+        if settings.pop("watermark"):
+            settings["watermark"] = rendering.watermark_settings()
         return pick(RenderSettings, settings), pick(PromptSettings, settings)
 
     def _placed(self, file: Path, config: ModelConfig, encoder: Path) -> Path:

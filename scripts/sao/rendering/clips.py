@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 from sao.base.command import InputError, log
@@ -14,6 +14,7 @@ import pandas as pd
 
 from sao.base.names import corpus_of, seed_for
 from sao.base.tables import read_rows, records, write_table
+from sao.base.takes import take_id, take_seed
 from sao.config.settings import PromptSettings
 from sao.models.config import ModelConfig, text_max_length
 from sao.models.numbers import Number, Numbers, as_text, column_of
@@ -101,6 +102,15 @@ def corpus_clips(kept: pd.DataFrame, settings: PromptSettings, numbers: Sequence
             for row in records(table)
         ]
     return clips
+
+
+def with_takes(clips: Sequence[Clip], count: int) -> list[Clip]:
+    """The first takes of all clips, then the second ones, and so on, up to `count`."""
+    return [
+        replace(clip, clip_id=take_id(clip.clip_id, take), seed=take_seed(clip.seed, take))
+        for take in range(1, count + 1)
+        for clip in clips
+    ]
 
 
 def check_ids(clips: Sequence[Clip]) -> None:

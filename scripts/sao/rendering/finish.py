@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sao.base.command import InputError, log
 
@@ -15,6 +15,9 @@ from sao.config.settings import RenderSettings
 from sao.rendering.clips import OF_SOURCE, Clip
 from sao.sound.read import SILENT_DBFS, decibels
 from sao.sound.write import write_sound
+
+if TYPE_CHECKING:
+    from sao.rendering.watermark import Marker
 
 LOUDNESS_BLOCK = 0.4  # s, as in ITU-R BS.1770-4
 CLOSE = 0.01  # LU
@@ -79,12 +82,16 @@ def write_render(
     settings: RenderSettings,
     precision: str,
     about: Mapping[str, Any],
+    marker: Marker | None = None,
 ) -> dict[str, Any]:
     """Write what a model made of a clip, `audio [samples, channels]`, into `folder`; returns its row of the table (COLUMNS).
 
     The file's comment tells all that its bytes follow from. `about` has `run`, `checkpoint` and `model_sha256`, and what else is
-    to be told there. Raises InputError on NaN or infinite samples.
+    to be told there. A `marker` marks the sound. Raises InputError on NaN or infinite samples.
     """
+    # Silence stays silence.
+    if marker and decibels(float(np.abs(audio).max())) >= SILENT_DBFS:
+        audio = marker.marked(audio, rate)
     # What lies outside of a mask keeps its level.
     loudness = settings["loudness"] if clip.mask_start is None else None
     finished = finish(audio, rate, loudness, clip.clip_id, precision)
@@ -104,6 +111,7 @@ def write_render(
     made_from = {name: getattr(clip, name) for name in ("source_sha256", *OF_SOURCE)}
     comment = {key: value for key, value in row.items() if key != "prompt"} | sampling | {"precision": precision}
     comment |= made_from if clip.source else {}
+    comment |= {"watermark": settings["watermark"]} if marker else {}
     suffix, subtype = FORMATS[settings["format"]]
     file = f"{clip.clip_id}.{suffix}"
     write_sound(folder / file, finished.audio, rate, subtype, clip.prompt, comment)

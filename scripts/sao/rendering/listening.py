@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
+from sao.base.takes import is_first_take
 from sao.config.resolve import ROLES
 from sao.config.settings import ListenSettings
 from sao.rendering.clips import Clip
@@ -23,7 +24,8 @@ def in_turn(clips: Sequence[Clip], count: int) -> list[Clip]:
     and go.
     """
     order = (SPLIT, *reversed(ROLES))
-    of_split = [sorted((c for c in clips if c.split == split), key=_rank) for split in order]
+    firsts = [clip for clip in clips if is_first_take(clip.clip_id)]
+    of_split = [sorted((c for c in firsts if c.split == split), key=_rank) for split in order]
     rounds = itertools.chain.from_iterable(itertools.zip_longest(*of_split))
     return list(itertools.islice((clip for clip in rounds if clip is not None), count))
 

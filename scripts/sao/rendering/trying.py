@@ -34,7 +34,7 @@ from sao.models.config import (
 from sao.rendering.clips import Clip, check_tokens, read_clips
 from sao.rendering.finish import FORMATS, write_render
 from sao.rendering.prompts import SPLIT, Takes, prompt_clip, prompt_name, read_prompts
-from sao.rendering.ready import ready_model, weights_hash
+from sao.rendering.ready import mark_file, ready_marker, ready_model, weights_hash
 from sao.rendering.sources import copy_source
 
 ORIGIN = "the request"  # begins the messages about what a user asks for
@@ -73,6 +73,7 @@ class Model:
     batch_size: int | None = None
     threads: int = 1
     adapter: Adapter | None = None
+    watermark: tuple[Path, Path] | None = None  # the weights that mark its sounds, and their listing
 
     def config(self) -> ModelConfig:
         return read_model_config(self.base / "model_config.json")
@@ -288,6 +289,7 @@ class Loaded:
             vouched.append(Vouched(model.weights, self.sha256, model.weights_digest, cure))
         else:
             self.sha256 = sha256(model.weights)
+        vouched += [mark_file(*model.watermark)] if model.watermark else []
         self.built, self.precision = ready_model(
             self.config,
             model.base / "hub",
@@ -297,6 +299,8 @@ class Loaded:
             model.threads,
             f"{model.weights}",
         )
+        marking = model.rendering.get("watermark")
+        self.marker = ready_marker(model.watermark[0], marking) if model.watermark and marking else None
 
     def render(self, job: Job, folder: Path) -> dict[str, Any]:
         """Write the sound of a job into `folder`; returns its row as in the table of renders."""
@@ -315,7 +319,7 @@ class Loaded:
             "model_sha256": self.sha256,
         }
         told |= {"adapter_strength": job.strength} if job.strength != PLAIN else {}
-        return write_render(folder, clip, samples, self.rate, settings, self.precision, told)
+        return write_render(folder, clip, samples, self.rate, settings, self.precision, told, self.marker)
 
     def _sound(self, job: Job) -> Any:
         """The sound `[channels, samples]` of a job, in the model's window."""

@@ -30,6 +30,9 @@ HUB = {"repo": "a/b", "revision": COMMIT, "text_encoder": {"repo": "t5-base", "r
 FILE = {"url": "x.csv", "md5": MD5}
 RUN = {"base_model": "demo", "corpus": "demo", "steps": 1}
 FOLDER = {"format": "audiofolder", "path": "sounds"}
+WEIGHTED = {"name": "vggish"}
+MISSING = {"path": "no.pth", "sha256": "0" * 64}
+WATERMARK = {"method": "audioseal", "generator": MISSING, "detector": MISSING}
 DATA_SET = {"format": "hub", "repo": "someone/sounds", "revision": COMMIT}
 
 
@@ -143,9 +146,11 @@ def test_defaults_are_filled_in_at_every_depth_and_values_kept() -> None:
     }
     assert resolved["render"] == render | {
         "own_window": False,
+        "takes": 1,
         "templates": False,
         "format": "wav16",
         "precision": "auto",
+        "watermark": None,
         "batch_size": None,
         "shards": 1,
     }
@@ -338,6 +343,20 @@ WRONG = [
     ("base_models.hub", HUB | {"text_encoder": {"repo": "t5-base"}}, "needs either repo + revision, or path"),
     ("base_models.demo.sampling.sampler", "eular", "found 'eular'; allowed: dpmpp-3m-sde"),
     ("render.clips", {}, "non-empty"),
+    ("evaluation.embeddings", ["mert"], "evaluation.embeddings.0: found 'mert'; allowed: `aisfx`, `log-mel`"),
+    ("evaluation.embeddings", [WEIGHTED | {"weights": {"path": "no.pth", "sha256": "0" * 64}}],
+     "evaluation.embeddings.0.weights: the file 'no.pth' does not exist"),
+    ("evaluation.embeddings", [WEIGHTED | {"weights": {"url": "file:///no.pth", "sha256": "0" * 64}}], "'/no.pth' does not exist"),
+    ("evaluation.embeddings", [WEIGHTED | {"weights": {"path": "config.yaml"}}],
+     "evaluation.embeddings.0.weights: has path; needs either url + sha256, or path + sha256, or repo + revision + file"),
+    ("evaluation.embeddings", [WEIGHTED | {"weights": {"path": "config.yaml", "sha256": "0"}}],
+     "evaluation.embeddings.0.weights.sha256: found '0'; allowed: text that matches"),
+    ("evaluation.embeddings", [{"repo": "a/b", "revision": "main"}], "evaluation.embeddings.0.revision: found 'main'"),
+    ("render.watermark", "audiosael", "render.watermark: found 'audiosael'; allowed: text that matches ^audioseal$"),
+    ("render.watermark", {"method": "audioseal"}, "render.watermark.generator: missing"),
+    ("render.watermark", WATERMARK | {"message": 65536}, "render.watermark.message: 65536 is greater"),
+    ("render.watermark", WATERMARK | {"strength": 0}, "allowed: more than 0 to 10"),
+    ("render.watermark", WATERMARK, "render.watermark.generator: the file 'no.pth' does not exist"),
     ("listen.clips", 0, "less than the minimum of 1"),
     ("listen.cfg_scales", [], "non-empty"),
     ("listen.cfg_scales", [7, 7], "non-unique elements"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import shlex
 from pathlib import Path
@@ -32,6 +33,7 @@ from sao.config.settings import (
     to_text,
 )
 from sao.data.corpora import resolve
+from sao.evaluation.votes import FORMAT
 from sao.plan.plan import Plan
 from sao.plan.resources import STEP
 
@@ -556,3 +558,133 @@ def test_a_changed_hook_is_another_key(tmp_path: Path) -> None:
     before = here.hook_content("mine")
     hook.write_text("def get_custom_metadata(info, audio): return {'prompt': 'y'}\n")
     assert here.hook_content("mine") != before
+
+
+def test_one_take_is_no_setting_and_more_are(tmp_path: Path) -> None:
+    path = ROOT / "config.yaml"
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    once = Plan(resolve(config, [path]))
+    assert "takes" not in once.rendering.prompt_settings("demo", "demo")
+    assert "takes" not in once.pages.rendering_settings()["demo"]["render"]
+    config["render"]["takes"] = 3
+    often = Plan(resolve(config, [path]))
+    assert often.rendering.prompt_settings("demo", "demo")["takes"] == 3
+    assert often.rendering.settings("demo") == once.rendering.settings("demo")  # takes are in the table of sounds
+
+
+def test_page_has_legs_if_they_are_measured() -> None:
+    path = ROOT / "config.yaml"
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert Plan(resolve(config, [path])).pages.labels() == ["base", "demo"]
+    config["evaluation"] = {"legs": True}
+    pages = Plan(resolve(config, [path])).pages
+    assert pages.shown() == ["base--demo--demo", "demo@step-00000300", "demo"]
+    assert pages.labels() == ["base", "demo@step-00000300", "demo"]
+
+
+def test_votes_are_looked_for_and_read_before_anything_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = ROOT / "config.yaml"
+    config = resolve(yaml.safe_load(path.read_text(encoding="utf-8")), [path])
+    monkeypatch.chdir(tmp_path)
+    assert Plan(config).pages.counted() == []
+    file = tmp_path / "results/votes/mine.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps({"format": FORMAT, "session": "x", "saved": "y", "votes": []}))
+    (file.parent / ".mine.json").write_text("left by an editor")
+    pages = Plan(config).pages
+    assert pages.votes() == ["results/votes/mine.json"] and pages.counted() == ["results/evaluation/votes.json"]
+    file.write_text("{}")
+    with pytest.raises(InputError, match=r"^results/votes/mine\.json: is not a file of votes"):
+        Plan(config)
+
+
+def with_weights(folder: Path, watermark: bool = False, **evaluation: Any) -> Plan:
+    """The plan of the default config, with embeddings or a watermark whose weights are declared."""
+    path = ROOT / "config.yaml"
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    (folder / "my.pth").touch()
+    mine = {"path": str(folder / "my.pth"), "sha256": "0" * 64}
+    if watermark:
+        config["render"]["watermark"] = {"method": "audioseal", "generator": mine, "detector": mine, "message": 9}
+    config["evaluation"] = evaluation
+    return Plan(resolve(config, [path]))
+
+
+def test_declared_weights_come_from_a_url_the_hub_or_a_path(tmp_path: Path) -> None:
+    mine = {"path": str(tmp_path / "my.pth"), "sha256": "0" * 64}
+    far = {"url": "https://example.org/a%20b/Cnn14%3D1.pth?download=1", "sha256": "1" * 64}
+    hub = {"repo": "a/b", "revision": "c" * 40, "file": "x.safetensors"}
+    entries = [
+        "aisfx",
+        {"name": "vggish", "weights": mine},
+        {"name": "panns-cnn14", "weights": far},
+        {"name": "passt", "weights": hub},
+    ]
+    here = with_weights(tmp_path, embeddings=entries)
+    weights, evaluation = here.weights, here.evaluation
+    assert weights.files("vggish") == [mine["path"]] and len(weights.content("vggish")) == 1
+    assert weights.files("panns-cnn14") == ["results/weights/panns-cnn14/downloaded/Cnn14_1.pth"]
+    assert re.fullmatch(weights.file_names(), "Cnn14_1.pth")
+    assert (weights.url("panns-cnn14"), weights.sha256("panns-cnn14")) == (far["url"], "1" * 64)
+    assert weights.files("passt") == weights.content("passt") == []
+    assert weights.settings("passt") == {"sha256": None, **hub}
+    assert weights.settings("vggish") == {"sha256": "0" * 64}
+    digests = [f"results/weights/{name}/checksums.sha256" for name in ("vggish", "panns-cnn14", "passt")]
+    assert here.downloads()[-3:] == digests and evaluation.fetched_pattern() == "(?!)"
+    assert evaluation.hubs("vggish") == ["results/weights/vggish/model.safetensors"]
+    # Where the weights come from decides no vector: their hash does, and rule weights knows it.
+    assert evaluation.embed("vggish") == {"embedding": "vggish", "windows": ["evaluation", "train"]}
+    assert evaluation.embed("passt") == {"embedding": "passt"} and evaluation.embed("aisfx") == {"embedding": "aisfx"}
+    assert evaluation.settings("demo")["embeddings"] == ["aisfx", "vggish", "panns-cnn14", "passt"]
+
+
+def test_embedding_without_its_weights_is_told_where_they_are(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"'vggish' needs its weights: download https://github.com/.*vggish-10086976.pth"
+    ):
+        with_weights(tmp_path, embeddings=["vggish"])
+    path = ROOT / "config.yaml"
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config["render"]["watermark"] = "audioseal"
+    with pytest.raises(InputError, match=r"'audioseal' needs its weights: download generator_base.pth"):
+        Plan(resolve(config, [path]))
+
+
+def test_watermark_adds_its_detector_and_changes_nothing_while_it_is_off(tmp_path: Path) -> None:
+    off, on = with_weights(tmp_path), with_weights(tmp_path, watermark=True)
+    for here, text in ((off, ""), (on, "watermark")):
+        given = [to_text(here.rendering.settings("demo")), to_text(here.publish.card("demo"))]
+        given += [to_text(here.pages.rendering_settings())]
+        assert all(("watermark" in each) == bool(text) for each in given)
+    assert on.rendering.settings("demo")["watermark"] == {"method": "audioseal", "message": 9, "strength": 1}
+    assert off.rendering.watermark() == [] and off.evaluation.embeddings() == ["aisfx"]
+    assert on.rendering.watermark() == ["results/weights/audioseal-generator/model.safetensors"]
+    assert on.evaluation.embeddings() == ["aisfx", "audioseal"] and re.fullmatch(
+        on.weights.pattern(), "audioseal-generator"
+    )
+    assert on.evaluation.settings("demo")["embeddings"] == ["aisfx", "audioseal"]
+    # Named by the config too, it is there once.
+    mine = {"path": str(tmp_path / "my.pth"), "sha256": "0" * 64}
+    both = with_weights(tmp_path, watermark=True, embeddings=[{"name": "audioseal", "weights": mine}])
+    assert both.evaluation.embeddings() == ["audioseal"]
+
+
+def test_recordings_of_a_corpus_are_measured_once_for_all_base_models(tmp_path: Path) -> None:
+    path = ROOT / "config.yaml"
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config["base_models"]["other"] = config["base_models"]["demo"]
+    config["runs"] |= {"more": config["runs"]["demo"], "third": config["runs"]["demo"] | {"base_model": "other"}}
+    config["evaluation"] = {"legs": True}
+    here = Plan(resolve(config, [path])).evaluation
+    models = here.evaluated()
+    assert {"demo", "more", "third", "demo@step-00000300", "base--demo--demo", "base--other--demo"} <= set(models)
+    assert {here.recorded_signals(model) for model in models} == {"results/signals/recordings/demo.npz"}
+    assert {tuple(here.embedded_recordings(model)) for model in models} == {
+        ("results/embeddings/aisfx/corpora/demo.npz",)
+    }
+    assert here.signal_tables("recordings", "demo") == [
+        "results/data/demo/prompts/demo.csv",
+        "results/data/demo/prompts/other.csv",
+    ]
+    # Each model's renders have files of their own, and no two models share one.
+    assert len({here.signals(model) for model in models}) == len(models)
