@@ -124,6 +124,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument(
         "--number", action="append", default=[], metavar="NAME=NUMBER", help="beside the prompt: bpm=120"
     )
+    parser.add_argument("--threads", type=int, help="of the processor (default: as rule render has, at most all)")
     parser.add_argument(
         "--text-encoder", type=Path, metavar="FOLDER", help="of a model in a folder, if it is elsewhere"
     )
@@ -138,6 +139,8 @@ def options() -> argparse.ArgumentParser:
 
 def main() -> None:
     args = parse(options())
+    if args.threads is not None and args.threads < 1:
+        raise InputError(f"--threads is {args.threads}, not a whole number from 1: correct it")
     warnings.simplefilter("ignore")  # of libraries, about their own code
 
     with tempfile.TemporaryDirectory(prefix="try-") as folder:
@@ -152,6 +155,8 @@ def main() -> None:
             todo.append((other, beside(other, request, todo[0][1]), compared(output, args.compare)))
         for _, _, path in todo:
             check_output(path)
+        if args.threads is not None:
+            todo = [(dataclasses.replace(each, threads=args.threads), job, path) for each, job, path in todo]
         for each, job, path in todo:
             # Another base model has another text encoder, which only another process can load.
             made = Loaded(each) if each.base == model.base else Worker(each)

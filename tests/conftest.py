@@ -67,6 +67,7 @@ SLOW = {
     "test_chains",
     "test_clotho",
     "test_made_corpora",
+    "test_playground",
 }
 # What takes longest comes first, or one process would be left with it at the end.
 FIRST = [
@@ -159,6 +160,17 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
+def pytest_xdist_setupnodes(config: pytest.Config, specs: list) -> None:
+    """The processes of pytest-xdist find their imports made: each would import torch, scipy and the rest by itself."""
+    shared = config._tmp_path_factory.getbasetemp()
+    folder = shared / "forks"
+    folder.mkdir()
+    program = Forks(folder, shared / "base_model", shared=shared).python()
+    for spec in specs:
+        spec.python = str(program)
+
+
+@pytest.hookimpl(trylast=True)  # when the processes of pytest-xdist have ended
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if "PYTEST_XDIST_WORKER" not in os.environ:
         stop(session.config._tmp_path_factory.getbasetemp())

@@ -391,7 +391,7 @@ def test_every_rule_says_what_it_needs() -> None:
         assert re.search(r"^        mem_mb=", body, re.M), name
         assert re.search(r"^        runtime=", body, re.M), name
     assert {name for name, body in rules.items() if re.search(r"^        gpu=", body, re.M)} == {
-        *("encode", "encode_captions", "train", "render", "embed")
+        *("encode", "encode_captions", "train", "render", "embed", "convert")
     }
     # No site in the rules.
     assert not re.search("partition|account|qos|constraint", text.replace("wildcard_constraints", ""))

@@ -160,7 +160,7 @@ def test_a_tried_mask_has_the_bytes_of_the_graphs_render(trained: tuple[str, Pat
     rendered = checkout / f"results/renders/{name}"
     seed = pd.read_csv(rendered.with_suffix(".csv")).set_index("clip_id").seed["filled"]
     given = [name, "A bell.", "--seed", seed, "--init-audio", "notes.wav", "--mask", "0.5:1"]
-    configs = ["--configfile", f"configs/{name}.yaml", "--configfile", "overlay.yaml"]
+    configs = ["--configfile", f"configs/{name}.yaml", "--configfile", "overlay.yaml", "--threads", "2"]
     assert_succeeds(run_script("try", *given, *configs, "--output", tmp_path / "out.wav", cwd=checkout))
     assert (tmp_path / "out.wav").read_bytes() == (rendered / "filled.wav").read_bytes()
 

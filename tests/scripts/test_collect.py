@@ -686,7 +686,7 @@ def test_report_has_the_page_the_curves_and_the_measures(finished: Path, tmp_pat
     for words in (
         "The same prompts and seeds rendered",
         "marks the best leg",
-        "bootstrap interval",
+        "difference to the base model",
         "Samples",
         "Evaluation",
     ):

@@ -33,7 +33,7 @@ WITHOUT_NETWORK = {"FORKED_WITHOUT_NETWORK": "1"}
 
 SERVER = """
 import atexit, contextlib, ctypes, gc, importlib, importlib.machinery, io, json, os, runpy, selectors, signal, socket, sys
-import tempfile, weakref
+import tempfile, types, weakref
 listener = socket.socket(socket.AF_UNIX)
 listener.bind(sys.argv[1])
 import numpy, pandas, scipy.signal, soundfile, py7zr, matplotlib.figure, jinja2
@@ -133,7 +133,11 @@ def run(order, streams):
     sys.path[0] = os.path.dirname(sys.argv[0])
     code = 1
     try:
-        runpy.run_path(sys.argv[0], run_name="__main__")
+        if sys.argv[0] == "-c":
+            sys.modules["__main__"] = types.ModuleType("__main__")
+            exec(order["code"], vars(sys.modules["__main__"]))
+        else:
+            runpy.run_path(sys.argv[0], run_name="__main__")
         code = 0
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
@@ -205,8 +209,8 @@ while True:
             end()
 """
 
-# What a graph starts whose PATH begins with the folder of this: `python scripts/<name>.py …` forks, and so does
-# `python -m snakemake …`, with which a cluster's jobs begin. All else is Python's, and so is what trains in a step of a SLURM
+# What a graph starts whose PATH begins with the folder of this: `python scripts/<name>.py …` forks, and so do
+# `python -m snakemake …`, with which a cluster's jobs begin, and a process of pytest-xdist. All else is Python's, and so is what trains in a step of a SLURM
 # job, with the Snakemake in that step: SLURM has to see its processes as its own, to kill them.
 CLIENT = """#!{python} -IS
 import json, os, signal, socket, sys
@@ -220,6 +224,8 @@ elif os.path.basename(os.path.dirname(script)) == "scripts":
     order.update(command=[script, *sys.argv[2:]])
 elif sys.argv[1:3] == ["-m", "snakemake"]:
     order.update(command=[{snakemake!r}, *sys.argv[3:]], python=os.path.join(folder, "python"))
+elif sys.argv[1:-1] in (["-u", "-c"], ["-u", "-B", "-c"]):  # as pytest-xdist starts its processes
+    order.update(command=["-c"], code=sys.argv[-1])
 else:
     order = None
 if not order:

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+from statistics import NormalDist
+
 import numpy as np
-from scipy.stats import binomtest, norm, t
 
 from sao.evaluation.measure import Influence, Interval, Resampling
 
@@ -32,6 +33,8 @@ def _ratios(values: np.ndarray, resampling: Resampling) -> Interval:
 
     They are those of Student's distribution, and wider where resamples of the values say so.
     """
+    from scipy.stats import t  # imports for half a second
+
     n = len(values)
     student = float(t.ppf((1 + resampling.level) / 2, n - 1))
     rng = np.random.default_rng(resampling.seed)
@@ -47,6 +50,8 @@ def _ratios(values: np.ndarray, resampling: Resampling) -> Interval:
 
 def share_interval(count: int, n: int, level: float) -> Interval:
     """Exact interval of a share, `count` of `n` clips (Clopper and Pearson 1934). For 0 of 4 clips it is 0 to 0.60."""
+    from scipy.stats import binomtest
+
     found = binomtest(count, n).proportion_ci(level, "exact")
     return float(found.low), float(found.high)
 
@@ -59,7 +64,7 @@ def share_difference(values: np.ndarray, others: np.ndarray, level: float) -> In
     n = len(values)
     more, fewer = ((int((a & ~b).sum()) + 1) / (n + 2) for a, b in ((values, others), (others, values)))
     difference = more - fewer
-    half = float(norm.ppf((1 + level) / 2)) * np.sqrt((more + fewer - difference**2) / (n + 2))
+    half = NormalDist().inv_cdf((1 + level) / 2) * np.sqrt((more + fewer - difference**2) / (n + 2))
     return max(difference - half, -1.0), min(difference + half, 1.0)
 
 

@@ -145,7 +145,7 @@ class Models:
             file=next(map(Path, rendering.prompts()), None),
             shards=rendering.render["shards"],
             batch_size=rendering.render["batch_size"],
-            threads=rendering.threads(name),
+            threads=min(rendering.threads(name), os.cpu_count() or 1),
             adapter=None if runs.is_base(name) else self._adapter(name, digest_file),
             watermark=self._watermark(),
         )

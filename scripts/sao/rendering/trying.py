@@ -19,6 +19,7 @@ from sao.base.command import InputError, about, log, output_to_log
 
 from sao.base.files import sha256
 from sao.base.names import shard_of
+from sao.base.takes import is_first_take
 from sao.base.vouched import Checking, Vouched, model_files
 from sao.config.settings import PromptSettings, RenderSettings, Sampling
 from sao.models.config import (
@@ -31,7 +32,7 @@ from sao.models.config import (
     read_model_config,
     window_frames,
 )
-from sao.rendering.clips import Clip, check_tokens, read_clips
+from sao.rendering.clips import Clip, check_tokens, read_clips, with_takes
 from sao.rendering.finish import FORMATS, write_render
 from sao.rendering.prompts import SPLIT, Takes, prompt_clip, prompt_name, read_prompts
 from sao.rendering.ready import mark_file, ready_marker, ready_model, weights_hash
@@ -143,8 +144,10 @@ def graph_clips(model: Model, takes: Takes, settings: PromptSettings) -> tuple[l
     are read from their file, which may be newer.
     """
     complete = model.table is not None and model.table.is_file()
-    clips = [clip for clip in read_clips(model.table) if clip.split != SPLIT] if complete and model.table else []
-    return clips + (read_prompts(model.file, takes, settings) if model.file else []), complete
+    table = read_clips(model.table) if complete and model.table else []
+    clips = [clip for clip in table if clip.split != SPLIT and is_first_take(clip.clip_id)]
+    clips += read_prompts(model.file, takes, settings) if model.file else []
+    return with_takes(clips, settings.get("takes", 1)), complete
 
 
 def with_noise(request: Request, config: ModelConfig, takes: Takes) -> Request:

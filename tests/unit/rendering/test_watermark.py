@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-pytest.importorskip("audioseal", reason="needs `uv sync --group watermark`")
+pytestmark = pytest.mark.skipif(find_spec("audioseal") is None, reason="needs `uv sync --group watermark`")
 
 RATE = 44100
 
