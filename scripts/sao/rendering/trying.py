@@ -340,7 +340,7 @@ class Loaded:
         if strength == self.strength:
             return
         from sao.models.build import read_safetensors
-        from sao.rendering.strength import with_strength
+        from sao.training.forms import merged_form
 
         adapter = self.model.adapter
         if strength == PLAIN or adapter is None:
@@ -348,7 +348,7 @@ class Loaded:
         else:
             checking = Checking(adapter.vouched)
             checking.finish(f"{adapter.path}")
-            weights = with_strength(adapter.path, read_safetensors(adapter.start), strength)
+            weights = merged_form(read_safetensors(adapter.start), adapter.path, strength)
         self.built.load_state_dict(weights, strict=True)
         self.strength = strength
 

@@ -128,11 +128,13 @@ def write_form(folder: Path, state: Mapping[str, torch.Tensor], method: str, ada
         write_safetensors(weights, temporary, ("lora_config", json.dumps(config)))
 
 
-def merged_form(base: Mapping[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
+def merged_form(base: Mapping[str, torch.Tensor], path: Path, strength: float = 1.0) -> dict[str, torch.Tensor]:
     """`base`, the bare model's state dict, with the adapter of a `lora.safetensors` merged in, in float32.
 
-    Raises InputError on an adapter of another model, and where the merged weights are not finite.
+    Strength 0 is `base` itself, 1 is the adapter as it was trained, as `set_lora_strength` of stable-audio-tools has it. Raises InputError on an adapter of another model, and where the merged weights are not finite.
     """
+    if strength == 0:
+        return dict(base)
     state = read_safetensors(path)
     method, adapter = _config(path)
     merged, expected = dict(base), dict[str, tuple[int, ...]]()
@@ -148,12 +150,14 @@ def merged_form(base: Mapping[str, torch.Tensor], path: Path) -> dict[str, torch
         expected |= {key: tuple(value.shape) for key, value in own.items()}
         if any(found.get(key) != expected[key] for key in own):
             continue  # told below, with all that does not fit
+        made.lora_strength = strength
         with torch.no_grad():
             for key, value in own.items():
                 value.copy_(state[key])
             adapted = made(layer.weight)
         if not torch.isfinite(adapted).all():
-            raise InputError(f"{path}: {name} is NaN or infinite: the training diverged")
+            why = "the training diverged" if strength == 1 else f"{strength:g} is too strong"
+            raise InputError(f"{path}: {name} is NaN or infinite: {why}")
         merged[f"model.{name}.weight"] = adapted.to(weight.dtype)
     assert_same_keys(found, expected, path)
     return merged

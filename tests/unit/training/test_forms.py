@@ -59,7 +59,7 @@ def trained(base_model: Path, method: str, adapter: dict[str, Any]) -> Any:
 def test_stock_stable_audio_tools_and_the_merged_weights_give_what_was_trained(
     base: Any, base_model: Path, tmp_path: Path, method: str, rslora: bool
 ) -> None:
-    from sao.rendering.strength import with_strength
+    from sao.training.forms import merged_form
     from stable_audio_tools.models.lora import load_and_apply_loras, set_lora_strength
 
     adapter = settings(rslora=rslora, exclude=["layers.[1-2]"])
@@ -79,7 +79,7 @@ def test_stock_stable_audio_tools_and_the_merged_weights_give_what_was_trained(
         # Of other strengths too, of which 0 is the base model.
         for strength in (0.0, 0.5, 2.0):
             set_lora_strength(stock.model, strength)
-            plain.load_state_dict(with_strength(tmp_path / "lora.safetensors", weights, strength), strict=True)
+            plain.load_state_dict(merged_form(weights, tmp_path / "lora.safetensors", strength), strict=True)
             torch.testing.assert_close(output(plain), output(stock), rtol=1e-3, atol=1e-4)
             distance = (output(plain) - expected).abs().max()
             assert torch.equal(output(plain), before) if strength == 0 else distance > 1e-3
