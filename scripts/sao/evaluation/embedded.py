@@ -68,6 +68,11 @@ class Embedded:
         by_id = {clip: row for row, clip in enumerate(self.ids)}
         return self._rows([by_id[clip] for clip in ids])
 
+    def rows_of(self, renders: Embedded) -> list[int | None]:
+        """The row of each render's own recording, of which this is the set; None for a prompt, which has none."""
+        rows = {clip: row for row, clip in enumerate(zip(self.ids, self.splits, strict=True))}
+        return [rows.get(clip) for clip in zip(renders.ids, renders.splits, strict=True)]
+
     def of_splits(self, *splits: str) -> Embedded:
         """The set of the clips of these splits."""
         return self._rows([row for row, split in enumerate(self.splits) if split in splits])

@@ -154,9 +154,7 @@ class Evaluation:
         if min(n, n_reference) < 2:
             note = "needs two clips and two recordings"
             return self._add(measure, split, embedding, Figure(math.nan, None, n), None, n_reference, note)
-        rows = {clip: row for row, clip in enumerate(recordings.ids)}
-        own = np.array([rows.get(clip, -1) for clip in renders.ids])
-
+        own = np.array([-1 if row is None else row for row in recordings.rows_of(renders)])
         resampling = self._resampling(split, measure, embedding)
 
         def figure(distance: Distance, level: float) -> Figure:
@@ -185,12 +183,12 @@ class Evaluation:
                     note = "needs two clips and two recordings"
                     self._add(measure, group.name, embedding, Figure(math.nan, None, n), None, n_reference, note)
                     continue
-                found = measure.of(x.windows, y.windows, self.level)
+                found = measure.of(x.windows, y.windows)
                 difference = None
                 if base and (before := base.of(clips).windows) is not None:
-                    apart = measure.difference(x.windows, before, y.windows, self._difference_level)
-                    difference = Figure(apart.value, apart.interval, n)
-                figure = Figure(found.value, found.interval, n)
+                    apart = found - measure.of(before, y.windows)
+                    difference = Figure(apart.value, apart.interval(self._difference_level), n)
+                figure = Figure(found.value, found.interval(self.level), n)
                 self._add(measure, group.name, embedding, figure, difference, n_reference, found.note)
 
     def _score_clips(self, measure: InEmbedding, embedding: Embedding, renders: Embedded, recordings: Embedded) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -69,12 +70,28 @@ class Distance:
         return Distance(self.value - other.value, influence)
 
 
-class Found(NamedTuple):
-    """The distance between all windows of two sets."""
+@dataclass(frozen=True)
+class Found:
+    """The distance between all windows of two sets. Without `left_out` it has no interval."""
 
     value: float
-    interval: Interval | None
+    left_out: tuple[np.ndarray, np.ndarray] | None = None  # the distances without each group of renders, of recordings
     note: str = ""  # a caveat
+
+    def __sub__(self, other: Found) -> Found:
+        """The difference of the distances of two models from the same recordings, whose renders are of the same clips."""
+        left_out = None
+        if self.left_out and other.left_out:
+            left_out = self.left_out[0] - other.left_out[0], self.left_out[1] - other.left_out[1]
+        return Found(self.value - other.value, left_out)
+
+    def interval(self, level: float) -> Interval | None:
+        """The interval of a delete-a-group jackknife (Kott 2001). None if it is not known without which groups."""
+        if self.left_out is None:
+            return None
+        variance = sum((len(distances) - 1) * np.var(distances) for distances in self.left_out)
+        half = float(NormalDist().inv_cdf((1 + level) / 2) * np.sqrt(variance))
+        return self.value - half, self.value + half
 
 
 @dataclass(frozen=True)
@@ -149,9 +166,7 @@ class BetweenSets(Measure):
 class BetweenWindows(Measure):
     """The distance between all windows of renders and of recordings, a `[windows, dim]` for each clip, at least two clips of each.
 
-    The last argument is the level of its interval. `difference` takes the base model's renders of the same clips as its second.
     Where it is taken, measures of one vector per clip are left out if they are `by_clips`.
     """
 
-    of: Callable[[Sequence[np.ndarray], Sequence[np.ndarray], float], Found]
-    difference: Callable[[Sequence[np.ndarray], Sequence[np.ndarray], Sequence[np.ndarray], float], Found]
+    of: Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], Found]

@@ -68,10 +68,9 @@ def clap_ceiling(embedding: Embedding, renders: Embedded, recordings: Embedded) 
     """The cosine of the vectors of each render's own recording and of the prompt. None for a prompt without a recording."""
     if renders.text is None:
         return None
-    rows = {clip: row for row, clip in enumerate(recordings.ids)}
     vectors, text = _unit(recordings.vectors), _unit(renders.text)
-    scores = [float(vectors[rows[clip]] @ text[row]) if clip in rows else None for row, clip in enumerate(renders.ids)]
-    return PerClip({"clap_ceiling": scores})
+    pairs = zip(recordings.rows_of(renders), text, strict=True)
+    return PerClip({"clap_ceiling": [None if row is None else float(vectors[row] @ caption) for row, caption in pairs]})
 
 
 def clap_floor(embedding: Embedding, renders: Embedded, recordings: Embedded) -> PerClip | None:

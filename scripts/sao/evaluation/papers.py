@@ -13,23 +13,15 @@ from sao.evaluation.measure import BetweenWindows, Found, InEmbedding, PerClip, 
 LEAST = 1e-6  # is added to a recording's probabilities, as in stable-audio-metrics
 
 
-def frechet(x: Sequence[np.ndarray], y: Sequence[np.ndarray], level: float) -> Found:
+def frechet(x: Sequence[np.ndarray], y: Sequence[np.ndarray]) -> Found:
     from sao.evaluation.windows import fad_of_windows
 
-    return fad_of_windows(x, y, level)
-
-
-def frechet_difference(
-    x: Sequence[np.ndarray], base: Sequence[np.ndarray], y: Sequence[np.ndarray], level: float
-) -> Found:
-    from sao.evaluation.windows import fad_difference
-
-    return fad_difference(x, base, y, level)
+    return fad_of_windows(x, y)
 
 
 def divergence(embedding: Embedding, renders: Embedded, recordings: Embedded) -> PerClip | None:
     """KL(render || recording) in nats of each render's class probabilities from its own recording's. None if there are none."""
-    rows = rows_of_recordings(renders, recordings)
+    rows = recordings.rows_of(renders)
     if renders.classes is None or recordings.classes is None or set(rows) == {None}:
         return None
     values: list[float | None] = []
@@ -49,18 +41,12 @@ def watermark(embedding: Embedding, renders: Embedded, recordings: Embedded) -> 
 
 def reference_watermark(embedding: Embedding, renders: Embedded, recordings: Embedded) -> PerClip | None:
     """The share of each render's recording that a detector takes for watermarked."""
-    rows = rows_of_recordings(renders, recordings)
+    rows = recordings.rows_of(renders)
     if not embedding.detects or set(rows) == {None}:
         return None
     return PerClip(
         {"reference_watermark": [None if row is None else float(recordings.vectors[row, 0]) for row in rows]}
     )
-
-
-def rows_of_recordings(renders: Embedded, recordings: Embedded) -> list[int | None]:
-    """The row of each render's own recording; None for a prompt, which has none."""
-    rows = {clip: row for row, clip in enumerate(zip(recordings.ids, recordings.splits, strict=True))}
-    return [rows.get(clip) for clip in zip(renders.ids, renders.splits, strict=True)]
 
 
 PAPERS = (
@@ -69,7 +55,7 @@ PAPERS = (
         name="Fréchet distance of all windows",
         better="lower",
         of=frechet,
-        difference=frechet_difference,
+        lowest=0,
         drawn=True,
         about="FD-OpenL3, FAD-VGGish and FAD-PANNs as papers report them: the Fréchet distance (Kilgour et al. 2019, "
         "arXiv:1812.08466) between the Gaussians of all windows of both sets, where FAD compares one vector per clip. With no more "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from statistics import NormalDist
 
 import numpy as np
 
@@ -14,11 +13,11 @@ GROUPS = 50  # of clips; as many are left out in turn, whatever the number of cl
 FEWEST = 5  # clips of a set; with fewer, a jackknife holds the truth too rarely
 
 
-def fad_of_windows(x: Sequence[np.ndarray], y: Sequence[np.ndarray], level: float) -> Found:
+def fad_of_windows(x: Sequence[np.ndarray], y: Sequence[np.ndarray]) -> Found:
     """The distance between the Gaussians of all windows of two sets of clips, each `[windows, dim]`.
 
-    The interval is that of a delete-a-group jackknife (Kott 2001): clips are left out in turn, in up to 50 groups of each set.
-    Windows of one clip are alike, so they are left out together. It has no random draws, and no interval for fewer than 5 clips.
+    For its interval, clips are left out in turn, in up to 50 groups of each set. Windows of one clip are alike, so they are left out
+    together. It has no random draws, and no interval for fewer than 5 clips.
     """
     value = fad(np.concatenate(x), np.concatenate(y))
     dim, least = x[0].shape[1], min(sum(map(len, x)), sum(map(len, y)))
@@ -30,29 +29,7 @@ def fad_of_windows(x: Sequence[np.ndarray], y: Sequence[np.ndarray], level: floa
     if min(len(x), len(y)) < FEWEST:
         return Found(value, None, note)
     one, other = _Sums(x), _Sums(y)
-    half = _half(level, _left_out(one, other), _left_out(other, one))
-    return Found(value, (max(value - half, 0.0), value + half), note)
-
-
-def fad_difference(x: Sequence[np.ndarray], base: Sequence[np.ndarray], y: Sequence[np.ndarray], level: float) -> Found:
-    """How much farther from `y` than `base` the renders `x` are, which are of the same clips in the same order.
-
-    The interval is that of the same jackknife. It is paired: clips are left out of `x` and `base` together.
-    """
-    value = fad(np.concatenate(x), np.concatenate(y)) - fad(np.concatenate(base), np.concatenate(y))
-    if min(len(x), len(y)) < FEWEST:
-        return Found(value, None)
-    one, before, other = _Sums(x), _Sums(base), _Sums(y)
-    by_clips = _left_out(one, other) - _left_out(before, other)
-    by_recordings = _left_out(other, one) - _left_out(other, before)
-    half = _half(level, by_clips, by_recordings)
-    return Found(value, (value - half, value + half))
-
-
-def _half(level: float, *left_out: np.ndarray) -> float:
-    """Half the width of an interval, from a figure without each group of either set."""
-    variance = sum((len(figures) - 1) * np.var(figures) for figures in left_out)
-    return float(NormalDist().inv_cdf((1 + level) / 2) * np.sqrt(variance))
+    return Found(value, (_left_out(one, other), _left_out(other, one)), note)
 
 
 class _Sums:

@@ -21,14 +21,14 @@ OF_TRANSFORMER = "model."  # from our adapters' names, which start at the transf
 
 def write(source: Source, precision: str, folder: Path) -> Weights:
     """Write `<run>-comfyui.safetensors`, and return the weights that ComfyUI has after it loaded the file at strength 1."""
-    from sao.exports.adapter import adapted
     from sao.exports.precision import stored
     from sao.models.build import write_safetensors
+    from sao.training.forms import parametrizations
 
     assert source.adapter is not None
     file: Weights = {}
     loaded: Weights = {}
-    for name, weight, made in adapted(source.base, source.adapter):
+    for name, weight, made in parametrizations(source.base, source.adapter):
         entry = stored(patch(made, weight), precision)
         module = f"{IN_COMFYUI}{name.removeprefix(OF_TRANSFORMER)}"
         file |= {f"{module}.{part}": value.contiguous() for part, value in entry.items()}

@@ -10,10 +10,9 @@ from sao.exports.form import Form, Source, Weights, anything
 
 def write(source: Source, precision: str, folder: Path) -> Weights:
     """Write the adapter, and return the weights that it changes."""
-    from sao.exports.adapter import read_header
     from sao.exports.precision import stored
     from sao.models.build import read_safetensors, write_safetensors
-    from sao.training.forms import FILE, merged_form
+    from sao.training.forms import FILE, merged_form, read_header
 
     assert source.adapter is not None
     weights = stored(read_safetensors(source.adapter), precision)

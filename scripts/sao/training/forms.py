@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,16 +128,17 @@ def write_form(folder: Path, state: Mapping[str, torch.Tensor], method: str, ada
         write_safetensors(weights, temporary, ("lora_config", json.dumps(config)))
 
 
-def merged_form(base: Mapping[str, torch.Tensor], path: Path, strength: float = 1.0) -> dict[str, torch.Tensor]:
-    """`base`, the bare model's state dict, with the adapter of a `lora.safetensors` merged in, in float32.
+def parametrizations(
+    base: Mapping[str, torch.Tensor], path: Path
+) -> Iterator[tuple[str, torch.Tensor, LoRAParametrization]]:
+    """`(name, weight, parametrization)` of each weight of `base`, the bare model's state dict, that a `lora.safetensors` changes.
 
-    Strength 0 is `base` itself, 1 is the adapter as it was trained, as `set_lora_strength` of stable-audio-tools has it. Raises InputError on an adapter of another model, and where the merged weights are not finite.
+    The names begin at the transformer's wrapper. Weights are float32, and nothing has a gradient. Raises InputError on an adapter of
+    another model, at its end if keys or shapes do not match.
     """
-    if strength == 0:
-        return dict(base)
     state = read_safetensors(path)
     method, adapter = _config(path)
-    merged, expected = dict(base), dict[str, tuple[int, ...]]()
+    expected = dict[str, tuple[int, ...]]()
     found = {key: tuple(value.shape) for key, value in state.items()}
     for name in sorted({key.split(BETWEEN)[0] for key in state}):
         weight = base.get(f"model.{name}.weight")
@@ -145,34 +146,52 @@ def merged_form(base: Mapping[str, torch.Tensor], path: Path, strength: float = 
             raise InputError(f"{path}: is of another model; the base model has no model.{name}.weight")
         layer = torch.nn.Module()
         layer.weight = torch.nn.Parameter(weight.float(), requires_grad=False)
-        made = parametrization(layer, method, adapter)
+        made = parametrization(layer, method, adapter).requires_grad_(False)
         own = {f"{name}{BETWEEN}{key}": value for key, value in made.named_parameters()}
         expected |= {key: tuple(value.shape) for key, value in own.items()}
         if any(found.get(key) != expected[key] for key in own):
             continue  # told below, with all that does not fit
+        for key, value in own.items():
+            value.copy_(state[key])
+        yield name, layer.weight.detach(), made
+    assert_same_keys(found, expected, path)
+
+
+def merged_form(base: Mapping[str, torch.Tensor], path: Path, strength: float = 1.0) -> dict[str, torch.Tensor]:
+    """`base`, the bare model's state dict, with the adapter of a `lora.safetensors` merged in, in float32.
+
+    Strength 0 is `base` itself, 1 is the adapter as it was trained, as `set_lora_strength` of stable-audio-tools has it. Keys, shapes
+    and types stay those of `base`. Raises InputError on an adapter of another model, and where the merged weights are not finite.
+    """
+    merged = dict(base)
+    for name, weight, made in parametrizations(base, path) if strength else ():
         made.lora_strength = strength
-        with torch.no_grad():
-            for key, value in own.items():
-                value.copy_(state[key])
-            adapted = made(layer.weight)
+        adapted = made(weight)
         if not torch.isfinite(adapted).all():
             why = "the training diverged" if strength == 1 else f"{strength:g} is too strong"
             raise InputError(f"{path}: {name} is NaN or infinite: {why}")
-        merged[f"model.{name}.weight"] = adapted.to(weight.dtype)
-    assert_same_keys(found, expected, path)
+        merged[f"model.{name}.weight"] = adapted.to(base[f"model.{name}.weight"].dtype)
     return merged
 
 
-def _config(path: Path) -> tuple[str, dict[str, Any]]:
-    """`(method, adapter)` from the header of a file, as write_form wrote it."""
+def read_header(path: Path) -> dict[str, Any]:
+    """The settings of the adapter in the header of a file, as write_form wrote them. Raises InputError if it has none."""
     from safetensors import safe_open
 
     with safe_open(path, "pt") as file:
         text = (file.metadata() or {}).get("lora_config", "")
     try:
-        found = json.loads(text)
-        method = next(method for method, kind in TYPES.items() if kind == found["adapter_type"])
-        adapter = {"rank": int(found["rank"]), "alpha": float(found["alpha"]), "rslora": False, "dropout": 0.0}
-    except (ValueError, KeyError, TypeError, StopIteration):
+        return dict(json.loads(text))
+    except (ValueError, TypeError):
         raise InputError(f"{path}: has no lora_config of an adapter in its header ({text[:80]!r})") from None
-    return method, adapter
+
+
+def _config(path: Path) -> tuple[str, dict[str, Any]]:
+    """`(method, adapter)` from the header of a file."""
+    found = read_header(path)
+    try:
+        method = next(method for method, kind in TYPES.items() if kind == found["adapter_type"])
+        return method, {"rank": int(found["rank"]), "alpha": float(found["alpha"]), "rslora": False, "dropout": 0.0}
+    except (ValueError, KeyError, TypeError, StopIteration):
+        text = json.dumps(found)
+        raise InputError(f"{path}: has no lora_config of an adapter in its header ({text[:80]!r})") from None

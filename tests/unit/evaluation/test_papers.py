@@ -8,7 +8,7 @@ from sao.evaluation.distances import fad
 from sao.evaluation.embedded import Embedded
 from sao.evaluation.embeddings import find
 from sao.evaluation.papers import divergence, reference_watermark, watermark
-from sao.evaluation.windows import fad_difference, fad_of_windows
+from sao.evaluation.windows import fad_of_windows
 
 RNG = np.random.default_rng(0)
 
@@ -27,50 +27,52 @@ def embedded(ids: list[str], split: str = "evaluation", **more: object) -> Embed
 
 def test_distance_of_windows_is_that_of_their_gaussians() -> None:
     x, y = clips(9, 0), clips(12, 1)
-    found = fad_of_windows(x, y, 0.95)
+    found = fad_of_windows(x, y)
+    interval, wider = found.interval(0.95), found.interval(0.99)
     assert found.value == pytest.approx(fad(np.concatenate(x), np.concatenate(y)))
-    assert found.interval and found.interval[0] < found.value < found.interval[1] and not found.note
-    assert fad_of_windows(x, x, 0.95).value == pytest.approx(0, abs=1e-9)
-    wider = fad_of_windows(x, y, 0.99).interval
-    assert wider and wider[1] > found.interval[1]
+    assert interval and interval[0] < found.value < interval[1] and not found.note
+    assert fad_of_windows(x, x).value == pytest.approx(0, abs=1e-9)
+    assert wider and wider[1] > interval[1]
 
 
 def test_difference_of_two_models_is_paired() -> None:
     """What a model and the base model share cancels out: the interval is far narrower than that of either distance."""
     y, x = clips(60, 0), clips(40, 1)
     base = [windows + 0.2 for windows in x]
-    found = fad_difference(x, base, y, 0.95)
-    alone = fad_of_windows(x, y, 0.95)
-    assert found.value == pytest.approx(alone.value - fad_of_windows(base, y, 0.95).value)
-    assert found.interval and alone.interval and found.interval[0] < found.value < found.interval[1] < 0
-    assert found.interval[1] - found.interval[0] < 0.5 * (alone.interval[1] - alone.interval[0])
-    same = fad_difference(x, x, y, 0.95)
-    assert same.value == 0 and same.interval == (0, 0)
-    assert fad_difference(x[:4], base[:4], y, 0.95).interval is None
+    of_x, of_base = fad_of_windows(x, y), fad_of_windows(base, y)
+    found = of_x - of_base
+    interval, alone = found.interval(0.95), of_x.interval(0.95)
+    assert found.value == pytest.approx(of_x.value - of_base.value)
+    assert interval and alone and interval[0] < found.value < interval[1] < 0
+    assert interval[1] - interval[0] < 0.5 * (alone[1] - alone[0])
+    same = of_x - of_x
+    assert same.value == 0 and same.interval(0.95) == (0, 0)
+    assert (fad_of_windows(x[:4], y) - fad_of_windows(base[:4], y)).interval(0.95) is None
 
 
 def test_interval_of_the_difference_holds_the_truth() -> None:
     """Two models as good as each other: 0 lies in 95 of 100 intervals, here in at least 54 of 60."""
     inside = 0
     for _ in range(60):
-        shared = clips(40, 1)
+        shared, y = clips(40, 1), clips(40, 0)
         x, base = ([windows + 0.1 * RNG.standard_normal(4) for windows in shared] for _ in range(2))
-        low, high = fad_difference(x, base, clips(40, 0), 0.95).interval or (1.0, 1.0)
+        low, high = (fad_of_windows(x, y) - fad_of_windows(base, y)).interval(0.95) or (1.0, 1.0)
         inside += low <= 0 <= high
     assert inside >= 54, inside
 
 
 def test_interval_is_as_wide_as_new_clips_scatter() -> None:
     """The truth is known here: many new sets of clips."""
-    values = [fad_of_windows(clips(80, 0), clips(80, 1), 0.95) for _ in range(60)]
+    values = [fad_of_windows(clips(80, 0), clips(80, 1)) for _ in range(60)]
     spread = np.std([each.value for each in values])
-    halves = [(each.interval[1] - each.interval[0]) / 2 / 1.96 for each in values if each.interval]
+    intervals = [each.interval(0.95) for each in values]
+    halves = [(interval[1] - interval[0]) / 2 / 1.96 for interval in intervals if interval]
     assert len(halves) == 60 and 0.7 * spread < np.mean(halves) < 1.4 * spread
 
 
 def test_few_clips_and_few_windows_are_told() -> None:
-    assert fad_of_windows(clips(4, 0), clips(9, 0), 0.95).interval is None
-    assert "too few for covariances in 60 dimensions" in fad_of_windows(clips(6, 0, 60), clips(6, 0, 60), 0.95).note
+    assert fad_of_windows(clips(4, 0), clips(9, 0)).interval(0.95) is None
+    assert "too few for covariances in 60 dimensions" in fad_of_windows(clips(6, 0, 60), clips(6, 0, 60)).note
 
 
 def test_divergence_is_that_of_the_render_from_its_recording() -> None:
