@@ -13,9 +13,12 @@ and random weights; clips are noise. Everything is made in `--folder` (12 GB) an
   start of the first step after the warm-up to the start of the last; MFU, the share of the measured matmul rate that the
   model's forward and backward passes use, without recomputation and text encoder; kernels, and times that the CPU waits for
   the GPU, for each step; the most memory that was allocated, beside the estimate.
-- memory: the same for the settings of the table of memory, with one clip a step.
-- encode, render: scripts/encode.py and scripts/render.py, and stable-audio-tools' own.
-- precision: losses of the first steps in each precision, against float32.
+- encode, render: scripts/encode.py and scripts/render.py, and stable-audio-tools' own. Renders are timed with all that the
+  first batch waits for, and from the second batch on; those in 16 bits are compared with those in float32.
+- memory: the most memory that was allocated, beside the estimate, for other settings.
+- precision: losses of the first steps in each precision.
+
+On a card of 78 GB or more, the rows of memory run at the same time, and those of precision too: they time nothing.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +48,7 @@ ROOT = Path(__file__).resolve().parents[1]
 Row = dict[str, Any]
 Function = Callable[[Row], Row]
 MATMUL, COPY = 8192, 1 << 30  # rows and columns; bytes
+TOGETHER = 78e9  # bytes of a GPU that holds all rows of the parts memory or precision at once
 SAMPLING = {"steps": 100, "cfg_scale": 7, "sigma_min": 0.3, "sigma_max": 500}  # as published for Stable Audio Open 1.0
 
 
@@ -118,10 +123,11 @@ def synchronize() -> None:
 def card(job: Row) -> Row:
     import torch
 
-    name, driver = "CPU", None
+    name, driver, memory = "CPU", None, None
     on_gpu = torch.cuda.is_available()
     if on_gpu:
         properties = torch.cuda.get_device_properties(0)
+        memory = properties.total_memory
         name = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
         with contextlib.suppress(OSError, TypeError):
             driver = re.search(r"\d{3}\.[\d.]+", Path("/proc/driver/nvidia/version").read_text())[0]
@@ -141,7 +147,7 @@ def card(job: Row) -> Row:
             work()
         synchronize()
         rates[what] = 10 * amount / (time.perf_counter() - start)
-    return {"name": name, "driver": driver, "torch": torch.__version__} | rates
+    return {"name": name, "driver": driver, "torch": torch.__version__, "memory": memory} | rates
 
 
 def material(job: Row) -> Row:
@@ -150,17 +156,17 @@ def material(job: Row) -> Row:
     start = time.monotonic()
     made.make_model(folder, job["config"], job["encoder_layers"])
     took = {"model_s": time.monotonic() - start}
-    frames = {}
     for seconds in job["windows"]:
-        frames[seconds] = made.make_clips(folder / f"{seconds:g}s", job["config"], job["number"], seconds)
+        made.make_clips(folder / f"{seconds:g}s", job["config"], job["number"], seconds)
         made.vouch(folder / f"{seconds:g}s", folder / "model", folder / "model.sha256")
-    return {"frames": frames, "clips_s": time.monotonic() - start - took["model_s"]} | took
+    return {"sounds_s": time.monotonic() - start - took["model_s"]} | took
 
 
 def flops(job: Row) -> Row:
     """FLOPs of a clip's forward and backward pass, without the frozen text encoder, by counting a shallow model twice."""
     import torch
     from sao.models.build import create
+    from sao.models.text import without_text_encoder
     from sao.training.prepare import prepare
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
@@ -169,7 +175,8 @@ def flops(job: Row) -> Row:
     for depth in (1, 2):
         config = json.loads(json.dumps(job["config"]))
         config["model"]["diffusion"]["config"]["depth"] = depth
-        model = create(config, "the model").to(device)
+        with without_text_encoder():
+            model = create(config, "the model").to(device)
         prepare(model, recompute_activations=False, compile_blocks=False)
         width, globe = (config["model"]["diffusion"]["config"][key] for key in ("cond_token_dim", "global_cond_dim"))
         shapes = {"cross_attn_cond": (1, job["tokens"], width), "global_embed": (1, globe)}
@@ -202,7 +209,8 @@ def ours(job: Row) -> Row:
         trainer.Trainer.finish = lambda self: None  # which writes up to 17 GB
     leg, run = f"step-{watch.steps:08d}", made.run_settings(job["changes"])
     run["running"] |= {"validate_every": watch.steps, "workers": job["workers"]}
-    spent = {
+    spent = {name: timed(trainer, name) for name in ("finish_checking", "load_trainable", "write_state")}
+    spent |= {
         name: timed(trainer.Trainer, name) for name in ("load_model", "start_devices", "validate", "save", "finish")
     }
     began = time.monotonic()
@@ -276,6 +284,7 @@ def encode_ours(job: Row) -> Row:
         marks.append(time.monotonic())
 
     encode.progress = clock
+    encode.COMPILED_FROM = 0
     settings = json.dumps({"train_seconds": job["seconds"], "random_crop": False})
     options = {
         "audio": folder / "audio", "facts": folder / "audio.csv", "split": "noise", "model": job["files"]["model"],
@@ -317,14 +326,19 @@ def peak(torch: Any) -> int:
 def render_ours(job: Row) -> Row:
     import render
     import torch
+    from sao.rendering import sampling
     from sao.rendering.clips import Clip, write_clips
+
+    if job["precision"] != "fp32":
+        sampling.COMPILED_FROM = 0
 
     marks: list[float] = []
 
     def clock(items: Iterable, *_: object, **__: object) -> Iterator:
         marks.append(time.monotonic())
-        yield from items
-        marks.append(time.monotonic())
+        for item in items:
+            yield item
+            marks.append(time.monotonic())
 
     render.progress = clock
     output, files = Path(job["output"]), job["files"]
@@ -333,18 +347,36 @@ def render_ours(job: Row) -> Row:
         for n in range(job["count"])
     ]
     write_clips(output / "clips.csv", clips)
-    sampling = SAMPLING | {"steps": job["steps"], "sampler": "dpmpp-3m-sde", "negative_prompt": None, "apg_scale": 0}
-    settings = {"loudness": None, "format": "wav16", "sampling": sampling, "train_seconds": job["seconds"]}
+    how = SAMPLING | {"steps": job["steps"], "sampler": "dpmpp-3m-sde", "negative_prompt": None, "apg_scale": 0}
+    settings = {"loudness": None, "format": "wav24", "sampling": how, "train_seconds": job["seconds"]}
     settings["precision"] = job["precision"]
     options = {
         "run": "bench", "code": "bench", "weights": files["model"] + "/model.safetensors", "weights-digest": files["model_digest"],
         "model": files["model"], "model-digest": files["model_digest"], "clips": output / "clips.csv",
-        "settings": json.dumps(settings), "threads": 6, "output": output / "out", "table": output / "out.csv",
+        "settings": json.dumps(settings), "threads": 6, "batch-size": job["together"], "output": output / "out",
+        "table": output / "out.csv",
     }  # fmt: skip
     sys.argv = ["render.py", *(str(part) for key, value in options.items() for part in (f"--{key}", value))]
     render.main()
-    sound = job["count"] * job["seconds"]
-    return {"audio_s": sound / (marks[1] - marks[0]), "peak": peak(torch)}
+    rates = {"audio_s": job["count"] * job["seconds"] / (marks[-1] - marks[0])}
+    if job["count"] > job["together"]:
+        later = marks[job["together"] :]  # from the end of the first batch
+        rates["later_s"] = (len(later) - 1) * job["seconds"] / (later[-1] - later[0])
+    kept = Path(job["folder"], "renders", job["precision"])
+    shutil.copytree(output / "out", kept)
+    return rates | {"peak": peak(torch)} | ({"difference": difference(kept)} if job["precision"] != "fp16" else {})
+
+
+def difference(renders: Path) -> float:
+    """The mean over renders of the norm of what those in fp16 differ by, as a share of the norm."""
+    import numpy as np
+    import soundfile
+
+    shares = []
+    for path in sorted(renders.glob("*.wav")):
+        ours, half = (soundfile.read(each)[0] for each in (path, renders.with_name("fp16") / path.name))
+        shares.append(np.linalg.norm(half - ours) / np.linalg.norm(ours))
+    return float(np.mean(shares))
 
 
 def render_theirs(job: Row) -> Row:
@@ -356,49 +388,58 @@ def render_theirs(job: Row) -> Row:
     device = this_device().kind
     model.to(device).eval().requires_grad_(False)
     options = SAMPLING | {"steps": job["steps"]}
-    marks = []
-    for seed in range(job["count"] + 1):
-        marks.append(time.monotonic())
-        stock.render(
-            model, f"Noise number {seed} in a hall", job["seconds"], seed, job["frames"] * 2048, options, device
-        ).cpu()
-    marks.append(time.monotonic())
-    return {"audio_s": job["count"] * job["seconds"] / (marks[-1] - marks[1]), "peak": peak(torch)}
+
+    def rendered(seed: int, **changes: Any) -> None:
+        prompt, window = f"Noise number {seed} in a hall", job["frames"] * 2048
+        stock.render(model, prompt, job["seconds"], seed, window, options | changes, device).cpu()
+
+    rendered(0, steps=3)  # finds its kernels
+    start = time.monotonic()
+    for seed in range(job["count"]):
+        rendered(seed)
+    return {"audio_s": job["count"] * job["seconds"] / (time.monotonic() - start), "peak": peak(torch)}
 
 
 # Running them.
 
 
-def apart(function: Function, job: Row, limit: float) -> Row:
-    """Call a part in a process of its own. It forks from this one, which has imported everything but has no device yet."""
-    context = multiprocessing.get_context("fork")
-    here, there = context.Pipe(duplex=False)
-    start = time.monotonic()
+class Apart:
+    """A part in a process of its own. It forks from this one, which has imported everything but has no device yet."""
 
-    def work() -> None:
-        with tempfile.TemporaryFile("w+") as said:
-            os.dup2(said.fileno(), 1)
-            os.dup2(said.fileno(), 2)
-            try:
-                there.send(function(job))
-            except BaseException:  # noqa: BLE001 - whatever ends a part, its line says so
-                said.seek(0)
-                there.send({"error": traceback.format_exc()[-1500:] + said.read()[-1500:]})
-            there.close()
-            os._exit(0)
+    def __init__(self, function: Function, job: Row, limit: float) -> None:
+        context = multiprocessing.get_context("fork")
+        self.folder = tempfile.TemporaryDirectory(dir=job["folder"])
+        self.limit, self.start = limit, time.monotonic()
+        self.here, there = context.Pipe(duplex=False)
+        job = job | {"output": self.folder.name}
 
-    process = context.Process(target=work)
-    with tempfile.TemporaryDirectory(dir=job["folder"]) as output:
-        job["output"] = output
-        process.start()
-        result: Row = {"error": f"not done after {limit:.0f} s"}
+        def work() -> None:
+            with tempfile.TemporaryFile("w+") as said:
+                os.dup2(said.fileno(), 1)
+                os.dup2(said.fileno(), 2)
+                try:
+                    there.send(function(job))
+                except BaseException:  # noqa: BLE001 - whatever ends a part, its line says so
+                    said.seek(0)
+                    there.send({"error": traceback.format_exc()[-1500:] + said.read()[-1500:]})
+                there.close()
+                os._exit(0)
+
+        self.process = context.Process(target=work)
+        self.process.start()
+        there.close()
+
+    def result(self) -> Row:
+        """What it measured, when it has ended; `error` says what went wrong."""
+        result: Row = {"error": f"not done after {self.limit:.0f} s"}
         with contextlib.suppress(EOFError):
-            if here.poll(limit):
-                result = here.recv()
-        if process.is_alive() and "error" in result:
-            process.kill()
-        process.join()
-    return result | {"wall": time.monotonic() - start}
+            if self.here.poll(max(self.start + self.limit - time.monotonic(), 0)):
+                result = self.here.recv()
+        if self.process.is_alive() and "error" in result:
+            self.process.kill()
+        self.process.join()
+        self.folder.cleanup()
+        return result | {"wall": time.monotonic() - self.start}
 
 
 class Report:
@@ -432,6 +473,8 @@ SAYING = [
     number("{:.2f} clips/s", "clips_s"),
     number("MFU {:.1%}", "mfu"),
     number("{:.1f} s of audio/s", "audio_s"),
+    number("{:.1f} from the second batch on", "later_s"),
+    number("fp16 differs by {:.2%}", "difference"),
     number("peak {:.2f} GB", "peak", 1e9),
     number("estimate {:.2f} GB", "estimate", 1e9),
     number("{:.0f} kernels", "kernels"),
@@ -441,9 +484,10 @@ SAYING = [
     number("beside the steps {:.1f} s", "around_s"),
     lambda row: ", ".join(f"{name} {seconds:.1f} s" for name, seconds in row.get("phases", {}).items()),
 ]
-PARTS = ("train", "memory", "encode", "render", "precision", "devices")
+PARTS = ("train", "encode", "render", "memory", "precision", "devices")
 ADAPTER = {"rank": 16, "alpha": 16, "target_modules": ["to_q", "to_kv", "to_qkv", "to_out"], "base_precision": "bf16"}
 LORA = {"method": "lora", "adapter": ADAPTER}
+DORA = ADAPTER | {"target_modules": ["to_q", "to_kv", "to_qkv"]}  # `to_out` is zero in a model of random weights
 THEIR_LORA = {"rank": 16, "alpha": 16, "adapter_type": "lora", "include": ADAPTER["target_modules"]}
 
 
@@ -470,6 +514,12 @@ def size_of(name: str) -> Size:
     return Size(made.micro_config(), (2.0,), 4, 2, 1, 1, 1, 2, 3, 4, False)
 
 
+def sure(row: Row) -> Row:
+    if "error" in row:
+        sys.exit("nothing more can be measured without this")
+    return row
+
+
 class Benchmark:
     def __init__(
         self, size: Size, folder: Path, report: Report, traces: Path | None, limit: float, rows: str = ""
@@ -482,27 +532,57 @@ class Benchmark:
 
     def prepare(self) -> None:
         """Measure the card, and make the model and the clips. Without them there is nothing to measure."""
-        self.rate = self.needed("card", "", card)["matmul"]
-        self.frames = self.needed("made", "model and clips", material)["frames"]
-        each = {s: self.needed("card", f"a clip of {s:g} s", flops, frames=self.frames[s]) for s in self.size.windows}
-        self.flops = {seconds: found["flops"] for seconds, found in each.items()}
+        found = self.needed("card", "", card)
+        self.rate, self.together = found["matmul"], found["memory"] is None or found["memory"] >= TOGETHER
+        from sao.models.config import window_frames
 
-    def needed(self, part: str, what: str, function: Function, **more: Any) -> Row:
-        row = self.run(part, what, function, **more)
-        if "error" in row:
-            sys.exit(f"nothing more can be measured without: {part} {what}")
-        return row
+        self.frames = {seconds: window_frames(self.size.config, seconds) for seconds in self.size.windows}
+        counts = {
+            s: self.started("card", f"a clip of {s:g} s", flops, frames=self.frames[s]) for s in self.size.windows
+        }
+        self.needed("made", "model and clips", material)
+        self.flops = {seconds: sure(finished())["flops"] for seconds, finished in counts.items()}
+
+    def needed(self, part: str, what: str, function: Function) -> Row:
+        return sure(self.run(part, what, function))
 
     def run(self, part: str, what: str, function: Function, seconds: float | None = None, **more: Any) -> Row:
-        if part in PARTS and not re.search(self.rows, what):
-            return {}
+        return self.started(part, what, function, seconds, **more)()
+
+    def started(
+        self, part: str, what: str, function: Function, seconds: float | None = None, **more: Any
+    ) -> Callable[[], Row]:
+        """Start a row. The function that is returned waits for it, and reports it."""
+        described = f"{what}, {seconds:g} s" if seconds else what
+        if part in PARTS and not re.search(self.rows, described):
+            return dict
         job = self.job | (self.clips(seconds) if seconds else {}) | more
         if self.traces:
             job["trace"] = str(self.traces / f"{part}_{what}.txt".replace(" ", "_").replace(",", ""))
-        row = apart(function, job, self.limit)
-        if "step_s" in row:
-            row["mfu"] = row["clips_s"] * self.flops[seconds] / self.rate
-        return self.report.add(part, f"{what}, {seconds:g} s" if seconds else what, row)
+        process = Apart(function, job, self.limit)
+
+        def finished() -> Row:
+            row = process.result()
+            if "step_s" in row:
+                row["mfu"] = row["clips_s"] * self.flops[seconds] / self.rate
+            if part == "memory":  # beside others
+                row = {key: value for key, value in row.items() if key not in ("clips_s", "step_s", "mfu")}
+            return self.report.add(part, described, row)
+
+        return finished
+
+    def all_of(self, part: str, function: Function, rows: dict[str, Row]) -> None:
+        """Run the rows of a part, by what they are, at the same time if the card holds them."""
+        waiting = [
+            partial(self.started, part, what, function, self.size.windows[0], **row) for what, row in rows.items()
+        ]
+        if self.together:
+            waiting = [start() for start in waiting]
+            for finished in waiting:
+                finished()
+        else:
+            for start in waiting:
+                start()()
 
     def clips(self, seconds: float) -> Row:
         """What the parts need to know of the clips of a window."""
@@ -517,63 +597,63 @@ class Benchmark:
         return usual | {"recompute_activations": False, "compile": self.size.compile} | changes
 
     def train(self) -> None:
-        few = {"steps": min(8, self.size.steps), "warmup": min(3, self.size.warmup)}
-        batch = self.size.batch
+        few = {"steps": min(5, self.size.steps), "warmup": min(2, self.size.warmup)}
+        batch, first = self.size.batch, self.size.windows[0]
         for seconds in self.size.windows:
             audio, latents = (
                 str(self.folder / f"{seconds:g}s" / name) for name in ("audio.json", "datasets/train.json")
             )
-            self.run(
-                "train",
-                f"ours, full, batch {batch}",
-                ours,
-                seconds,
-                changes=self.settings(),
-                save=seconds == self.size.windows[0],
-            )
+            self.run("train", f"ours, full, batch {batch}", ours, seconds, changes=self.settings())
             self.run("train", f"stock, full, from audio, batch {batch}", theirs, seconds, data=audio, **few)
-            if seconds == self.size.windows[0]:
+            if seconds == first:
                 self.run("train", f"stock, full, from latents, batch {batch}", theirs, seconds, data=latents, **few)
-                self.run(
-                    "train", f"ours, full, eager, batch {batch}", ours, seconds, changes=self.settings(compile=False)
-                )
                 twice = self.settings(batch_size=2 * batch)
                 self.run("train", f"ours, full, batch {2 * batch}", ours, seconds, changes=twice)
                 self.run("train", f"ours, lora, batch {batch}", ours, seconds, changes=self.settings(**LORA))
                 more = {"data": latents, "lora": THEIR_LORA}
                 self.run("train", f"stock, lora, from latents, batch {batch}", theirs, seconds, **more, **few)
 
-    def memory(self) -> None:
-        few = {"steps": min(3, self.size.steps), "warmup": 1}
-        for what, changes in {
-            "full, bf16-mixed, moving average": {"ema": True},
-            "full, bf16-mixed": {"ema": False},
-            "full, bf16-true": {"precision": "bf16-true", "ema": False},
-            "lora, rank 16, base fp32": LORA | {"adapter": ADAPTER | {"base_precision": "fp32"}},
-            "lora, rank 16, base bf16": LORA,
-        }.items():
-            settings = self.settings(batch_size=1, recompute_activations=True, compile=False) | changes
-            self.run("memory", f"{what}, batch 1", ours, self.size.windows[0], changes=settings, **few)
-
     def encode(self) -> None:
-        self.run("encode", "ours", encode_ours, self.size.windows[0])
+        self.run("encode", "ours, compiled", encode_ours, self.size.windows[0])
         self.run("encode", "stock", encode_theirs, self.size.windows[0])
 
     def render(self) -> None:
         steps, seconds = self.size.sampling_steps, self.size.windows[0]
         clips = self.size.clips
-        for precision, count in (("fp16", 3 * clips), ("fp32", clips // 4)):
-            more = {"steps": steps, "count": count, "precision": precision}
+        for precision, count in (("fp16", 2 * clips), ("fp32", clips // 8 or 1)):
+            more = {"steps": steps, "count": count, "precision": precision, "together": clips}
             self.run("render", f"ours, {precision}, {count} clips, {steps} steps", render_ours, seconds, **more)
-        self.run("render", f"stock, {steps} steps", render_theirs, seconds, steps=steps, count=2)
+        self.run("render", f"stock, {steps} steps", render_theirs, seconds, steps=steps, count=1)
+
+    def memory(self) -> None:
+        few = {"steps": min(3, self.size.steps), "warmup": 1}
+        eager = self.settings(compile=False)
+        alone = eager | {"batch_size": 1, "recompute_activations": True}
+        saved = "full, bf16-mixed, moving average, batch 1"
+        rows = {
+            saved: alone | {"ema": True},
+            "full, bf16-mixed, batch 1": alone | {"ema": False},
+            "full, bf16-true, batch 1": alone | {"precision": "bf16-true", "ema": False},
+            "lora, rank 16, base fp32, batch 1": alone | LORA | {"adapter": ADAPTER | {"base_precision": "fp32"}},
+            "lora, rank 16, base bf16, batch 1": alone | LORA,
+            "dora, rank 16, base bf16, batch 1": alone | {"method": "dora", "adapter": DORA},
+            f"full, bf16-mixed, not compiled, batch {self.size.batch}": eager,
+        }
+        self.all_of(
+            "memory", ours, {what: {"changes": changes, "save": what == saved} | few for what, changes in rows.items()}
+        )
 
     def precision(self) -> None:
         steps = self.size.loss_steps
-        for precision in ("32-true", "bf16-mixed", "16-mixed", "bf16-true"):
-            changes = self.settings(precision=precision, ema=False, compile=False, batch_size=2)
-            self.run(
-                "precision", f"{precision}, {steps} steps", losses, self.size.windows[0], changes=changes, steps=steps
-            )
+        changes = self.settings(ema=False, compile=False, batch_size=2)
+        self.all_of(
+            "precision",
+            losses,
+            {
+                f"{precision}, {steps} steps": {"changes": changes | {"precision": precision}, "steps": steps}
+                for precision in ("32-true", "bf16-mixed", "16-mixed", "bf16-true")
+            },
+        )
 
     def devices(self) -> None:
         """Two processes, where there are two cards."""

@@ -126,8 +126,8 @@ def make_model(folder: Path, config: Config, encoder_layers: int = 12) -> None:
     write_digests(folder / "model.sha256", folder / "model", files)
 
 
-def make_clips(folder: Path, config: Config, count: int, seconds: float) -> int:
-    """Write clips of noise as audio and as latents, with dataset configs; returns the window's length in latent frames.
+def make_clips(folder: Path, config: Config, count: int, seconds: float) -> None:
+    """Write clips of noise as audio and as latents, with dataset configs.
 
     `audio.json` is for stable-audio-tools' loop from audio, `latents.json` for its loop from latents, and `datasets` with
     `summary.json` for scripts/train.py. `audio` and `audio.csv` are for scripts/encode.py.
@@ -175,7 +175,6 @@ def make_clips(folder: Path, config: Config, count: int, seconds: float) -> int:
         write_json(folder / f"datasets/{role}.json", dataset | {"random_crop": False, "drop_last": role == "train"})
     files = sorted(path for path in (folder / "datasets").rglob("*") if path.is_file())
     write_digests(folder / "datasets.sha256", folder / "datasets", files)
-    return frames
 
 
 def vouch(folder: Path, model: Path, model_digest: Path) -> None:

@@ -24,6 +24,7 @@ from sao.models.build import build_autoencoder, enough_memory
 from sao.models.config import ModelConfig, downsampling_ratio, read_model_config, window_frames
 
 ENDS = (".json", ".npy", ".std")  # endings of the files of a clip
+COMPILED_FROM = 36_000  # s of audio; for less, compiling the encoder takes longer than it saves
 
 
 def usable(facts: pd.DataFrame, window: float) -> list[str]:
@@ -125,11 +126,14 @@ def encode(
     channels = config["model"]["pretransform"]["config"]["io_channels"]
 
     import torch
-    from sao.models.autoencoder import clip_facts, load_audio, moments, padded
+    from sao.models.autoencoder import clip_facts, compile_encoder, load_audio, moments, padded
     from sao.models.device import this_device
 
     torch.set_num_threads(args.threads)
-    autoencoder = model.to(this_device().kind).eval()
+    device = this_device()
+    autoencoder = model.to(device.kind).eval()
+    if sum(lengths) * ratio >= COMPILED_FROM * config["sample_rate"] and compile_encoder(autoencoder):
+        log.info("the encoder is compiled")
 
     def read(clip: str) -> tuple[int, torch.Tensor]:
         """A clip's length in samples, and its audio, padded."""
@@ -137,25 +141,36 @@ def encode(
         if wrong := sounds[path].wrong():
             raise InputError(wrong)
         audio = load_audio(path, config["sample_rate"], channels)
-        return audio.shape[1], padded(audio, ratio, frames)
+        samples, audio = audio.shape[1], padded(audio, ratio, frames)
+        return samples, audio.pin_memory() if device.pins_memory else audio
+
+    def write(done: int, samples: int, mean: np.ndarray, std: np.ndarray) -> None:
+        """Write the latents of the clip after the first `done`."""
+        clip, path = todo[done], args.audio / clips[todo[done]]
+        if mean.shape[0] != width or mean.shape[1] < frames or not np.isfinite([mean, std]).all():
+            raise InputError(f"{path}: gave latents of shape {mean.shape}, or NaN")
+        about = {"clip_id": clip, "file_name": clips[clip]} | clip_facts(samples, config, mean.shape[1])
+        with writing(args.output, sum(room[done:])):
+            np.save(folder / f"{clip}.npy", mean)
+            with (folder / f"{clip}.std").open("wb") as deviation:
+                np.save(deviation, std)
+            # Written last, because a clip counts as done when its JSON exists.
+            with (folder / f"{clip}.json.part").open("w", encoding="utf-8") as handle:
+                json.dump(about, handle)
+        (folder / f"{clip}.json.part").rename(folder / f"{clip}.json")
 
     with output_to_log(), torch.inference_mode(), contextlib.closing(ahead(read, todo)) as audio_of:
+        ready: tuple[int, int, np.ndarray, np.ndarray] | None = None
         for done, clip in enumerate(progress(todo, f"encoding {args.split}", unit="clips")):
-            path = args.audio / clips[clip]
             samples, audio = next(audio_of)
-            with enough_memory(path, "encode it on a larger GPU, or set device to cpu"):
-                mean, std = (m.cpu().numpy() for m in moments(autoencoder, audio.to(this_device().kind)))
-            if mean.shape[0] != width or mean.shape[1] < frames or not np.isfinite([mean, std]).all():
-                raise InputError(f"{path}: gave latents of shape {mean.shape}, or NaN")
-            about = {"clip_id": clip, "file_name": clips[clip]} | clip_facts(samples, config, mean.shape[1])
-            with writing(args.output, sum(room[done:])):
-                np.save(folder / f"{clip}.npy", mean)
-                with (folder / f"{clip}.std").open("wb") as deviation:
-                    np.save(deviation, std)
-                # Written last, because a clip counts as done when its JSON exists.
-                with (folder / f"{clip}.json.part").open("w", encoding="utf-8") as handle:
-                    json.dump(about, handle)
-            (folder / f"{clip}.json.part").rename(folder / f"{clip}.json")
+            with enough_memory(args.audio / clips[clip], "encode it on a larger GPU, or set device to cpu"):
+                found = moments(autoencoder, audio.to(device.kind, non_blocking=True))
+            if ready:  # while a GPU computes this one
+                write(*ready)
+            mean, std = (each.cpu().numpy() for each in found)
+            ready = done, samples, mean, std
+        if ready:
+            write(*ready)
 
 
 if __name__ == "__main__":

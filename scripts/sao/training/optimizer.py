@@ -65,14 +65,18 @@ def eight_bit(kind: str) -> Any:
 
     On a GPU with a compiler the arithmetic of a weight's step is one compiled kernel. torchao would compile it for each
     shape of a weight, which takes minutes for a large model. Here weights are handed over as vectors of any length, so
-    two graphs are compiled: for weights with 8-bit states, and for those without. Elsewhere the step runs eagerly.
+    two graphs are compiled: for weights with 8-bit states, and for those without. Weights on a CPU, those of
+    `try_optimizer` too, step eagerly: to compile for a CPU takes a minute.
     """
     from torchao import optim
     from torchao.optim.adam import single_param_adam
 
     base: Any = getattr(optim, f"{kind}8bit")
-    compiled = this_device().is_gpu and this_device().missing_compiler() is None  # asked once, not at every step
-    update = torch.compile(single_param_adam, fullgraph=True, dynamic=True) if compiled else single_param_adam
+    steps = {"cpu": single_param_adam}  # by the kind of device that a weight is on
+    if this_device().is_gpu:
+        has_compiler = this_device().missing_compiler() is None
+        quick = torch.compile(single_param_adam, fullgraph=True, dynamic=True) if has_compiler else single_param_adam
+        steps[this_device().kind] = quick
 
     class EightBit(base):
         def _new_buffer(self, p: torch.Tensor, signed: bool) -> torch.Tensor:
@@ -92,7 +96,7 @@ def eight_bit(kind: str) -> Any:
                         state["step"] = torch.tensor(0.0)
                         state["exp_avg"], state["exp_avg_sq"] = self._new_buffer(p, True), self._new_buffer(p, False)
                     state["step"] += 1
-                    update(
+                    steps[p.device.type](
                         flat(p.detach()), p.grad.reshape(-1), state["step"], flat(state["exp_avg"]),
                         flat(state["exp_avg_sq"]), None, group["lr"], beta1, beta2, group["weight_decay"],
                         group["eps"], self.is_adamw, self.bf16_stochastic_round and p.dtype is torch.bfloat16,

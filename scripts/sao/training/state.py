@@ -29,27 +29,28 @@ INTERRUPTED = ".interrupted"  # folder of the states of legs that were stopped
 
 
 class _Hashed:
-    """A file that is written and hashed by threads, block by block, while torch fetches the next tensor from the GPU."""
+    """A file that is written and hashed by threads, block by block, while torch fetches the next tensors from the GPU.
 
-    BLOCK = 1 << 24  # bytes
+    Hashing is the slowest of the three. A block holds several tensors, so that it goes on while torch fetches one.
+    """
 
-    def __init__(self, handle: BinaryIO) -> None:
+    LARGEST = 1 << 28  # bytes of a block
+
+    def __init__(self, handle: BinaryIO, expected: int) -> None:
         self.handle, self.hasher, self.pool = handle, hashlib.sha256(), ThreadPoolExecutor(2)
         self.running: list[Future[None]] = []
         # One is filled while the other is written. The memory that torch gives is used again as soon as `write` ends.
-        self.filling, self.waiting, self.filled = (
-            memoryview(bytearray(self.BLOCK)),
-            memoryview(bytearray(self.BLOCK)),
-            0,
-        )
+        self.block = max(min(expected // 8, self.LARGEST), 1 << 16)
+        self.filling, self.waiting = (memoryview(bytearray(self.block)) for _ in range(2))
+        self.filled = 0
 
     def write(self, data: memoryview) -> int:
         size, done = len(data), 0
         while done < size:
-            part = min(size - done, self.BLOCK - self.filled)
+            part = min(size - done, self.block - self.filled)
             self.filling[self.filled : self.filled + part] = data[done : done + part]
             self.filled, done = self.filled + part, done + part
-            if self.filled == self.BLOCK:
+            if self.filled == self.block:
                 self.hand_over()
         return size
 
@@ -87,8 +88,9 @@ def tensor_bytes(value: Any) -> int:
 
 def save_state(path: Path, state: State) -> str:
     """Write a training state, whole or not at all; returns its SHA-256."""
-    with whole(path, tensor_bytes(state)) as temporary, temporary.open("wb") as handle:
-        hashed: Any = _Hashed(handle)
+    size = tensor_bytes(state)
+    with whole(path, size) as temporary, temporary.open("wb") as handle:
+        hashed: Any = _Hashed(handle, size)
         with _without_crc32():  # the digest vouches for the file
             torch.save(state, hashed)
         hashed.flush()

@@ -54,6 +54,26 @@ def test_parts_equal_the_whole(monkeypatch: pytest.MonkeyPatch, name: str, tmp_p
     assert not torch.allclose(autoencoder.moments(model, audio)[0], whole[0], rtol=1e-2, atol=1e-3)
 
 
+@pytest.mark.parametrize("name", CONFIGS)
+def test_an_encoder_with_channels_last_computes_the_same(name: str) -> None:
+    from sao.models.build import create_autoencoder
+
+    torch.manual_seed(0)
+    encoder = create_autoencoder(CONFIGS[name](), "the model").encoder.eval().requires_grad_(False)
+    signal = torch.randn(1, next(layer.in_channels for layer in convolutions(encoder)), 40_960)
+    expected = encoder(signal)
+    autoencoder.channels_last(encoder)
+    strides: list[int] = []
+    for layer in convolutions(encoder):
+        layer.register_forward_hook(lambda layer, given, output: strides.append(output.stride(1)))
+    torch.testing.assert_close(encoder(signal), expected, rtol=1e-4, atol=1e-5)
+    assert set(strides) == {1} and len(strides) > 5
+
+
+def convolutions(module: torch.nn.Module) -> list[torch.nn.Conv1d]:
+    return [layer for layer in module.modules() if isinstance(layer, torch.nn.Conv1d)]
+
+
 @given(st.integers(1, 10_000))
 def test_parts_cover_each_frame_once(frames: int) -> None:
     parts = autoencoder.in_parts(frames)

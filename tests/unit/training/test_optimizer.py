@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from sao.base.command import InputError
+from sao.training import optimizer
 from sao.training.objective import Objective
 from sao.training.optimizer import make_optimizer, try_optimizer
 from sao.training.prepare import low_precision, prepare
@@ -125,6 +127,17 @@ ADAMW = {"type": "AdamW", "config": {"lr": 1e-3}}
 def test_what_cannot_step_is_told_with_what_to_set(optimizer: dict, scheduler: dict | None, words: str) -> None:
     with pytest.raises(InputError, match=words):
         try_optimizer(section(optimizer, scheduler), {"precision": "32-true"})
+
+
+def test_a_trial_compiles_nothing_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes its steps on the CPU, for which a compiler needs a minute."""
+    from torch._dynamo.utils import counters
+
+    gpu = SimpleNamespace(kind="cuda", is_gpu=True, missing_compiler=lambda: None)
+    monkeypatch.setattr(optimizer, "this_device", lambda: gpu)
+    counters.clear()
+    assert try_optimizer(section(ADAMW), {"precision": "bf16-true"}) > 0
+    assert not counters["frames"]
 
 
 @pytest.mark.slow
