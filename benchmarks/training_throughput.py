@@ -235,7 +235,8 @@ def demo_job(args: argparse.Namespace, folder: Path) -> Job:
         sys.exit(f"missing: {missing[0]}: run `snakemake --cores all {' '.join(sounds)}` first")
     table = read_table(ROOT / "results/data/demo/splits/train.csv")
     hooks = folder / "hooks"
-    entries = audio_datasets(hooks, hooks, table, [], {"development": "results/data/demo/audio/development"})
+    texts = {row.clip_id: [(row.caption_1, 1.0)] for row in table.itertuples()}
+    entries = audio_datasets(hooks, hooks, table, texts, [], {"development": "results/data/demo/audio/development"})
     (folder / "audio.json").write_text(
         json.dumps({"dataset_type": "audio_dir", "datasets": entries, "random_crop": False})
     )

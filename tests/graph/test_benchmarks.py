@@ -90,6 +90,14 @@ def test_a_part_that_fails_has_its_line_and_the_next_one_begins(tmp_path: Path, 
     assert "2.00 clips/s" in capsys.readouterr().out
 
 
+def test_both_trainings_of_the_default_run_are_measured(finished: Path) -> None:
+    words = ["--rounds", "1", "--threads", "1", "--steps", "2", "--warmup", "1"]
+    command = [sys.executable, "benchmarks/training_throughput.py", *words]
+    done = subprocess.run(command, cwd=finished, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines()[1:]] == ["stock", "ours", "ratio"]
+
+
 def test_what_was_measured_is_printed_before_what_comes_next(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
