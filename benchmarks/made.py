@@ -135,12 +135,12 @@ def make_clips(folder: Path, config: Config, count: int, seconds: float) -> None
     import numpy as np
     import pandas as pd
     import soundfile
-    from dataset_configs import write_hook
     from sao.base.files import sha256, write_json
     from sao.base.names import clip_id, write_digests
     from sao.base.tables import write_table
     from sao.models.autoencoder import clip_facts
     from sao.models.config import window_frames
+    from sao.training.dataset_configs import write_hook
 
     folder.mkdir(exist_ok=True)
     rng, rate = np.random.default_rng(0), config["sample_rate"]

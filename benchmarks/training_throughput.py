@@ -219,8 +219,8 @@ def busy_cores(seconds: float) -> float:
 
 def demo_job(args: argparse.Namespace, folder: Path) -> Job:
     """The default run, and the same clips as audio for the stock loop."""
-    from dataset_configs import audio_datasets
     from sao.base.tables import read_table
+    from sao.training.dataset_configs import audio_datasets
 
     changes = {"batch_size": args.batch, "threads": args.threads}
     job = made.run_settings({key: value for key, value in changes.items() if value})

@@ -29,8 +29,8 @@ from conftest import (
     run_snakemake,
     small_disk,
 )
-from download import retry_after
 from sao.data.corpora import resolve
+from sao.data.transfer import retry_after
 from sao.plan.plan import Plan
 from servers import Server, serving
 

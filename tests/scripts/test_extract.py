@@ -25,12 +25,12 @@ from conftest import (
     run_script,
     write_wav,
 )
-from extract import ARCHIVES, PROGRAM, STREAMS, contents
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from media import write_media
 from sao.base.command import InputError
 from sao.base.tables import read_table
+from sao.data.archives import ARCHIVES, PROGRAM, STREAMS, contents
 from sao.sound.read import measure
 
 

@@ -33,8 +33,8 @@ from hypothesis import strategies as st
 from sao.base.names import clip_id
 from sao.base.tables import read_table
 from sao.data.splits import assign
+from sao.data.validation import near_keys
 from sao.sound.read import measure
-from validate import near_keys
 
 CC0 = "http://creativecommons.org/publicdomain/zero/1.0/"
 BY = "https://creativecommons.org/licenses/by/4.0/"
