@@ -137,19 +137,12 @@ rule downloads:
 # The forms of the models that the config names for other programs.
 rule exports:
     input:
-        ask(
-            PLAN.exports.all,
-            lambda paths: paths or sys.exit(f"error: {PLAN.exports.nothing()}"),
-        ),
+        ask(PLAN.exports.all, or_stop(PLAN.exports.nothing)),
     localrule: True
 
 
-# The only target that uploads a model; no other target includes it. `sys.exit`, because Snakemake would print the traceback
-# of an exception.
+# The only target that uploads a model; no other target includes it.
 rule publish:
     input:
-        ask(
-            PLAN.publish.uploads,
-            lambda paths: paths or sys.exit(f"error: {PLAN.publish.nothing_to_publish()}"),
-        ),
+        ask(PLAN.publish.uploads, or_stop(PLAN.publish.nothing_to_publish)),
     localrule: True

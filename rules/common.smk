@@ -45,6 +45,23 @@ def named(name):
     return lambda wildcards: [getattr(wildcards, name)] if name in wildcards.keys() else []
 
 
+def or_stop(nothing):
+    """A mark for `ask`: the paths, or if there are none, the end of Snakemake with the line that `nothing` gives.
+
+    Snakemake would print the traceback of an exception.
+    """
+
+    def checked(paths):
+        return paths or sys.exit(f"error: {nothing()}")
+
+    return checked
+
+
+def unless_refused(reason):
+    """A mark for `ask`: no files, or the end of Snakemake if the plan has a reason to refuse."""
+    return sys.exit(f"error: {reason}") if reason else []
+
+
 def _amount(base, renamed, wildcards, input, of, per_mb, per_row):
     """`base` (a number or a method of the plan) plus amounts for the size and the rows of inputs."""
     files = input if of is None else input[of]

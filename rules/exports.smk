@@ -6,11 +6,7 @@ rule convert:
     input:
         weights=ancient("results/checkpoints/{exported}/model.safetensors"),
         export="results/checkpoints/{exported}/export.json",
-        # `sys.exit`, because Snakemake would print the traceback of an exception.
-        possible=ask(
-            PLAN.exports.refusal,
-            lambda reason: sys.exit(f"error: {reason}") if reason else [],
-        ),
+        possible=ask(PLAN.exports.refusal, unless_refused),
         trained=ask(PLAN.exports.trained, ancient),
         checksums=ask(PLAN.exports.checksums, ancient),
         start=ask(PLAN.exports.start, ancient),

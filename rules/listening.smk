@@ -113,7 +113,7 @@ rule listen:
         runtime=minutes(10, per_row=0.02, of="table"),
     params:
         # Not a rerun trigger: a longer training changes nothing about this leg.
-        shown=lambda wildcards, output: PLAN.listening.shown(),
+        shown=untracked(PLAN.listening.shown),
         code=code_hash(SCRIPTS / "listen.py"),
     message:
         "Listen to {wildcards.run}: results/listen/index.html"
