@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import SCRIPTS, assert_fails, checksum, run_script, write_wav
-from playground import free_port, is_loopback
 from sao.base.command import InputError
 from sao.pages.playground import Pair, Playground
+from sao.pages.playground_page import free_port, is_loopback
 from sao.plan.trying import models_of
 from sao.rendering.trying import Request
 from tried import ADAPTED, LEG, make_results
