@@ -100,7 +100,7 @@ def decoder(
     return Layers(*layers, activation(widths[0], use_snake), last, end)
 
 
-class StableAudioToolsOobleck(ModelMixin, ConfigMixin):  # type: ignore[misc]
+class StableAudioToolsOobleck(ModelMixin, ConfigMixin):
     """The autoencoder. `encode` and `decode` are those of `diffusers.AutoencoderOobleck`, audio `[batch, channels, samples]`.
 
     `patch_size` samples of a channel are channels of the encoder's input; 1 leaves the audio as it is. Latents are divided by
@@ -143,6 +143,7 @@ class ScaledGaussian(OobleckDiagonalGaussianDistribution):
 
     def __init__(self, parameters: torch.Tensor, scale: float) -> None:
         super().__init__(parameters)
-        self.mean, self.std = self.mean / scale, self.std / scale
+        self.mean: torch.Tensor = self.mean / scale
+        self.std: torch.Tensor = self.std / scale
         self.var = self.std.square()
         self.logvar = self.var.log()

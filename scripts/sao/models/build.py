@@ -197,7 +197,7 @@ def prepare_clap() -> None:
     # Its training code, which is imported but never run, loads these two tokenizers.
     originals = [(kind, kind.__dict__.get("from_pretrained")) for kind in (BertTokenizer, BartTokenizer)]
     for kind, _ in originals:
-        kind.from_pretrained = lambda *_, **__: None  # type: ignore[method-assign]
+        kind.from_pretrained = lambda *_, **__: None
     try:
         import laion_clap  # noqa: F401
     except ImportError as error:
@@ -208,7 +208,7 @@ def prepare_clap() -> None:
         for kind, method in originals:
             del kind.from_pretrained
             if method is not None:
-                kind.from_pretrained = method  # type: ignore[method-assign]
+                kind.from_pretrained = method
 
 
 def read_pickled(path: Path) -> dict[str, torch.Tensor]:
