@@ -194,6 +194,10 @@ def run_script(
     return FORKS[0].start(name, *arguments, *more, cwd=cwd, env=env).finish(timeout)
 
 
+# Of a graph that a test runs. Its models and states have 15 to 50 MB, and Snakemake hashes the inputs of a job for each of its outputs.
+GRAPH = ("--cores", "2", "--max-checksum-file-size", "1000000")
+
+
 def run_snakemake(
     *arguments: object, cwd: Path, env: dict[str, str] | None = None, timeout: float = 600
 ) -> subprocess.CompletedProcess[str]:

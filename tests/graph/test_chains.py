@@ -10,10 +10,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from conftest import assert_succeeds, checksum, link_checkout, run_script, run_snakemake
+from conftest import GRAPH, assert_succeeds, checksum, link_checkout, run_script, run_snakemake
 from sao.base.files import read_json
+from tones import write_tones
 
-RUN = {"base_model": "demo", "corpus": "demo", "steps": 4, "checkpoint_every": 2, "validate_every": 2, "batch_size": 4}
+RUN = {"base_model": "demo", "corpus": "tones", "steps": 4, "checkpoint_every": 2, "validate_every": 2, "batch_size": 4}
+RUN |= {"threads": 1}
 CONFIG: dict[str, Any] = {
     "base_models": {"demo": {"sampling": {"steps": 2}}},
     "runs": {
@@ -31,7 +33,7 @@ def snakemake(checkout: Path, *arguments: str, **first: object) -> subprocess.Co
     """Snakemake with other settings of the first run."""
     runs = CONFIG["runs"] | {"first": CONFIG["runs"]["first"] | first}
     (checkout / "chain.yaml").write_text(json.dumps(CONFIG | {"runs": runs}))
-    done = run_snakemake("--cores", "2", "--configfile=chain.yaml", *arguments, cwd=checkout)
+    done = run_snakemake(*GRAPH, "--configfile=chain.yaml", *arguments, cwd=checkout)
     assert done.returncode == 0, done.stderr[-3000:]
     return done
 
@@ -39,8 +41,17 @@ def snakemake(checkout: Path, *arguments: str, **first: object) -> subprocess.Co
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkout = link_checkout(tmp_path_factory.mktemp("chains") / "checkout")
-    snakemake(checkout, "results/samples")
+    CONFIG["corpora"] = {"tones": write_tones(checkout / "tones")}
+    done = snakemake(checkout, "results/samples", "--verbose")
+    (checkout / "said.txt").write_text(done.stdout + done.stderr)
     return checkout
+
+
+def test_snakemake_looks_for_jobs_to_start_only_when_one_has_ended(checkout: Path) -> None:
+    said = (checkout / "said.txt").read_text()
+    jobs = int(re.search(r"^total +(\d+)$", said, re.M)[1])
+    looks = len(re.findall(r"^Ready jobs: \d+$", said, re.M))
+    assert jobs > 30 and looks <= jobs + 1, looks
 
 
 def test_each_run_starts_from_what_the_one_before_exported(checkout: Path) -> None:
@@ -87,7 +98,7 @@ def test_a_run_becomes_a_base_model(checkout: Path) -> None:
     config = CONFIG | {"base_models": CONFIG["base_models"] | {"mine": mine}}
     config["runs"] = CONFIG["runs"] | {"fourth": RUN | {"base_model": "mine"}}
     (checkout / "base.yaml").write_text(json.dumps(config))
-    command = ("--cores", "2", "--configfile=base.yaml", "--", "results/models/mine/checksums.sha256")
+    command = (*GRAPH, "--configfile=base.yaml", "--", "results/models/mine/checksums.sha256")
     done = run_snakemake(*command, cwd=checkout)
     assert done.returncode == 0, done.stderr[-3000:]
     results = checkout / "results"
