@@ -15,10 +15,11 @@ import pandas as pd
 import pytest
 import soundfile
 import yaml
-from conftest import FORKS, ROOT, assert_succeeds, copy_checkout, run_script, run_snakemake
+from conftest import FORKS, GRAPH, ROOT, assert_succeeds, copy_checkout, run_script, run_snakemake
 from hub import serve_hub
 from micro import gemma_encoder, safetensors, stable_audio_3
 from sao.base.files import read_json
+from tones import write_tones
 
 COMMIT = "d" * 40
 PRESETS = {"small-sfx": "taae_v2", "medium": "same"}
@@ -26,21 +27,27 @@ PRESETS = {"small-sfx": "taae_v2", "medium": "same"}
 
 def snakemake(checkout: Path, preset: str, *targets: str, **env: str) -> subprocess.CompletedProcess[str]:
     configs = ["--configfile", f"configs/stable-audio-3-{preset}.yaml", "overlay.yaml"]
-    return run_snakemake("--cores", "2", *targets, *configs, cwd=checkout, env=env)
+    return run_snakemake(*GRAPH, *targets, *configs, cwd=checkout, env=env)
+
+
+def legs(name: str) -> dict[str, list[int]]:
+    """The runs beside a preset of this name, and the steps at which their legs end: its own, and with medium a full fine-tuning."""
+    return {name: [2, 4]} | ({"full": [2]} if name.endswith("medium") else {})
 
 
 @pytest.fixture(scope="module", params=list(PRESETS))
 def trained(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> tuple[str, Path]:
-    """The preset's name, and a checkout in which its run and a full fine-tuning were trained and rendered."""
+    """The preset's name, and a checkout in which its runs were trained and rendered."""
     name = f"stable-audio-3-{request.param}"
     checkout = copy_checkout(tmp_path_factory.mktemp("sa3") / "checkout")
     # Only what would take long.
-    short = {"steps": 4, "checkpoint_every": 2, "validate_every": 2, "workers": 0, "threads": 1}
+    short = {"corpus": "tones", "steps": 4, "checkpoint_every": 2, "validate_every": 2, "workers": 0, "threads": 1}
     # Each preset's adapter in a form that peft has, and in one that it has not.
     form = {"method": "bora-xs", "adapter": {"rank": 4}} if request.param == "medium" else {}
-    full = {"base_model": name, "corpus": "demo", "method": "full", "batch_size": 2, "precision": "32-true", **short}
+    full = short | {"base_model": name, "steps": 2, "method": "full", "batch_size": 2, "precision": "32-true"}
     overlay = {
-        "runs": {name: short | form, "full": full},
+        "corpora": {"tones": write_tones(checkout / "tones") | {"train_seconds": 12}},
+        "runs": {name: short | form} | ({"full": full} if "full" in legs(name) else {}),
         "render": {"clips": {"train": None, "evaluation": 1}, "prompts": "mine.csv"},
         "evaluation": {"embeddings": ["log-mel"], "bootstrap": 10},
         "base_models": {name: {"sampling": {"steps": 2}}},
@@ -76,21 +83,19 @@ def test_the_commit_is_recorded_and_the_log_pins_it(trained: tuple[str, Path]) -
 
 def test_adapter_and_full_fine_tuning_learn(trained: tuple[str, Path]) -> None:
     name, checkout = trained
-    for run in (name, "full"):
-        metrics = pd.read_csv(checkout / f"results/checkpoints/{run}/step-00000004/metrics.csv")
-        assert metrics.step.tolist() == [2, 4] and np.isfinite(metrics[["train_loss", "validation_loss"]]).all(
-            axis=None
-        )
+    for run, steps in legs(name).items():
+        metrics = pd.read_csv(checkout / f"results/checkpoints/{run}/metrics.csv")
+        assert metrics.step.tolist() == steps and np.isfinite(metrics[["train_loss", "validation_loss"]]).all(axis=None)
         export = read_json(checkout / f"results/checkpoints/{run}/export.json")
         assert export["changed_keys"] > 0, export
-    summary = read_json(next((checkout / f"results/latents/{name}/demo/development").glob("*.json")))
-    assert summary["clips"] == 16 and np.isfinite([summary["mean"], summary["std"]]).all()
+    summary = read_json(next((checkout / f"results/latents/{name}/tones/all").glob("*.json")))
+    assert summary["clips"] == 8 and np.isfinite([summary["mean"], summary["std"]]).all()
 
 
 def test_renders_are_on_the_page_and_as_long_as_their_clips(trained: tuple[str, Path]) -> None:
     name, checkout = trained
     page = (checkout / "results/samples/index.html").read_text(encoding="utf-8")
-    for folder in (name, "full", f"base--{name}--demo"):
+    for folder in (*legs(name), f"base--{name}--tones"):
         table = pd.read_csv(checkout / f"results/renders/{folder}.csv")
         sound = soundfile.info(str(checkout / "results/renders" / folder / table.file[0]))
         assert (sound.samplerate, sound.channels) == (44100, 2)
@@ -126,7 +131,7 @@ np.savez(output, **found)
 
 
 def autoencoded(checkout: Path, name: str) -> dict[str, np.ndarray]:
-    paths = [f"results/models/{name}", f"results/data/demo/prompts/{name}.csv", "alone.npz"]
+    paths = [f"results/models/{name}", f"results/data/tones/prompts/{name}.csv", "alone.npz"]
     (checkout / "autoencoded.py").write_text(AUTOENCODED)
     assert_succeeds(FORKS[0].program(checkout / "autoencoded.py", *paths, cwd=checkout).finish())
     return dict(np.load(checkout / "alone.npz"))
@@ -138,7 +143,7 @@ def test_text_inpainting_and_audio_to_audio_stand_on_one_page(trained: tuple[str
     for words in ("source noised to 0.5", "0.5 to 1 s made anew", "1.2 to 2 s made anew, source noised to 0.9"):
         assert words in page
     alone = autoencoded(checkout, name)
-    for folder in (name, "full", f"base--{name}--demo"):
+    for folder in (*legs(name), f"base--{name}--tones"):
         sounds = {
             clip: soundfile.read(checkout / f"results/renders/{folder}/{clip}.wav", dtype="float32")[0]
             for clip in ("varied", "filled", "gone-on")
