@@ -12,8 +12,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from conftest import ROOT, SPLITS, assert_succeeds, dropped_table, official
+from filelock import FileLock
 from forks import Forks, Started
-from sao.base.files import sha256
+from safetensors.numpy import load_file, save_file
+from sao.base.files import read_json, sha256
+from sao.base.names import write_digests
 
 DEMO = ROOT / "resources/demo/corpus"
 DATASETS = ("latents", "audio_dir", "cropped_latents", "cropped_audio")
@@ -24,15 +27,21 @@ def succeed(*started: Started) -> None:
         assert_succeeds(result)
 
 
-@functools.cache
-def make_corpus(base: Path, base_model: Path, forks: Forks) -> Path:
-    """A folder with the demo's sounds, latents, encoded captions and dataset configs, made by the scripts. Not to be changed.
+def make_corpus(shared: Path, base_model: Path, forks: Forks) -> Path:
+    """A folder with the demo's sounds, latents, encoded captions and dataset configs, made by the scripts.
 
-    `latents` and `audio` are dataset configs of whole clips, and `cropped_latents` and `cropped_audio` those of parts of
-    1 s. `encoded` and `cropped_encoded` have the latents.
+    Not to be changed: all processes of pytest-xdist share it. `latents` and `audio_dir` are dataset configs of whole clips,
+    and `cropped_latents` and `cropped_audio` those of parts of 1 s. `encoded` and `cropped_encoded` have the latents.
     """
-    folder = base / "corpus"
-    folder.mkdir()
+    folder = shared / "corpus"
+    with FileLock(folder.with_suffix(".lock")):
+        if not (folder / f"{DATASETS[-1]}_captions.json").exists():  # written last
+            folder.mkdir()
+            _make(folder, base_model, forks)
+    return folder
+
+
+def _make(folder: Path, base_model: Path, forks: Forks) -> None:
     start = functools.partial(forks.start, cwd=folder)
     model = ("--model", base_model, "--model-digest", base_model / "checksums.sha256", "--code", "x")
     cropped = ("--train-seconds", 1, "--random-crop")
@@ -90,16 +99,28 @@ def make_corpus(base: Path, base_model: Path, forks: Forks) -> Path:
         shutil.copy(encoded, folder / f"{name}_captions.safetensors")
         made_from = json.loads(summary.read_text()) | {"datasets": sha256(folder / f"{name}.sha256")}
         (folder / f"{name}_captions.json").write_text(json.dumps(made_from))
-    return folder
 
 
 @contextlib.contextmanager
-def inside_corpus(base: Path, base_model: Path, forks: Forks) -> Iterator[Path]:
+def inside_corpus(shared: Path, base_model: Path, forks: Forks) -> Iterator[Path]:
     """The corpus as the current folder, because its dataset configs contain relative paths."""
-    folder = make_corpus(base, base_model, forks)
+    folder = make_corpus(shared, base_model, forks)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         yield folder
+
+
+def make_shallow(base_model: Path, folder: Path) -> Path:
+    """The demo's base model with two of its transformer's four blocks, as rule init would put it into `folder`."""
+    folder.mkdir()
+    config, weights = read_json(base_model / "model_config.json"), load_file(base_model / "model.safetensors")
+    config["model"]["diffusion"]["config"]["depth"] = 2
+    (folder / "model_config.json").write_text(json.dumps(config), encoding="utf-8")
+    left_out = tuple(f"model.model.transformer.layers.{number}." for number in (2, 3))
+    kept = {key: value for key, value in weights.items() if not key.startswith(left_out)}
+    save_file(kept, folder / "model.safetensors")
+    write_digests(folder / "checksums.sha256", folder, sorted(folder.iterdir()))
+    return folder
 
 
 def captions(datasets: str, model: Path) -> list[object]:

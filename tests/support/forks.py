@@ -36,6 +36,7 @@ import atexit, contextlib, ctypes, gc, importlib, importlib.machinery, io, json,
 import tempfile, types, weakref
 listener = socket.socket(socket.AF_UNIX)
 listener.bind(sys.argv[1])
+import wandb  # first, because it looks at every module that there is
 import numpy, pandas, scipy.signal, soundfile, py7zr, matplotlib.figure, jinja2
 import torch, torchaudio, tokenizers, torchao.optim
 sys.path.insert(0, sys.argv[2])

@@ -40,8 +40,8 @@ SOURCES = ("latents", "audio_dir", "cropped_latents", "cropped_audio")
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory, base_model: Path, forks: Forks) -> Iterator[Path]:
-    with inside_corpus(tmp_path_factory.getbasetemp(), base_model, forks) as folder:
+def corpus(shared: Path, base_model: Path, forks: Forks) -> Iterator[Path]:
+    with inside_corpus(shared, base_model, forks) as folder:
         yield folder
 
 
