@@ -182,29 +182,28 @@ RATE, STEPS = 5e-5, 20
 
 @pytest.fixture(scope="module")
 def curves(base_model: Path) -> dict[str, tuple[list[float], float]]:
-    """`(losses, share of the weights that moved)` of one short training.
+    """`(losses, share of the weights that moved)` of one short training of a block's self-attention.
 
     It runs in float32, in bf16-true, and with weights rounded to the nearest bfloat16.
     """
 
     def train(precision: str, rounded: bool = False) -> tuple[list[float], float]:
         model, low = make_model(base_model), precision == "bf16-true"
-        # On a CPU, 8-bit states take most of the time, by the number of weights.
         del model.model.model.transformer.layers[1:]
+        # On a CPU, 8-bit states take most of the time, by the number of weights.
+        model.requires_grad_(False)
+        model.model.model.transformer.layers[0].self_attn.requires_grad_(True)
         if low:
             low_precision(model.model)
         prepare(model, recompute_activations=False, compile_blocks=False)
         weights = {key: weight for key, weight in model.named_parameters() if weight.requires_grad}
-        matrices = {
-            key: w for key, w in weights.items() if key.startswith("model.") and "transformer" in key and w.ndim == 2
-        }
-        before = {key: weight.detach().clone() for key, weight in matrices.items()}
+        before = {key: weight.detach().clone() for key, weight in weights.items()}
         entry = section({"type": "AdamW", "config": {"lr": RATE, "weight_decay": 0.001, "betas": (0.9, 0.999)}})
         optimizer = make_optimizer(entry, {"precision": precision}, list(weights.values()))
         if rounded:
             optimizer.bf16_stochastic_round = False
         objective, losses = Objective(model, {}, precision), []
-        batches = [make_batch(model, seed) for seed in range(4)]
+        batches = [make_batch(model, seed, size=2) for seed in range(4)]
         for step in range(STEPS):
             loss = objective(batches[step % 4]).mean()
             loss.backward()
@@ -212,8 +211,8 @@ def curves(base_model: Path) -> dict[str, tuple[list[float], float]]:
             optimizer.step()
             optimizer.zero_grad()
             losses.append(loss.item())
-        moved = sum((weight.detach() != before[key]).sum().item() for key, weight in matrices.items())
-        return losses, moved / sum(weight.numel() for weight in matrices.values())
+        moved = sum((weight.detach() != before[key]).sum().item() for key, weight in weights.items())
+        return losses, moved / sum(weight.numel() for weight in weights.values())
 
     return {
         "32": train("32-true"),
@@ -227,7 +226,7 @@ def test_bfloat16_with_stochastic_rounding_learns_as_float32_does(curves: dict[s
     """Rounding to the nearest would lose an update of less than half the last of a weight's 8 binary digits."""
     losses = {name: np.array(found) for name, (found, _) in curves.items()}
     learnt = losses["32"][:4].mean() - losses["32"][-4:].mean()
-    assert learnt > 0.03
+    assert learnt > 0.008
     off = {name: np.abs(losses[name] - losses["32"])[-8:].mean() / learnt for name in ("stochastic", "rounded")}
     moved = {name: share for name, (_, share) in curves.items()}
     assert off["stochastic"] < 0.05 and off["rounded"] > 0.5
