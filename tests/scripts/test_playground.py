@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
+import importlib.util
 import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from conftest import SCRIPTS, assert_fails, checksum, run_script, write_wav
+from conftest import assert_fails, checksum, run_script, write_wav
+from forks import Forks
 from sao.base.command import InputError
 from sao.pages.playground import Pair, Playground
 from sao.pages.playground_page import free_port, is_loopback
@@ -165,18 +166,20 @@ DROPPED = """data => {
 
 
 @pytest.fixture(scope="module")
-def address(graph: Path) -> Iterator[str]:
+def address(graph: Path, forks: Forks) -> Iterator[str]:
     """The address of the page, which a process of its own serves."""
-    pytest.importorskip("gradio", reason="uv sync --group ui")
-    command = [sys.executable, str(SCRIPTS / "playground.py"), "--port", "0", "--configfile", "small.yaml"]
-    with subprocess.Popen(command, cwd=graph, stderr=subprocess.PIPE, encoding="utf-8") as process:
-        assert process.stderr
-        first = process.stderr.readline()
-        assert "open http://127.0.0.1:" in first, first + process.stderr.read()
-        yield first.split()[2]
-        process.send_signal(signal.SIGINT)
-        said = process.communicate(timeout=60)[1]
-        assert process.returncode == 0 and "Traceback" not in said, said
+    if importlib.util.find_spec("gradio") is None:  # to import it takes seconds
+        pytest.skip("no gradio: uv sync --group ui")
+    process = forks.start("playground", "--port", 0, "--configfile", "small.yaml", cwd=graph)
+    until = time.monotonic() + 120
+    while not process.stderr().endswith("\n") and process.runs() and time.monotonic() < until:
+        time.sleep(0.05)
+    first = process.stderr()
+    assert "open http://127.0.0.1:" in first, first
+    yield first.split()[2]
+    os.kill(process.pid, signal.SIGINT)
+    done = process.finish(60)
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
 
 
 @pytest.fixture(scope="module")

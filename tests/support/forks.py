@@ -4,8 +4,10 @@ Imports are most of what a script takes on a small input (seven seconds of proce
 stable-audio-tools), and half of what Snakemake takes to plan. A forked process finds them done. All else is as with
 `python scripts/<name>.py` and `snakemake`: the environment, the working directory, the output, signals, the exit code.
 
-A client connects, sends one line (the order, with its standard streams), and reads two: the process's number, and at its
-end its exit code. A client that goes before that takes its process with it.
+A client connects, sends one line (the order, with its open files), and reads two: the process's number, and at its end its
+exit code. A client that goes before that takes its process with it.
+
+Processes that these processes start by `multiprocessing`'s method "spawn" are forked as well.
 """
 
 from __future__ import annotations
@@ -32,8 +34,8 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 WITHOUT_NETWORK = {"FORKED_WITHOUT_NETWORK": "1"}
 
 SERVER = """
-import atexit, contextlib, ctypes, gc, importlib, importlib.machinery, io, json, os, runpy, selectors, signal, socket, sys
-import tempfile, types, weakref
+import atexit, contextlib, ctypes, fcntl, gc, importlib, importlib.machinery, io, json, multiprocessing, os, runpy, selectors
+import signal, socket, sys, tempfile, types, weakref
 listener = socket.socket(socket.AF_UNIX)
 listener.bind(sys.argv[1])
 import wandb  # first, because it looks at every module that there is
@@ -56,7 +58,7 @@ drawn.savefig(io.StringIO(), format="svg")
 # What reads the settings of the Hub as it is imported. A script finds it imported, but its constants read anew. With settings of
 # other kinds, as for a Hub of a test, a script imports all of it anew.
 READERS = {"huggingface_hub", "transformers", "lightning_fabric", "peft", "stable_audio_tools", "accelerate"}
-REREAD = ("HF_HUB_CACHE", "HF_HUB_OFFLINE")
+REREAD = ("HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY")
 holders = [name for name, module in list(sys.modules.items()) if any(
     isinstance(value, str) and os.environ["HF_HUB_CACHE"] in value for value in list(vars(module).values()))]
 assert holders == ["huggingface_hub.constants"], holders  # nothing else keeps the path
@@ -122,12 +124,16 @@ def run(order, streams):
     os.environ.update(order["env"])
     if "FORKED_WITHOUT_NETWORK" in os.environ:
         leave_network()
-    for number, stream in enumerate(streams):
-        os.dup2(stream, number)
-        os.close(stream)
     for other in (listener, ended, wake, selector, *clients.values()):
         other.close()
+    above = [fcntl.fcntl(stream, fcntl.F_DUPFD, 200) for stream in streams]  # where no number is wanted
+    for stream in streams:
+        os.close(stream)
+    for number, stream in zip((0, 1, 2, *order.get("files", ())), above):
+        os.dup2(stream, number)
+        os.close(stream)
     sys.executable = order.get("python", sys.executable)
+    multiprocessing.set_executable(order["spawns"])
     sys.meta_path.insert(0, kept)
     tempfile.tempdir = None
     sys.argv = order["command"]
@@ -157,7 +163,7 @@ def tell(client, number):
         client.sendall(b"%d\\n" % number)
 
 def begin(client):
-    text, streams, *_ = socket.recv_fds(client, 1 << 20, 3)
+    text, streams, *_ = socket.recv_fds(client, 1 << 20, 100)
     while text and not text.endswith(b"\\n"):
         more = client.recv(1 << 20)
         text = text + more if more else b""
@@ -211,16 +217,27 @@ while True:
 """
 
 # What a graph starts whose PATH begins with the folder of this: `python scripts/<name>.py …` forks, and so do
-# `python -m snakemake …`, with which a cluster's jobs begin, and a process of pytest-xdist. All else is Python's, and so is what trains in a step of a SLURM
-# job, with the Snakemake in that step: SLURM has to see its processes as its own, to kill them.
+# `python -m snakemake …`, with which a cluster's jobs begin, a process of pytest-xdist, and one that `multiprocessing` spawns.
+# All else is Python's, and so is what trains in a step of a SLURM job, with the Snakemake in that step: SLURM has to see its
+# processes as its own, to kill them.
 CLIENT = """#!{python} -IS
 import json, os, signal, socket, sys
 script = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else ""
 folder = os.path.dirname(os.path.abspath(sys.argv[0]))
-order = dict(cwd=os.getcwd(), env=dict(os.environ), pid=os.getpid())
+order = dict(cwd=os.getcwd(), env=dict(os.environ), pid=os.getpid(), spawns=os.path.abspath(sys.argv[0]))
+files = [0, 1, 2]
 trains = os.path.basename(script) == "train.py" or {{"train", "train_last"}} & set(sys.argv)
 if "SLURM_STEP_ID" in os.environ and trains:
     order = None
+elif sys.argv[-1] == "--multiprocessing-fork":  # which finds its pipes by the numbers of its open files
+    import fcntl
+    for number in sorted(int(name) for name in os.listdir("/proc/self/fd") if int(name) > 2):
+        try:
+            if not fcntl.fcntl(number, fcntl.F_GETFD) & fcntl.FD_CLOEXEC:
+                files.append(number)
+        except OSError:  # it was that of the listing
+            pass
+    order.update(command=["-c", sys.argv[-1]], code=sys.argv[-2], files=files[3:])
 elif os.path.basename(os.path.dirname(script)) == "scripts":
     order.update(command=[script, *sys.argv[2:]])
 elif sys.argv[1:3] == ["-m", "snakemake"]:
@@ -234,7 +251,9 @@ if not order:
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 server = socket.socket(socket.AF_UNIX)
 server.connect({socket!r})
-socket.send_fds(server, [json.dumps(order).encode() + b"\\n"], [0, 1, 2])
+socket.send_fds(server, [json.dumps(order).encode() + b"\\n"], files)
+for number in files[3:]:
+    os.close(number)
 answers = server.makefile()
 pid = int(answers.readline())
 for number in (signal.SIGINT, signal.SIGTERM):
@@ -312,7 +331,7 @@ class Forks:
             self.count += 1
             output = self.folder / str(self.count)
         environment = {key: value for key, value in (os.environ | (env or {})).items() if value is not None}
-        order = {"command": command, "cwd": str(cwd), "env": environment}
+        order = {"command": command, "cwd": str(cwd), "env": environment, "spawns": str(self.python())}
         client = socket.socket(socket.AF_UNIX)
         client.connect(str(self.socket))
         with (
@@ -334,11 +353,12 @@ class Forks:
         """The program that forks instead of `python scripts/<name>.py …` and `python -m snakemake …`."""
         self.serve()
         program = self.folder / "bin" / "python"
-        if not program.exists():
-            program.parent.mkdir(exist_ok=True)
-            known = {"python": sys.executable, "snakemake": shutil.which("snakemake"), "socket": str(self.socket)}
-            program.write_text(CLIENT.format(**known), encoding="utf-8")
-            program.chmod(0o755)
+        with self.lock:
+            if not program.exists():
+                program.parent.mkdir(exist_ok=True)
+                known = {"python": sys.executable, "snakemake": shutil.which("snakemake"), "socket": str(self.socket)}
+                program.write_text(CLIENT.format(**known), encoding="utf-8")
+                program.chmod(0o755)
         return program
 
 
