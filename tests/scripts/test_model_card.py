@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import html
 import json
-import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,17 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import ROOT, assert_fails, assert_succeeds, checksum, kept_table, link_checkout, run_script, run_snakemake
+from conftest import (
+    FORKS,
+    ROOT,
+    assert_fails,
+    assert_succeeds,
+    checksum,
+    kept_table,
+    link_checkout,
+    run_script,
+    run_snakemake,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -145,10 +153,8 @@ def code_of(card: str) -> list[str]:
 
 def run_code(code: str, folder: Path, hub: Path) -> subprocess.CompletedProcess[str]:
     """Run Python code in the folder, as a user would paste it, with the text encoder where the card says."""
-    env = os.environ | {"HF_HUB_CACHE": str(hub), "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""}
-    return subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, env=env, capture_output=True, text=True, timeout=600
-    )
+    env = {"HF_HUB_CACHE": str(hub), "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""}
+    return FORKS[0].code(code, cwd=folder, env=env).finish(600)
 
 
 LOOK = """
@@ -226,9 +232,8 @@ def test_the_hub_reads_what_it_is_and_what_was_measured(
         "data = ModelCard.load(sys.argv[1]).data\n"
         "print(json.dumps([data.model_name, [vars(r) for r in data.eval_results]]))\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, tmp_path / "README.md"], capture_output=True, text=True, check=True
-    )
+    done = FORKS[0].code(code, tmp_path / "README.md", cwd=tmp_path).finish()
+    assert_succeeds(done)
     name, results = json.loads(done.stdout)
     assert name == "demo" and {r["metric_name"]: r["metric_value"] for r in results} == wanted
     assert {(r["task_type"], r["dataset_name"], r["dataset_split"]) for r in results} == {

@@ -135,6 +135,8 @@ def run(order, streams):
     sys.executable = order.get("python", sys.executable)
     multiprocessing.set_executable(order["spawns"])
     sys.meta_path.insert(0, kept)
+    if order.get("stock"):
+        kept.modules = {name: module for name, module in kept.modules.items() if name.split(".")[0] != "stable_audio_tools"}
     tempfile.tempdir = None
     sys.argv = order["command"]
     sys.path[0] = os.path.dirname(sys.argv[0])
@@ -325,13 +327,17 @@ class Forks:
         """`python <path> arguments…`"""
         return self._fork([str(path), *map(str, arguments)], cwd, env)
 
-    def _fork(self, command: list[str], cwd: Path, env: dict[str, str | None] | None) -> Started:
+    def code(self, text: str, *arguments: object, cwd: Path, env: dict[str, str | None] | None = None) -> Started:
+        """`python -c text arguments…`, with stable-audio-tools as published: without what our own import of it changes."""
+        return self._fork(["-c", *map(str, arguments)], cwd, env, code=text, stock=True)
+
+    def _fork(self, command: list[str], cwd: Path, env: dict[str, str | None] | None, **more: object) -> Started:
         self.serve()
         with self.lock:
             self.count += 1
             output = self.folder / str(self.count)
         environment = {key: value for key, value in (os.environ | (env or {})).items() if value is not None}
-        order = {"command": command, "cwd": str(cwd), "env": environment, "spawns": str(self.python())}
+        order = {"command": command, "cwd": str(cwd), "env": environment, "spawns": str(self.python())} | more
         client = socket.socket(socket.AF_UNIX)
         client.connect(str(self.socket))
         with (
