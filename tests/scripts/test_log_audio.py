@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import soundfile
 import wandb_server
-from conftest import assert_succeeds, listing, run_script
+from conftest import FORKS, assert_succeeds, listing, run_script
 from listened import BASE, RATE, leg, listen
 
 SHOWN = [BASE, leg(4), leg(8)]
@@ -96,8 +96,10 @@ def test_what_is_logged_offline_is_sent_by_the_documented_command(root: Path, tm
         assert not summary["wandb"]["sent"]
     with wandb_server.serving() as (environment, runs):
         for _ in range(2):
-            command = ["wandb", "sync", "--append", "--sync-all"]
-            subprocess.run(command, cwd=tmp_path, env=os.environ | environment, check=True, capture_output=True)
+            command = FORKS[0].program(
+                Path(shutil.which("wandb")), "sync", "--append", "--sync-all", cwd=tmp_path, env=environment
+            )
+            assert command.finish().returncode == 0
     (files,) = runs.values()
     assert [row["_step"] for row in history(files)] == [0, 4, 8]
 

@@ -50,7 +50,7 @@ import transformers.models.t5, lightning_fabric, peft
 from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 get_checkpoint_conversion_mapping("t5")  # which compiles hundreds of expressions
 import snakemake.cli, snakemake_executor_plugin_slurm, snakemake_storage_plugin_s3, jsonschema, requests
-import snakemake.executors.local, snakemake.executors.dryrun, snakemake.report.html_reporter
+import snakemake.executors.local, snakemake.executors.dryrun, snakemake.report.html_reporter, wandb
 snakemake.cli.get_argument_parser()  # looks for plugins in all that is installed, and remembers them
 drawn = matplotlib.figure.Figure(layout="constrained")  # a first drawing looks for fonts, and imports
 drawn.subplots().set(title="x")
