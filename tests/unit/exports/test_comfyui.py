@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
-import subprocess
-import sys
 import tarfile
+import tempfile
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -15,23 +15,30 @@ from typing import Any
 import pytest
 import torch
 from comfy_loader import in_comfyui, loaded
+from conftest import FORKS
 from safetensors.torch import load_file, save_file
+from sao.base.files import read_json
 from sao.exports import comfyui, stable_audio_tools
 from sao.exports.form import Source
+from sao.models.build import load_trainable
 from sao.training.adapters import adapter_state, add_adapters, merged_weights, write_adapter
 from steps import make_model, shared_model
 
-TYPES = ("lora", "dora", "dora-cols", "bora", "lora-xs", "dora-xs", "dora-cols-xs", "bora-xs")
+NAMES = ("lora", "dora", "dora-cols", "bora", "lora-xs", "dora-xs", "dora-cols-xs", "bora-xs")
+TYPES = {name: number % 2 == 1 for number, name in enumerate(NAMES)}  # and whether the scale of its rank is rsLoRA's
 # Layers of every kind: without a bias, with a bias, and a convolution.
 TARGETS = ["to_q", "to_kv", "to_qkv", "to_out", "ff.2", "preprocess_conv", "to_timestep_embed.0"]
 ADAPTER = {"rank": 4, "alpha": 6, "rslora": False, "dropout": 0.0, "target_modules": TARGETS}
 ADAPTER |= {"include": None, "exclude": None, "base_precision": "fp32"}
 
 
-def source(base_model: Path, folder: Path, method: str, rslora: bool = False) -> Source:
-    """An adapter of this form with random weights, merged and in the files of a leg."""
+@functools.cache
+def source(base_model: Path, method: str, rslora: bool) -> Source:
+    """An adapter of this form with random weights, merged and in the files of a leg. Tests must not change it."""
+    folder = Path(tempfile.mkdtemp(dir=base_model.parent))
     base: Any = shared_model(base_model, "v")
-    model: Any = make_model(base_model, "v")
+    model: Any = load_trainable(read_json(base_model / "model_config.json"), base_model / "model.safetensors")
+    model.load_state_dict(base.state_dict())
     adapter = ADAPTER | {"rslora": rslora}
     add_adapters(model, method, adapter, 0)
     generator = torch.Generator().manual_seed(1)
@@ -51,11 +58,11 @@ def error(found: torch.Tensor, expected: torch.Tensor, before: torch.Tensor) -> 
     return float((found - expected).norm() / (expected - before).norm())
 
 
-@pytest.mark.parametrize(("method", "rslora"), [(method, number % 2 == 1) for number, method in enumerate(TYPES)])
+@pytest.mark.parametrize(("method", "rslora"), TYPES.items())
 def test_every_key_is_loaded_and_changes_its_weight_as_the_merge_does(
     base_model: Path, tmp_path: Path, method: str, rslora: bool
 ) -> None:
-    made = source(base_model, tmp_path, method, rslora)
+    made = source(base_model, method, rslora)
     told = comfyui.write(made, "float32", tmp_path)
     lora = load_file(tmp_path / "mine-comfyui.safetensors")
     model, merged = in_comfyui(made.base), in_comfyui(made.model)
@@ -75,7 +82,7 @@ def test_every_key_is_loaded_and_changes_its_weight_as_the_merge_does(
 
 
 def test_alpha_gives_the_strength_and_magnitudes_are_columns_of_their_weight(base_model: Path, tmp_path: Path) -> None:
-    made = source(base_model, tmp_path, "dora", rslora=True)
+    made = source(base_model, "dora", rslora=True)
     comfyui.write(made, "float16", tmp_path)
     lora = load_file(tmp_path / "mine-comfyui.safetensors")
     name = "diffusion_model.transformer.layers.0.self_attn.to_qkv"
@@ -91,13 +98,11 @@ def test_stock_stable_audio_tools_takes_the_form_in_half_precision(
 ) -> None:
     from stable_audio_tools.models.lora import load_and_apply_loras
 
-    made = source(base_model, tmp_path, method)
-    folder = tmp_path / "out"
-    folder.mkdir()
-    told = stable_audio_tools.write(made, "bfloat16", folder)
-    assert (folder / "lora.safetensors").stat().st_size < 0.65 * (tmp_path / "lora.safetensors").stat().st_size
+    made = source(base_model, method, rslora=False)
+    told = stable_audio_tools.write(made, "bfloat16", tmp_path)
+    assert (tmp_path / "lora.safetensors").stat().st_size < 0.65 * made.adapter.stat().st_size
     stock: Any = make_model(base_model, "v")
-    load_and_apply_loras(stock, [str(folder / "lora.safetensors")], "diffusion_cond")
+    load_and_apply_loras(stock, [str(tmp_path / "lora.safetensors")], "diffusion_cond")
     modules = dict(stock.named_modules())
     for key, value in told.items():
         torch.testing.assert_close(modules[key.removesuffix(".weight")].weight, value, rtol=1e-4, atol=1e-5)
@@ -183,19 +188,19 @@ def comfyui_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_comfyui_itself_loads_every_key(base_model: Path, comfyui_source: Path, tmp_path: Path) -> None:
     changed = {}
-    for method in TYPES:
+    for method, rslora in TYPES.items():
         folder = tmp_path / method
         folder.mkdir()
-        made = source(base_model, folder, method, rslora=True)
+        made = source(base_model, method, rslora)
         comfyui.write(made, "float32", folder)
         model, merged = (
             {k: v.float().contiguous() for k, v in in_comfyui(of).items()} for of in (made.base, made.model)
         )
-        save_file(model, tmp_path / "base.safetensors")
+        if method == NAMES[0]:
+            save_file(model, tmp_path / "base.safetensors")
         save_file(merged, folder / "merged.safetensors")
         changed[method] = {key for key in merged if not torch.equal(model[key], merged[key])}
-    command = [sys.executable, "-c", LOAD, comfyui_source, tmp_path, *TYPES]
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=600)
+    done = FORKS[0].code(LOAD, comfyui_source, tmp_path, *TYPES, cwd=tmp_path).finish(600)
     assert done.returncode == 0, done.stderr
     assert "not loaded" not in done.stderr and "ERROR" not in done.stderr, done.stderr
     found = json.loads(done.stdout.split("found ")[1])
