@@ -8,8 +8,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,13 +16,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import SCRIPTS, assert_fails, assert_succeeds, listing, run_script, write_wav
+from conftest import FORKS, assert_fails, assert_succeeds, listing, run_script, run_snakemake, write_wav
 from media import write_media
 from sao.base.files import sha256
 from sao.base.takes import take_id
 from sao.evaluation.votes import read_votes
 from sao.sound.read import read_sound
-from settings import as_options
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Locator, Page
@@ -186,11 +183,30 @@ def make_inputs(root: Path) -> list[object]:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A folder of `make_inputs`, and the arguments. Tests must not change it."""
+    root = tmp_path_factory.mktemp("inputs")
+    return root, [str(part) for part in make_inputs(root)]
+
+
+@pytest.fixture
+def arguments(inputs: tuple[Path, list[str]], tmp_path: Path) -> list[str]:
+    """The arguments for a folder of links to the files of `inputs`. A test may put others in their place."""
+    root, given = inputs
+    shutil.copytree(root, tmp_path, dirs_exist_ok=True, copy_function=os.link)
+    for table in tmp_path.glob("renders/*.csv"):  # the only files with paths in them
+        told = table.read_text(encoding="utf-8").replace(str(root), str(tmp_path))
+        table.unlink()
+        table.write_text(told, encoding="utf-8")
+    return [part.replace(str(root), str(tmp_path)) for part in given]
+
+
+@pytest.fixture(scope="module")
+def made(inputs: tuple[Path, list[str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of samples. Tests must not change it."""
-    root = tmp_path_factory.mktemp("collect")
-    assert_succeeds(run_script("collect", *make_inputs(root)))
-    return root / "samples"
+    folder = tmp_path_factory.mktemp("made") / "samples"
+    assert_succeeds(run_script("collect", *inputs[1], "--output", folder))
+    return folder
 
 
 def test_folder_has_all_that_the_page_shows(made: Path) -> None:
@@ -220,35 +236,32 @@ def test_page_names_what_was_left_out_of_a_corpus(made: Path) -> None:
     assert "<li>leak: 5 more, in the report</li>" in text and "<li>x.wav too long</li>" in text
 
 
-def test_nothing_of_an_earlier_config_stays(tmp_path: Path) -> None:
-    arguments = make_inputs(tmp_path)
+def test_nothing_of_an_earlier_config_stays(arguments: list[str], tmp_path: Path) -> None:
     (tmp_path / "samples/old").mkdir(parents=True)
     assert_succeeds(run_script("collect", *arguments))
     assert not (tmp_path / "samples/old").exists()
 
 
-def test_interrupted_it_leaves_no_folder_that_looks_like_one(tmp_path: Path) -> None:
-    arguments = make_inputs(tmp_path)
+def test_interrupted_it_leaves_no_folder_that_looks_like_one(arguments: list[str], tmp_path: Path) -> None:
     votes = tmp_path / "votes.json"
     os.mkfifo(votes)  # this file is read last, and the script waits for it
-    arguments += ["--votes", votes]
     before = listing(tmp_path)
-    command = [sys.executable, SCRIPTS / "collect.py", *as_options("collect", [str(part) for part in arguments])]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = FORKS[0].start("collect", *arguments, "--votes", votes, cwd=tmp_path)
     end = time.monotonic() + 60
     while not list(tmp_path.glob(".samples.part*/corpora/my <corpus>.html")):
         assert time.monotonic() < end
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=20)
-    assert_fails(subprocess.CompletedProcess(command, process.returncode, "", stderr), "interrupted: no output is half")
+    os.kill(process.pid, signal.SIGINT)
+    assert_fails(process.finish(20), "interrupted: no output is half")
     assert listing(tmp_path) == before
 
 
 @pytest.mark.parametrize("folder", ["audio", "data/my corpus/audio/train"])
-def test_recordings_of_ones_own_are_copied_and_links_followed(tmp_path: Path, folder: str) -> None:
+def test_recordings_of_ones_own_are_copied_and_links_followed(
+    arguments: list[str], tmp_path: Path, folder: str
+) -> None:
     """Unpacked recordings take no space twice. A user's own are copied, because nothing may write into them."""
-    arguments, mine = make_inputs(tmp_path), folder == "audio"
+    mine = folder == "audio"
     for path in sorted((tmp_path / "audio").glob("*.wav")):
         sound = tmp_path / folder / "elsewhere" / path.name
         sound.parent.mkdir(parents=True, exist_ok=True)
@@ -265,8 +278,7 @@ def test_recordings_of_ones_own_are_copied_and_links_followed(tmp_path: Path, fo
             assert (tmp_path / f"samples/one/{clip}.wav").samefile(rendered)
 
 
-def test_recordings_that_browsers_do_not_play_are_written_as_flac(tmp_path: Path) -> None:
-    arguments = make_inputs(tmp_path)
+def test_recordings_that_browsers_do_not_play_are_written_as_flac(arguments: list[str], tmp_path: Path) -> None:
     audio = np.random.default_rng(0).integers(-9000, 9000, (44100, 2)) / 32768
     kinds = {"b clip": write_media(tmp_path / "b.wv", audio), "a-clip": write_media(tmp_path / "a.m4a", audio)}
     for model in SHOWN:
@@ -284,8 +296,7 @@ def test_recordings_that_browsers_do_not_play_are_written_as_flac(tmp_path: Path
     assert "reference/b%20clip.flac" in page and "reference/a-clip.m4a" in page
 
 
-def test_missing_wav_fails_and_names_it(tmp_path: Path) -> None:
-    arguments = make_inputs(tmp_path)
+def test_missing_wav_fails_and_names_it(arguments: list[str], tmp_path: Path) -> None:
     gone = tmp_path / "renders/one/b clip.wav"
     gone.unlink()
     assert_fails(run_script("collect", *arguments), gone, "listed in")
@@ -615,8 +626,7 @@ def test_blind_test_hides_which_is_which_and_saves_votes_that_the_graph_reads(
     assert wrong + wrong_too == []
 
 
-def test_votes_that_were_counted_are_told_first_and_in_the_figures(tmp_path: Path) -> None:
-    arguments = make_inputs(tmp_path)
+def test_votes_that_were_counted_are_told_first_and_in_the_figures(arguments: list[str], tmp_path: Path) -> None:
     pair = {"split": "evaluation", "first": "base", "second": "two", "first_better": 2, "second_better": 10, "neither": 3, "share": 10 / 12, "low": 0.55, "high": 0.95, "votes": 16, "listeners": 2}  # fmt: skip
     votes = tmp_path / "votes.json"
     votes.write_text(json.dumps({"level": 0.95, "left_out": 4, "pairs": [pair]}))
@@ -635,8 +645,7 @@ def test_votes_that_were_counted_are_told_first_and_in_the_figures(tmp_path: Pat
     ]
 
 
-@pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("colours", ["light", "dark"])
+@pytest.mark.parametrize(("width", "colours"), [(390, "light"), (1280, "dark")])  # no colour depends on the width
 def test_page_is_accessible_in_both_colours_and_fits(page: Page, width: int, colours: str) -> None:
     from axe_playwright_python.sync_playwright import Axe
 
@@ -673,10 +682,7 @@ def test_default_runs_page_in_the_browser(finished: Path, context: BrowserContex
 def test_report_has_the_page_the_curves_and_the_measures(finished: Path, tmp_path: Path) -> None:
     """The report needs no network. Nothing answers at the proxy of this test."""
     proxies = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
-    done = subprocess.run(
-        ["snakemake", "results/samples", "--report", tmp_path / "report.zip"], cwd=finished, env=os.environ | proxies,
-        capture_output=True, text=True,
-    )  # fmt: skip
+    done = run_snakemake("results/samples", "--report", tmp_path / "report.zip", cwd=finished, env=proxies)
     assert done.returncode == 0, done.stderr
     shutil.unpack_archive(tmp_path / "report.zip", tmp_path / "report")
     files = listing(tmp_path / "report")
