@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import importlib
 import math
@@ -58,8 +59,8 @@ VARIANTS: dict[str, Callable[[dict], None]] = {
 }
 
 
-def make_model(base_model: Path, variant: str = "v") -> torch.nn.Module:
-    """A model like the demo's, but without weights that are all zeros, because those would hide errors."""
+@functools.cache
+def _made(base_model: Path, variant: str) -> torch.nn.Module:
     from sao.models.build import build, load_weights
 
     config = read_json(BASE_MODEL / "model_config.json")
@@ -73,6 +74,19 @@ def make_model(base_model: Path, variant: str = "v") -> torch.nn.Module:
             if not weight.any():
                 weight.normal_(std=0.1)
     return model
+
+
+def make_model(base_model: Path, variant: str = "v") -> torch.nn.Module:
+    """A model like the demo's, but without weights that are all zeros, because those would hide errors.
+
+    All share the frozen autoencoder, whose weight norm cannot be copied, and the text encoder with its tokenizer.
+    """
+    model = _made(base_model, variant)
+    prompt = model.conditioner.conditioners["prompt"]
+    torch.manual_seed(0)
+    return copy.deepcopy(
+        model, {id(part): part for part in (model.pretransform, prompt.__dict__["model"], prompt.tokenizer)}
+    )
 
 
 @functools.cache
