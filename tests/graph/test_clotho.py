@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import soundfile
 import yaml
-from conftest import ROOT, SPLITS, checksum, copy_checkout, noise, pack, run_snakemake, write_csv
+from conftest import GRAPH, ROOT, SPLITS, checksum, copy_checkout, noise, pack, run_snakemake, write_csv
 from hub import serve_hub
 from micro import safetensors, stable_audio_open, text_encoder
 from sao.base.files import read_json
@@ -104,7 +104,7 @@ def overlay(files: Path, mirror: str) -> dict[str, Any]:
 
 def snakemake(checkout: Path, target: str, **environment: str) -> None:
     configs = ["--configfile", "configs/clotho.yaml", "overlay.yaml"]
-    done = run_snakemake("--cores", "2", target, *configs, cwd=checkout, env={"WANDB_API_KEY": None} | environment)
+    done = run_snakemake(*GRAPH, target, *configs, cwd=checkout, env={"WANDB_API_KEY": None} | environment)
     assert done.returncode == 0, done.stderr
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from conftest import ROOT, assert_succeeds, noise, run_script, run_snakemake, write_wav
+from conftest import GRAPH, ROOT, assert_succeeds, noise, run_script, run_snakemake, write_wav
 from sao.base.tables import read_table
 from sao.config.resolve import SCHEMA
 from sao.data.formats import FORMATS
@@ -89,7 +89,7 @@ def configure(folder: Path, **corpus: Any) -> None:
 
 
 def snakemake(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    return run_snakemake("--cores", "2", "--configfile=mine.yaml", "--", *more, cwd=folder)
+    return run_snakemake(*GRAPH, "--configfile=mine.yaml", "--", *more, cwd=folder)
 
 
 def test_new_format_goes_from_manifest_to_dataset_configs(checkout: Path, base_model: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import change, link_checkout, run_snakemake
+from conftest import GRAPH, change, link_checkout, run_snakemake
 from hub import Hub, serve_hub
 from hub_datasets import REPO, REVISION, card, config, parquet, row
 from sao.base.tables import read_table
@@ -39,7 +39,7 @@ def snakemake(folder: Path, hub: Hub, *more: str, **corpus: Any) -> subprocess.C
     run = {"base_model": "demo", "corpus": "sounds", "steps": 1, "batch_size": 1}
     (folder / "hub.yaml").write_text(yaml.safe_dump({"corpora": {"sounds": entry}, "runs": {"sounds": run}}))
     env = {"HF_ENDPOINT": hub.endpoint, "HF_HUB_OFFLINE": "0", "HF_HOME": str(folder / "home"), "HF_TOKEN": ""}
-    return run_snakemake("--cores", "2", "--configfile=hub.yaml", *more, cwd=folder, env=env)
+    return run_snakemake(*GRAPH, "--configfile=hub.yaml", *more, cwd=folder, env=env)
 
 
 def test_from_the_hub_to_splits_and_nothing_is_left_to_do(checkout: Path, hub: Hub) -> None:

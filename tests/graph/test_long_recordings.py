@@ -13,7 +13,7 @@ import py7zr
 import pytest
 import soundfile
 import yaml
-from conftest import ROOT, link_checkout, run_snakemake
+from conftest import GRAPH, ROOT, link_checkout, run_snakemake
 from sao.base.files import read_json
 from sao.base.tables import read_table, read_tables
 
@@ -79,7 +79,7 @@ def configure(folder: Path, **cut: Any) -> None:
 
 
 def snakemake(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    done = run_snakemake("--cores", "2", "--configfile=cuts.yaml", *arguments, cwd=checkout)
+    done = run_snakemake(*GRAPH, "--configfile=cuts.yaml", *arguments, cwd=checkout)
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr[-3000:]
     return done
 
@@ -144,7 +144,7 @@ def test_a_faulty_row_stops_before_anything_is_cut(checkout: Path) -> None:
     lines[2] = lines[2].rsplit(",", 1)[0] + ",99"
     path.write_text("\n".join(lines) + "\n")
     try:
-        done = run_snakemake("--cores", "2", "--configfile=cuts.yaml", "--", "results/renders/parts", cwd=checkout)
+        done = run_snakemake(*GRAPH, "--configfile=cuts.yaml", "--", "results/renders/parts", cwd=checkout)
         assert done.returncode == 1 and "Traceback" not in done.stderr
         assert "sounds/metadata.csv, row 3: ends at 99 s, but the recording ends at" in done.stderr, done.stderr[-2000:]
     finally:

@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from conftest import link_checkout, run_snakemake
+from conftest import GRAPH, link_checkout, run_snakemake
 from sao.base.files import read_json
 from sao.base.tables import read_table
 
-RUN = {"base_model": "demo", "steps": 4, "checkpoint_every": 4, "validate_every": 2, "batch_size": 4}
+RUN = {"base_model": "demo", "steps": 4, "checkpoint_every": 4, "validate_every": 2, "batch_size": 4, "threads": 1}
 TAGS = {"mood": {"drop": 0.3}}
 CONFIG: dict[str, Any] = {
     "corpora": {
@@ -36,7 +36,7 @@ CONFIG: dict[str, Any] = {
 
 def snakemake(checkout: Path, *arguments: str, **changed: Any) -> subprocess.CompletedProcess[str]:
     (checkout / "both.yaml").write_text(json.dumps(CONFIG | changed))
-    return run_snakemake("--cores", "2", "--configfile=both.yaml", *arguments, cwd=checkout)
+    return run_snakemake(*GRAPH, "--configfile=both.yaml", *arguments, cwd=checkout)
 
 
 def make_folder(folder: Path) -> None:

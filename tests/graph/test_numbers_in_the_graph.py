@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import soundfile
 import yaml
-from conftest import BASE_MODEL, link_checkout, noise, run_snakemake, write_wav
+from conftest import BASE_MODEL, GRAPH, link_checkout, noise, run_snakemake, write_wav
 from safetensors.numpy import load_file, save_file
 from sao.base.files import read_json
 
@@ -63,16 +63,16 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def snakemake(checkout: Path, *targets: str) -> subprocess.CompletedProcess[str]:
-    return run_snakemake("--cores", "2", "--configfile=drums.yaml", "--", *targets, cwd=checkout)
+    return run_snakemake(*GRAPH, "--configfile=drums.yaml", "--", *targets, cwd=checkout)
 
 
 def test_bad_numbers_are_named_before_anything_is_encoded(checkout: Path) -> None:
     kept = "results/data/sounds/dataset_configs/drums.csv"
-    for value, words in (("", "bpm is '', not a whole number"), ("1000", "bpm is '1000'; the model knows 20 to 280")):
-        write_metadata(checkout / "sounds", BPM | {"03.wav": value})
-        done = snakemake(checkout, kept)
-        assert done.returncode == 1 and "Traceback" not in done.stderr
-        assert f"sounds/03.wav {words}: correct its row in the metadata" in done.stderr, done.stderr[-2000:]
+    write_metadata(checkout / "sounds", BPM | {"03.wav": ""})
+    done = snakemake(checkout, kept)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    words = "sounds/03.wav bpm is '', not a whole number: correct its row in the metadata"
+    assert words in done.stderr, done.stderr[-2000:]
     write_metadata(checkout / "sounds", BPM)
     done = snakemake(checkout, kept)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import socket
@@ -13,13 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import FORKS, ROOT, copy_checkout, forked_jobs
+from conftest import FORKS, GRAPH, ROOT, copy_checkout, forked_jobs, publish
 from sao.base.command import InputError
 from sao.base.files import link_folder
 
 NEEDED = ("snakemake_storage_plugin_s3", "moto", "flask", "flask_cors")
 MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-TARGET = "results/data/demo/dataset_configs/demo.sha256"
+TARGET = "results/data/packed/dataset_configs/demo.sha256"
 storage = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)} (uv sync)")
 
 
@@ -55,7 +56,7 @@ def snakemake(checkout: Path, *more: str, endpoint: str = "", target: str = TARG
             "SNAKEMAKE_STORAGE_S3_SECRET_KEY": "secret",
         }
     )
-    command = [FORKS[0].python(), "-m", "snakemake", "--cores", "2", target, *more]
+    command = [FORKS[0].python(), "-m", "snakemake", *GRAPH, "--configfile=packed.yaml", target, *more]
     done = subprocess.run(command, cwd=checkout, env=env, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return done.stdout + done.stderr
@@ -72,7 +73,12 @@ def in_bucket(endpoint: str) -> dict[str, bytes]:
 
 @storage
 def test_data_stage_in_a_bucket_is_that_on_a_disk(tmp_path: Path, endpoint: str) -> None:
-    here, there = copy_checkout(tmp_path / "disk"), copy_checkout(tmp_path / "bucket")
+    split = publish(tmp_path / "web", "development", [f"{number}.wav" for number in range(6)])
+    corpus = {"splits": {split.name: split.config()}, "train": [split.name], "split": {"method": "fraction"}}
+    run = {"base_model": "demo", "corpus": "packed", "steps": 1, "batch_size": 1}
+    here, there, other = (copy_checkout(tmp_path / name) for name in ("disk", "bucket", "other"))
+    for checkout in (here, there, other):
+        (checkout / "packed.yaml").write_text(json.dumps({"corpora": {"packed": corpus}, "runs": {"packed": run}}))
     snakemake(here)
     page = (ROOT / "docs/guides/scaling.md").read_text(encoding="utf-8")
     given = re.search(r"uv run snakemake .*(--default-storage-provider .*)", page)[1].split()
@@ -84,13 +90,12 @@ def test_data_stage_in_a_bucket_is_that_on_a_disk(tmp_path: Path, endpoint: str)
         for path in (here / "results" / folder).rglob("*")
         if path.is_file() and not any(part.startswith(".") for part in path.relative_to(here).parts)
     }
-    assert len(made) > 60 and "results/data/demo/splits/train.csv" in made
+    table = "results/data/packed/splits/train.csv"
+    assert len(made) > 30 and table in made
     different = [name for name, content in made.items() if stored.get(f"sao/{name}") != content]
     assert different == []
     assert "Nothing to be done" in snakemake(there, "-n", *given, endpoint=endpoint)
     # From another working folder, with no local copy of anything: the bucket is all there is.
-    other = copy_checkout(tmp_path / "other")
-    table = "results/data/demo/splits/train.csv"
     assert "Nothing to be done" in snakemake(other, "-n", *given, endpoint=endpoint, target=table)
 
 
