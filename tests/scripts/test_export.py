@@ -6,13 +6,12 @@ import json
 import os
 import pickle
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, assert_fails, change, run_script
+from conftest import SCRIPTS, assert_fails, change, run_script
+from forks import Forks
 from safetensors.torch import load_file, save_file
 from sao.base.names import write_digests
 
@@ -36,7 +35,20 @@ def checksums(folder: Path) -> Path:
     return listing
 
 
-def test_exported_file_holds_what_was_trained_and_loads_strictly(finished: Path) -> None:
+LOAD = """
+import json, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from sao.models.build import build
+from safetensors.torch import load_file
+folder = Path(sys.argv[2])
+run = folder / "checkpoints/demo"
+model = build(json.loads((run / "model_config.json").read_text()), folder / "models/demo/hub")
+print(model.load_state_dict(load_file(run / "model.safetensors"), strict=True))
+"""
+
+
+def test_exported_file_holds_what_was_trained_and_loads_strictly(finished: Path, forks: Forks, tmp_path: Path) -> None:
     exported = load_file(finished / "results/checkpoints/demo/model.safetensors")
     state = torch.load(finished / LAST / "state.ckpt", weights_only=True, map_location="cpu")
     average = {key: value for key, value in state["average"].items() if key != "step"}
@@ -49,15 +61,9 @@ def test_exported_file_holds_what_was_trained_and_loads_strictly(finished: Path)
     base = load_file(finished / "results/models/demo/model.safetensors")
     assert all(torch.equal(value, base[key]) for key, value in exported.items() if key.startswith("pretransform."))
 
-    code = (
-        "import sys, json; from pathlib import Path; sys.path.insert(0, 'scripts')\n"
-        "from sao.models.build import build; from safetensors.torch import load_file\n"
-        "folder = Path(sys.argv[1]); run = folder / 'checkpoints/demo'\n"
-        "model = build(json.loads((run / 'model_config.json').read_text()), folder / 'models/demo/hub')\n"
-        "print(model.load_state_dict(load_file(run / 'model.safetensors'), strict=True))\n"
-    )
-    command = [sys.executable, "-c", code, str(finished / "results")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    program = tmp_path / "load.py"
+    program.write_text(LOAD, encoding="utf-8")
+    done = forks.program(program, SCRIPTS, finished / "results", cwd=tmp_path).finish()
     assert "All keys matched" in done.stdout, done.stderr
 
 

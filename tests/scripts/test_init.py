@@ -99,23 +99,29 @@ def test_checkpoints_of_stable_audio_tools_are_unwrapped(
     assert ("has no moving average" in result.stderr) == (which == "ema" and not averaged)
 
 
-@pytest.mark.parametrize("form", ["folder", "peft's file", "file of another name"])
-def test_adapters_are_merged(base_model: Path, base: State, tmp_path: Path, form: str) -> None:
+@pytest.fixture(scope="module")
+def adapter(base_model: Path, base: State, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, State]:
+    """The folder of an adapter, and the base model's weights with it. Not to be changed."""
     from sao.models.build import build
     from sao.training.adapters import adapter_state, add_adapters, merged_weights, write_adapter
     from sao.training.memory import ADAPTER
 
-    adapter = ADAPTER | {"rank": 2, "alpha": 4, "target_modules": ["to_qkv"], "base_precision": "32"}
+    settings = ADAPTER | {"rank": 2, "alpha": 4, "target_modules": ["to_qkv"], "base_precision": "32"}
     model = build(read_json(base_model / "model_config.json"), base_model / "hub")
-    add_adapters(model, "lora", adapter, 0)
+    add_adapters(model, "lora", settings, 0)
     state = {key: torch.full_like(value, 0.1) for key, value in adapter_state(model, "lora").items()}
-    folder = tmp_path / "adapter"
-    folder.mkdir()
-    write_adapter(folder, state, "lora", adapter)
+    folder = tmp_path_factory.mktemp("adapter")
+    write_adapter(folder, state, "lora", settings)
     expected = merged_weights(base, folder)
     layer = next(key for key in expected if key.endswith("layers.0.self_attn.to_qkv.weight"))
     change = expected[layer].float() - base[layer].float()
     assert change == pytest.approx(0.1 * 0.1 * 2 * 4 / 2, abs=1e-3)  # rank 2, scaled by alpha / rank
+    return folder, expected
+
+
+@pytest.mark.parametrize("form", ["folder", "peft's file", "file of another name"])
+def test_adapters_are_merged(base_model: Path, adapter: tuple[Path, State], tmp_path: Path, form: str) -> None:
+    folder, expected = adapter
     path = {
         "folder": folder,
         "peft's file": folder / "adapter_model.safetensors",

@@ -49,6 +49,7 @@ def test_the_demos_weights_have_the_shapes_of_the_model_built_without_them() -> 
 
 
 ENCODER, DIT = "model.pretransform.config.encoder", "model.diffusion.config"
+ONE_BLOCK = (DIT + ".depth", 1)
 REFUSED = {
     "dac": ([(ENCODER, {"type": "dac", "config": {}})], "needs the Python package dac, which is not part"),
     "seanet": ([(ENCODER, {"type": "seanet", "config": {}})], "needs the Python package encodec, which is not part"),
@@ -75,7 +76,7 @@ REFUSED = {
 def test_model_that_would_fail_late_is_refused(name: str) -> None:
     changes, words = REFUSED[name]
     with pytest.raises(InputError, match=words) as error:
-        rehearse(changed(*changes))
+        rehearse(changed(ONE_BLOCK, *changes))
     assert str(error.value).startswith("m.json: ") and "\n" not in str(error.value)
 
 
@@ -102,7 +103,7 @@ OPTIMIZER = "training.optimizer_configs.diffusion.optimizer"
     ],
 )
 def test_training_that_could_not_step_is_refused(changes: list, run: dict, words: str | None) -> None:
-    config = changed(*changes)
+    config = changed(ONE_BLOCK, *changes)
     if words is None:
         rehearse(config, {"mine": RUN | run})
     else:
@@ -155,7 +156,7 @@ def test_window_holds_what_the_config_says(samples: int, patch: int, seconds: fl
 def test_window_that_is_no_whole_number_of_frames_or_patches_is_processed() -> None:
     ratio = downsampling_ratio(CONFIG)
     for patch in (1, 2, 4):
-        rehearse(changed(("sample_size", 37 * ratio + 5), ("model.diffusion.config.patch_size", patch)))
+        rehearse(changed(ONE_BLOCK, ("sample_size", 37 * ratio + 5), ("model.diffusion.config.patch_size", patch)))
 
 
 def command(*source: object, output: Path, trainings: dict | None = None, exports: dict | None = None) -> list[object]:
@@ -244,8 +245,15 @@ WRAPPED = {
 }
 
 
-@pytest.mark.parametrize("prefix", WRAPPED)
-@pytest.mark.parametrize("name", ["model.safetensors", "last.ckpt"])
+@pytest.mark.parametrize(
+    ("prefix", "name"),
+    [
+        ("diffusion.", "model.safetensors"),
+        ("diffusion.", "last.ckpt"),
+        ("module.", "last.ckpt"),
+        ("_orig_mod.", "model.safetensors"),
+    ],
+)
 def test_checkpoint_of_a_training_is_told_with_the_cure(tmp_path: Path, prefix: str, name: str) -> None:
     import shutil
 
@@ -272,9 +280,10 @@ def test_checkpoint_of_a_training_is_told_with_the_cure(tmp_path: Path, prefix: 
 
 def test_schedule_that_is_too_short_is_told_before_the_download() -> None:
     short = {"type": "OneCycleLR", "config": {"max_lr": 0.1, "total_steps": 5}}
-    rehearse(CONFIG, {"mine": RUN | {"scheduler": short, "steps": 5}})
+    config = changed(ONE_BLOCK)
+    rehearse(config, {"mine": RUN | {"scheduler": short, "steps": 5}})
     with pytest.raises(InputError, match="run mine: schedule OneCycleLR ends after 5 of 6 steps"):
-        rehearse(CONFIG, {"mine": RUN | {"scheduler": short, "steps": 6}})
+        rehearse(config, {"mine": RUN | {"scheduler": short, "steps": 6}})
 
 
 def test_checkpoint_of_another_model_is_told_by_its_keys() -> None:

@@ -29,7 +29,9 @@ def write(path: Path, captions: list[str], lengths: list[int], keep_padding: boo
 
 
 @given(
-    st.lists(st.tuples(st.text(min_size=1), st.integers(0, TOKENS)), min_size=1, unique_by=lambda pair: pair[0]),
+    st.lists(
+        st.tuples(st.text(min_size=1), st.integers(0, TOKENS)), min_size=1, max_size=6, unique_by=lambda pair: pair[0]
+    ),
     st.booleans(),
 )
 def test_what_was_encoded_is_found_again(tmp_path_factory: pytest.TempPathFactory, pairs: list, keep: bool) -> None:

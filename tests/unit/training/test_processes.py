@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import SCRIPTS, assert_succeeds
+from forks import Forks
 from sao.base.command import InputError
 from sao.models.device import Device
-from sao.training.processes import check_agreement, free_memory, local_rank, seats
+from sao.training.processes import check_agreement, free_memory, local_rank
 
 
 @pytest.mark.parametrize(
@@ -46,31 +47,32 @@ def test_the_processes_of_a_node_share_its_main_memory() -> None:
     assert free_memory(4) == whole // 4
 
 
-def _process(rank: int, store: str, said: multiprocessing.Queue) -> None:
-    os.environ |= {"SLURM_LOCALID": str(rank), "CUDA_VISIBLE_DEVICES": "0,1", "SLURMD_NODENAME": "n1"}
-    if rank == 1:
-        del os.environ["CUDA_VISIBLE_DEVICES"]
-    torch.distributed.init_process_group("gloo", store=torch.distributed.FileStore(store, 2), rank=rank, world_size=2)
-    said.put((rank, seats(torch.device("cpu"))))
+SEATS = """
+import sys
+import torch.distributed
+scripts, store, rank = sys.argv[1:]
+sys.path.insert(0, scripts)
+from sao.training.processes import seats
+shared = torch.distributed.FileStore(store, 2)
+torch.distributed.init_process_group("gloo", store=shared, rank=int(rank), world_size=2)
+print(*seats(torch.device("cpu")), sep="\\n")
+"""
 
 
-def test_every_process_is_told_of(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    said = context.Queue()
-    processes = [context.Process(target=_process, args=(rank, str(tmp_path / "store"), said)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    lines = dict(said.get(timeout=120) for _ in processes)
-    for process in processes:
-        process.join(timeout=60)
-    assert (
-        lines[0]
-        == lines[1]
-        == [
+def test_every_process_is_told_of(forks: Forks, tmp_path: Path) -> None:
+    program = tmp_path / "seats.py"
+    program.write_text(SEATS, encoding="utf-8")
+    started = []
+    for rank, gpus in enumerate(("0,1", None)):
+        env = {"SLURM_LOCALID": str(rank), "CUDA_VISIBLE_DEVICES": gpus, "SLURMD_NODENAME": "n1"}
+        given = (SCRIPTS, tmp_path / "store", rank)
+        started.append(forks.program(program, *given, cwd=tmp_path, env=env))
+    for result in [each.finish(60) for each in started]:
+        assert_succeeds(result)
+        assert result.stdout.splitlines() == [
             "process 0: cpu on n1, SLURM_LOCALID 0, CUDA_VISIBLE_DEVICES 0,1",
             "process 1: cpu on n1, SLURM_LOCALID 1",
         ]
-    )
 
 
 def test_processes_that_take_a_step_differently_are_told() -> None:
