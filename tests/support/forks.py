@@ -34,8 +34,8 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 WITHOUT_NETWORK = {"FORKED_WITHOUT_NETWORK": "1"}
 
 SERVER = """
-import atexit, contextlib, ctypes, fcntl, gc, importlib, importlib.machinery, io, json, multiprocessing, os, runpy, selectors
-import signal, socket, sys, tempfile, types, weakref
+import atexit, contextlib, ctypes, fcntl, gc, importlib, importlib.machinery, io, json, logging, multiprocessing.util, os
+import runpy, selectors, signal, socket, sys, tempfile, types, weakref
 listener = socket.socket(socket.AF_UNIX)
 listener.bind(sys.argv[1])
 import wandb  # first, because it looks at every module that there is
@@ -90,6 +90,7 @@ class Kept:
     def exec_module(self, module):
         module.__spec__ = self.spec
 
+kept = Kept()
 libc = ctypes.CDLL(None, use_errno=True)
 
 def checked(failed, what):
@@ -119,7 +120,6 @@ def run(order, streams):
     if "pid" in order:
         join(order["pid"])
     os.chdir(order["cwd"])
-    kept = Kept()
     os.environ.clear()
     os.environ.update(order["env"])
     if "FORKED_WITHOUT_NETWORK" in os.environ:
@@ -136,7 +136,8 @@ def run(order, streams):
     multiprocessing.set_executable(order["spawns"])
     sys.meta_path.insert(0, kept)
     if order.get("stock"):
-        kept.modules = {name: module for name, module in kept.modules.items() if name.split(".")[0] != "stable_audio_tools"}
+        for name in [name for name in kept.modules if name.split(".")[0] == "stable_audio_tools"]:
+            del kept.modules[name]
     tempfile.tempdir = None
     sys.argv = order["command"]
     sys.path[0] = os.path.dirname(sys.argv[0])
@@ -204,6 +205,9 @@ selector.register(listener, selectors.EVENT_READ)
 listener.listen(64)
 for finalizer in list(weakref.finalize._registry):
     finalizer.atexit = False  # torch has thousands; at the end of each process they would write into all of its memory
+atexit._clear()  # those of libraries ask for memory of all kinds, and drop folders that are this server's
+for last in (logging.shutdown, weakref.finalize._exitfunc, multiprocessing.util._exit_function):
+    atexit.register(last)
 gc.freeze()
 while True:
     for key, _ in selector.select():
@@ -292,6 +296,7 @@ class Forks:
                 return
             env = {"HF_HUB_CACHE": str(self.model.resolve() / "hub"), "HF_HUB_OFFLINE": "1"}
             env |= {"TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1"}
+            env |= {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}  # larger pages, which are copied in fewer pieces
             with self.socket.with_suffix(".log").open("w") as log:
                 server = subprocess.Popen(
                     [sys.executable, "-c", SERVER, str(self.socket), str(SCRIPTS)],
