@@ -9,7 +9,7 @@ test *args:
 
 # What takes longer: the main job as the README prints it, SLURM, a browser, a bucket, long random tests
 test-slow *args:
-    uv run pytest -m slow {{ args }}
+    uv run pytest -m "slow or hypothesis" {{ args }}
 
 # The page in the browser to try prompts on
 playground *args:

@@ -37,7 +37,14 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
 settings.register_profile("project", deadline=None, derandomize=True, database=None)
+settings.register_profile("everyday", settings.get_profile("project"), max_examples=20)
 settings.load_profile("project")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Everyday tests try fewer random inputs; `-m "slow or hypothesis"` and `-m ""` try all."""
+    if config.option.markexpr == "not slow":
+        settings.load_profile("everyday")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -51,7 +58,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         pytest.exit("this pytest-xdist keeps no groups together with this pytest: what is shared is made twice", 3)
 
 
-# Modules whose tests are of the slow tier, beside all that look at the finished main job and single tests with the mark.
+# Modules whose tests are of the slow tier, beside all that look at the finished main job, all in a browser, and single tests
+# with the mark.
 SLOW = {
     "test_cluster",  # SLURM
     "test_storage",  # a server of S3
@@ -68,6 +76,7 @@ SLOW = {
     "test_clotho",
     "test_made_corpora",
     "test_playground",
+    "test_mixtures",
 }
 # What takes longest comes first, or one process would be left with it at the end.
 FIRST = [
@@ -100,7 +109,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not item.get_closest_marker("xdist_group"):  # pytest-xdist joins several into one name
             item.add_marker(pytest.mark.xdist_group("finished" if "finished" in item.fixturenames else item.path.stem))
-        if "finished" in item.fixturenames or item.path.stem in SLOW:
+        if {"finished", "browser"} & set(item.fixturenames) or item.path.stem in SLOW:
             item.add_marker(pytest.mark.slow)
     first = FIRST
     groups = [item.get_closest_marker("xdist_group").args[0] for item in items]

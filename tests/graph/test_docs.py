@@ -66,6 +66,7 @@ def test_commands_work_as_a_dry_run(command: tuple[str, ...], checkout: Path, tm
     assert next((rule for target, rule in makers.items() if target in command), "collect") in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_training_of_many_legs_is_planned(checkout: Path) -> None:
     """As many that Python's own limit of recursion would end the plan."""
     (checkout / "configs/legs.yaml").write_text("runs: {demo: {steps: 600, checkpoint_every: 1}}\n")

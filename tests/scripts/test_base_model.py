@@ -28,6 +28,7 @@ from conftest import (
     run_script,
     write_shapes,
 )
+from forks import Forks
 from hub import Hub, serve_hub
 from model_configs import CONFIG, changed
 from safetensors.numpy import load, save
@@ -720,7 +721,7 @@ def everything_written(folder: Path) -> str:
 
 
 @pytest.mark.slow
-def test_token_is_written_nowhere(tmp_path: Path, hub: Hub) -> None:
+def test_token_is_written_nowhere(tmp_path: Path, hub: Hub, forks: Forks) -> None:
     checkout = tmp_path / "checkout"
     checkout.mkdir()
     for name in ("Snakefile", "config.yaml", "rules", "schemas", "scripts", "envs", "profiles", "report", "resources"):
@@ -731,8 +732,8 @@ def test_token_is_written_nowhere(tmp_path: Path, hub: Hub) -> None:
         "text_encoder": {"repo": ENCODER, "revision": ENCODER_REVISION},
     }
     target = "results/models/theirs/checksums.sha256"
-    snakemake = ["snakemake", "--cores", "1", target, "--configfile", "hub.yaml", "--verbose", "--printshellcmds"]
-    env = os.environ | environment(hub.endpoint, tmp_path / "home", HF_TOKEN=TOKEN)
+    snakemake = ["--cores", "1", target, "--configfile", "hub.yaml", "--verbose", "--printshellcmds"]
+    env = environment(hub.endpoint, tmp_path / "home", HF_TOKEN=TOKEN) | {"PATH": forks.path()}
     weights = (BASE_MODEL / "model.safetensors").read_bytes()
     files_of(hub).update({"model_config.json": json.dumps(CONFIG).encode(), "model.safetensors": weights})
     entry["text_encoder"]["repo"] = "someone/t5-small"
@@ -741,14 +742,12 @@ def test_token_is_written_nowhere(tmp_path: Path, hub: Hub) -> None:
     hub.token, hub.message = TOKEN, f"Bad token {TOKEN}"
     for refusal in ((403, "GatedRepo"), (500, ""), None):
         hub.refusal = {"someone/model": refusal} if refusal else {}
-        done = subprocess.run(snakemake, cwd=checkout, env=env, capture_output=True, text=True)
+        done = forks.snakemake(*snakemake, cwd=checkout, env=env).finish()
         assert (done.returncode == 0) == (refusal is None), done.stderr
         assert (checkout / target).exists() == (refusal is None)
         assert TOKEN not in done.stdout + done.stderr + everything_written(checkout)
         assert "Traceback" not in (checkout / "results/logs/rehearse/theirs.log").read_text()
     assert "Traceback" not in (checkout / "results/logs/base_model/theirs.log").read_text()
-    report = subprocess.run(
-        [*snakemake, "--report", "report.html"], cwd=checkout, env=env, capture_output=True, text=True
-    )
+    report = forks.snakemake(*snakemake, "--report", "report.html", cwd=checkout, env=env).finish()
     assert report.returncode == 0, report.stderr
     assert (checkout / "report.html").is_file() and TOKEN not in everything_written(checkout)

@@ -70,6 +70,7 @@ def history(files: dict[str, list[str]]) -> list[dict[str, Any]]:
     return [json.loads(row) for row in files["wandb-history.jsonl"]]
 
 
+@pytest.mark.slow
 def test_wandb_gets_all_legs_in_one_run_of_the_trainings_group(root: Path, tmp_path: Path) -> None:
     uploads: dict[str, bytes] = {}
     online = {"wandb": {"project": "p", "mode": "online"}}
@@ -90,6 +91,7 @@ def test_wandb_gets_all_legs_in_one_run_of_the_trainings_group(root: Path, tmp_p
     assert sent == (root / leg(8) / "mine@cfg-4.wav").read_bytes()
 
 
+@pytest.mark.slow
 def test_what_is_logged_offline_is_sent_by_the_documented_command(root: Path, tmp_path: Path) -> None:
     for name in (leg(4), leg(8)):
         _, summary = log_audio(root, tmp_path, name, wandb={"project": "p", "mode": "offline"}, base=name == leg(4))
@@ -104,6 +106,7 @@ def test_what_is_logged_offline_is_sent_by_the_documented_command(root: Path, tm
     assert [row["_step"] for row in history(files)] == [0, 4, 8]
 
 
+@pytest.mark.slow
 def test_where_wandb_does_not_answer_a_line_says_so_and_nothing_is_lost(root: Path, tmp_path: Path) -> None:
     online = {"wandb": {"project": "p", "mode": "online"}}
     home = {"HOME": str(tmp_path), "NETRC": None, "WANDB_MODE": None, "WANDB_API_KEY": None}

@@ -654,6 +654,7 @@ def test_failure_is_one_line_and_leaves_nothing(tmp_path: Path, case: str) -> No
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_many_texts_are_read_in_no_time(tmp_path: Path) -> None:
     """With twenty thousand captions in texts, a search through all sounds for each would take minutes."""
     wav = write_wav(tmp_path / "a.wav", noise("a", 0.001)).read_bytes()

@@ -227,6 +227,7 @@ def test_training_from_audio_has_the_losses_of_one_on_latents(whole: dict[str, P
     pd.testing.assert_frame_equal(on_latents, from_audio, check_exact=False, rtol=1e-5)
 
 
+@pytest.mark.slow  # a processor has no fast multiplication in these
 @pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed", "bf16-true"])
 def test_low_precision_from_audio_is_that_on_latents(trainer: Trainer, tmp_path: Path, precision: str) -> None:
     changes = {"precision": precision, "gradient_clip": 1.0, "accumulate": 2}
@@ -757,6 +758,7 @@ def sent_to_wandb(forks: Forks, run: Path, times: int = 1) -> list[int]:
     return [json.loads(row)["_step"] for row in files["wandb-history.jsonl"]]
 
 
+@pytest.mark.slow
 def test_loggers_go_on_from_leg_to_leg(trainer: Trainer, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -775,6 +777,7 @@ def test_loggers_go_on_from_leg_to_leg(trainer: Trainer, tmp_path: Path) -> None
         assert [scalar.value for scalar in scalars] == pytest.approx(table[column].tolist(), rel=1e-6)
 
 
+@pytest.mark.slow  # waits for W&B
 def test_where_wandb_does_not_answer_the_training_goes_on_and_logs_to_disk(trainer: Trainer, tmp_path: Path) -> None:
     run = tmp_path / "run"
     env = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "0" * 40, "WANDB_MODE": None}
@@ -802,7 +805,14 @@ def test_a_step_in_parts_is_the_step(trainer: Trainer, tmp_path: Path, uneven: P
 LORA_XS = LORA | {"method": "lora-xs"}
 
 
-@pytest.mark.parametrize("changes", [LORA, LORA_XS, {"precision": "bf16-true"}], ids=["lora", "lora-xs", "bf16-true"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param(LORA, id="lora"),
+        pytest.param(LORA_XS, id="lora-xs"),
+        pytest.param({"precision": "bf16-true"}, id="bf16-true", marks=pytest.mark.slow),
+    ],
+)
 def test_other_ways_of_training_resume_exactly(trainer: Trainer, tmp_path: Path, changes: dict) -> None:
     base = checksum(trainer.model / "model.safetensors")
     one, two = tmp_path / "one", tmp_path / "two"

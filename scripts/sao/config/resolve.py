@@ -468,7 +468,7 @@ def place_of(key: list[Any], files: list[Path]) -> str:
     """`file, line n` of the deepest part of `key` that a config file contains. The last file is searched first."""
     for depth in range(len(key), 0, -1):
         for path in reversed(files):
-            for node_path, line in _lines(yaml.compose(path.read_text(encoding="utf-8")), []):
+            for node_path, line in _lines(yaml.compose(path.read_text(encoding="utf-8"), yaml.CSafeLoader), []):
                 if node_path == [str(k) for k in key[:depth]]:
                     return f"{path}, line {line}"
     return ", ".join(map(str, files)) or "--config"

@@ -24,7 +24,7 @@ Config = dict[str, Any]
 Key = tuple[str, ...]
 
 DEMO, CLOTHO = ROOT / "config.yaml", ROOT / "configs" / "clotho.yaml"
-SCHEMA_TREE = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+SCHEMA_TREE = yaml.load(SCHEMA.read_text(encoding="utf-8"), yaml.CSafeLoader)
 COMMIT, MD5 = "0" * 40, "0" * 32
 HUB = {"repo": "a/b", "revision": COMMIT, "text_encoder": {"repo": "t5-base", "revision": COMMIT}}
 FILE = {"url": "x.csv", "md5": MD5}
@@ -40,7 +40,7 @@ def load(*files: Path) -> Config:
     """The config that Snakemake itself merges from these files."""
     config: Config = {}
     for path in files:
-        update_config(config, yaml.safe_load(path.read_text(encoding="utf-8")))
+        update_config(config, yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader))
     return config
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import pytest
 import torch
 from clap import save_tokenizer
 from conftest import BASE_MODEL, SCRIPTS, assert_succeeds, run_script, write_shapes
+from forks import Forks
 from safetensors.numpy import save
 from sao.models.config import read_model_config
 
@@ -20,6 +20,7 @@ INSTALLED = importlib.util.find_spec("laion_clap") is not None
 BUILD = """
 import sys
 from pathlib import Path
+sys.path.insert(0, sys.argv[3])
 from sao.base.command import InputError
 from sao.models.build import build
 from sao.models.config import read_model_config
@@ -37,11 +38,26 @@ torch.save({"given": given, "text": clap.text_branch.state_dict()}, sys.argv[2])
 """
 
 
-def build(folder: Path, output: Path) -> subprocess.CompletedProcess[str]:
-    """Build the model and encode two prompts, without a network."""
-    return subprocess.run(
-        [sys.executable, "-c", BUILD, folder, output], cwd=SCRIPTS, capture_output=True, text=True, timeout=300
-    )
+MAKE = """
+import os
+import sys
+sys.path.insert(0, sys.argv[3])
+os.environ |= {"HF_HUB_CACHE": sys.argv[1], "HF_HUB_OFFLINE": "1"}
+import torch
+from sao.models.build import prepare_clap
+prepare_clap()
+import laion_clap
+torch.manual_seed(5)
+state = laion_clap.CLAP_Module(enable_fusion=False, amodel="HTSAT-tiny", device="cpu").model.state_dict()
+torch.save({f"module.{k}": torch.rand_like(v) if v.is_floating_point() else v for k, v in state.items()}, sys.argv[2])
+"""
+
+
+def run(forks: Forks, program: str, given: Path, output: Path) -> subprocess.CompletedProcess[str]:
+    """Run a program on a file or folder, in a process of its own."""
+    path = output.with_suffix(".py")
+    path.write_text(program)
+    return forks.program(path, given, output, SCRIPTS, cwd=output.parent).finish()
 
 
 def save_encoder(folder: Path) -> None:
@@ -78,34 +94,26 @@ def take(source: Path, checkpoint: Path, output: Path) -> Path:
 
 
 @pytest.mark.skipif(INSTALLED, reason="laion_clap is installed")
-def test_missing_laion_clap_is_told(source: Path, tmp_path: Path) -> None:
+def test_missing_laion_clap_is_told(forks: Forks, source: Path, tmp_path: Path) -> None:
     torch.save({"state_dict": {"module.text_branch.a": torch.zeros(1)}}, tmp_path / "clap.pt")
-    done = build(take(source, tmp_path / "clap.pt", tmp_path / "model"), tmp_path / "built.pt")
+    done = run(forks, BUILD, take(source, tmp_path / "clap.pt", tmp_path / "model"), tmp_path / "built.pt")
     assert done.returncode == 1 and "laion_clap is not installed: run `uv sync --group clap`" in done.stderr
 
 
 @pytest.mark.skipif(not INSTALLED, reason="needs `uv sync --group clap`")
-def test_clap_is_built_offline_with_the_weights_of_its_checkpoint(source: Path, tmp_path: Path) -> None:
+def test_clap_is_built_offline_with_the_weights_of_its_checkpoint(forks: Forks, source: Path, tmp_path: Path) -> None:
     # A checkpoint has the keys of the model, which are known only once it is built.
     torch.save({"state_dict": {"module.text_branch.a": torch.zeros(1)}}, tmp_path / "clap.pt")
-    done = build(take(source, tmp_path / "clap.pt", tmp_path / "model"), tmp_path / "built.pt")
+    done = run(forks, BUILD, take(source, tmp_path / "clap.pt", tmp_path / "model"), tmp_path / "built.pt")
     assert done.returncode == 1 and "keys are missing (text_" in done.stderr, done.stderr
 
-    make = (
-        "import sys, torch; from pathlib import Path; from sao.models import build as model; import os\n"
-        "os.environ |= {'HF_HUB_CACHE': sys.argv[1], 'HF_HUB_OFFLINE': '1'}; model.prepare_clap()\n"
-        "import laion_clap; torch.manual_seed(5)\n"
-        "clap = laion_clap.CLAP_Module(enable_fusion=False, amodel='HTSAT-tiny', device='cpu').model\n"
-        "torch.save({f'module.{k}': torch.rand_like(v) if v.is_floating_point() else v "
-        "for k, v in clap.state_dict().items()}, sys.argv[2])\n"
-    )
-    made = [sys.executable, "-c", make, tmp_path / "model/hub", tmp_path / "state.pt"]
-    subprocess.run(made, cwd=SCRIPTS, check=True, capture_output=True)
+    made = run(forks, MAKE, tmp_path / "model/hub", tmp_path / "state.pt")
+    assert made.returncode == 0, made.stderr
     state = torch.load(tmp_path / "state.pt", weights_only=True)
     torch.save({"epoch": 1, "best": np.float64(0.5), "state_dict": state}, tmp_path / "clap.pt")
 
     moved = take(source, tmp_path / "clap.pt", tmp_path / "model").rename(tmp_path / "moved")
-    done = build(moved, tmp_path / "built.pt")
+    done = run(forks, BUILD, moved, tmp_path / "built.pt")
     assert done.returncode == 0, done.stderr
     built = torch.load(tmp_path / "built.pt", weights_only=True)
     width = read_model_config(moved / "model_config.json")["model"]["conditioning"]["cond_dim"]

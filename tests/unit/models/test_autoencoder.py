@@ -60,7 +60,7 @@ def test_an_encoder_with_channels_last_computes_the_same(name: str) -> None:
 
     torch.manual_seed(0)
     encoder = create_autoencoder(CONFIGS[name](), "the model").encoder.eval().requires_grad_(False)
-    signal = torch.randn(1, next(layer.in_channels for layer in convolutions(encoder)), 40_960)
+    signal = torch.randn(1, next(layer.in_channels for layer in convolutions(encoder)), 8192)
     expected = encoder(signal)
     autoencoder.channels_last(encoder)
     strides: list[int] = []

@@ -27,6 +27,7 @@ print(pytorch_lightning.__version__)
 """
 
 
+@pytest.mark.slow  # imports all of it anew
 def test_models_are_imported_without_the_compiler_and_the_trainer() -> None:
     done = subprocess.run([sys.executable, "-c", LOOK, str(SCRIPTS)], capture_output=True, text=True, check=True)
     left, training, suppressed, version = done.stdout.splitlines()
