@@ -12,6 +12,7 @@ from types import ModuleType
 
 import pytest
 from conftest import ROOT
+from forks import Forks
 
 WIDTH, CHANNELS, COND, GLOBAL, CONTEXT = 64, 64, 768, 1536, 20
 
@@ -51,9 +52,9 @@ def test_the_flops_of_a_clip_are_those_counted_by_hand() -> None:
 
 
 @pytest.mark.slow
-def test_every_part_of_the_gpu_benchmark_measures(tmp_path: Path) -> None:
+def test_every_part_of_the_gpu_benchmark_measures(forks: Forks, tmp_path: Path) -> None:
     words = ["--device", "cpu", "--size", "micro", "--folder", str(tmp_path), "--output", str(tmp_path / "rows.jsonl")]
-    done = subprocess.run([sys.executable, "benchmarks/gpu.py", *words], cwd=ROOT, capture_output=True, text=True)
+    done = forks.program(ROOT / "benchmarks/gpu.py", *words, cwd=ROOT).finish()
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
     assert [row for row in rows if "error" in row] == []
