@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import warnings
 from collections import Counter
 from typing import Any
 
@@ -18,7 +17,7 @@ from sao.pages.document import document, escape
 # SVGs with text as text, and with the same bytes for the same data.
 matplotlib.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "sao", "font.size": 9}
 SIZE = (4.6, 2.6)  # inches
-# Of a histogram, in parts of its size, with room for counts of six digits. matplotlib's own layouts take as long as the drawing.
+# In parts of the size, with room for counts of six digits. matplotlib's own layouts take as long as the drawing.
 MARGINS = {"left": 0.17, "right": 0.97, "bottom": 0.19, "top": 0.89}
 ROWS = 500  # findings, and recordings, that are shown; the JSON report has all findings
 TIMES = 20  # clips of a recording whose times are shown
@@ -48,6 +47,7 @@ def page(table: pd.DataFrame, summary: dict[str, Any]) -> str:
     parts += [f"<h2>{title}</h2>{counts(values)}" for title, values in counted]
     if len(table):
         parts.append(f"<h2>Plots</h2><div class='plots'>{''.join(plots(table))}</div>")
+        parts.append(f"<h2>Most common words of captions</h2>{counts(common_words(table))}")
     if "source_file" in table and len(table):
         parts.append(f"<h2>Recordings: {table.source_sha256.nunique()}</h2>{recordings(table)}")
     for title, key in (("Errors", "errors"), ("Left out", "left_out"), ("Warnings", "warnings")):
@@ -56,7 +56,13 @@ def page(table: pd.DataFrame, summary: dict[str, Any]) -> str:
 
 
 def counts(values: dict[str, int]) -> str:
-    rows = (f'<tr><td>{escape(str(key))}</td><td class="n">{value}</td></tr>' for key, value in values.items())
+    """A table of numbers, each with a bar. The longest bar is that of the largest number."""
+    most = max(values.values(), default=0) or 1
+    rows = (
+        f'<tr><td>{escape(str(key))}</td><td class="n">{value}</td>'
+        f'<td><span class="bar" style="width:{10 * value / most:.2f}em"></span></td></tr>'
+        for key, value in values.items()
+    )
     return f"<table>{''.join(rows)}</table>"
 
 
@@ -94,21 +100,24 @@ def findings(entries: list[dict[str, str]]) -> str:
 
 
 def plots(table: pd.DataFrame) -> list[str]:
-    """SVG plots of the durations, levels, sample rates and captions of the kept clips."""
+    """SVG plots of the durations and levels of the kept clips, and of the lengths of their captions."""
     sound = table[table.problem == ""] if "problem" in table else table
-    columns = caption_columns(table)
-    captions = [text for texts in table[columns].itertuples(index=False) for text in texts if text]
-    words = Counter(
-        word for text in captions for word in re.findall(r"[^\W\d_]+", text.lower()) if word not in STOPWORDS
-    ).most_common(20)
     levels = sound[["peak_dbfs", "rms_dbfs"]].replace(float("-inf"), -120)
     return [
         histogram("Durations", "seconds", {"": sound.seconds}),
         histogram("Levels", "dBFS", {"peak": levels.peak_dbfs, "RMS": levels.rms_dbfs}),
-        bars("Sample rates", {f"{rate} Hz": n for rate, n in sorted(Counter(sound.sample_rate).items())}),
-        histogram("Caption lengths", "words", {"": pd.Series([len(text.split()) for text in captions])}),
-        bars("Most common words", dict(words), (4.6, 3.8)),
+        histogram("Caption lengths", "words", {"": pd.Series([len(text.split()) for text in captions(table)])}),
     ]
+
+
+def captions(table: pd.DataFrame) -> list[str]:
+    return [text for texts in table[caption_columns(table)].itertuples(index=False) for text in texts if text]
+
+
+def common_words(table: pd.DataFrame) -> dict[str, int]:
+    """The twenty words that the captions have most often, and how often."""
+    words = (word for text in captions(table) for word in re.findall(r"[^\W\d_]+", text.lower()))
+    return dict(Counter(word for word in words if word not in STOPWORDS).most_common(20))
 
 
 def histogram(title: str, unit: str, series: dict[str, pd.Series]) -> str:
@@ -125,20 +134,10 @@ def histogram(title: str, unit: str, series: dict[str, pd.Series]) -> str:
     return svg(figure, title)
 
 
-def bars(title: str, values: dict[str, int], size: tuple[float, float] = SIZE) -> str:
-    figure = Figure(size, layout="constrained")
-    axes = figure.subplots()
-    axes.barh(list(values)[::-1], list(values.values())[::-1])
-    axes.set(title=title, xlabel="count")
-    return svg(figure, title)
-
-
 def svg(figure: Figure, title: str) -> str:
     """The figure as an element of a page. Its ids get a prefix, because no other figure may have the same."""
     buffer = io.StringIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # the browser has fonts of its own
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text[text.index("<svg") :], flags=re.DOTALL)
     return re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{title.split()[0].lower()}-", text)

@@ -7,7 +7,8 @@ import re
 
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#222}
 table{border-collapse:collapse;font-size:13px}td,th{border-bottom:1px solid #ddd;padding:.25rem .7rem;text-align:left;
-vertical-align:top}td.n{text-align:right}.plots{display:flex;flex-wrap:wrap;gap:1rem}.bad{color:#b00020}
+vertical-align:top}td.n{text-align:right}.plots{display:flex;flex-wrap:wrap;gap:1rem}
+.bar{display:inline-block;height:.7em;background:#1f77b4}.bad{color:#b00020}
 td.path{overflow-wrap:anywhere;max-width:26rem}"""
 
 
