@@ -77,6 +77,9 @@ SLOW = {
     "test_made_corpora",
     "test_playground",
     "test_mixtures",
+    "test_try",
+    "test_hub_corpus",
+    "test_memorisation",
 }
 # What takes longest comes first, or one process would be left with it at the end.
 FIRST = [

@@ -613,6 +613,7 @@ def snakemake(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[st
     return run_snakemake(*arguments, cwd=checkout, timeout=120)
 
 
+@pytest.mark.slow
 def test_target_downloads_fetches_files_and_models_and_makes_nothing(checkout: Path) -> None:
     assert {path.name for path in (checkout / "results").iterdir()} == {"data", "models", "logs", "benchmarks"}
     assert [path.name for path in (checkout / "results/data/demo").iterdir()] == ["archives"]
@@ -621,6 +622,7 @@ def test_target_downloads_fetches_files_and_models_and_makes_nothing(checkout: P
     assert (checkout / "results/models/demo/checksums.sha256").is_file()
 
 
+@pytest.mark.slow
 def test_interrupted_job_is_resumed_by_the_next_run(server: Server, remote: str, tmp_path: Path) -> None:
     """Snakemake deletes only the outputs of an interrupted job."""
     checkout = copy_checkout(tmp_path / "checkout")

@@ -106,6 +106,7 @@ def test_broken_sound_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "a.npz").exists()
 
 
+@pytest.mark.slow
 def test_clap_embeds_sounds_and_captions_offline(clap: Path, tmp_path: Path) -> None:
     table = make_renders(tmp_path / "mine", ["x", "y", "long"])
     write_wav(tmp_path / "mine/long.wav", noise("long", 2.2), RATE)  # the window of the model is 1 s

@@ -68,6 +68,7 @@ def command(
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_killed_render_keeps_its_finished_clips(base_model: Path, splits: Path, tmp_path: Path, forks: Forks) -> None:
     clips = tmp_path / "clips.csv"
     assert_succeeds(run_prompts(base_model, splits, clips, clips={"train": 4}))

@@ -66,6 +66,7 @@ def test_a_clip_gets_frames_for_its_own_length_in_whole_chunks(model: Any, base_
     assert frames_of(shared_model(base_model), CLIPS[0], WINDOW, 1) == WINDOW
 
 
+@pytest.mark.slow
 def test_neighbours_and_batches_change_nothing(model: Any) -> None:
     from sao.rendering.sampling import render
 

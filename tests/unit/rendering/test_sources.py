@@ -97,6 +97,7 @@ def test_a_varied_source_is_what_stable_audio_tools_makes_of_it(model: Any, kind
     assert distances[0] < distances[1]  # less noise leaves more of the source
 
 
+@pytest.mark.slow
 def test_every_sampler_starts_from_the_source(model: Any, kind: str, source: Path) -> None:
     from sao.models.config import SAMPLERS
     from sao.rendering import sampling
@@ -140,6 +141,7 @@ def test_a_mask_is_filled_as_stable_audio_tools_does_and_the_rest_is_the_source(
         assert not torch.allclose(audio[:, filled], alone[:, filled], atol=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["inpainting"], indirect=True)
 def test_neighbours_and_batches_change_nothing(model: Any, kind: str, source: Path) -> None:
     from sao.rendering.sampling import render

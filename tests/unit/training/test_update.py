@@ -39,7 +39,7 @@ class Counted(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("clip", [0, 1.0], ids=["unclipped", "clipped"])
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("precision", ["32-true", pytest.param("bf16-mixed", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_steps_read_nothing_and_encode_no_text(
     base_model: Path, monkeypatch: pytest.MonkeyPatch, method: str, precision: str, clip: float
