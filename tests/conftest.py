@@ -172,6 +172,11 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than there are processors: some tests wait, for servers that answer late or for a kill."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
 def pytest_xdist_setupnodes(config: pytest.Config, specs: list) -> None:
     """The processes of pytest-xdist find their imports made: each would import torch, scipy and the rest by itself."""
     shared = config._tmp_path_factory.getbasetemp()

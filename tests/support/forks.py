@@ -97,6 +97,16 @@ def checked(failed, what):
     if failed:
         raise OSError(ctypes.get_errno(), what)
 
+def collapse():  # this server's memory into pages of 2 MB where the kernel can: a fork copies the table of pages
+    with open("/proc/self/maps") as file:
+        ranges = [line.split() for line in file]
+    for place, rights, _, _, inode, *name in ranges:
+        start, end = (int(address, 16) for address in place.split("-"))
+        if rights == "rw-p" and inode == "0" and name in ([], ["[heap]"]):
+            start, end = -(-start >> 21) << 21, end >> 21 << 21
+            if start < end:
+                libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), 25)  # MADV_COLLAPSE of <linux/mman.h>
+
 def join(pid):  # the namespaces of a client under `unshare -rm`, which sees another disk
     here, there = (os.readlink(f"/proc/{of}/ns/mnt") for of in ("self", pid))
     if here != there:
@@ -209,6 +219,7 @@ atexit._clear()  # those of libraries ask for memory of all kinds, and drop fold
 for last in (logging.shutdown, weakref.finalize._exitfunc, multiprocessing.util._exit_function):
     atexit.register(last)
 gc.freeze()
+collapse()
 while True:
     for key, _ in selector.select():
         if key.fileobj is listener:
