@@ -62,7 +62,13 @@ def test_every_part_of_the_gpu_benchmark_measures(forks: Forks, tmp_path: Path) 
     assert {part: parts.count(part) for part in sorted(set(parts))} == {
         "card": 2, "encode": 2, "made": 1, "memory": 7, "precision": 4, "render": 3, "train": 6,
     }  # fmt: skip
-    assert all(row["clips_s"] > 0 and row["mfu"] > 0 and row["peak"] == 0 for row in rows if row["part"] == "train")
+    trained = [row for row in rows if row["part"] == "train"]
+    assert all(row["clips_s"] > 0 and row["peak"] == 0 for row in trained)
+    # Of the rate of a matmul. On a processor that others use too, that rate may be measured below a training's.
+    card, clip = (row for row in rows if row["part"] == "card")
+    assert [row["mfu"] for row in trained] == pytest.approx(
+        [row["clips_s"] * clip["flops"] / card["matmul"] for row in trained]
+    )
     ours = [row for row in rows if row["what"].startswith("ours, full") and row["part"] == "train"]
     assert all(row["estimate"] > 1e6 and "validate" in row["phases"] for row in ours)
     assert [row["what"].split(",")[2] for row in rows if "write_state" in row.get("phases", {})] == [" moving average"]
