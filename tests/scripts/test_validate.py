@@ -34,6 +34,7 @@ from sao.base.names import clip_id
 from sao.base.tables import read_table
 from sao.data.splits import assign
 from sao.data.validation import near_keys
+from sao.pages.corpus import common_words, counts
 from sao.sound.read import measure
 
 CC0 = "http://creativecommons.org/publicdomain/zero/1.0/"
@@ -611,6 +612,12 @@ def test_leaks_that_leave_a_side_empty_fail(tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------- the page
+
+
+def test_common_words_are_counted_in_all_captions() -> None:
+    table = pd.DataFrame({"caption_1": ["A bell, a bell rings", "The rain"], "caption_2": ["Bell and rain", ""]})
+    assert list(common_words(table).items()) == [("bell", 3), ("rain", 2), ("rings", 1)]
+    assert re.findall(r"width:([\d.]+)em", counts(common_words(table))) == ["10.00", "6.67", "3.33"]
 
 
 def test_odd_names_and_captions_are_escaped(tmp_path: Path) -> None:
