@@ -510,7 +510,7 @@ class Size:
 
 def size_of(name: str) -> Size:
     if name == "full":
-        return Size(made.full_config(), (30.0, 47.0), 16, 8, 6, 12, 6, 20, 100, 200, True)
+        return Size(made.full_config(), (30.0, 47.0), 16, 8, 6, 12, 6, 20, 100, 100, True)
     return Size(made.micro_config(), (2.0,), 4, 2, 1, 1, 1, 2, 3, 4, False)
 
 
