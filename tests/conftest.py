@@ -19,7 +19,7 @@ import py7zr
 import pytest
 import soundfile
 from filelock import FileLock
-from forks import Forks, stop
+from forks import ONE_THREAD, Forks, stop
 from hypothesis import settings
 from servers import Server, serving
 from settings import as_options
@@ -31,7 +31,7 @@ sys.path.insert(0, str(SCRIPTS))
 import sao.base.command  # noqa: F401, E402 - it sets what torch reads when the tests import it
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # each process has a processor; torch reads this when it is loaded
-    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ |= ONE_THREAD
 # Where bytecode is forbidden, every job of a graph compiles the project's modules anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
@@ -500,11 +500,21 @@ ONE_PROCESSOR = ["taskset", "--cpu-list", str(min(os.sched_getaffinity(0)))] if 
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fresh copy of the checkout in which the README's first command has run as printed. Not to be changed.
 
-    It runs on one processor: others work beside it, and two threads would wait for each other.
+    It runs on one processor: others work beside it, and two threads would wait for each other. The first job of each script is
+    Python's own; further ones find their imports made.
     """
-    checkout = copy_checkout(tmp_path_factory.mktemp("fresh") / "checkout")
+    folder = tmp_path_factory.mktemp("fresh")
+    checkout = copy_checkout(folder / "checkout")
+    again = folder / "again.sh"  # which bash reads in each job
+    again.write_text(
+        f"""
+        python() {{
+            if mkdir "{folder}/started-$(basename "$1")" 2>/dev/null; then command python "$@"; else "{FORKS[0].python()}" "$@"; fi
+        }}
+        """
+    )
     # The environment that runs the tests is the locked one; a second copy of it would only cost minutes.
-    env = os.environ | {"UV_PROJECT_ENVIRONMENT": sys.prefix}
+    env = os.environ | {"UV_PROJECT_ENVIRONMENT": sys.prefix, "BASH_ENV": str(again)}
     done = subprocess.run(
         [*ONE_PROCESSOR, "bash", "-c", readme_commands()[0]],
         cwd=checkout,

@@ -32,6 +32,9 @@ from settings import as_options
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 WITHOUT_NETWORK = {"FORKED_WITHOUT_NETWORK": "1"}
+# Of torch. With more, its compiler starts processes that import all of torch once more.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+FORKED_STEPS = "forked-steps"  # a file in the folder of a graph on SLURM, from when on no test kills its jobs
 
 SERVER = """
 import atexit, contextlib, ctypes, fcntl, gc, importlib, importlib.machinery, io, json, logging, multiprocessing.util, os
@@ -236,7 +239,7 @@ while True:
 # What a graph starts whose PATH begins with the folder of this: `python scripts/<name>.py …` forks, and so do
 # `python -m snakemake …`, with which a cluster's jobs begin, a process of pytest-xdist, and one that `multiprocessing` spawns.
 # All else is Python's, and so is what trains in a step of a SLURM job, with the Snakemake in that step: SLURM has to see its
-# processes as its own, to kill them.
+# processes as its own, to kill them. Where a file FORKED_STEPS lies, that forks too.
 CLIENT = """#!{python} -IS
 import json, os, signal, socket, sys
 script = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else ""
@@ -244,7 +247,7 @@ folder = os.path.dirname(os.path.abspath(sys.argv[0]))
 order = dict(cwd=os.getcwd(), env=dict(os.environ), pid=os.getpid(), spawns=os.path.abspath(sys.argv[0]))
 files = [0, 1, 2]
 trains = os.path.basename(script) == "train.py" or {{"train", "train_last"}} & set(sys.argv)
-if "SLURM_STEP_ID" in os.environ and trains:
+if "SLURM_STEP_ID" in os.environ and trains and not os.path.exists({forked_steps!r}):
     order = None
 elif sys.argv[-1] == "--multiprocessing-fork":  # which finds its pipes by the numbers of its open files
     import fcntl
@@ -306,7 +309,7 @@ class Forks:
             if self.serves:
                 return
             env = {"HF_HUB_CACHE": str(self.model.resolve() / "hub"), "HF_HUB_OFFLINE": "1"}
-            env |= {"TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1"}
+            env |= {"TQDM_DISABLE": "1"} | ONE_THREAD
             env |= {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}  # larger pages, which are copied in fewer pieces
             with self.socket.with_suffix(".log").open("w") as log:
                 server = subprocess.Popen(
@@ -379,6 +382,7 @@ class Forks:
             if not program.exists():
                 program.parent.mkdir(exist_ok=True)
                 known = {"python": sys.executable, "snakemake": shutil.which("snakemake"), "socket": str(self.socket)}
+                known |= {"forked_steps": FORKED_STEPS}
                 program.write_text(CLIENT.format(**known), encoding="utf-8")
                 program.chmod(0o755)
         return program

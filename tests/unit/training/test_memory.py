@@ -197,14 +197,14 @@ MEASURED = [
     {"batch_size": 32},
     {"batch_size": 32, "recompute_activations": True},
     {"batch_size": 16, "accumulate": 2},
-    {"precision": "bf16-true"},
-    {"precision": "bf16-true", "recompute_activations": True, "batch_size": 32},
-    {"precision": "bf16-mixed", "batch_size": 16},
+    {"precision": "bf16-true", "batch_size": 2},
+    {"precision": "bf16-true", "recompute_activations": True, "batch_size": 4},
+    {"precision": "bf16-mixed", "batch_size": 4},
     {"method": "lora"},
     {"method": "lora", "recompute_activations": True, "batch_size": 32},
-    {"method": "dora", "precision": "bf16-mixed", "batch_size": 16},
+    {"method": "dora", "precision": "bf16-mixed", "batch_size": 4},
     {"method": "bora"},
-    {"method": "dora-cols-xs", "precision": "bf16-mixed", "batch_size": 16},
+    {"method": "dora-cols-xs", "precision": "bf16-mixed", "batch_size": 4},
     {"devices": 2},
     {"devices": 2, "batch_size": 1, "recompute_activations": True, "ema": True},
     {"num_nodes": 2, "batch_size": 1, "accumulate": 2},
@@ -218,7 +218,7 @@ MEASURED = [
     {"dit": "medium", "batch_size": 32},
     {"dit": "medium", "batch_size": 16, "recompute_activations": True},
     {"dit": "medium", "method": "lora", "batch_size": 16},
-    {"dit": "medium", "method": "dora", "precision": "bf16-mixed", "batch_size": 16},
+    {"dit": "medium", "method": "dora", "precision": "bf16-mixed", "batch_size": 4},
 ]
 
 
