@@ -7,7 +7,7 @@ _list:
 test *args:
     uv run pytest {{ args }}
 
-# What takes longer: the main job as the README prints it, SLURM, a browser, a bucket, long random tests
+# What takes longer: the main job as the README prints it, SLURM, a browser, a bucket, W&B, exports, long random tests
 test-slow *args:
     uv run pytest -m "slow or hypothesis" {{ args }}
 

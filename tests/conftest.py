@@ -80,6 +80,11 @@ SLOW = {
     "test_try",
     "test_hub_corpus",
     "test_memorisation",
+    # Sounds that renders start from, and other programs' forms of models.
+    "test_sources",
+    "test_convert",
+    "test_comfyui",
+    "test_pipeline",
 }
 # What takes longest comes first, or one process would be left with it at the end.
 FIRST = [
