@@ -273,6 +273,7 @@ def weights(job: Row) -> tuple[Path, Path]:
 def encode_ours(job: Row) -> Row:
     import encode
     import torch
+    from sao.models import encoding
 
     folder = Path(job["clips"])
     marks: list[float] = []
@@ -283,8 +284,8 @@ def encode_ours(job: Row) -> Row:
             yield item
         marks.append(time.monotonic())
 
-    encode.progress = clock
-    encode.COMPILED_FROM = 0
+    encoding.progress = clock
+    encoding.COMPILED_FROM = 0
     settings = json.dumps({"train_seconds": job["seconds"], "random_crop": False})
     options = {
         "audio": folder / "audio", "facts": folder / "audio.csv", "split": "noise", "model": job["files"]["model"],

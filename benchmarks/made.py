@@ -180,8 +180,8 @@ def make_clips(folder: Path, config: Config, count: int, seconds: float) -> None
 def vouch(folder: Path, model: Path, model_digest: Path) -> None:
     """Write `latents.json`, which says that the latents are of this model, and encode the captions, as the graph does."""
     import encode_captions
-    from encode import summarise
     from sao.base.files import sha256, write_json
+    from sao.models.encoding import summarise
 
     clips = len(list((folder / "latents").glob("*.npy")))
     write_json(folder / "latents.json", {"base_model": sha256(model_digest)} | summarise(folder / "latents", clips))

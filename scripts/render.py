@@ -4,40 +4,22 @@ from __future__ import annotations
 
 import argparse
 import glob
-import json
 import math
 import shutil
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from sao.base.command import InputError, log, output_to_log, parse, progress, run
 
 import pandas as pd
-from sao.base.files import check_room, digest, read_json, whole
+from sao.base.files import check_room, digest
 from sao.base.names import shard_name, shard_of
 from sao.base.tables import write_table
 from sao.base.vouched import Vouched, model_files
 from sao.config.settings import RenderSettings, add_settings
 from sao.models.config import check_sampler, chunk_frames, read_model_config, window_frames
-from sao.rendering.clips import Clip, read_clips
-from sao.rendering.finish import COLUMNS, FORMATS, write_render
+from sao.rendering.clips import read_clips
+from sao.rendering.finish import COLUMNS, FORMATS, keep_row, kept_row, write_render
 from sao.rendering.ready import mark_file, ready_marker, ready_model, weights_hash
-
-
-def keep_row(folder: Path, clip: Clip, row: dict[str, Any]) -> None:
-    """Note that a clip is finished: its row of the table, and what it was rendered from."""
-    with whole(folder / f"{clip.clip_id}.json") as temporary:
-        temporary.write_text(json.dumps({"clip": asdict(clip), "row": row}), encoding="utf-8")
-
-
-def kept_row(folder: Path, clip: Clip) -> dict[str, Any] | None:
-    """The row of a clip that was finished before, from the same prompt, seed, length and guidance; None if there is none."""
-    path = folder / f"{clip.clip_id}.json"
-    if not path.is_file():
-        return None
-    kept = read_json(path)
-    return kept["row"] if kept["clip"] == asdict(clip) and (folder / kept["row"]["file"]).is_file() else None
 
 
 def main() -> None:

@@ -8,25 +8,16 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-import re
-import shutil
 import tempfile
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from sao.base.command import InputError, log, parse, run
+from sao.base.command import InputError, parse, run
 
-import soundfile
-from sao.base.files import check_room, whole
 from sao.plan.trying import models_of
-from sao.rendering.finish import FORMATS
-from sao.rendering.trying import Job, Loaded, Model, Request, beside, prepare, suffix_of, with_random_seed
+from sao.rendering.outputs import check_output, compared, with_format, write
+from sao.rendering.trying import Loaded, Request, beside, prepare, suffix_of, with_random_seed
 from sao.rendering.worker import Worker
-
-OURS = ("clip_id", "seed", "model_sha256")  # what the comment of a render tells
 
 
 def request_of(args: argparse.Namespace) -> Request:
@@ -47,57 +38,6 @@ def request_of(args: argparse.Namespace) -> Request:
         mask=args.mask,
         strength=args.strength,
         numbers=numbers,
-    )
-
-
-def with_format(model: Model, output: Path | None) -> Model:
-    """The model, rendering in the format that the suffix of the output names."""
-    if output is None or output.suffix == suffix_of(model):
-        return model
-    formats = {f".{suffix}": name for name, (suffix, _) in reversed(FORMATS.items())}
-    if output.suffix not in formats:
-        raise InputError(
-            f"{output}: sounds are written as {' or '.join(sorted(formats))}: choose one of these suffixes"
-        )
-    return dataclasses.replace(model, rendering={**model.rendering, "format": formats[output.suffix]})
-
-
-def check_output(path: Path) -> None:
-    """Raise InputError if a file would be lost that is no render."""
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder: name a file with --output")
-    if not path.exists():
-        return
-    try:
-        with soundfile.SoundFile(path) as sound:
-            told = json.loads(sound.comment)
-    except (soundfile.SoundFileError, ValueError):
-        told = None
-    if not isinstance(told, dict) or not set(OURS) <= set(told):
-        raise InputError(f"{path}: is there already, and is no render: name another file with --output")
-
-
-def compared(output: Path, name: str) -> Path:
-    """The file of the sound of the model that is compared: `out.base.wav`."""
-    return output.with_name(f"{output.stem}.{re.sub('[^A-Za-z0-9@._-]+', '-', name).strip('-')}{output.suffix}")
-
-
-def write(row: Mapping[str, Any], model: Model, job: Job, output: Path, scratch: Path) -> None:
-    """Bring a sound to its place, and tell what it is."""
-    made = scratch / row["file"]
-    check_room(output, made.stat().st_size, "the sound")
-    with whole(output) as temporary:
-        shutil.copyfile(made, temporary)
-    log.info(
-        "%s: %s, %.2f s, seed %d, cfg %g, %d steps of %s%s",
-        output,
-        model.name,
-        row["seconds"],
-        job.clip.seed,
-        job.clip.cfg_scale,
-        job.sampling["steps"],
-        job.sampling["sampler"],
-        f", as the graph renders {job.clip.clip_id}" if job.among else "",
     )
 
 

@@ -13,12 +13,12 @@ import soundfile
 import torch
 import torchaudio
 from conftest import assert_fails, change, checksum, listing, noise, run_script, write_wav
-from encode import usable
 from hypothesis import given
 from hypothesis import strategies as st
 from sao.base.names import read_digests
 from sao.base.tables import write_table
 from sao.models.autoencoder import clip_facts, load_audio, padded, resampled
+from sao.models.encoding import usable
 from sao.sound.read import Measuring
 
 

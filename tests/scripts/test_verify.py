@@ -21,8 +21,8 @@ from conftest import (
     write_csv,
     write_wav,
 )
-from encode import summarise
 from sao.base.names import write_digests
+from sao.models.encoding import summarise
 
 
 def verify(results: Path):

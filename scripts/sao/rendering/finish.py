@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from sao.base.command import InputError, log
 
 import numpy as np
 
+from sao.base.files import read_json, whole
 from sao.config.settings import RenderSettings
 from sao.rendering.clips import OF_SOURCE, Clip
 from sao.sound.read import SILENT_DBFS, decibels
@@ -125,3 +127,18 @@ def write_render(
         **made_from,
         "file": file,
     }
+
+
+def keep_row(folder: Path, clip: Clip, row: dict[str, Any]) -> None:
+    """Note that a clip is finished: its row of the table, and what it was rendered from."""
+    with whole(folder / f"{clip.clip_id}.json") as temporary:
+        temporary.write_text(json.dumps({"clip": asdict(clip), "row": row}), encoding="utf-8")
+
+
+def kept_row(folder: Path, clip: Clip) -> dict[str, Any] | None:
+    """The row of a clip that was finished before, from the same prompt, seed, length and guidance; None if there is none."""
+    path = folder / f"{clip.clip_id}.json"
+    if not path.is_file():
+        return None
+    kept = read_json(path)
+    return kept["row"] if kept["clip"] == asdict(clip) and (folder / kept["row"]["file"]).is_file() else None

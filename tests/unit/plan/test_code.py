@@ -149,7 +149,7 @@ def replace(path: Path, old: str, new: str) -> None:
         ("sao/training/checks.py", "SOCKET = 107 - 32", "SOCKET = 100"),
         ("sao/training/loggers.py", '"train/loss"', '"loss"'),
         ("train.py", "where to end: step-00000500 or epoch-00000003", "the leg's name"),
-        ("encode.py", 'f"encoding {args.split}", unit="clips"', 'f"{args.split}: encoding", unit="sounds"'),
+        ("sao/models/encoding.py", 'f"encoding {of.split}", unit="clips"', 'f"{of.split}: encoding", unit="sounds"'),
     ],
 )
 def test_a_changed_message_changes_no_identity(scripts: Path, module: str, old: str, new: str) -> None:
