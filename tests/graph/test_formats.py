@@ -78,7 +78,6 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_wav(folder / "mine" / name, noise(name))
         rows.append({"audio": name, "text": f"Noise number {number}.", "license": "CC0"})
     (folder / "mine/list.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    configure(folder, split={"method": "fraction"})
     return folder
 
 
@@ -93,6 +92,7 @@ def snakemake(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_new_format_goes_from_manifest_to_dataset_configs(checkout: Path, base_model: Path) -> None:
+    configure(checkout, split={"method": "fraction"})
     done = snakemake(checkout, "results/data/mine/splits/train.csv")
     assert done.returncode == 0, done.stderr
     splits = checkout / "results/data/mine/splits"
