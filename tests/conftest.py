@@ -80,7 +80,9 @@ SLOW = {
     "test_try",
     "test_hub_corpus",
     "test_memorisation",
-    # Sounds that renders start from, and other programs' forms of models.
+    # Recordings that are cut, sounds that renders start from, cards, and other programs' forms of models.
+    "test_long_recordings",
+    "test_model_card",
     "test_sources",
     "test_convert",
     "test_comfyui",
