@@ -60,7 +60,7 @@ def main() -> None:
         log.info("%d of %d clips are encoded already", len(clips) - len(todo), len(clips))
     if todo:
         sounds = Sounds(args.split, args.audio, args.facts)
-        encode(todo, sounds, args.model, args.model_digest, frames, args.threads, partial)
+        encode(todo, sounds, args.model, args.model_digest, config, frames, args.threads, partial, args.output)
     shutil.rmtree(args.output, ignore_errors=True)
     partial.rename(args.output)
     made_from = {"base_model": sha256(args.model_digest), "audio": sha256(args.facts), "code": args.code}

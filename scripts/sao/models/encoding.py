@@ -21,7 +21,7 @@ from sao.base.names import write_digests
 from sao.base.tables import read_table
 from sao.base.vouched import LISTING, Checking, model_files, sound_files
 from sao.models.build import build_autoencoder, enough_memory
-from sao.models.config import downsampling_ratio, read_model_config
+from sao.models.config import ModelConfig, downsampling_ratio
 
 ENDS = (".json", ".npy", ".std")  # endings of the files of a clip
 COMPILED_FROM = 36_000  # s of audio; for less, compiling the encoder takes longer than it saves
@@ -70,14 +70,21 @@ def summarise(folder: Path, clips: int) -> dict[str, Any]:
 
 
 def encode(
-    clips: Mapping[str, str], of: Sounds, model: Path, model_digest: Path, frames: int, threads: int, folder: Path
+    clips: Mapping[str, str],
+    of: Sounds,
+    model: Path,
+    model_digest: Path,
+    config: ModelConfig,
+    frames: int,
+    threads: int,
+    folder: Path,
+    output: Path,
 ) -> None:
     """Write mean, standard deviation and facts of each clip, padded to at least `frames` latent frames.
 
-    `clips` maps clip_ids to names of files. `folder` is where the files are until all clips are done. Raises InputError if
-    the disk has no room, and if a sound or the model is not the one that was measured.
+    `clips` maps clip_ids to names of files. The files lie in `folder` until all clips are done; its later name is `output`. Raises
+    InputError if the disk has no room, and if a sound or the model is not the one that was measured.
     """
-    config = read_model_config(model / "model_config.json")
     facts = read_table(of.facts).set_index("file_name")
     ratio, width = downsampling_ratio(config), config["model"]["io_channels"]
     todo = list(clips)
@@ -117,7 +124,7 @@ def encode(
         if mean.shape[0] != width or mean.shape[1] < frames or not np.isfinite([mean, std]).all():
             raise InputError(f"{path}: gave latents of shape {mean.shape}, or NaN")
         about = {"clip_id": clip, "file_name": clips[clip]} | clip_facts(samples, config, mean.shape[1])
-        with writing(folder, sum(room[done:])):
+        with writing(output, sum(room[done:])):
             np.save(folder / f"{clip}.npy", mean)
             with (folder / f"{clip}.std").open("wb") as deviation:
                 np.save(deviation, std)
