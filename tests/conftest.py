@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import hashlib
 import json
 import os
@@ -56,6 +57,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     grouped = getattr(session.config.option, "loadgroup", False)  # in a process of pytest-xdist
     if grouped and not all("@" in item.nodeid for item in session.items):
         pytest.exit("this pytest-xdist keeps no groups together with this pytest: what is shared is made twice", 3)
+    gc.collect()
+    gc.freeze()  # the tests and all modules: Python need not look through them at each collection of garbage
 
 
 # Modules whose tests are of the slow tier, beside all that look at the finished main job, all in a browser, and single tests

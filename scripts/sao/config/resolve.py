@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import functools
 import math
 import os
 import re
@@ -75,8 +76,7 @@ def check_config(config: Config, files: list[Path]) -> Config:
     """
     for path in files:
         check_file(path)
-    # The C loader: PyYAML's own takes a tenth of a second more, at every start of Snakemake.
-    schema = yaml.load(SCHEMA.read_text(encoding="utf-8"), yaml.CSafeLoader)
+    schema = read_schema()
     config = copy.deepcopy(config)
     for section in SECTIONS:
         if isinstance(config.get(section), dict):
@@ -102,6 +102,13 @@ def check_config(config: Config, files: list[Path]) -> Config:
         if run["adapter"]["base_precision"] is None:
             run["adapter"]["base_precision"] = "bf16" if run["precision"] == "bf16-mixed" else "fp32"
     return config
+
+
+@functools.cache
+def read_schema() -> Config:
+    """The schema of the config. Not to be changed: it is read once."""
+    # The C loader: PyYAML's own takes a tenth of a second more, at every start of Snakemake.
+    return cast(Config, yaml.load(SCHEMA.read_text(encoding="utf-8"), yaml.CSafeLoader))
 
 
 def check_file(path: Path) -> None:

@@ -7,16 +7,13 @@ import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from sao.base.command import DEVICE, InputError
-
-import yaml
 
 from sao.base.files import digest, read_json, sha256
 from sao.base.vouched import LISTING, leg_files, model_files
 from sao.config.files import read_config
-from sao.config.resolve import SCHEMA, deref, exporting_run, fill_defaults, initial_run
+from sao.config.resolve import deref, exporting_run, fill_defaults, initial_run, read_schema
 from sao.config.settings import PromptSettings, RenderSettings, pick
 from sao.data.corpora import resolve
 from sao.hub.place import snapshot
@@ -223,7 +220,7 @@ class Models:
         if base_model:
             sampling = self.plan.models.base_models[base_model]["sampling"]
         else:
-            schema: Any = yaml.load(SCHEMA.read_text(encoding="utf-8"), yaml.CSafeLoader)
+            schema = read_schema()
             sampling = {"sampler": SAMPLERS[objective(config)][0]}
             fill_defaults(sampling, deref(schema["$defs"]["sampling"], schema), schema)
         rendering = self.plan.rendering
