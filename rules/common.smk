@@ -1,7 +1,15 @@
 # The helpers that rules may use besides Snakemake itself. They ask the plan for files, settings, memory and time.
+import functools
 import inspect
 
 from sao.config.settings import to_text
+
+TEXTS = functools.cache(read_text)  # most modules are part of many scripts
+
+
+def code_of(script):
+    """For `params`: the hash of the code of a script and of all that it imports."""
+    return code_hash(SCRIPTS / script, TEXTS)
 
 
 def _answer(method, renamed):

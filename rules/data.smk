@@ -25,7 +25,7 @@ rule download:
         # Not a rerun trigger: the checksum identifies the file, whatever its URL.
         url=untracked(PLAN.data.url),
         mirror=untracked(PLAN.data.mirror),
-        code=code_hash(SCRIPTS / "download.py"),
+        code=code_of("download.py"),
     message:
         "Download {wildcards.file} of corpus {wildcards.corpus} and check it"
     shell:
@@ -65,7 +65,7 @@ rule extract:
         # A slow disk unpacks 10 MB of archive per second.
         runtime=minutes(10, per_mb=0.002, of="archives"),
     params:
-        code=code_hash(SCRIPTS / "extract.py"),
+        code=code_of("extract.py"),
     message:
         "Unpack and measure {wildcards.split} of corpus {wildcards.corpus}"
     shell:
@@ -99,7 +99,7 @@ rule fetch:
         download=1,
     params:
         settings=settings(PLAN.data.fetch),
-        code=code_hash(SCRIPTS / "fetch.py"),
+        code=code_of("fetch.py"),
     message:
         "Fetch {wildcards.split} of corpus {wildcards.corpus} from the Hub"
     shell:
@@ -141,7 +141,7 @@ rule scan:
         settings=settings(PLAN.data.scan),
         # Not a rerun trigger: if no clip is invalid, both values give the same result.
         on_invalid=untracked(PLAN.data.on_invalid),
-        code=code_hash(SCRIPTS / "scan.py"),
+        code=code_of("scan.py"),
     message:
         "Read {wildcards.split} of the folder of corpus {wildcards.corpus}"
     shell:
@@ -188,7 +188,7 @@ rule cut:
         settings=settings(PLAN.data.cut),
         # Not a rerun trigger: if no clip is invalid, both values give the same result.
         on_invalid=untracked(PLAN.data.on_invalid),
-        code=code_hash(SCRIPTS / "cut.py"),
+        code=code_of("cut.py"),
     message:
         "Cut the recordings of {wildcards.split} of corpus {wildcards.corpus}"
     shell:
@@ -231,7 +231,7 @@ rule manifest:
         settings=settings(PLAN.data.manifest),
         # Not a rerun trigger: if no clip is invalid, both values give the same result.
         on_invalid=untracked(PLAN.data.on_invalid),
-        code=code_hash(SCRIPTS / "manifest.py"),
+        code=code_of("manifest.py"),
     message:
         "Write the manifest of {wildcards.split} of corpus {wildcards.corpus}"
     shell:
@@ -276,7 +276,7 @@ rule validate:
         runtime=minutes(10, per_mb=1, of="manifests"),
     params:
         settings=settings(PLAN.data.validate),
-        code=code_hash(SCRIPTS / "validate.py"),
+        code=code_of("validate.py"),
     message:
         "Validate corpus {wildcards.corpus}: results/data/{wildcards.corpus}/validation.html"
     shell:
@@ -313,7 +313,7 @@ rule split:
     params:
         settings=settings(PLAN.data.split),
         folder=subpath(output[0], parent=True),
-        code=code_hash(SCRIPTS / "split.py"),
+        code=code_of("split.py"),
     message:
         "Split corpus {wildcards.corpus}"
     shell:
@@ -356,7 +356,7 @@ rule mix:
         splits=ask(PLAN.data.split_folders),
         settings=settings(PLAN.data.mix),
         folder=ask(PLAN.data.split_folder),
-        code=code_hash(SCRIPTS / "mix.py"),
+        code=code_of("mix.py"),
     message:
         "Mix corpora: {wildcards.corpus}"
     shell:
@@ -390,7 +390,7 @@ rule window:
         runtime=minutes(10),
     params:
         splits=ask(PLAN.data.split_folder),
-        code=code_hash(SCRIPTS / "window.py"),
+        code=code_of("window.py"),
     message:
         "Choose the training window of corpus {wildcards.corpus} for base model {wildcards.base_model}"
     shell:
@@ -432,7 +432,7 @@ rule dataset_configs:
         output=ask(PLAN.data.dataset_folder),
         # Not a rerun trigger, because the training checks the batch size again.
         batches=untracked(PLAN.data.batches),
-        code=code_hash(SCRIPTS / "dataset_configs.py"),
+        code=code_of("dataset_configs.py"),
     message:
         "Write the dataset configs of corpus {wildcards.corpus} for base model {wildcards.base_model}"
     shell:

@@ -20,7 +20,7 @@ rule embedding_model:
         repo=ask(PLAN.evaluation.repo),
         revision=ask(PLAN.evaluation.revision),
         folder=subpath(output.digest, parent=True),
-        code=code_hash(SCRIPTS / "embedding_model.py"),
+        code=code_of("embedding_model.py"),
     message:
         "Bring the embedding {wildcards.embedding} into place"
     shell:
@@ -61,7 +61,7 @@ rule embed:
     params:
         settings=settings(PLAN.evaluation.embed),
         renders=ask(PLAN.evaluation.renders),
-        code=code_hash(SCRIPTS / "embed.py"),
+        code=code_of("embed.py"),
     message:
         "Embed the {wildcards.kind} {wildcards.name} with {wildcards.embedding}"
     shell:
@@ -100,7 +100,7 @@ rule signals:
         runtime=minutes(15, per_row=0.05, of="tables"),
     params:
         renders=ask(PLAN.evaluation.renders),
-        code=code_hash(SCRIPTS / "signals.py"),
+        code=code_of("signals.py"),
     message:
         "Measure the {wildcards.kind} {wildcards.name} as signals"
     shell:
@@ -145,7 +145,7 @@ rule evaluate:
     params:
         name=ask(PLAN.evaluation.label),
         settings=settings(PLAN.evaluation.settings),
-        code=code_hash(SCRIPTS / "evaluate.py"),
+        code=code_of("evaluate.py"),
     message:
         "Measure what {wildcards.run} rendered"
     shell:
@@ -201,7 +201,7 @@ rule compare:
     params:
         pictures=expand("results/evaluation/{run}.svg", run=PLAN.evaluation.by_step()),
         families=to_text(PLAN.evaluation.families()),
-        code=code_hash(SCRIPTS / "compare.py"),
+        code=code_of("compare.py"),
     message:
         "Compare all runs: results/evaluation/summary.csv"
     shell:

@@ -38,7 +38,7 @@ rule convert:
         start=ask(PLAN.exports.start_folder),
         model=subpath(input.model_digest, parent=True),
         settings=settings(PLAN.exports.settings),
-        code=code_hash(SCRIPTS / "convert.py"),
+        code=code_of("convert.py"),
     message:
         "Write the model of {wildcards.exported} as {wildcards.form} in {wildcards.precision}: {output.folder}"
     shell:

@@ -22,7 +22,7 @@ rule listen_prompts:
         runtime=minutes(10),
     params:
         settings=to_text(PLAN.listening.settings()),
-        code=code_hash(SCRIPTS / "listen_prompts.py"),
+        code=code_of("listen_prompts.py"),
     message:
         "Choose prompts of corpus {wildcards.corpus} to listen to with base model {wildcards.base_model}"
     shell:
@@ -114,7 +114,7 @@ rule listen:
     params:
         # Not a rerun trigger: a longer training changes nothing about this leg.
         shown=untracked(PLAN.listening.shown),
-        code=code_hash(SCRIPTS / "listen.py"),
+        code=code_of("listen.py"),
     message:
         "Listen to {wildcards.run}: results/listen/index.html"
     shell:
@@ -156,7 +156,7 @@ rule listen_page:
             content_key(SCRIPTS / "sao" / "pages" / name)
             for name in ("listening.html.j2", "player.html.j2", "page.css", "player.js")
         ],
-        code=code_hash(SCRIPTS / "listen_page.py"),
+        code=code_of("listen_page.py"),
     message:
         "Write the page of all legs: results/listen/index.html"
     shell:
@@ -191,7 +191,7 @@ rule log_audio:
     params:
         settings=settings(PLAN.listening.logging),
         folder=ask(PLAN.listening.log_folder),
-        code=code_hash(SCRIPTS / "log_audio.py"),
+        code=code_of("log_audio.py"),
     message:
         "Log the sounds of {wildcards.run}"
     shell:

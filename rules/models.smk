@@ -59,7 +59,7 @@ rule base_model:
         content=ask(PLAN.models.content),
         settings=settings(PLAN.models.source),
         folder=subpath(output.config, parent=True),
-        code=code_hash(SCRIPTS / "base_model.py"),
+        code=code_of("base_model.py"),
     message:
         "Bring base model {wildcards.base_model} and its text encoder into place"
     shell:
@@ -105,7 +105,7 @@ rule init:
         settings=settings(PLAN.models.init),
         model=subpath(input.base, parent=True),
         folder=subpath(output.config, parent=True),
-        code=code_hash(SCRIPTS / "init.py"),
+        code=code_of("init.py"),
     message:
         "Bring the weights into place that run {wildcards.run} starts from"
     shell:

@@ -29,7 +29,7 @@ rule votes:
     params:
         runs=PLAN.pages.labels(),
         settings=to_text(PLAN.pages.vote_settings()),
-        code=code_hash(SCRIPTS / "votes.py"),
+        code=code_of("votes.py"),
     message:
         "Count the votes of blind tests: results/evaluation/votes.csv"
     shell:
@@ -87,7 +87,7 @@ rule collect:
         corpora=PLAN.pages.corpora(),
         settings=settings(PLAN.pages.rendering_settings),
         parts=PAGE_PARTS,
-        code=code_hash(SCRIPTS / "collect.py"),
+        code=code_of("collect.py"),
     message:
         "Collect the samples of all runs: results/samples/index.html"
     shell:

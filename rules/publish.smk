@@ -30,7 +30,7 @@ rule model_card:
         runtime=minutes(10),
     params:
         settings=settings(PLAN.publish.card),
-        code=code_hash(SCRIPTS / "model_card.py"),
+        code=code_of("model_card.py"),
     message:
         "Write the model card of {wildcards.exported}: results/checkpoints/{wildcards.exported}/README.md"
     shell:
@@ -82,7 +82,7 @@ rule upload:
         visibility=ask(PLAN.publish.visibility),
         send=ask(PLAN.publish.send),
         folder=subpath(input.digest, parent=True),
-        code=code_hash(SCRIPTS / "upload.py"),
+        code=code_of("upload.py"),
     message:
         "Publish the model of {wildcards.run}"
     shell:

@@ -30,7 +30,7 @@ rule prompts:
         settings=settings(PLAN.rendering.prompt_settings),
         # Not every path can be declared as an input.
         sources=PLAN.rendering.source_keys(),
-        code=code_hash(SCRIPTS / "prompts.py"),
+        code=code_of("prompts.py"),
     message:
         "Check the prompts of corpus {wildcards.corpus} for base model {wildcards.base_model}"
     shell:
@@ -81,7 +81,7 @@ rule render:
         shard=named("shard"),
         # Not a rerun trigger, because the batch size changes no clip.
         batch_size=untracked(PLAN.rendering.batch_size),
-        code=code_hash(SCRIPTS / "render.py"),
+        code=code_of("render.py"),
     message:
         "Render the prompts with {wildcards.run}"
     shell:
@@ -139,7 +139,7 @@ rule gather:
         mem_mb=mb(400, per_mb=20, of="tables"),
         runtime=minutes(10, per_row=0.005, of="tables"),
     params:
-        code=code_hash(SCRIPTS / "gather.py"),
+        code=code_of("gather.py"),
     message:
         "Gather what the shards of {wildcards.run} rendered"
     shell:
@@ -174,7 +174,7 @@ rule spectrograms:
         runtime=minutes(10, per_row=0.01, of="table"),
     params:
         beside=ask(PLAN.rendering.with_beside),
-        code=code_hash(SCRIPTS / "spectrograms.py"),
+        code=code_of("spectrograms.py"),
     message:
         "Draw the spectrograms of {wildcards.run}"
     shell:

@@ -35,7 +35,7 @@ rule encode:
         audio=untracked(PLAN.data.audio),
         model=subpath(input.weights, parent=True),
         settings=settings(PLAN.data.window),
-        code=code_hash(SCRIPTS / "encode.py"),
+        code=code_of("encode.py"),
     message:
         "Encode {wildcards.split} ({wildcards.shard}) of corpus {wildcards.corpus} with base model {wildcards.base_model}"
     shell:
@@ -82,7 +82,7 @@ rule encode_captions:
         gpu=ask(PLAN.models.gpus),
     params:
         model=subpath(input.model_digest, parent=True),
-        code=code_hash(SCRIPTS / "encode_captions.py"),
+        code=code_of("encode_captions.py"),
     message:
         "Encode the captions of corpus {wildcards.corpus} with base model {wildcards.base_model}"
     shell:
@@ -152,7 +152,7 @@ rule train:
         launch=untracked(PLAN.training.launcher),
         model=subpath(input.weights, parent=True),
         folder=subpath(output.summary, parent=True),
-        code=code_hash(SCRIPTS / "train.py"),
+        code=code_of("train.py"),
     message:
         "Train run {wildcards.run} to {wildcards.leg}"
     shell:
@@ -215,7 +215,7 @@ rule curves:
         mem_mb=mb(400),
         runtime=minutes(10),
     params:
-        code=code_hash(SCRIPTS / "curves.py"),
+        code=code_of("curves.py"),
     message:
         "Draw the losses of run {wildcards.run}"
     shell:
@@ -258,7 +258,7 @@ rule export:
     params:
         model=subpath(input.weights, parent=True),
         folder=subpath(output.digest, parent=True),
-        code=code_hash(SCRIPTS / "export.py"),
+        code=code_of("export.py"),
     message:
         "Export the model of {wildcards.exported}"
     shell:

@@ -24,7 +24,7 @@ use rule download as download_weights with:
         # Not a rerun trigger: the checksum identifies the file, whatever its URL.
         url=untracked(PLAN.weights.url),
         mirror=[],
-        code=code_hash(SCRIPTS / "download.py"),
+        code=code_of("download.py"),
     message:
         "Download the weights {wildcards.file} of {wildcards.weights} and check them"
 
@@ -52,7 +52,7 @@ rule weights:
         file=ask(PLAN.weights.files),
         content=ask(PLAN.weights.content),
         settings=settings(PLAN.weights.settings),
-        code=code_hash(SCRIPTS / "weights.py"),
+        code=code_of("weights.py"),
     message:
         "Bring the weights of {wildcards.weights} into place"
     shell:

@@ -22,14 +22,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
-def code_hash(script: Path) -> str:
-    """16 hex digits for a script and every module of the project that it imports, at any depth."""
+def read_text(path: str) -> str:
+    return Path(path).read_text(encoding="utf-8")
+
+
+def code_hash(script: Path, read: Callable[[str], str] = read_text) -> str:
+    """16 hex digits for a script and every module of the project that it imports, at any depth.
+
+    `read` gives the text of a module: who hashes many scripts may have it read each module once.
+    """
     script = script.resolve()
     root, seen, todo = str(script.parent), dict[str, str](), [str(script)]
     while todo:
         path = todo.pop()
         if path not in seen:
-            seen[path], imports = _read(Path(path).read_text(encoding="utf-8"), path, root)
+            seen[path], imports = _read(read(path), path, root)
             todo += imports
     _KNOWN.keep()
     names = {path.removeprefix(f"{root}/"): identity for path, identity in seen.items() if identity}
