@@ -493,13 +493,17 @@ def link_checkout(target: Path) -> Path:
     return target
 
 
-def copy_checkout(target: Path) -> Path:
-    """The files of the checkout, without what has been made in it."""
+def copy_checkout(target: Path, fresh: bool = False) -> Path:
+    """The files of the checkout, without what has been made in it; unless it is `fresh`, with the scripts' bytecode."""
     files = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
-    for name in subprocess.run(files, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0"):
+    names = subprocess.run(files, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    if not fresh:  # or the first jobs would compile all anew; code.….json lies there too
+        cached = (path for end in ("pyc", "json") for path in SCRIPTS.glob(f"**/__pycache__/*.{end}"))
+        names += [str(path.relative_to(ROOT)) for path in cached]
+    for name in names:
         if name and (ROOT / name).is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, target / name)
+            shutil.copy2(ROOT / name, target / name)  # with its time stamp, by which Python knows bytecode
     return target
 
 
@@ -514,7 +518,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Python's own; further ones find their imports made.
     """
     folder = tmp_path_factory.mktemp("fresh")
-    checkout = copy_checkout(folder / "checkout")
+    checkout = copy_checkout(folder / "checkout", fresh=True)
     again = folder / "again.sh"  # which bash reads in each job
     again.write_text(
         f"""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import pytest
+from browsers import chromium
 from conftest import FORKS, assert_fails, assert_succeeds, listing, run_script, run_snakemake, write_wav
 from media import write_media
 from sao.base.files import sha256
@@ -24,7 +25,7 @@ from sao.evaluation.votes import read_votes
 from sao.sound.read import read_sound
 
 if TYPE_CHECKING:
-    from playwright.sync_api import BrowserContext, Locator, Page
+    from playwright.sync_api import Browser, BrowserContext, Locator, Page
 
 RATE = 8000
 # clip_id, split, prompt, seconds (no sound ends while a slow machine looks whether it plays). The last clip has no recording, and
@@ -303,20 +304,13 @@ def test_missing_wav_fails_and_names_it(arguments: list[str], tmp_path: Path) ->
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("no chromium on PATH: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        yield started
-        started.close()
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture
-def context(browser) -> Iterator[BrowserContext]:
+def context(browser: Browser) -> Iterator[BrowserContext]:
     """A browser without history and without a network. An attempt to use the network fails the test."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True)
     yield context
