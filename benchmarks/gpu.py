@@ -684,6 +684,8 @@ def main() -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     if args.traces:
         args.traces.mkdir(parents=True, exist_ok=True)
+    if args.folder:
+        args.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         made.use_hub(Path(folder, "model/hub"))
         # Every part forks from here. Not so the text encoder: with it comes torchao, which asks for the GPU.

