@@ -38,7 +38,7 @@ FORKED_STEPS = "forked-steps"  # a file in the folder of a graph on SLURM, from 
 
 SERVER = """
 import atexit, contextlib, ctypes, fcntl, gc, importlib, importlib.machinery, io, json, logging, multiprocessing.util, os
-import runpy, selectors, signal, socket, sys, tempfile, types, weakref
+import pathlib, runpy, selectors, signal, socket, sys, tempfile, types, weakref
 listener = socket.socket(socket.AF_UNIX)
 listener.bind(sys.argv[1])
 import wandb  # first, because it looks at every module that there is
@@ -61,6 +61,24 @@ snakemake.cli.get_argument_parser()  # looks for plugins in all that is installe
 drawn = matplotlib.figure.Figure(layout="constrained")  # a first drawing looks for fonts, and imports
 drawn.subplots().set(title="x")
 drawn.savefig(io.StringIO(), format="svg")
+# Bytecode of the project's modules, which forked processes need not read and decode again. As in Python's own cache, it is that
+# of a file of this time stamp and size; copies of the project have the same.
+bytecode = {}
+read_bytecode = importlib.machinery.SourceFileLoader.get_code
+
+def get_code(loader, name):
+    if name.split(".")[0] != "sao":
+        return read_bytecode(loader, name)
+    stat = os.stat(loader.path)
+    key = (name, stat.st_mtime_ns, stat.st_size)
+    if key not in bytecode:
+        bytecode[key] = read_bytecode(loader, name)
+    return bytecode[key]
+
+importlib.machinery.SourceFileLoader.get_code = get_code
+for path in pathlib.Path(sys.argv[2], "sao").rglob("*.py"):
+    name = ".".join(path.relative_to(sys.argv[2]).with_suffix("").parts).removesuffix(".__init__")
+    get_code(importlib.machinery.SourceFileLoader(name, str(path)), name)
 # What reads the settings of the Hub as it is imported. A script finds it imported, but its constants read anew. With settings of
 # other kinds, as for a Hub of a test, a script imports all of it anew.
 READERS = {"huggingface_hub", "transformers", "lightning_fabric", "peft", "stable_audio_tools", "accelerate"}
