@@ -181,8 +181,8 @@ def content_key(path: Path, blocks: int = 64) -> str:
     size = path.stat().st_size
     hasher = hashlib.sha256(str(size).encode())
     with path.open("rb") as handle:
-        while size <= blocks * CHUNK and (chunk := handle.read(CHUNK)):
-            hasher.update(chunk)
+        if size <= blocks * CHUNK:
+            hasher.update(handle.read())
         for block in range(blocks if size > blocks * CHUNK else 0):
             handle.seek(block * (size - CHUNK) // (blocks - 1))
             hasher.update(handle.read(CHUNK))
