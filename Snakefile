@@ -20,7 +20,6 @@ sys.setrecursionlimit(100_000)
 logging.raiseExceptions = False
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
-from sao.plan.code import code_hash, read_text
 from sao.base.command import InputError
 from sao.config.layers import stand_alone
 from sao.config.resolve import ROLES, check_file

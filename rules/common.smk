@@ -3,6 +3,7 @@ import functools
 import inspect
 
 from sao.config.settings import to_text
+from sao.plan.code import code_hash, read_text
 
 TEXTS = functools.cache(read_text)  # most modules are part of many scripts
 

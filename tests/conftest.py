@@ -518,7 +518,7 @@ def copy_checkout(target: Path, fresh: bool = False) -> Path:
     return target
 
 
-# Many tests wait for the main job, and none for those that run beside it.
+# Many tests wait for the main job, so it goes ahead of others where the user may say so.
 AHEAD = ["nice", "-n", "-10"] if os.geteuid() == 0 else []
 ONE_PROCESSOR = ["taskset", "--cpu-list", str(min(os.sched_getaffinity(0)))] if shutil.which("taskset") else []
 
