@@ -9,6 +9,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -208,11 +209,17 @@ def page(browser: Any, address: str, request: pytest.FixtureRequest) -> Iterator
 
 
 def plays(page: Any, place: str) -> None:
-    """Play one of the sounds, and wait until it goes on."""
-    page.locator("#pair").get_by_role("button", name="Play", exact=True).nth(("left", "right").index(place)).press(
-        "Enter"
-    )
-    page.locator("#pair").get_by_role("button", name="Pause", exact=True).first.wait_for()
+    """Play one of the sounds, and wait until it goes on. A press before its player has loaded it does nothing."""
+    from playwright.sync_api import TimeoutError
+
+    pair = page.locator("#pair")
+    play = pair.get_by_role("button", name="Play", exact=True).nth(("left", "right").index(place))
+    pause = pair.get_by_role("button", name="Pause", exact=True).first
+    for _ in range(12):
+        play.press("Enter")
+        with suppress(TimeoutError):
+            return pause.wait_for(timeout=5000)
+    raise AssertionError(f"the sound on the {place} does not play")
 
 
 @pytest.mark.slow
