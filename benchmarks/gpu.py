@@ -131,7 +131,7 @@ def card(job: Row) -> Row:
         name = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
         with contextlib.suppress(OSError, TypeError):
             driver = re.search(r"\d{3}\.[\d.]+", Path("/proc/driver/nvidia/version").read_text())[0]
-    device, size, length = ("cuda", MATMUL, COPY) if on_gpu else ("cpu", MATMUL // 16, COPY // 16)
+    device, size, length = ("cuda", MATMUL, COPY) if on_gpu else ("cpu", MATMUL // 32, COPY // 16)
     a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
     source, target = (torch.randn(length // 4, device=device) for _ in range(2))
     rates = {}

@@ -89,7 +89,9 @@ def micro_config() -> Config:
     """The same model with narrow layers, for a trial on a CPU."""
     config = copy.deepcopy(full_config())
     model = config["model"]
-    model["diffusion"]["config"] |= {"embed_dim": 64, "depth": 2, "num_heads": 1, "project_cond_tokens": True}
+    narrow = {"embed_dim": 64, "depth": 1, "num_heads": 1, "cond_token_dim": 64, "global_cond_dim": 128}
+    model["diffusion"]["config"] |= narrow | {"project_cond_tokens": True}
+    model["conditioning"]["cond_dim"] = 64
     for part in ("encoder", "decoder"):
         model["pretransform"]["config"][part]["config"]["channels"] = 8
     config["sample_size"] = 128 * 2048

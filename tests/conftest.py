@@ -7,6 +7,7 @@ import gc
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from settings import as_options
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "scripts"
 BASE_MODEL = ROOT / "resources" / "demo" / "base_model"
+DEPTH = 2  # blocks of four that tests need of it: they are alike
 sys.path.insert(0, str(SCRIPTS))
 import sao.base.command  # noqa: F401, E402 - it sets what torch reads when the tests import it
 
@@ -476,17 +478,37 @@ def splits(tmp_path_factory: pytest.TempPathFactory, manifests: dict[str, Path])
     return folder
 
 
+def make_shallow(folder: Path) -> Path:
+    """The demo's base model with the first `DEPTH` blocks of its transformer, which trains and renders in half the time."""
+    from safetensors.numpy import load_file, save_file
+
+    shutil.copytree(BASE_MODEL, folder, dirs_exist_ok=True)
+    config = json.loads((BASE_MODEL / "model_config.json").read_text(encoding="utf-8"))
+    config["model"]["diffusion"]["config"]["depth"] = DEPTH
+    (folder / "model_config.json").write_text(json.dumps(config), encoding="utf-8")
+    weights = load_file(BASE_MODEL / "model.safetensors")
+    block = re.compile(r"\.transformer\.layers\.(\d+)\.")
+    kept = {key: weight for key, weight in weights.items() if not (found := block.search(key)) or int(found[1]) < DEPTH}
+    save_file(kept, folder / "model.safetensors")
+    return folder
+
+
+def put_in_place(model: Path, folder: Path) -> Path:
+    """A base model as base_model.py makes it of the files in a folder."""
+    folder.mkdir()
+    shapes = write_shapes(folder.with_suffix(".json"), model / "model.safetensors")
+    command = ("--path", model, "--shapes", shapes, "--output", folder, "--digest", folder / "checksums.sha256")
+    assert_succeeds(run_script("base_model", *command))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def base_model(forks: Forks) -> Path:
-    """The demo's base model, brought into place by base_model.py. Not to be changed: all tests share it."""
+    """The demo's base model, made shallow and brought into place by base_model.py. Not to be changed: all tests share it."""
     folder = forks.model
-    digest = folder / "checksums.sha256"  # written last
     with FileLock(folder.with_suffix(".lock")):
-        if not digest.exists():
-            folder.mkdir()
-            shapes = write_shapes(folder.with_suffix(".json"), BASE_MODEL / "model.safetensors")
-            command = ("--path", BASE_MODEL, "--shapes", shapes, "--output", folder, "--digest", digest)
-            assert_succeeds(run_script("base_model", *command))
+        if not (folder / "checksums.sha256").exists():  # written last
+            put_in_place(make_shallow(folder.with_name("shallow")), folder)
     return folder
 
 
@@ -505,7 +527,10 @@ def link_checkout(target: Path) -> Path:
 
 
 def copy_checkout(target: Path, fresh: bool = False) -> Path:
-    """The files of the checkout, without what has been made in it; unless it is `fresh`, with the scripts' bytecode."""
+    """The files of the checkout, without what has been made in it.
+
+    Unless it is `fresh`, the scripts' bytecode is there, and the demo's base model is shallow.
+    """
     files = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     names = subprocess.run(files, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
     if not fresh:  # or the first jobs would compile all anew; code.….json lies there too
@@ -515,6 +540,8 @@ def copy_checkout(target: Path, fresh: bool = False) -> Path:
         if name and (ROOT / name).is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, target / name)  # with its time stamp, by which Python knows bytecode
+    if not fresh:
+        make_shallow(target / BASE_MODEL.relative_to(ROOT))
     return target
 
 

@@ -14,7 +14,7 @@ import pytest
 from conftest import ROOT
 from forks import Forks
 
-WIDTH, CHANNELS, COND, GLOBAL, CONTEXT = 64, 64, 768, 1536, 20
+WIDTH, CHANNELS, COND, GLOBAL, CONTEXT = 64, 64, 64, 128, 20
 
 
 def load(name: str) -> ModuleType:

@@ -21,9 +21,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, checksum, copy_checkout, forked_jobs, run_snakemake
+from conftest import FORKS, ROOT, checksum, copy_checkout, forked_jobs, run_snakemake
 from filelock import FileLock
-from forks import FORKED_STEPS
 from sao.data.corpora import resolve
 from sao.plan.plan import Plan
 
@@ -33,7 +32,7 @@ needs_slurm = pytest.mark.skipif(
     reason=f"SLURM's daemons need root and Debian's slurmctld, slurmd, slurm-client and munge; missing: {MISSING}",
 )
 
-LEG = 30  # steps; on one thread three seconds, long enough to be caught in the middle
+LEG = 45  # steps; on one thread three seconds, long enough to be caught in the middle
 RUN = {"steps": 2 * LEG, "checkpoint_every": LEG, "validate_every": LEG, "batch_size": 6, "threads": 1}
 CONFIG = {
     # Two, all of a node: so jobs have to wait for each other.
@@ -92,7 +91,7 @@ def running_job(checkout: Path, comment: str) -> dict[str, str] | None:
 
 def processes_of(job: str) -> dict[int, bytes]:
     """The processes of a SLURM job and the daemons that watch over its steps, with their commands."""
-    found = {}
+    found = FORKS[0].of_job(job)
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             environment, command = (folder / "environ").read_bytes(), (folder / "cmdline").read_bytes()
@@ -191,7 +190,6 @@ def disturbed(slurm: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             os.kill(pid, signal.SIGSTOP)
         sh("scontrol", "update", f"JobId={job['JobId']}", "TimeLimit=1")
         wait_for(lambda: not running_job(checkout, "rule_train_last_"), "the time limit", process)
-        (checkout / FORKED_STEPS).touch()
         for pid in training:
             with contextlib.suppress(ProcessLookupError):  # SLURM may have woken it, to end it
                 os.kill(pid, signal.SIGCONT)
@@ -281,7 +279,6 @@ def test_node_dies_under_one_of_two_configs_in_a_folder(
         daemon = int((slurm / f"slurmd-{node}.pid").read_text())
         for pid in [daemon, *processes_of(job["JobId"])]:
             os.kill(pid, signal.SIGKILL)
-        (prepared / FORKED_STEPS).touch()
     try:
         finish(two, prepared)
         finish(one, prepared)
@@ -315,7 +312,6 @@ def test_snakemake_dies_and_starts_again_while_two_jobs_run(
         ).groups()
         assert set(sh("bash", "-c", cancel, cwd=prepared).split()) == orphans
         sh("bash", "-c", unlock.removeprefix("uv run "), cwd=prepared)
-        (prepared / FORKED_STEPS).touch()
         again = snakemake(prepared, *targets)
         # They go on when the new Snakemake has handed in its own, which wait for the GPUs.
         wait_for(lambda: len([job for job in jobs(prepared) if "rule_train_" in job["Comment"]]) == 4, "jobs", again)
@@ -349,7 +345,6 @@ def test_several_processes_train_as_one_job(
     """One job, as many processes on each node as it has devices, and each process sees all GPUs of the job on its node."""
     prepared = prepare(undisturbed(), tmp_path / "checkout", 3)
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")  # the names of the virtual nodes resolve to nothing
-    (prepared / FORKED_STEPS).touch()
     settings = {"steps": 4, "checkpoint_every": 4, "batch_size": 4, **shape}
     config = {"base_models": {"demo": {"gpus": gpus}}, "runs": {"demo": RUN | settings}}
     (prepared / "ci.yaml").write_text(yaml.safe_dump(config))

@@ -10,7 +10,18 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import assert_fails, assert_succeeds, change, checksum, kept_table, listing, run_script
+from conftest import (
+    BASE_MODEL,
+    assert_fails,
+    assert_succeeds,
+    change,
+    checksum,
+    kept_table,
+    listing,
+    put_in_place,
+    run_script,
+)
+from forks import Forks
 from hub import serve_hub
 from safetensors.torch import load_file
 from sao.base.files import read_json
@@ -30,13 +41,19 @@ ADAPTER |= {"include": None, "exclude": None, "base_precision": "fp32"}
 
 
 @pytest.fixture(scope="module")
-def adapted(tmp_path_factory: pytest.TempPathFactory, base_model: Path, splits: Path) -> Path:
+def whole_model(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's base model with all its blocks: what fewer of them render is noise, which each rounding changes."""
+    return put_in_place(BASE_MODEL, tmp_path_factory.mktemp("whole") / "base_model")
+
+
+@pytest.fixture(scope="module")
+def adapted(tmp_path_factory: pytest.TempPathFactory, whole_model: Path, splits: Path) -> Path:
     """The export of a DoRA of the demo's base model with random weights. Tests must not change it."""
     from sao.training.adapters import adapter_state, add_adapters, write_adapter
     from steps import make_model
 
     folder = tmp_path_factory.mktemp("adapted")
-    model: Any = make_model(base_model, "v")
+    model: Any = make_model(whole_model, "v")
     add_adapters(model, "dora", ADAPTER, 0)
     generator = torch.Generator().manual_seed(1)
     state = {}
@@ -50,7 +67,7 @@ def adapted(tmp_path_factory: pytest.TempPathFactory, base_model: Path, splits: 
     write_digests(leg / "checksums.sha256", leg, sorted((leg / "weights").iterdir()))
     out = folder / "demo"
     given = ["--trained", leg / "weights", "--training", leg / "training.json", "--checksums", leg / "checksums.sha256"]
-    given += ["--model", base_model, "--model-digest", base_model / "checksums.sha256"]
+    given += ["--model", whole_model, "--model-digest", whole_model / "checksums.sha256"]
     assert_succeeds(run_script("export", *given, "--output", out, "--digest", out / "export.json"))
     kept_table(splits, folder / "kept.csv")
     measured(folder / "demo.json", LEG, 1)
@@ -59,16 +76,21 @@ def adapted(tmp_path_factory: pytest.TempPathFactory, base_model: Path, splits: 
 
 
 def convert(
-    adapted: Path, base_model: Path, output: Path, leg: Path | None = None, weights: Path | None = None, **settings: Any
+    adapted: Path,
+    whole_model: Path,
+    output: Path,
+    leg: Path | None = None,
+    weights: Path | None = None,
+    **settings: Any,
 ) -> subprocess.CompletedProcess[str]:
     """Run convert.py on the files of `adapted`, or on others in their place."""
     leg = leg or adapted / LEG
     of_adapter = ["--trained", leg / "weights", "--checksums", leg / "checksums.sha256"]
-    of_adapter += ["--start", base_model, "--start-digest", base_model / "checksums.sha256"]
+    of_adapter += ["--start", whole_model, "--start-digest", whole_model / "checksums.sha256"]
     return run_script(
         "convert", "--run", "demo", "--weights", weights or adapted / "demo/model.safetensors",
-        "--weights-digest", adapted / "demo/export.json", "--model", base_model,
-        "--model-digest", base_model / "checksums.sha256", "--kept", adapted / "kept.csv",
+        "--weights-digest", adapted / "demo/export.json", "--model", whole_model,
+        "--model-digest", whole_model / "checksums.sha256", "--kept", adapted / "kept.csv",
         "--settings", json.dumps(SETTINGS | settings), "--code", "0" * 16, "--output", output,
         "--digest", output.with_suffix(".json"),
         *(of_adapter if SETTINGS | settings != SETTINGS and settings["form"] in ("comfyui", "stable_audio_tools") else []),
@@ -76,13 +98,13 @@ def convert(
 
 
 @pytest.fixture(scope="module")
-def exports(adapted: Path, base_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def exports(adapted: Path, whole_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Every form, in half precision and, of the pipeline, in float32. Tests must not change them."""
     folder = tmp_path_factory.mktemp("exports")
     kinds = {"model": "bfloat16", "stable_audio_tools": "float16", "comfyui": "float16", "diffusers": "float32"}
     for form, precision in kinds.items():
         output = folder / f"{form}-{precision}"
-        assert_succeeds(convert(adapted, base_model, output, form=form, precision=precision))
+        assert_succeeds(convert(adapted, whole_model, output, form=form, precision=precision))
     return {form: folder / f"{form}-{precision}" for form, precision in kinds.items()}
 
 
@@ -125,24 +147,26 @@ def test_half_precision_is_of_matrices_alone_and_loads_strictly(adapted: Path, e
     assert torch.equal(found[frequencies], exact[frequencies].float())
 
 
-def test_what_does_not_belong_together_gives_no_folder(adapted: Path, base_model: Path, tmp_path: Path) -> None:
+def test_what_does_not_belong_together_gives_no_folder(adapted: Path, whole_model: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     copied = shutil.copytree(adapted / "demo", tmp_path / "demo")
     victim = change(copied / "model.safetensors")
-    assert_fails(convert(adapted, base_model, output, weights=victim), victim, "changed after it was made", "run again")
+    assert_fails(
+        convert(adapted, whole_model, output, weights=victim), victim, "changed after it was made", "run again"
+    )
     leg = shutil.copytree(adapted / LEG, tmp_path / LEG)
     spoiled = change(leg / "weights/lora.safetensors")
-    assert_fails(convert(adapted, base_model, output, leg=leg, form="comfyui"), spoiled, "changed after it was made")
+    assert_fails(convert(adapted, whole_model, output, leg=leg, form="comfyui"), spoiled, "changed after it was made")
     spoiled.unlink()
-    assert_fails(convert(adapted, base_model, output, leg=leg, form="comfyui"), spoiled, "missing", "run again")
+    assert_fails(convert(adapted, whole_model, output, leg=leg, form="comfyui"), spoiled, "missing", "run again")
     other = leg.rename(tmp_path / "step-00000007")
     words = (other / "weights", f"of another leg than the export, {LEG}", "run again")
-    assert_fails(convert(adapted, base_model, output, leg=other, form="stable_audio_tools"), *words)
+    assert_fails(convert(adapted, whole_model, output, leg=other, form="stable_audio_tools"), *words)
     assert not output.exists() and not output.with_suffix(".json").exists()
 
 
-def test_a_model_that_a_form_cannot_express_is_refused(adapted: Path, base_model: Path, tmp_path: Path) -> None:
-    model = shutil.copytree(base_model, tmp_path / "model", symlinks=True)
+def test_a_model_that_a_form_cannot_express_is_refused(adapted: Path, whole_model: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(whole_model, tmp_path / "model", symlinks=True)
     config = read_json(model / "model_config.json")
     config["model"]["diffusion"]["config"]["global_cond_type"] = "adaLN"
     (model / "model_config.json").write_text(json.dumps(config))
@@ -150,9 +174,9 @@ def test_a_model_that_a_form_cannot_express_is_refused(adapted: Path, base_model
     assert_fails(convert(adapted, model, tmp_path / "out", form="diffusers"), *words)
 
 
-def card(adapted: Path, base_model: Path, splits: Path, folder: Path, exports: list[Path], sent: list[str]) -> str:
+def card(adapted: Path, whole_model: Path, splits: Path, folder: Path, exports: list[Path], sent: list[str]) -> str:
     """The card of what is published; the files that it speaks of lie beside it, as in the repository."""
-    source = {"name": "demo", "path": str(base_model), "weights": "model.safetensors"}
+    source = {"name": "demo", "path": str(whole_model), "weights": "model.safetensors"}
     records = [path.with_suffix(".json") for path in exports]
     settings = {
         "source": source,
@@ -163,8 +187,8 @@ def card(adapted: Path, base_model: Path, splits: Path, folder: Path, exports: l
     }
     done = run_script(
         "model_card", "--export", adapted / "demo/export.json", "--training", adapted / LEG / "training.json",
-        "--model-config", adapted / "demo/model_config.json", "--model-digest", base_model / "checksums.sha256",
-        "--model-source", base_model / "source.json", "--kept", adapted / "kept.csv",
+        "--model-config", adapted / "demo/model_config.json", "--model-digest", whole_model / "checksums.sha256",
+        "--model-source", whole_model / "source.json", "--kept", adapted / "kept.csv",
         "--measures", adapted / "demo.json", "--base-measures", adapted / "base.json",
         "--settings", json.dumps(settings), "--exports", *records,
         "--card", folder / "README.md", "--attribution", folder / "ATTRIBUTION.csv",
@@ -181,10 +205,10 @@ print("found", soundfile.info("sound.wav").frames, float(abs(soundfile.read("sou
 
 @pytest.mark.slow
 def test_everything_that_is_published_loads_by_the_code_on_its_card(
-    adapted: Path, base_model: Path, splits: Path, tmp_path: Path, exports: dict[str, Path]
+    adapted: Path, whole_model: Path, splits: Path, tmp_path: Path, exports: dict[str, Path]
 ) -> None:
     folder = shutil.copytree(adapted / "demo", tmp_path / "demo")
-    text = card(adapted, base_model, splits, folder, list(exports.values()), SENT)
+    text = card(adapted, whole_model, splits, folder, list(exports.values()), SENT)
     with serve_hub({}) as hub:
         hub.token = TOKEN
         done = run_script(
@@ -205,7 +229,7 @@ def test_everything_that_is_published_loads_by_the_code_on_its_card(
         (received / name).parent.mkdir(parents=True, exist_ok=True)
         (received / name).write_bytes(content)
     (received / "base").mkdir()
-    shutil.copy(base_model / "model.safetensors", received / "base")
+    shutil.copy(whole_model / "model.safetensors", received / "base")
     frames = set()
     sections = text.split("\n### ")[1:]
     headings = [section.partition("\n")[0] for section in sections]
@@ -216,7 +240,7 @@ def test_everything_that_is_published_loads_by_the_code_on_its_card(
         blocks = code_of(section)
         assert bool(blocks) == (heading != "The adapter, in ComfyUI")
         if blocks:
-            done = run_code("".join(blocks) + LOOK, received, base_model / "hub")
+            done = run_code("".join(blocks) + LOOK, received, whole_model / "hub")
             assert done.returncode == 0, done.stderr
             count, peak = done.stdout.split("found ")[1].split()
             frames.add(count)
@@ -225,11 +249,11 @@ def test_everything_that_is_published_loads_by_the_code_on_its_card(
 
 
 def test_an_adapter_alone_is_published_with_its_card(
-    adapted: Path, base_model: Path, splits: Path, tmp_path: Path, exports: dict[str, Path]
+    adapted: Path, whole_model: Path, splits: Path, tmp_path: Path, exports: dict[str, Path]
 ) -> None:
     folder = shutil.copytree(adapted / "demo", tmp_path / "demo")
     sent = [exports[form] for form in ("stable_audio_tools", "comfyui")]
-    text = card(adapted, base_model, splits, folder, sent, ["adapter"])
+    text = card(adapted, whole_model, splits, folder, sent, ["adapter"])
     assert "`model.safetensors`" not in text.split("## How to load it")[0] and "have to lie in `base/`" in text
     assert "| comfyui | float16 | " in text and " dB |" in text
     with serve_hub({}) as hub:

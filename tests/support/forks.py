@@ -34,10 +34,9 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 WITHOUT_NETWORK = {"FORKED_WITHOUT_NETWORK": "1"}
 # Of torch. With more, its compiler starts processes that import all of torch once more.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
-FORKED_STEPS = "forked-steps"  # a file in the folder of a graph on SLURM, from when on no test kills its jobs
 
 SERVER = """
-import atexit, contextlib, ctypes, fcntl, gc, importlib, importlib.machinery, io, json, logging, multiprocessing.util, os
+import atexit, contextlib, ctypes, fcntl, gc, hashlib, importlib, importlib.machinery, io, json, logging, multiprocessing.util, os
 import pathlib, runpy, selectors, signal, socket, sys, tempfile, types, weakref
 listener = socket.socket(socket.AF_UNIX)
 listener.bind(sys.argv[1])
@@ -79,6 +78,28 @@ importlib.machinery.SourceFileLoader.get_code = get_code
 for path in pathlib.Path(sys.argv[2], "sao").rglob("*.py"):
     name = ".".join(path.relative_to(sys.argv[2]).with_suffix("").parts).removesuffix(".__init__")
     get_code(importlib.machinery.SourceFileLoader(name, str(path)), name)
+# What Snakemake makes of a file of rules, which takes a quarter of its start. It depends on the file's text and on the number of
+# rules before; its path is in it.
+parsed = pathlib.Path(sys.argv[1] + ".parsed")
+parsed.mkdir(exist_ok=True)
+parse_rules = snakemake.workflow.parse
+
+def parse(path, workflow, linemap, overwrite_shellcmd=None, rulecount=0):
+    place, mark = repr(path.get_path_or_uri(secret_free=True)), "<the path>"
+    with workflow.sourcecache.open(path) as file:
+        kept = parsed / hashlib.sha256(f"{rulecount} {file.read()}".encode()).hexdigest()
+    if kept.exists():
+        code, rulecount, lines = json.loads(kept.read_text())
+        linemap.update(lines)
+        snakemake.parser.Shell.overwrite_cmd = overwrite_shellcmd
+        return code.replace(mark, place), rulecount
+    code, rulecount = parse_rules(path, workflow, linemap, overwrite_shellcmd, rulecount)
+    new = parsed / str(os.getpid())
+    new.write_text(json.dumps([code.replace(place, mark), rulecount, list(linemap.items())]))
+    new.rename(kept)
+    return code, rulecount
+
+snakemake.workflow.parse = parse
 # What reads the settings of the Hub as it is imported. A script finds it imported, but its constants read anew. With settings of
 # other kinds, as for a Hub of a test, a script imports all of it anew.
 READERS = {"huggingface_hub", "transformers", "lightning_fabric", "peft", "stable_audio_tools", "accelerate"}
@@ -115,6 +136,8 @@ class Kept:
         module.__spec__ = self.spec
 
 kept = Kept()
+jobs = pathlib.Path(sys.argv[1] + ".jobs")
+jobs.mkdir(exist_ok=True)
 libc = ctypes.CDLL(None, use_errno=True)
 
 def checked(failed, what):
@@ -156,6 +179,8 @@ def run(order, streams):
     os.chdir(order["cwd"])
     os.environ.clear()
     os.environ.update(order["env"])
+    if "SLURM_JOB_ID" in os.environ:  # as /proc shows the server's environment, not this one
+        (jobs / f"{os.environ['SLURM_JOB_ID']}.{os.getpid()}").write_text(" ".join(order["command"]))
     if "FORKED_WITHOUT_NETWORK" in os.environ:
         leave_network()
     for other in (listener, ended, wake, selector, *clients.values()):
@@ -259,18 +284,15 @@ while True:
 
 # What a graph starts whose PATH begins with the folder of this: `python scripts/<name>.py …` forks, and so do
 # `python -m snakemake …`, with which a cluster's jobs begin, a process of pytest-xdist, and one that `multiprocessing` spawns.
-# All else is Python's, and so is what trains in a step of a SLURM job, with the Snakemake in that step: SLURM has to see its
-# processes as its own, to kill them. Where a file FORKED_STEPS lies, that forks too.
+# All else is Python's. In a job of SLURM, the program that waits for the forked process is SLURM's own: it passes on the signals
+# that SLURM sends it, and where it is killed, so is that process.
 CLIENT = """#!{python} -IS
 import json, os, signal, socket, sys
 script = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else ""
 folder = os.path.dirname(os.path.abspath(sys.argv[0]))
 order = dict(cwd=os.getcwd(), env=dict(os.environ), pid=os.getpid(), spawns=os.path.abspath(sys.argv[0]))
 files = [0, 1, 2]
-trains = os.path.basename(script) == "train.py" or {{"train", "train_last"}} & set(sys.argv)
-if "SLURM_STEP_ID" in os.environ and trains and not os.path.exists({forked_steps!r}):
-    order = None
-elif sys.argv[-1] == "--multiprocessing-fork":  # which finds its pipes by the numbers of its open files
+if sys.argv[-1] == "--multiprocessing-fork":  # which finds its pipes by the numbers of its open files
     import fcntl
     for number in sorted(int(name) for name in os.listdir("/proc/self/fd") if int(name) > 2):
         try:
@@ -297,7 +319,7 @@ for number in files[3:]:
     os.close(number)
 answers = server.makefile()
 pid = int(answers.readline())
-for number in (signal.SIGINT, signal.SIGTERM):
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCONT):
     signal.signal(number, lambda number, _: os.killpg(pid, number))
 code = int(answers.readline())
 if code < 0:
@@ -371,6 +393,11 @@ class Forks:
         """`python -c text arguments…`, with stable-audio-tools as published: without what our own import of it changes."""
         return self._fork(["-c", *map(str, arguments)], cwd, env, code=text, stock=True)
 
+    def of_job(self, job: str) -> dict[int, bytes]:
+        """The numbers and commands of forked processes that run in a job of SLURM."""
+        found = Path(f"{self.socket}.jobs").glob(f"{job}.*")
+        return {int(p.suffix[1:]): p.read_bytes() for p in found if Path("/proc", p.suffix[1:]).exists()}
+
     def _fork(self, command: list[str], cwd: Path, env: dict[str, str | None] | None, **more: object) -> Started:
         self.serve()
         with self.lock:
@@ -403,7 +430,6 @@ class Forks:
             if not program.exists():
                 program.parent.mkdir(exist_ok=True)
                 known = {"python": sys.executable, "snakemake": shutil.which("snakemake"), "socket": str(self.socket)}
-                known |= {"forked_steps": FORKED_STEPS}
                 program.write_text(CLIENT.format(**known), encoding="utf-8")
                 program.chmod(0o755)
         return program

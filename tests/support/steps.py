@@ -12,7 +12,6 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
-from conftest import BASE_MODEL
 from sao.base.files import read_json
 from sao.training.dataset import collate
 
@@ -63,7 +62,7 @@ VARIANTS: dict[str, Callable[[dict], None]] = {
 def _made(base_model: Path, variant: str) -> torch.nn.Module:
     from sao.models.build import build, load_weights
 
-    config = read_json(BASE_MODEL / "model_config.json")
+    config = read_json(base_model / "model_config.json")
     VARIANTS[variant](config)
     torch.manual_seed(0)
     model = build(config, base_model / "hub")

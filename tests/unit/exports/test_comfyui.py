@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 from comfy_loader import in_comfyui, loaded
-from conftest import FORKS
+from conftest import DEPTH, FORKS
 from safetensors.torch import load_file, save_file
 from sao.base.files import read_json
 from sao.exports import comfyui, stable_audio_tools
@@ -67,7 +67,7 @@ def test_every_key_is_loaded_and_changes_its_weight_as_the_merge_does(
     lora = load_file(tmp_path / "mine-comfyui.safetensors")
     model, merged = in_comfyui(made.base), in_comfyui(made.model)
     changed = {key for key in merged if not torch.equal(model[key], merged[key])}
-    assert len(changed) == 4 * 6 + 2
+    assert len(changed) == DEPTH * 6 + 2
     for strength in (1.0, 0.5):
         found, unused = loaded(model, lora, strength)
         assert not unused and set(found) == changed
@@ -107,7 +107,7 @@ def test_stock_stable_audio_tools_takes_the_form_in_half_precision(
     for key, value in told.items():
         torch.testing.assert_close(modules[key.removesuffix(".weight")].weight, value, rtol=1e-4, atol=1e-5)
         assert error(value, made.model[key], made.base[key]) < 0.02
-    assert len(told) == 26
+    assert len(told) == DEPTH * 6 + 2
 
 
 # ComfyUI itself is on no registry, but this package has its source; nothing of it is kept here (its licence is the GPL).

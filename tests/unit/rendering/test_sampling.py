@@ -10,7 +10,6 @@ from types import ModuleType
 
 import pytest
 import torch
-from conftest import BASE_MODEL
 from sao.base.command import InputError
 from sao.base.files import read_json
 from sao.models.build import build, load_weights
@@ -42,7 +41,7 @@ def models(base_model: Path) -> Models:
             patch.setenv("HF_HUB_CACHE", "")
             patch.setenv("HF_HUB_OFFLINE", "1")
             model = build(config, base_model / "hub")
-        load_weights(model, BASE_MODEL / "model.safetensors")
+        load_weights(model, base_model / "model.safetensors")
         for weight in model.model.parameters():
             weight.data += 0.05 * torch.randn(weight.shape, generator=generator)
         made[objective] = model.eval().requires_grad_(False)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import DEPTH
 from sao.base.command import InputError
 from sao.base.files import read_json, write_json
 from sao.models.build import build, load_weights
@@ -135,8 +136,8 @@ def test_only_adapters_are_trained(base: Module, conditioning: dict, trained: tu
     method, model = trained
     parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
     assert all(".lora_" in name and p.dtype == torch.float32 for name, p in parameters.items())
-    # Three layers, each with one self-attention, one cross-attention and one feed-forward, and one convolution.
-    assert len(parameters) == (4 * 6 + 1) * (3 if method == "dora" else 2)
+    # In each block six layers of self-attention, cross-attention and feed-forward, and one convolution in all.
+    assert len(parameters) == (DEPTH * 6 + 1) * (3 if method == "dora" else 2)
     assert_same(base_weights(model), base.state_dict())
     before, after = adapter_state(adapted(base, method), method), adapter_state(model, method)
     assert all(not torch.equal(after[key], value) for key, value in before.items())
@@ -146,8 +147,8 @@ def test_only_adapters_are_trained(base: Module, conditioning: dict, trained: tu
 def test_share_of_trained_parameters_is_small(base: Module) -> None:
     model = adapted(base, "lora", settings(list(ATTENTION)))
     count = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    # rank (in + out) of to_qkv, both to_out, to_q and to_kv, in four layers of width 192
-    assert count == 4 * 4 * 192 * (4 + 2 + 2 + 2 + 3)
+    # rank (in + out) of to_qkv, both to_out, to_q and to_kv, in blocks of width 192
+    assert count == DEPTH * 4 * 192 * (4 + 2 + 2 + 2 + 3)
     assert count < 0.02 * sum(p.numel() for p in base.model.parameters())
 
 
@@ -236,7 +237,7 @@ def test_bfloat16_base_under_autocast(base: Module, conditioning: dict, method: 
         (["to_x"], ["to_x"]),
         (["to_q", "to_y", "to_x"], ["to_x", "to_y"]),
         (["self_attn"], ["self_attn"]),
-        (["2"], ["2"]),  # the end of the names of linear layers, and of a block
+        (["0"], ["0"]),  # the end of the names of linear layers, and of a block
         (["o_q"], ["o_q"]),
     ],
 )

@@ -319,7 +319,7 @@ def objective(base_model: Path) -> torch.nn.Module:
     from sao.models.build import build, load_weights
     from sao.training.objective import Objective
 
-    model = build(MODEL, base_model / "hub")
+    model = build(read_json(base_model / "model_config.json"), base_model / "hub")
     load_weights(model, base_model / "model.safetensors")
     return Objective(model, {})
 

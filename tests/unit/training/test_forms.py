@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import DEPTH
 from sao.base.command import InputError
 from sao.training.adapters import adapted_modules, adapter_state, add_adapters, merged_weights, write_adapter
 from sao.training.memory import PEFT, REMADE, adapter_parameters, is_adapted
@@ -155,10 +156,10 @@ def test_parts_of_names_choose_modules(base: Any) -> None:
         return adapted_modules(base.model, settings(target_modules=["to_qkv", "ff.2"], **changes))
 
     layers = [name for name in chosen() if name.endswith("to_qkv")]
-    assert len(layers) == 4 and len(chosen()) == 8
-    assert chosen(include=["layers.[0-1]."]) == [name for name in chosen() if re.search(r"\.layers\.[01]\.", name)]
+    assert len(layers) == DEPTH and len(chosen()) == 2 * DEPTH
+    assert chosen(include=["layers.[1-2]."]) == [name for name in chosen() if re.search(r"\.layers\.[12]\.", name)]
     assert chosen(include=["layers.0", "ff"]) == [name for name in chosen() if "layers.0" in name or "ff" in name]
-    assert chosen(exclude=["ff"]) == layers and chosen(include=["layers.2"], exclude=["ff"]) == layers[2:3]
+    assert chosen(exclude=["ff"]) == layers and chosen(include=["layers.1"], exclude=["ff"]) == layers[1:2]
     assert not is_adapted("a.b.to_qkv", settings(include=["a+b"])), "a part is no expression"
     with pytest.raises(InputError, match="include and exclude leave no module"):
         chosen(include=["layers.7"])
