@@ -78,8 +78,8 @@ importlib.machinery.SourceFileLoader.get_code = get_code
 for path in pathlib.Path(sys.argv[2], "sao").rglob("*.py"):
     name = ".".join(path.relative_to(sys.argv[2]).with_suffix("").parts).removesuffix(".__init__")
     get_code(importlib.machinery.SourceFileLoader(name, str(path)), name)
-# What Snakemake makes of a file of rules, which takes a quarter of its start. It depends on the file's text and on the number of
-# rules before; its path is in it.
+# Snakemake takes a quarter of its start to read the files of rules, so what it makes of a file is kept. That depends on the file's
+# text and on the number of rules before it. Copies of the file differ by their path alone, which is put in anew.
 parsed = pathlib.Path(sys.argv[1] + ".parsed")
 parsed.mkdir(exist_ok=True)
 parse_rules = snakemake.workflow.parse
