@@ -10,7 +10,7 @@ import numpy as np
 from conftest import BASE_MODEL
 from safetensors.numpy import save
 
-WIDTH = 64  # of the transformer: one head of the least that stable-audio-tools' rotary positions take
+WIDTH = 128  # of the transformer; stable-audio-tools' rotary positions need heads of at least 64
 
 
 def _model(conditioners: list[dict], diffusion: dict[str, Any], pretransform: dict[str, Any]) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def _prompt() -> dict[str, Any]:
 
 def _dit(global_width: int) -> dict[str, Any]:
     return {
-        "io_channels": 64, "embed_dim": WIDTH, "depth": 1, "num_heads": 1, "cond_token_dim": 768,
+        "io_channels": 64, "embed_dim": WIDTH, "depth": 1, "num_heads": WIDTH // 64, "cond_token_dim": 768,
         "global_cond_dim": global_width, "transformer_type": "continuous_transformer",
     }  # fmt: skip
 
@@ -124,7 +124,7 @@ def stable_audio_3(autoencoder: str, repo: str) -> dict[str, Any]:
         },
     ]
     dit = {
-        "io_channels": 256, "embed_dim": WIDTH, "depth": 1, "num_heads": 1, "cond_token_dim": 768,
+        "io_channels": 256, "embed_dim": WIDTH, "depth": 1, "num_heads": WIDTH // 64, "cond_token_dim": 768,
         "global_cond_dim": 768, "local_add_cond_dim": 257, "global_cond_type": "adaLN", "timestep_features_type": "expo",
         "attn_kwargs": {"qk_norm": "rms", "differential": autoencoder != "taae_v2"}, "norm_type": "rms_norm",
         "norm_kwargs": {"force_fp32": True}, "ff_kwargs": {"mult": 4.0}, "num_memory_tokens": 4,
