@@ -482,7 +482,7 @@ def make_shallow(folder: Path) -> Path:
     """The demo's base model with the first `DEPTH` blocks of its transformer, which trains and renders in half the time."""
     from safetensors.numpy import load_file, save_file
 
-    shutil.copytree(BASE_MODEL, folder, dirs_exist_ok=True)
+    shutil.copytree(BASE_MODEL, folder)
     config = json.loads((BASE_MODEL / "model_config.json").read_text(encoding="utf-8"))
     config["model"]["diffusion"]["config"]["depth"] = DEPTH
     (folder / "model_config.json").write_text(json.dumps(config), encoding="utf-8")
@@ -541,7 +541,7 @@ def copy_checkout(target: Path, fresh: bool = False) -> Path:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, target / name)  # with its time stamp, by which Python knows bytecode
     if not fresh:
-        make_shallow(target / BASE_MODEL.relative_to(ROOT))
+        shutil.copytree(FORKS[0].model.with_name("shallow"), target / BASE_MODEL.relative_to(ROOT), dirs_exist_ok=True)
     return target
 
 

@@ -230,7 +230,7 @@ def test_training_from_audio_has_the_losses_of_one_on_latents(whole: dict[str, P
 @pytest.mark.slow  # a processor has no fast multiplication in these
 @pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed", "bf16-true"])
 def test_low_precision_from_audio_is_that_on_latents(trainer: Trainer, tmp_path: Path, precision: str) -> None:
-    changes = {"precision": precision, "gradient_clip": 1.0, "accumulate": 2}
+    changes = {"precision": precision, "gradient_clip": 1.0, "batch_size": 1, "accumulate": 2}
     ways = {tmp_path / name: ([1], {"datasets": name} | changes) for name in ("latents", "audio_dir")}
     side_by_side(trainer, ways)
     found, expected = (losses(run / leg(1)) for run in (tmp_path / "audio_dir", tmp_path / "latents"))
@@ -810,7 +810,7 @@ LORA_XS = LORA | {"method": "lora-xs"}
     [
         pytest.param(LORA, id="lora"),
         pytest.param(LORA_XS, id="lora-xs"),
-        pytest.param({"precision": "bf16-true"}, id="bf16-true", marks=pytest.mark.slow),
+        pytest.param({"precision": "bf16-true", "batch_size": 1}, id="bf16-true", marks=pytest.mark.slow),
     ],
 )
 def test_other_ways_of_training_resume_exactly(trainer: Trainer, tmp_path: Path, changes: dict) -> None:

@@ -95,6 +95,8 @@ def measured(model: Any, run: dict[str, Any], counts: memory.Counts) -> int:
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves
 
+    PRODUCTS = {torch.ops.aten.mm.default, torch.ops.aten.addmm.default, torch.ops.aten.bmm.default}
+
     class Alive(TorchDispatchMode):
         """Counts the bytes of each storage that operators return, until it is freed."""
 
@@ -114,7 +116,11 @@ def measured(model: Any, run: dict[str, Any], counts: memory.Counts) -> int:
             self.now -= self.seen.pop(key)
 
         def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            returned = function(*args, **(kwargs or {}))
+            if function in PRODUCTS:  # only their sizes count
+                left, right = args[-2:]
+                returned = left.new_zeros(*left.shape[:-1], right.shape[-1])
+            else:
+                returned = function(*args, **(kwargs or {}))
             for tensor in tree_leaves(returned):
                 # A state of 8 bits is a tensor made of several tensors.
                 parts = tensor.tensor_attrs if hasattr(tensor, "tensor_attrs") else []
