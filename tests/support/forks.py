@@ -4,8 +4,8 @@ Imports are most of what a script takes on a small input (seven seconds of proce
 stable-audio-tools), and half of what Snakemake takes to plan. A forked process finds them done. All else is as with
 `python scripts/<name>.py` and `snakemake`: the environment, the working directory, the output, signals, the exit code.
 
-A client connects, sends one line (the order, with its open files), and reads two: the process's number, and at its end its
-exit code. A client that goes before that takes its process with it.
+A client connects, sends one line (the order as a literal of Python, with its open files), and reads two: the process's number,
+and at its end its exit code. A client that goes before that takes its process with it.
 
 Processes that these processes start by `multiprocessing`'s method "spawn" are forked as well.
 """
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -36,8 +35,8 @@ WITHOUT_NETWORK = {"FORKED_WITHOUT_NETWORK": "1"}
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
 
 SERVER = """
-import atexit, contextlib, ctypes, fcntl, gc, hashlib, importlib, importlib.machinery, io, json, logging, multiprocessing.util, os
-import pathlib, runpy, selectors, signal, socket, sys, tempfile, types, weakref
+import ast, atexit, contextlib, ctypes, fcntl, gc, hashlib, importlib, importlib.machinery, io, json, logging
+import multiprocessing.util, os, pathlib, runpy, selectors, signal, socket, sys, tempfile, types, weakref
 listener = socket.socket(socket.AF_UNIX)
 listener.bind(sys.argv[1])
 import wandb  # first, because it looks at every module that there is
@@ -236,7 +235,7 @@ def begin(client):
         return
     pid = os.fork()
     if not pid:
-        run(json.loads(text), streams)
+        run(ast.literal_eval(text.decode()), streams)
     for stream in streams:
         os.close(stream)
     clients[pid] = client
@@ -286,8 +285,9 @@ while True:
 # `python -m snakemake …`, with which a cluster's jobs begin, a process of pytest-xdist, and one that `multiprocessing` spawns.
 # All else is Python's. In a job of SLURM, the program that waits for the forked process is SLURM's own: it passes on the signals
 # that SLURM sends it, and where it is killed, so is that process.
+# It imports as little as it can: `json`, `signal` and `socket` would take more than the rest.
 CLIENT = """#!{python} -IS
-import json, os, signal, socket, sys
+import _signal, _socket, os, sys
 script = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else ""
 folder = os.path.dirname(os.path.abspath(sys.argv[0]))
 order = dict(cwd=os.getcwd(), env=dict(os.environ), pid=os.getpid(), spawns=os.path.abspath(sys.argv[0]))
@@ -312,18 +312,25 @@ else:
 if not order:
     os.environ["PATH"] = os.environ["PATH"].removeprefix(folder + ":")
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])
-server = socket.socket(socket.AF_UNIX)
+server = _socket.socket(_socket.AF_UNIX)
 server.connect({socket!r})
-socket.send_fds(server, [json.dumps(order).encode() + b"\\n"], files)
+numbers = b"".join(number.to_bytes(4, sys.byteorder) for number in files)
+server.sendmsg([ascii(order).encode() + b"\\n"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, numbers)])
 for number in files[3:]:
     os.close(number)
-answers = server.makefile()
-pid = int(answers.readline())
-for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCONT):
-    signal.signal(number, lambda number, _: os.killpg(pid, number))
-code = int(answers.readline())
+
+def answer():
+    text = b""
+    while not text.endswith(b"\\n"):
+        text += server.recv(1) or sys.exit("the server of forked processes is gone")
+    return int(text)
+
+pid = answer()
+for number in (_signal.SIGINT, _signal.SIGTERM, _signal.SIGCONT):
+    _signal.signal(number, lambda number, _: os.killpg(pid, number))
+code = answer()
 if code < 0:
-    signal.signal(-code, signal.SIG_DFL)
+    _signal.signal(-code, _signal.SIG_DFL)
     os.kill(os.getpid(), -code)
 sys.exit(code)
 """
@@ -412,9 +419,7 @@ class Forks:
             output.with_suffix(".out").open("w") as out,
             output.with_suffix(".err").open("w") as err,
         ):
-            socket.send_fds(
-                client, [json.dumps(order).encode() + b"\n"], [nothing.fileno(), out.fileno(), err.fileno()]
-            )
+            socket.send_fds(client, [ascii(order).encode() + b"\n"], [nothing.fileno(), out.fileno(), err.fileno()])
         answers = client.makefile()
         return Started(answers, int(answers.readline()), command, output)
 
