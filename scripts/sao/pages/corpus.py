@@ -127,7 +127,7 @@ def histogram(title: str, unit: str, series: dict[str, pd.Series]) -> str:
     for label, values in series.items():
         whole = values.dtype == int and len(values)
         bins = [n - 0.5 for n in range(values.min(), values.max() + 2)] if whole else 30
-        axes.hist(values.astype(float), bins=bins, alpha=0.7, label=label or None)
+        axes.hist(values.astype(float), bins=bins, histtype="stepfilled", alpha=0.7, label=label or None)
     axes.set(title=title, xlabel=unit, ylabel="count")
     if len(series) > 1:
         axes.legend()
