@@ -6,7 +6,6 @@ import contextlib
 import importlib
 import json
 import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -97,9 +96,9 @@ def test_a_part_that_fails_has_its_line_and_the_next_one_begins(tmp_path: Path, 
     assert "2.00 clips/s" in capsys.readouterr().out
 
 
-def test_both_trainings_of_the_default_run_are_measured(finished: Path) -> None:
+def test_both_trainings_of_the_default_run_are_measured(forks: Forks, finished: Path) -> None:
     words = ["--rounds", "1", "--threads", "1", "--steps", "2", "--warmup", "1"]
-    command = [sys.executable, "benchmarks/training_throughput.py", *words]
+    command = [forks.python(), "benchmarks/training_throughput.py", *words]
     done = subprocess.run(command, cwd=finished, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert [line.split()[0] for line in done.stdout.splitlines()[1:]] == ["stock", "ours", "ratio"]

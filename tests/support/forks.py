@@ -281,7 +281,7 @@ while True:
             end()
 """
 
-# What a graph starts whose PATH begins with the folder of this: `python scripts/<name>.py …` forks, and so do
+# What a graph starts whose PATH begins with the folder of this: `python scripts/<name>.py …` forks, and so do benchmarks,
 # `python -m snakemake …`, with which a cluster's jobs begin, a process of pytest-xdist, and one that `multiprocessing` spawns.
 # All else is Python's. In a job of SLURM, the program that waits for the forked process is SLURM's own: it passes on the signals
 # that SLURM sends it, and where it is killed, so is that process.
@@ -303,6 +303,8 @@ if sys.argv[-1] == "--multiprocessing-fork":  # which finds its pipes by the num
     order.update(command=["-c", sys.argv[-1]], code=sys.argv[-2], files=files[3:])
 elif os.path.basename(os.path.dirname(script)) == "scripts":
     order.update(command=[script, *sys.argv[2:]])
+elif os.path.basename(os.path.dirname(script)) == "benchmarks":  # which start themselves, and measure stable-audio-tools
+    order.update(command=[script, *sys.argv[2:]], python=os.path.join(folder, "python"), stock=True)
 elif sys.argv[1:3] == ["-m", "snakemake"]:
     order.update(command=[{snakemake!r}, *sys.argv[3:]], python=os.path.join(folder, "python"))
 elif sys.argv[1:-1] in (["-u", "-c"], ["-u", "-B", "-c"]):  # as pytest-xdist starts its processes
