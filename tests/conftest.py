@@ -93,15 +93,16 @@ SLOW = {
     "test_comfyui",
     "test_pipeline",
 }
-# What takes longest comes first, or one process would be left with it at the end.
+# What takes longest comes first, or one process would be left with it at the end. Those that mostly wait for SLURM do so one after
+# the other, while others compute.
 FIRST = [
     "test_cluster",
     "finished",
-    "test_cluster_faults",
     "test_train",
-    "test_cluster_processes",
+    "test_cluster_faults",
     "test_stable_audio_3",
     "test_corpora",
+    "test_cluster_processes",
     "test_base_model",
     "test_small_preset",
     "test_benchmarks",
