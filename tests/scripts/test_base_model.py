@@ -641,6 +641,7 @@ def test_token_that_no_header_can_carry_is_not_told(tmp_path: Path, hub: Hub) ->
     assert TOKEN not in result.stderr + (tmp_path / "log.txt").read_text()
 
 
+@pytest.mark.slow  # it waits
 def test_hub_out_of_reach_is_told_soon(tmp_path: Path, hub: Hub) -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         silent = f"http://127.0.0.1:{unused.getsockname()[1]}"
