@@ -34,7 +34,7 @@ from conftest import (
     run_script,
     small_disk,
 )
-from demo_corpus import make_corpus, make_shallow, succeed
+from demo_corpus import make_corpus, make_initial, succeed
 from forks import Forks, Started
 from safetensors.torch import load_file
 from sao.base.names import write_digests
@@ -114,7 +114,7 @@ def leg(end: int | str) -> str:
 
 @pytest.fixture(scope="module")
 def trainer(forks: Forks, corpus: Path, base_model: Path, runs: Path) -> Trainer:
-    return Trainer(forks, corpus, make_shallow(base_model, runs / "model"), base_model)
+    return Trainer(forks, corpus, make_initial(base_model, runs / "model"), base_model)
 
 
 @pytest.fixture(scope="module")

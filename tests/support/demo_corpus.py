@@ -14,8 +14,7 @@ import pytest
 from conftest import ROOT, SPLITS, assert_succeeds, dropped_table, official
 from filelock import FileLock
 from forks import Forks, Started
-from safetensors.numpy import load_file, save_file
-from sao.base.files import read_json, sha256
+from sao.base.files import sha256
 from sao.base.names import write_digests
 
 DEMO = ROOT / "resources/demo/corpus"
@@ -110,15 +109,11 @@ def inside_corpus(shared: Path, base_model: Path, forks: Forks) -> Iterator[Path
         yield folder
 
 
-def make_shallow(base_model: Path, folder: Path) -> Path:
-    """The demo's base model with two of its transformer's four blocks, as rule init would put it into `folder`."""
+def make_initial(base_model: Path, folder: Path) -> Path:
+    """The model that a training starts from, with the base model's weights, as rule init would put it into `folder`."""
     folder.mkdir()
-    config, weights = read_json(base_model / "model_config.json"), load_file(base_model / "model.safetensors")
-    config["model"]["diffusion"]["config"]["depth"] = 2
-    (folder / "model_config.json").write_text(json.dumps(config), encoding="utf-8")
-    left_out = tuple(f"model.model.transformer.layers.{number}." for number in (2, 3))
-    kept = {key: value for key, value in weights.items() if not key.startswith(left_out)}
-    save_file(kept, folder / "model.safetensors")
+    for name in ("model_config.json", "model.safetensors"):
+        shutil.copy(base_model / name, folder)
     write_digests(folder / "checksums.sha256", folder, sorted(folder.iterdir()))
     return folder
 
